@@ -1,0 +1,1 @@
+"""Sources of images, their decoding, loading and augmentation."""

@@ -1,0 +1,108 @@
+"""The mistakes a user can make, one class for each exit code.
+
+Every message has the same shape: what is wrong, where, and what to do. `cli.main` is the only place
+that turns an exception into an exit code; anything that is not a `VtrainError` is a bug in vtrain.
+"""
+
+from collections.abc import Iterable
+
+
+class VtrainError(Exception):
+    """A mistake or mishap that vtrain can name. Its first subclass level fixes the exit code.
+
+    Args:
+        what: What is wrong, with the value that was given.
+        where: The file or key it concerns.
+        hint: What the user can do about it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, where: object = None, hint: str | None = None) -> None:
+        super().__init__(what, where, hint)  # all arguments, so that the error pickles
+        self.what, self.where, self.hint = what, where, hint
+
+    def lines(self) -> list[str]:
+        """Return the messages, one line for each mistake, safe to print on a terminal."""
+        where = "" if self.where is None else f" ({self.where})"
+        hint = "" if self.hint is None else f": {self.hint}"
+        return [printable(f"{self.what}{where}{hint}")]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+
+class ConfigError(VtrainError):
+    """The command line or the config is wrong. It may hold several mistakes."""
+
+    exit_code = 2
+
+    def __init__(
+        self,
+        what: str,
+        where: object = None,
+        hint: str | None = None,
+        others: Iterable["ConfigError"] = (),
+    ) -> None:
+        super().__init__(what, where, hint)
+        self.others = tuple(others)
+
+    @classmethod
+    def all_of(cls, mistakes: list["ConfigError"]) -> "ConfigError":
+        """Join several mistakes into one error that reports each on its own line."""
+        first, *rest = mistakes
+        return cls(first.what, first.where, first.hint, rest)
+
+    def lines(self) -> list[str]:
+        return super().lines() + [line for other in self.others for line in other.lines()]
+
+
+class DataError(VtrainError):
+    """A dataset or an image cannot be used."""
+
+    exit_code = 3
+
+
+class CheckpointError(VtrainError):
+    """A checkpoint or model file cannot be used."""
+
+    exit_code = 4
+
+
+class StorageError(VtrainError):
+    """The run folder cannot be written: space, permission or lock."""
+
+    exit_code = 5
+
+
+class DeviceError(VtrainError):
+    """The device is absent or out of memory."""
+
+    exit_code = 6
+
+
+class DivergedError(VtrainError):
+    """The loss or the gradients are no longer finite."""
+
+    exit_code = 7
+
+
+class WorkerError(VtrainError):
+    """A data worker or a peer process was lost."""
+
+    exit_code = 8
+
+
+class StoppedBySignal(VtrainError):  # noqa: N818 - it is an outcome, not an error
+    """Training stopped because of a signal, after saving a checkpoint."""
+
+    def __init__(self, what: str, signal_number: int) -> None:
+        super().__init__(what)
+        self.args = (what, signal_number)
+        self.signal_number = signal_number
+        self.exit_code = 128 + signal_number
+
+
+def printable(text: str) -> str:
+    """Escape control characters, so that a hostile file name cannot steer the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

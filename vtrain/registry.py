@@ -1,0 +1,125 @@
+"""Name -> constructor. The constructor's signature is the schema of its YAML section.
+
+Parameters before the `*` are handed in by the program; those after it may be set in YAML, with the
+type, range and default that the signature states. A default is written nowhere else. Registering one
+constructor under several names with different presets makes the sizes of a model family.
+"""
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+from pydantic import Field
+
+from vtrain.errors import ConfigError
+
+Probability = Annotated[float, Field(ge=0, lt=1)]
+"""A number in [0, 1): the chance of dropping something."""
+Fraction = Annotated[float, Field(ge=0, le=1)]
+"""A number in [0, 1]."""
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Component:
+    """One registered name: a constructor and the defaults this name changes."""
+
+    name: str
+    constructor: Callable[..., Any]
+    preset: dict[str, Any]
+
+    def parameters(self) -> Iterator[tuple[str, Any, Any]]:
+        """Yield (name, annotation, default) of each parameter that YAML may set.
+
+        The default of a required parameter is `inspect.Parameter.empty`.
+        """
+        function = self.constructor
+        hints = get_type_hints(
+            function.__init__ if inspect.isclass(function) else function, include_extras=True
+        )
+        for parameter in inspect.signature(function).parameters.values():
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+                default = self.preset.get(parameter.name, parameter.default)
+                yield parameter.name, hints[parameter.name], default
+
+    def default(self, parameter: str) -> Any:
+        """Return the default of any parameter, those that the program hands in included."""
+        if parameter in self.preset:
+            return self.preset[parameter]
+        return inspect.signature(self.constructor).parameters[parameter].default
+
+    @property
+    def summary(self) -> str:
+        """The first line of the constructor's docstring."""
+        return inspect.getdoc(self.constructor).splitlines()[0]  # type: ignore[union-attr]
+
+    def __call__(self, *handed: Any, **arguments: Any) -> Any:
+        """Construct the component; a value that it refuses is the user's mistake."""
+        return self.constructor(*handed, **{**self.preset, **arguments})
+
+
+@dataclass
+class Registry:
+    """The components of one kind, found by importing every module of `package` on first use."""
+
+    kind: str
+    package: str
+    _components: dict[str, Component] = field(default_factory=dict)
+    _discovered: bool = False
+
+    def register(self, name: str, **preset: Any) -> Callable[[C], C]:
+        """Make a constructor known as `name`, with `preset` in place of its own defaults."""
+
+        def decorate(constructor: C) -> C:
+            if name in self._components:
+                raise ValueError(f"two {self.kind}s are called '{name}'")
+            self._components[name] = Component(name, constructor, preset)
+            return constructor
+
+        return decorate
+
+    def names(self) -> list[str]:
+        """Return every registered name, sorted."""
+        self._discover()
+        return sorted(self._components)
+
+    def __getitem__(self, name: str) -> Component:
+        """Return the component called `name`.
+
+        Raises:
+            ConfigError: No component has that name; the message offers the nearest ones.
+        """
+        self._discover()
+        if name not in self._components:
+            raise ConfigError(f"unknown {self.kind} '{name}'", hint=suggest(name, self.names()))
+        return self._components[name]
+
+    def _discover(self) -> None:
+        if self._discovered:
+            return
+        package = importlib.import_module(self.package)
+        for module in pkgutil.iter_modules(package.__path__, prefix=self.package + "."):
+            importlib.import_module(module.name)
+        self._discovered = True
+
+
+def suggest(given: str, allowed: list[str]) -> str:
+    """Say what is allowed: the nearest name if one is close, all of them if they are few."""
+    near = difflib.get_close_matches(given, allowed, n=1, cutoff=0.6)
+    if near:
+        return f"did you mean '{near[0]}'?"
+    if len(allowed) <= 12:
+        return "choose one of " + ", ".join(allowed)
+    return "the nearest are " + ", ".join(difflib.get_close_matches(given, allowed, 5, cutoff=0))
+
+
+MODELS = Registry("model", "vtrain.models")
+SOURCES = Registry("dataset", "vtrain.data")
+OPTIMIZERS = Registry("optimizer", "vtrain.optim")
+SCHEDULES = Registry("schedule", "vtrain.optim")
+LOSSES = Registry("loss", "vtrain.optim")
