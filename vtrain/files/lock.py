@@ -1,0 +1,107 @@
+"""One writer for each run folder, held by a lock that the kernel frees when the process dies."""
+
+import contextlib
+import errno
+import fcntl
+import json
+import logging
+import os
+import socket
+import stat
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from vtrain.errors import StorageError
+from vtrain.files import atomic
+
+log = logging.getLogger(__name__)
+
+NAME = ".lock"
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+LARGEST = 4096
+"""Bytes of the lock file that are read."""
+
+
+class RunLock:
+    """The right to write in `folder`, from construction to `close` or the end of the process.
+
+    The lock file is never removed, and what it says only informs: the lock is the kernel's, and a
+    killed owner leaves it free. Data workers do not inherit it.
+
+    Raises:
+        StorageError: Another process holds it; the message says which, where and since when.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / NAME
+        self._descriptor: int | None = self._open()
+        try:
+            self._take(self._descriptor)
+        except BaseException:
+            self.close()
+            raise
+        os.register_at_fork(after_in_child=self.close)
+
+    def _open(self) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+        try:
+            descriptor = os.open(self.path, flags, 0o644)
+        except OSError as error:
+            raise atomic.explain(error, self.path) from error
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise StorageError("the lock is not a regular file", self.path, "remove it")
+        return descriptor
+
+    def _take(self, descriptor: int) -> None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StorageError(
+                f"the run folder is locked by {_owner(descriptor)}",
+                self.path.parent,
+                "wait for that process, or choose another folder with --run-dir",
+            ) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                raise atomic.explain(error, self.path) from error
+            log.warning(
+                "%s: this file system has no locks; start one process at a time in this folder",
+                self.path.parent,
+            )
+        with contextlib.suppress(OSError):  # it only informs: a full disk must not stop a resume
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(_self_description()).encode() + b"\n", 0)
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _self_description() -> dict[str, Any]:
+    boot_id = BOOT_ID.read_text().strip() if BOOT_ID.exists() else None
+    since = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    return {"pid": os.getpid(), "host": socket.gethostname(), "since": since, "boot_id": boot_id}
+
+
+def _owner(descriptor: int) -> str:
+    try:
+        owner = json.loads(os.pread(descriptor, LARGEST, 0))
+        return f"pid {owner['pid']} on host {owner['host']} since {owner['since']}"
+    except (OSError, ValueError, KeyError, TypeError):  # the owner is just writing it
+        return "another process"
