@@ -1,0 +1,171 @@
+"""The one image decoder: fit, eval and predict all read their files here.
+
+A picture is 8-bit RGB, upright (EXIF orientation applied), its first frame only. What is behind a
+transparent pixel is `BACKGROUND`; samples wider than 8 bits are scaled by their bit depth, never
+clipped. A file is untrusted: only regular files of a closed list of formats are opened, and size and
+pixel count are checked before anything is decoded.
+"""
+
+import io
+import os
+import stat
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from vtrain.errors import DataError
+
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+"""What Pillow may try. Left to itself it sniffs forty formats, and hands EPS to Ghostscript."""
+EXTENSIONS = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .apng .bmp .dib .gif .webp .tif .tiff .ppm .pgm .pbm .pnm".split()
+)
+"""Lower-case endings of file names that are taken for images in a folder."""
+MAX_FILE_BYTES = 256 * 2**20
+MAX_PIXELS = 64_000_000
+BACKGROUND = (255, 255, 255)
+"""White: the page that most images with transparency were drawn for."""
+
+
+def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode an image file to 8-bit RGB.
+
+    Raises:
+        DataError: The file is absent, not a regular file, too large, or not a readable image.
+    """
+    return decode_image(read_bytes(path), path, max_pixels=max_pixels)
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """Return the content of a regular file of bounded size.
+
+    Raises:
+        DataError: The file is absent, unreadable, not a regular file, or too large.
+    """
+    try:
+        # Non-blocking: opening a FIFO that nobody writes to would wait for ever.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor has no Path
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise DataError("not a regular file", _shown(path), "give an image file")
+            if status.st_size > MAX_FILE_BYTES:
+                raise DataError(
+                    f"an image file of {status.st_size:,} bytes is over the limit of "
+                    f"{MAX_FILE_BYTES:,}",
+                    _shown(path),
+                )
+            return file.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError:
+        raise DataError("no such image file", _shown(path)) from None
+    except IsADirectoryError:
+        raise DataError("a folder, not an image file", _shown(path)) from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
+        reason = getattr(error, "strerror", None) or "invalid file name"
+        raise DataError(f"cannot read the image file: {reason}", _shown(path)) from None
+
+
+def decode_image(
+    data: bytes, where: object = None, *, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
+    """Decode the content of an image file to 8-bit RGB; `where` names it in errors.
+
+    Raises:
+        DataError: The content is not a readable image of a known format, or has too many pixels.
+    """
+    _hush_pillow()
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise DataError(
+                    f"an image of {width} x {height} pixels is over the limit of {max_pixels:,}",
+                    _shown(where),
+                )
+            return _to_rgb(_upright(image))
+    except DataError:
+        raise
+    except Image.DecompressionBombError:
+        raise DataError(
+            f"an image with more pixels than the limit of {max_pixels:,}", _shown(where)
+        ) from None
+    except Exception as error:
+        # Pillow raises at least OSError, ValueError, SyntaxError, struct.error and EOFError on
+        # damaged files; its texts are for programmers, so only the kind of trouble is passed on.
+        known = isinstance(error, Image.UnidentifiedImageError)
+        what = f"not a readable image ({_looks_like(data)})" if known else "a damaged image"
+        hint = f"readable formats are {', '.join(FORMATS)}" if known else "replace or remove it"
+        raise DataError(what, _shown(where), hint) from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Apply the EXIF orientation; a broken EXIF block counts as none."""
+    image.load()  # the first frame; decoding errors belong to the caller
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:
+        return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}:
+        image = _to_grey8(image)
+    if image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info:
+        image = image.convert("RGBA")
+        page = Image.new("RGBA", image.size, (*BACKGROUND, 255))
+        return Image.alpha_composite(page, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _to_grey8(image: Image.Image) -> Image.Image:
+    """Scale a deep grey image to 8 bits by the range of its samples."""
+    samples = np.asarray(image).astype(np.float64)
+    if image.mode == "F":
+        # TIFF floats have no declared range: [0, 1] by convention, else the range that occurs.
+        finite = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0)
+        low, high = min(0.0, finite.min()), max(1.0, finite.max())
+        scaled = (finite - low) / (high - low) * 255
+    elif image.mode == "I" and (samples.min() < 0 or samples.max() > 65535):
+        scaled = (samples + 2.0**31) / (2.0**32 - 1) * 255
+    else:  # 16 bits; Pillow opens a 16-bit PGM as mode I
+        scaled = samples / 257  # 65535 = 255 * 257
+    return Image.fromarray(np.rint(scaled).clip(0, 255).astype(np.uint8))
+
+
+def _looks_like(data: bytes) -> str:
+    head = data[:512].lstrip().lower()
+    if not data:
+        return "the file is empty"
+    if head.startswith((b"<!doctype html", b"<html")):
+        return "it looks like a web page"
+    if head.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer: run `git lfs pull`"
+    if head.startswith((b"<svg", b"<?xml")):
+        return "it looks like SVG or XML"
+    if head.startswith(b"%pdf"):
+        return "it looks like PDF"
+    if data[4:12] in {b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypavif"}:
+        return "it looks like HEIC or AVIF"
+    return "unknown format"
+
+
+def _hush_pillow() -> None:
+    """Keep Pillow's warnings about odd metadata off the terminal; real damage raises."""
+    # Not `catch_warnings`, which is not safe in threads; repeated because tests reset the filters.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def _shown(path: object) -> str | None:
+    if path is None:
+        return None
+    if isinstance(path, (str, bytes, os.PathLike)):
+        # Undecodable bytes arrive as lone surrogates, which no terminal or JSON file can hold.
+        return os.fsencode(path).decode(errors="backslashreplace")
+    return str(path)
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file name ends like an image, in either case."""
+    return Path(name).suffix.lower() in EXTENSIONS
