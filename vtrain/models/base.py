@@ -1,0 +1,82 @@
+"""What every model of the zoo offers to the trainer, the weight loader and the profile."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+
+class ImageClassifier(nn.Module, ABC):
+    """An image classifier: features, then heads. Parameter names are timm's.
+
+    Shape: images (B, in_channels, image_size, image_size) float -> logits (B, num_classes).
+    """
+
+    num_classes: int
+    image_size: int
+    in_channels: int
+    no_weight_decay: frozenset[str] = frozenset()
+    """Parameters that are never decayed, by full name or last component (1-D ones never are)."""
+    activation_checkpointing: bool = False
+    """Recompute each block in the backward pass instead of storing what is inside it."""
+
+    @abstractmethod
+    def forward_features(self, images: Tensor) -> Any:
+        """Return what other tasks build on; each model states the shapes."""
+
+    @abstractmethod
+    def forward_head(self, features: Any) -> Any:
+        """Turn `forward_features`' result into logits (B, num_classes)."""
+
+    @abstractmethod
+    def depth_groups(self) -> list[tuple[str, ...]]:
+        """Return parameter-name prefixes from input to output.
+
+        The first entry is the stem (patches, positions, tokens), then one entry for each block (the
+        final norm goes with the last), and the last entry is the heads. Every parameter belongs to
+        exactly one entry. Freezing and layer-wise learning rates follow this order.
+        """
+
+    def forward(self, images: Tensor) -> Any:
+        return self.forward_head(self.forward_features(images))
+
+    def layer_id(self, name: str) -> int:
+        """Return the index in `depth_groups` of the parameter called `name`: 0 is the stem."""
+        for index, prefixes in enumerate(self.depth_groups()):
+            if any(name == prefix or name.startswith(prefix + ".") for prefix in prefixes):
+                return index
+        raise ValueError(f"no entry of depth_groups covers the parameter {name}")
+
+    def run_block(self, block: nn.Module, *args: Any) -> Any:
+        """Call `block(*args)`, keeping only its inputs for backward under checkpointing."""
+        if self.activation_checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, *args, use_reentrant=False)
+        return block(*args)
+
+    def check_images(self, images: Tensor) -> None:
+        """Refuse images of another size than the model was built for.
+
+        Raises:
+            ValueError: Channels, height or width differ.
+        """
+        expected = (self.in_channels, self.image_size, self.image_size)
+        if tuple(images.shape[1:]) != expected:
+            raise ValueError(
+                f"images of shape {tuple(images.shape)} do not fit this model: it takes (B, "
+                f"{', '.join(map(str, expected))}), set by in_channels and image_size"
+            )
+
+
+def init_linear_layers(model: nn.Module) -> None:
+    """Draw all linear weights from a normal of std 0.02 truncated at +-2; biases become 0.
+
+    LayerNorms start as 1 and 0 and convolutions as the framework makes them. This is the
+    initialisation of the reference code of ViT (timm), DeiT, TNT and Swin.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

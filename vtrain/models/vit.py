@@ -1,0 +1,292 @@
+"""Vision Transformer and DeiT.
+
+Reference: Dosovitskiy et al., arXiv:2010.11929 (github.com/google-research/vision_transformer);
+DeiT and its distillation token: Touvron et al., arXiv:2012.12877; DeiT III, layer scale and
+positions for patches only: Touvron et al., arXiv:2204.07118 (github.com/facebookresearch/deit);
+register tokens: Darcet et al., arXiv:2309.16588.
+
+B images, N patches, P prefix tokens (class, distillation, registers), D embed_dim, K num_classes.
+"""
+
+from typing import Any, Literal, NamedTuple
+
+import torch
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from vtrain.layers.attention import SelfAttention
+from vtrain.layers.drop_path import DropPath, drop_path_rates
+from vtrain.layers.mlp import MLP
+from vtrain.layers.patch_embed import PatchEmbed
+from vtrain.layers.position import sincos_2d
+from vtrain.models.base import ImageClassifier, init_linear_layers
+from vtrain.registry import MODELS, Probability
+
+
+class DistilledLogits(NamedTuple):
+    """The logits of a distilled model in training, each (B, K): a loss may treat them apart."""
+
+    classes: Tensor
+    distillation: Tensor
+
+
+class LayerScale(nn.Module):
+    """Multiply each channel by a learned factor. Shape: (..., D) -> (..., D)."""
+
+    def __init__(self, embed_dim: int, init: float) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((embed_dim,), init))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gamma
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block: attention, then MLP, each on a residual branch.
+
+    Shape: (B, N, D) -> (B, N, D); given `queries`, (B, N, D) -> (B, queries, D), the first rows of
+    the same result.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        mlp_ratio: float,
+        qkv_bias: bool,
+        layer_scale: float,
+        drop_rate: float,
+        drop_path_rate: float,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(embed_dim, eps=1e-6)
+        self.attn = SelfAttention(embed_dim, num_heads, qkv_bias, drop_rate)
+        self.ls1 = LayerScale(embed_dim, layer_scale) if layer_scale else nn.Identity()
+        self.norm2 = nn.LayerNorm(embed_dim, eps=1e-6)
+        self.mlp = MLP(embed_dim, int(embed_dim * mlp_ratio), drop_rate)
+        self.ls2 = LayerScale(embed_dim, layer_scale) if layer_scale else nn.Identity()
+        self.drop_path = DropPath(drop_path_rate)
+
+    def forward(self, x: Tensor, queries: int | None = None) -> Tensor:
+        x = x[:, :queries] + self.drop_path(self.ls1(self.attn(self.norm1(x), queries)))
+        out: Tensor = x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
+        return out
+
+
+TI = {"embed_dim": 192, "depth": 12, "num_heads": 3}
+S = {"embed_dim": 384, "depth": 12, "num_heads": 6}
+M = {"embed_dim": 512, "depth": 12, "num_heads": 8}
+B = {"embed_dim": 768, "depth": 12, "num_heads": 12}
+L = {"embed_dim": 1024, "depth": 24, "num_heads": 16}
+H = {"embed_dim": 1280, "depth": 32, "num_heads": 16, "patch_size": 14}
+DEIT3: dict[str, Any] = {
+    "layer_scale": 1e-4,
+    "class_position": False,
+    "drop_path_schedule": "constant",
+}
+
+
+@MODELS.register("vit_ti", **TI)
+@MODELS.register("vit_s", **S)
+@MODELS.register("vit_b", **B)
+@MODELS.register("vit_l", **L)
+@MODELS.register("vit_h", **H)
+@MODELS.register("deit_ti", **TI)
+@MODELS.register("deit_s", **S)
+@MODELS.register("deit_b", **B)
+@MODELS.register("deit_ti_distilled", **TI, distillation_token=True)
+@MODELS.register("deit_s_distilled", **S, distillation_token=True)
+@MODELS.register("deit_b_distilled", **B, distillation_token=True)
+@MODELS.register("deit3_s", **S, **DEIT3)
+@MODELS.register("deit3_m", **M, **DEIT3)
+@MODELS.register("deit3_b", **B, **DEIT3)
+@MODELS.register("deit3_l", **L, **DEIT3)
+@MODELS.register("deit3_h", **H, **DEIT3)
+class ViT(ImageClassifier):
+    """Vision Transformer: patches become tokens, a stack of pre-norm blocks, a linear head.
+
+    Shape: (B, in_channels, image_size, image_size) -> (B, K). With a distillation token it returns
+    `DistilledLogits` in training and the mean of both heads in evaluation.
+
+    Args:
+        num_classes: Length of the logits, K.
+        image_size: Pixels per side; a multiple of `patch_size`.
+        in_channels: Channels of the images.
+        patch_size: Pixels per side of a patch.
+        embed_dim: Width of a token, D.
+        depth: Number of blocks.
+        num_heads: Attention heads of a block; divides `embed_dim`.
+        mlp_ratio: Hidden width of the MLP / `embed_dim`.
+        qkv_bias: Whether queries, keys and values have a bias.
+        position_embedding: `learned_1d`: a vector for each token; `learned_2d`: one for each row
+            and one for each column, each half as wide, side by side (arXiv:2010.11929, appendix
+            D.4); `sincos_2d`: fixed sines and cosines; `none`.
+        class_position: Whether prefix tokens have rows of their own in `learned_1d`.
+        pooling: `cls` classifies the class token; `mean` has no class token and normalises the
+            mean of the patch tokens.
+        num_registers: Extra learned tokens that no head reads.
+        distillation_token: Add DeiT's second token and head.
+        layer_scale: Start value of a learned factor on each branch; 0 leaves it out.
+        drop_rate: Dropout after every dense layer but qkv and heads, and after the positions
+            (arXiv:2010.11929, appendix B.1).
+        drop_path_rate: Chance to skip a residual branch, for the last block.
+        drop_path_schedule: `linear` grows from 0 at the first block; `constant` is the same in all.
+    """
+
+    no_weight_decay = frozenset(
+        {"cls_token", "dist_token", "reg_token", "pos_embed", "pos_embed_x", "pos_embed_y"}
+    )
+
+    def __init__(
+        self,
+        num_classes: int = 1000,
+        image_size: int = 224,
+        in_channels: int = 3,
+        *,
+        patch_size: PositiveInt = 16,
+        embed_dim: PositiveInt = 768,
+        depth: PositiveInt = 12,
+        num_heads: PositiveInt = 12,
+        mlp_ratio: PositiveFloat = 4.0,
+        qkv_bias: bool = True,
+        position_embedding: Literal["learned_1d", "learned_2d", "sincos_2d", "none"] = "learned_1d",
+        class_position: bool = True,
+        pooling: Literal["cls", "mean"] = "cls",
+        num_registers: NonNegativeInt = 0,
+        distillation_token: bool = False,
+        layer_scale: NonNegativeFloat = 0.0,
+        drop_rate: Probability = 0.0,
+        drop_path_rate: Probability = 0.0,
+        drop_path_schedule: Literal["linear", "constant"] = "linear",
+    ) -> None:
+        super().__init__()
+        if image_size % patch_size:
+            raise ValueError(
+                f"image_size ({image_size}) must be a multiple of patch_size ({patch_size})"
+            )
+        if distillation_token and pooling != "cls":
+            raise ValueError(
+                f"distillation_token (true) is trained beside a class token: pooling ({pooling}) "
+                "must be cls"
+            )
+        if embed_dim % 4 and position_embedding.endswith("2d"):
+            raise ValueError(
+                f"embed_dim ({embed_dim}) must be a multiple of 4 for position_embedding "
+                f"({position_embedding})"
+            )
+        self.num_classes, self.image_size, self.in_channels = num_classes, image_size, in_channels
+        self.position_embedding, self.pooling = position_embedding, pooling
+        self.class_position = class_position
+        grid = image_size // patch_size
+
+        def token(count: int, std: float) -> nn.Parameter:
+            return nn.Parameter(nn.init.trunc_normal_(torch.empty(1, count, embed_dim), std=std))
+
+        # Tokens in front of the patches, in this order; the heads read the first one or two.
+        self.cls_token = token(1, std=1e-6) if pooling == "cls" else None
+        self.dist_token = token(1, std=0.02) if distillation_token else None
+        self.reg_token = token(num_registers, std=1e-6) if num_registers else None
+        self.num_prefix_tokens = sum(t.shape[1] for t in self.prefix_tokens())
+        self.num_pooled_tokens = 1 + distillation_token
+
+        if position_embedding == "learned_1d":
+            rows = grid * grid + (self.num_prefix_tokens if class_position else 0)
+            self.pos_embed = token(rows, std=0.02)
+        elif position_embedding == "learned_2d":
+            self.pos_embed_x = nn.Parameter(torch.empty(1, grid, embed_dim // 2))
+            self.pos_embed_y = nn.Parameter(torch.empty(1, grid, embed_dim // 2))
+            nn.init.trunc_normal_(self.pos_embed_x, std=0.02)
+            nn.init.trunc_normal_(self.pos_embed_y, std=0.02)
+        elif position_embedding == "sincos_2d":
+            self.register_buffer("pos_embed", sincos_2d(grid, embed_dim), persistent=False)
+
+        self.patch_embed = PatchEmbed(in_channels, embed_dim, patch_size)
+        self.pos_drop = nn.Dropout(drop_rate)
+        rates = (
+            drop_path_rates(drop_path_rate, depth)
+            if drop_path_schedule == "linear"
+            else [drop_path_rate] * depth
+        )
+        self.blocks = nn.ModuleList(
+            Block(embed_dim, num_heads, mlp_ratio, qkv_bias, layer_scale, drop_rate, rate)
+            for rate in rates
+        )
+        norm = nn.LayerNorm(embed_dim, eps=1e-6)
+        self.norm = norm if pooling == "cls" else nn.Identity()
+        self.fc_norm = norm if pooling == "mean" else nn.Identity()
+        self.head = nn.Linear(embed_dim, num_classes)
+        self.head_dist = nn.Linear(embed_dim, num_classes) if distillation_token else None
+        init_linear_layers(self)
+
+    def prefix_tokens(self) -> list[Tensor]:
+        """Return the learned tokens in front of the patches, each (1, n, D)."""
+        tokens = (self.cls_token, self.dist_token, self.reg_token)
+        return [token for token in tokens if token is not None]
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Turn images into tokens with their positions. Shape: (B, C, H, W) -> (B, P + N, D)."""
+        self.check_images(images)
+        x = self.patch_embed(images).flatten(1, 2)
+        prefix = [token.expand(len(x), -1, -1) for token in self.prefix_tokens()]
+        if self.position_embedding == "learned_1d" and self.class_position:
+            x = torch.cat([*prefix, x], dim=1) + self.pos_embed
+        else:
+            x = torch.cat([*prefix, self.add_patch_positions(x)], dim=1)
+        tokens: Tensor = self.pos_drop(x)
+        return tokens
+
+    def add_patch_positions(self, x: Tensor) -> Tensor:
+        """Add to each patch where it is. Shape: (B, N, D) -> (B, N, D)."""
+        if self.position_embedding == "none":
+            return x
+        if self.position_embedding == "learned_2d":
+            grid = self.pos_embed_x.shape[1]
+            columns = self.pos_embed_x.repeat(1, grid, 1)
+            rows = self.pos_embed_y.repeat_interleave(grid, dim=1)
+            return x + torch.cat([columns, rows], dim=-1)
+        return x + self.pos_embed
+
+    def forward(self, images: Tensor) -> Tensor | DistilledLogits:
+        if self.pooling == "mean":
+            return self.forward_head(self.forward_features(images))
+        x = self.embed(images)
+        for block in self.blocks[:-1]:
+            x = self.run_block(block, x)
+        # The heads read only the first tokens, so the last block computes only these, exactly.
+        x = self.run_block(self.blocks[-1], x, self.num_pooled_tokens)
+        return self.forward_head(self.norm(x))
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Return the tokens after the last block, prefix first.
+
+        They are normalised unless the pooling is `mean`, where the norm follows the mean.
+
+        Shape: (B, C, H, W) -> (B, P + N, D).
+        """
+        x = self.embed(images)
+        for block in self.blocks:
+            x = self.run_block(block, x)
+        tokens: Tensor = self.norm(x)
+        return tokens
+
+    def forward_head(self, features: Tensor) -> Tensor | DistilledLogits:
+        """Pool the tokens and classify. Shape: (B, P + N, D) -> (B, K)."""
+        if self.pooling == "mean":
+            pooled = self.fc_norm(features[:, self.num_prefix_tokens :].mean(dim=1))
+        else:
+            pooled = features[:, 0]
+        logits: Tensor = self.head(pooled)
+        if self.head_dist is None:
+            return logits
+        both = DistilledLogits(logits, self.head_dist(features[:, 1]))
+        return both if self.training else (both.classes + both.distillation) / 2
+
+    def depth_groups(self) -> list[tuple[str, ...]]:
+        stem = ("cls_token", "dist_token", "reg_token", "pos_embed", "pos_embed_x", "pos_embed_y")
+        *blocks, last = [f"blocks.{i}" for i in range(len(self.blocks))]
+        return [
+            (*stem, "patch_embed"),
+            *((block,) for block in blocks),
+            (last, "norm", "fc_norm"),
+            ("head", "head_dist"),
+        ]
