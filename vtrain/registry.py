@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar, get_type_hints
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from vtrain.errors import ConfigError
 
@@ -23,6 +23,20 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 """A number in [0, 1]."""
 
 C = TypeVar("C", bound=Callable[..., Any])
+
+
+class Section(BaseModel):
+    """A section of the config: complete, frozen, and closed to keys and types it does not name."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=()
+    )
+
+
+class ComponentSection(Section):
+    """A section that names a component; the component's signature adds the other keys."""
+
+    name: str
 
 
 @dataclass(frozen=True)
@@ -52,6 +66,19 @@ class Component:
         if parameter in self.preset:
             return self.preset[parameter]
         return inspect.signature(self.constructor).parameters[parameter].default
+
+    def section(self, base: type[ComponentSection] = ComponentSection) -> type[ComponentSection]:
+        """Return `base` with a field for each parameter that YAML may set."""
+        empty = inspect.Parameter.empty
+        fields: dict[str, Any] = {
+            name: (annotation, ... if default is empty else default)
+            for name, annotation, default in self.parameters()
+        }
+        return create_model(f"{self.name}_{base.__name__}", __base__=base, **fields)
+
+    def arguments(self, section: ComponentSection) -> dict[str, Any]:
+        """Return the part of a validated section that belongs to the constructor."""
+        return {name: getattr(section, name) for name, _, _ in self.parameters()}
 
     @property
     def summary(self) -> str:

@@ -1,0 +1,42 @@
+"""TensorBoard: curves, the learning-rate schedule and a grid of augmented training images."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import Tensor
+
+from vtrain.callbacks.base import Callback
+from vtrain.engine.state import Metrics, TrainState
+
+
+class TensorBoard(Callback):
+    """Writes event files; a resumed run hides what an interrupted one wrote after its checkpoint.
+
+    Args:
+        folder: Where the event files go.
+        images: Makes the grid of augmented images, (3, H, W) in [0, 1]; None draws none.
+    """
+
+    def __init__(self, folder: Path, images: Callable[[], Tensor] | None) -> None:
+        self.folder, self.images = folder, images
+
+    def on_fit_start(self, state: TrainState) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # slow to import
+
+        self.writer = SummaryWriter(str(self.folder), purge_step=state.step + 1)
+        if self.images is not None and state.step == 0:
+            self.writer.add_image("train/images", self.images(), 0)
+
+    def on_log(self, state: TrainState, metrics: Metrics) -> None:
+        self._scalars(state, metrics)
+
+    def on_eval_end(self, state: TrainState, metrics: Metrics) -> None:
+        self._scalars(state, metrics)
+        self.writer.flush()
+
+    def on_fit_end(self, state: TrainState) -> None:
+        self.writer.close()
+
+    def _scalars(self, state: TrainState, metrics: Metrics) -> None:
+        for name, value in metrics.items():
+            self.writer.add_scalar(name, value, state.step)

@@ -1,0 +1,92 @@
+"""What a run is at one instant: all that must be saved to go on as if nothing had happened."""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+
+Metrics = dict[str, float]
+"""Names such as `val/top1` and their values."""
+
+
+class Average(Protocol):
+    """An average of the weights over the steps of a run."""
+
+    def update(self, model: nn.Module, step: int) -> None: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass
+class Meter:
+    """A running mean that stays on the device until somebody reads it."""
+
+    total: Tensor | float = 0.0
+    count: int = 0
+
+    def add(self, value: Tensor) -> None:
+        """Add one value. Shape: ()."""
+        self.total = self.total + value.double()
+        self.count += 1
+
+    def read(self) -> float:
+        """Return the mean and start anew; this waits for the device."""
+        mean = float(self.total) / max(1, self.count)
+        self.total, self.count = 0.0, 0
+        return mean
+
+
+@dataclass
+class TrainState:
+    """The run's parts that change, and its position.
+
+    `step` and `epoch` count completed optimizer steps and passes; `epoch_step` counts the steps
+    completed within the current pass.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    ema: Average | None = None
+    scaler: torch.amp.GradScaler | None = None
+    step: int = 0
+    epoch: int = 0
+    epoch_step: int = 0
+    evaluated_step: int = 0
+    """The step of the last evaluation."""
+    best: float | None = None
+    loss: Meter = field(default_factory=Meter)
+    rows: int = 0
+    """Lines of `metrics.jsonl` written so far, so that a resumed run can cut what came after."""
+    stop_reason: str | None = None
+    """Why training ends before its last step; any callback may set it."""
+
+    COUNTERS: ClassVar = ("step", "epoch", "epoch_step", "evaluated_step", "best", "rows")
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether somebody asked training to end after the current step."""
+        return self.stop_reason is not None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain data and tensors from which `load_state_dict` restores the run."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "ema": self.ema.state_dict() if self.ema else None,
+            "scaler": self.scaler.state_dict() if self.scaler else None,
+            "loss": {"total": float(self.loss.total), "count": self.loss.count},
+            **{name: getattr(self, name) for name in self.COUNTERS},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned, into parts built from the same config."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"])
+        if self.scaler is not None and state["scaler"] is not None:
+            self.scaler.load_state_dict(state["scaler"])
+        self.loss = Meter(**state["loss"])
+        for name in self.COUNTERS:
+            setattr(self, name, state[name])

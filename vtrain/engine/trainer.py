@@ -1,0 +1,209 @@
+"""The training loop: one optimizer step at a time, evaluation when it is due, hooks for the rest."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from vtrain.data.loader import Batch
+from vtrain.engine.state import Metrics, TrainState
+from vtrain.errors import DivergedError
+from vtrain.rng import hash_ints
+
+
+class Loader(Protocol):
+    """Gives the batches of an epoch in an order that depends on the epoch alone."""
+
+    def __len__(self) -> int: ...
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]: ...
+
+
+class Hooks(Protocol):
+    """What the trainer calls beside training; `callbacks.Callbacks` passes it on to a list."""
+
+    def on_fit_start(self, state: TrainState) -> None: ...
+    def on_step_end(self, state: TrainState) -> None: ...
+    def on_log(self, state: TrainState, metrics: Metrics) -> None: ...
+    def on_eval_end(self, state: TrainState, metrics: Metrics) -> None: ...
+    def on_epoch_end(self, state: TrainState) -> None: ...
+    def on_fit_end(self, state: TrainState) -> None: ...
+
+
+@dataclass
+class Trainer:
+    """Trains `state` on batches; everything it needs is handed in.
+
+    Args:
+        state: The model, the optimizer and the position; changed in place.
+        forward: The model as it is called: itself, compiled, or wrapped for several processes.
+        augment: uint8 images, their indices and the epoch -> the model's input.
+        mixing: Images, targets, positions in the global batch, step, epoch -> both, mixed.
+        criterion: Logits and targets -> the mean loss.
+        schedule: Step -> factor of `lr`.
+        evaluate: Returns the metrics of the weights as they are now.
+        autocast: Makes the context that sets the precision.
+        total_steps: The optimizer step after which training is done.
+        world_size: Processes that share each batch.
+    """
+
+    state: TrainState
+    forward: nn.Module
+    augment: Callable[[Tensor, Tensor, int], Tensor]
+    mixing: Callable[[Tensor, Tensor, Tensor, int, int], tuple[Tensor, Tensor]]
+    criterion: Callable[[Any, Tensor], Tensor]
+    schedule: Callable[[int], float]
+    evaluate: Callable[[], Metrics]
+    autocast: Callable[[], AbstractContextManager[None]]
+    callbacks: Hooks
+    lr: float
+    total_steps: int
+    steps_per_epoch: int
+    eval_every: int
+    log_every: int
+    accum_steps: int
+    grad_clip_norm: float | None
+    seed: int
+    rank: int
+    world_size: int
+    _clock: "Stopwatch" = field(default_factory=lambda: Stopwatch())
+
+    def fit(self, loader: Loader) -> None:
+        """Train to the last step, or until a callback asks to stop."""
+        state = self.state
+        self.callbacks.on_fit_start(state)
+        while True:
+            if self.evaluation_is_due:
+                self.run_evaluation()
+            if state.step >= self.total_steps or state.should_stop:
+                break
+            self.train_epoch(loader)
+        self.callbacks.on_fit_end(state)
+
+    @property
+    def evaluation_is_due(self) -> bool:
+        """Whether training stands at the end of an epoch, or of itself, not yet evaluated."""
+        state = self.state
+        epoch_end = state.epoch_step == 0 and state.epoch % self.eval_every == 0
+        due = epoch_end or state.step == self.total_steps
+        return due and state.step > state.evaluated_step and not state.should_stop
+
+    def train_epoch(self, loader: Loader) -> None:
+        """Train from the current position to the end of the epoch, or to an earlier stop."""
+        state = self.state
+        self._clock.restart()
+        for batch in loader.batches(state.epoch, start=state.epoch_step):
+            self.train_step(batch)
+            self._clock.images += batch.total
+            if state.step % self.log_every == 0 or state.epoch_step == 0 or self._at_end:
+                self.log()
+            self.callbacks.on_step_end(state)
+            if state.should_stop or self._at_end:
+                break
+        if state.epoch_step == 0:
+            self.callbacks.on_epoch_end(state)
+
+    def train_step(self, batch: Batch) -> None:
+        """Make one optimizer step from this process's share of a batch."""
+        state = self.state
+        torch.manual_seed(hash_ints(self.seed, state.step, self.rank))  # dropout and drop path
+        set_lr(state.optimizer, self.lr * self.schedule(state.step))
+        images = self.augment(batch.images, batch.indices, state.epoch)
+        positions = torch.arange(batch.start, batch.start + len(images), device=images.device)
+        images, targets = self.mixing(images, batch.targets, positions, state.step, state.epoch)
+        state.optimizer.zero_grad(set_to_none=True)
+        state.loss.add(self.backward(images, targets, batch.total))
+        self.update()
+        state.step += 1
+        state.epoch_step += 1
+        if state.epoch_step == self.steps_per_epoch:
+            state.epoch, state.epoch_step = state.epoch + 1, 0
+
+    def backward(self, images: Tensor, targets: Tensor, total: int) -> Tensor:
+        """Add the gradients of the mean loss over the `total` images of all processes.
+
+        Returns:
+            This process's part of that mean, still on the device. Shape: ().
+        """
+        loss_sum = torch.zeros((), device=images.device)
+        pieces = min(self.accum_steps, len(images))
+        chunks = zip(images.chunk(pieces), targets.chunk(pieces), strict=True)
+        for x, y in chunks:
+            with self.autocast():
+                logits = self.forward(x)
+            # Gradients are averaged over the processes, whose shares may differ in size.
+            loss = self.criterion(logits, y) * (len(x) * self.world_size / total)
+            scaled = self.state.scaler.scale(loss) if self.state.scaler else loss
+            scaled.backward()
+            loss_sum += loss.detach()  # kept on the device: .item() here would wait for it
+        return loss_sum
+
+    def update(self) -> None:
+        """Clip the gradients, step the optimizer, and move the average of the weights."""
+        state = self.state
+        if state.scaler is not None:
+            state.scaler.unscale_(state.optimizer)
+        if self.grad_clip_norm is not None:
+            nn.utils.clip_grad_norm_(state.model.parameters(), self.grad_clip_norm)
+        if state.scaler is not None:
+            state.scaler.step(state.optimizer)
+            state.scaler.update()
+        else:
+            state.optimizer.step()
+        if state.ema is not None:
+            state.ema.update(state.model, state.step + 1)
+
+    def log(self) -> None:
+        """Hand the means since the last row to the callbacks; this waits for the device."""
+        state = self.state
+        loss = state.loss.read()
+        if not torch.isfinite(torch.tensor(loss)):
+            first = max(1, state.step - self.log_every + 1)
+            raise DivergedError(
+                f"the training loss is {loss} between steps {first} and {state.step}",
+                hint="lower optimizer.lr, lengthen schedule.warmup_epochs or set "
+                "train.grad_clip_norm; the last checkpoint is from before",
+            )
+        metrics = {
+            "train/loss": loss,
+            "train/lr": self.lr * self.schedule(state.step - 1),
+            "train/images_per_second": self._clock.rate(),
+        }
+        self.callbacks.on_log(state, metrics)
+
+    def run_evaluation(self) -> None:
+        """Evaluate the weights as they are and tell the callbacks."""
+        metrics = self.evaluate()
+        self.state.evaluated_step = self.state.step
+        self.callbacks.on_eval_end(self.state, metrics)
+
+    @property
+    def _at_end(self) -> bool:
+        return self.state.step >= self.total_steps
+
+
+@dataclass
+class Stopwatch:
+    """Counts images against time spent training, evaluation left out."""
+
+    images: int = 0
+    since: float = field(default_factory=time.monotonic)
+
+    def restart(self) -> None:
+        """Begin at zero images now."""
+        self.images, self.since = 0, time.monotonic()
+
+    def rate(self) -> float:
+        """Return images per second since the last call or restart, and begin anew."""
+        rate = self.images / max(time.monotonic() - self.since, 1e-9)
+        self.restart()
+        return rate
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Give every group `lr`, times its own `lr_scale` where it has one."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group.get("lr_scale", 1.0)
