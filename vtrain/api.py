@@ -1,0 +1,39 @@
+"""The Python entry points: `vtrain.create_model`, `vtrain.list_models`, `vtrain.load_model`."""
+
+from pathlib import Path
+from typing import Any
+
+from vtrain.models.base import ImageClassifier
+from vtrain.registry import MODELS
+
+
+def create_model(
+    name: str, *, num_classes: int = 1000, image_size: int | None = None, **arguments: Any
+) -> ImageClassifier:
+    """Build a model of the zoo with random weights.
+
+    Args:
+        name: One of `list_models()`.
+        num_classes: Length of the logits.
+        image_size: Pixels per side; the size it was published for unless given.
+        arguments: Anything else that the model's section of a config may say, and `in_channels`.
+
+    Raises:
+        ConfigError: No model has that name.
+        ValueError: The model refuses a combination of values.
+    """
+    component = MODELS[name]
+    if image_size is None:
+        image_size = component.default("image_size")
+    model: ImageClassifier = component(num_classes=num_classes, image_size=image_size, **arguments)
+    return model
+
+
+def list_models() -> list[str]:
+    """Return the names of the zoo, sorted."""
+    return MODELS.names()
+
+
+def load_model(ckpt: Path | str) -> Any:
+    """Load a checkpoint for use: `.model` in eval mode, `.classes` and `.preprocess(image)`."""
+    raise NotImplementedError
