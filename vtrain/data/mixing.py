@@ -1,0 +1,122 @@
+"""Mixup and CutMix of neighbours in the global batch, with soft targets.
+
+Reference: Zhang et al., "mixup", arXiv:1710.09412; Yun et al., "CutMix", arXiv:1905.04899.
+"""
+
+import numpy as np
+import torch
+from pydantic import NonNegativeFloat, NonNegativeInt
+from torch import Tensor
+
+from vtrain.data.augment.draws import Stream, draws
+from vtrain.registry import Fraction
+
+QUANTILES = 1 << 14  # equally likely values of lambda: more than the pairs of any batch
+
+
+class Mixing:
+    """Mixes pairs of images and their targets. The keywords are keys of the `augment` section.
+
+    The sample at position i of the global batch is mixed with the one at i XOR 1, and both use the
+    same lambda, drawn from a hash of (seed, step, i // 2). So the result does not depend on how the
+    batch is spread over processes, as long as each has whole pairs. An odd last sample stays as it
+    is. Label smoothing belongs to the loss.
+
+    Args:
+        num_classes: Length of a soft target.
+        seed: Seed of the run.
+        mixup: Alpha of Mixup's Beta(alpha, alpha); 0 turns it off.
+        cutmix: Alpha of CutMix's Beta(alpha, alpha); 0 turns it off.
+        mix_probability: Probability that a pair is mixed at all.
+        mix_switch_probability: Probability of CutMix rather than Mixup where both are on.
+        mix_off_epoch: From this epoch on nothing is mixed; null mixes to the end.
+
+    Shape: (B, 3, S, S) float, (B,) int64 classes, (B,) int64 positions in the global batch, step,
+    epoch -> mixed images, (B, K) float targets whose rows sum to 1; or both inputs as they are
+    where nothing is mixed in this epoch.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        seed: int,
+        *,
+        mixup: NonNegativeFloat = 0.0,
+        cutmix: NonNegativeFloat = 0.0,
+        mix_probability: Fraction = 1.0,
+        mix_switch_probability: Fraction = 0.5,
+        mix_off_epoch: NonNegativeInt | None = None,
+    ) -> None:
+        self.num_classes, self.seed = num_classes, seed
+        self.probability = mix_probability
+        self.cutmix_share = mix_switch_probability if mixup and cutmix else float(cutmix > 0)
+        self.off_epoch = mix_off_epoch
+        self.enabled = bool(mixup or cutmix)
+        # Of no use where its alpha is 0; never drawn from then.
+        self._mixup_lambdas = beta_quantiles(mixup or 1.0, QUANTILES)
+        self._cutmix_lambdas = beta_quantiles(cutmix or 1.0, QUANTILES)
+
+    def is_on(self, epoch: int) -> bool:
+        """Whether batches of this epoch are mixed, and their targets therefore soft."""
+        return self.enabled and (self.off_epoch is None or epoch < self.off_epoch)
+
+    def __call__(
+        self, images: Tensor, targets: Tensor, positions: Tensor, step: int, epoch: int
+    ) -> tuple[Tensor, Tensor]:
+        if not self.is_on(epoch):
+            return images, targets
+        partners = self._partners(positions)
+        keep = self._keep_masks(positions, step, *images.shape[2:]).to(images.dtype)
+        # lerp is exact where the weight is 0 or 1, so CutMix copies pixels
+        images = torch.lerp(images[partners], images, keep)
+        weights = keep.mean((1, 2, 3), dtype=torch.float32)[:, None]
+        own = torch.nn.functional.one_hot(targets, self.num_classes).to(torch.float32)
+        return images, torch.lerp(own[partners], own, weights)
+
+    def _partners(self, positions: Tensor) -> Tensor:
+        """Row of each sample's partner. Shape: (B,) -> (B,)."""
+        rows = torch.arange(len(positions), device=positions.device)
+        partners = (positions ^ 1) - positions[:1]
+        return torch.where(partners < len(positions), partners, rows)
+
+    def _keep_masks(self, positions: Tensor, step: int, height: int, width: int) -> Tensor:
+        """How much of each own pixel stays. Shape: (B,) -> (B, 1, 1 or H, 1 or W) in [0, 1]."""
+        u = draws(positions // 2, 5, self.seed, step, Stream.MIXING)
+        mixed, is_cutmix = u[:, 0] < self.probability, u[:, 1] < self.cutmix_share
+        ranks = (u[:, 2] * QUANTILES).long()
+        mixup_lambdas = self._mixup_lambdas.to(u.device)[ranks]
+        outside = ~boxes(u[:, 3:], self._cutmix_lambdas.to(u.device)[ranks], height, width)
+        keep = torch.where(is_cutmix[:, None, None], outside, mixup_lambdas[:, None, None])
+        return torch.where(mixed[:, None, None], keep, 1.0)[:, None]
+
+
+def boxes(centres: Tensor, lambdas: Tensor, height: int, width: int) -> Tensor:
+    """Return CutMix's boxes: sides of sqrt(1 - lambda), centred anywhere, cut off at the border.
+
+    Shape: (B, 2) in [0, 1), (B,) -> (B, H, W) bool, true inside.
+    """
+    side = (1 - lambdas).sqrt()
+    inside = []
+    for axis, size in enumerate((height, width)):
+        centre, half = (centres[:, axis] * size).long(), (side * size).long() / 2
+        pixels = torch.arange(size, device=centres.device)
+        low, high = (centre - half.floor()), (centre + half.ceil())
+        inside.append((pixels >= low[:, None]) & (pixels < high[:, None]))
+    return inside[0][:, :, None] & inside[1][:, None, :]
+
+
+def beta_quantiles(alpha: float, count: int) -> Tensor:
+    """Return the quantiles of Beta(alpha, alpha) at (i + 0.5) / count: equally likely values.
+
+    A table makes a draw one look-up on any device. On [0, 0.5] the density x^(a-1) (1-x)^(a-1) is
+    integrated over t = x^min(a, 1), which takes away a pole at 0; the rest is the mirror image.
+
+    Shape: (count,) float32, ascending.
+    """
+    power = min(alpha, 1.0)
+    t = np.linspace(0, 0.5**power, 1 << 15)
+    density = t ** (alpha / power - 1) * (1 - t ** (1 / power)) ** (alpha - 1)
+    mass = np.concatenate([[0], np.cumsum(density[1:] + density[:-1])])
+    u = (np.arange(count // 2) + 0.5) / count
+    lower = np.interp(u, mass / (2 * mass[-1]), t) ** (1 / power)
+    return torch.from_numpy(np.concatenate([lower, 1 - lower[::-1]])).to(torch.float32)
