@@ -1,0 +1,317 @@
+"""Many processes as one: the only file that names torch.distributed.
+
+`torchrun` starts the processes and tells each one its place in the environment. With one process
+every function here does nothing, so that no caller asks how many there are.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from vtrain.errors import ConfigError, DeviceError, VtrainError, WorkerError
+
+VARIABLES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+"""What `torchrun` sets for each process."""
+
+
+@dataclass(frozen=True)
+class Rank:
+    """The place of this process among all: `rank` of `world_size`, `local_rank` on its machine."""
+
+    rank: int = 0
+    local_rank: int = 0
+    world_size: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes the files and speaks to the user."""
+        return self.rank == 0
+
+
+def rank_from_env(env: Mapping[str, str] = os.environ) -> Rank:
+    """Read this process's place from the variables that `torchrun` sets.
+
+    Raises:
+        ConfigError: Some are missing, no integers, or contradict each other.
+    """
+    if "WORLD_SIZE" not in env and "RANK" not in env:
+        return Rank()
+    hint = "start the processes with torchrun --nproc-per-node=N --no-python vtrain fit ..."
+    missing = [name for name in VARIABLES if not env.get(name)]
+    if missing:
+        given = "WORLD_SIZE" if "WORLD_SIZE" in env else "RANK"
+        raise ConfigError(f"{given} is set, but not {', '.join(missing)}", "environment", hint)
+    try:
+        rank, local_rank, world_size = (int(env[n]) for n in ("RANK", "LOCAL_RANK", "WORLD_SIZE"))
+    except ValueError as error:
+        raise ConfigError(f"a rank must be a whole number; {error}", "environment", hint) from None
+    if not 0 <= rank < world_size:
+        raise ConfigError(
+            f"RANK ({rank}) must be in 0 .. WORLD_SIZE - 1 ({world_size - 1})", "environment", hint
+        )
+    if not 0 <= local_rank <= rank:
+        raise ConfigError(
+            f"LOCAL_RANK ({local_rank}) must be in 0 .. RANK ({rank})", "environment", hint
+        )
+    return Rank(rank, local_rank, world_size)
+
+
+def start(device: torch.device, timeout: float = 300) -> Rank:
+    """Join the other processes and return the place of this one.
+
+    Args:
+        device: Where this process computes; NCCL connects CUDA devices, gloo everything else.
+        timeout: Seconds to wait for a peer before giving up.
+
+    Raises:
+        ConfigError: The environment contradicts itself.
+        DeviceError: There are more processes on this machine than GPUs.
+        WorkerError: The processes do not find each other.
+    """
+    place = rank_from_env()
+    if place.world_size == 1:
+        return place
+    if device.type == "cuda":
+        claim_gpu(place)
+    import torch.distributed as dist
+
+    try:
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+            timeout=timedelta(seconds=timeout),
+            rank=place.rank,
+            world_size=place.world_size,
+            device_id=torch.device("cuda", place.local_rank) if device.type == "cuda" else None,
+        )
+        dist.barrier()
+    except RuntimeError as error:  # torch's own classes for a lost network all derive from it
+        address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        raise WorkerError(
+            f"rank {place.rank} of {place.world_size} cannot join the others",
+            address,
+            "is the port free and every process started? On one machine use torchrun --standalone",
+        ) from error
+    return place
+
+
+def claim_gpu(place: Rank) -> None:
+    """Make this process's own GPU the current one.
+
+    Raises:
+        DeviceError: This machine has fewer GPUs than processes.
+    """
+    found = torch.cuda.device_count()
+    if place.local_rank >= found:
+        raise DeviceError(
+            f"LOCAL_RANK is {place.local_rank}, but this machine has {found} GPUs",
+            "environment",
+            f"start torchrun with --nproc-per-node={max(found, 1)} or less",
+        )
+    torch.cuda.set_device(place.local_rank)
+
+
+def stop() -> None:
+    """Leave the other processes."""
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def set_timeout(seconds: float) -> None:
+    """Give up on a silent peer after `seconds` from now on.
+
+    The first step compiles and warms up; later ones are quick, so a short wait finds a hang sooner.
+    """
+    if world_size() == 1:
+        return
+    import torch.distributed as dist
+
+    # Public since torch 2.12 or so; before, under its private name.
+    change = getattr(dist, "set_timeout", None) or dist.distributed_c10d._set_pg_timeout
+    change(timedelta(seconds=seconds))
+
+
+def world_size() -> int:
+    """Return the number of processes that have started together."""
+    import torch.distributed as dist
+
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Return the number of this process, from 0."""
+    import torch.distributed as dist
+
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def is_main() -> bool:
+    """Return whether this process writes the files and speaks to the user."""
+    return rank() == 0
+
+
+def barrier() -> None:
+    """Wait until every process is here."""
+    if world_size() > 1:
+        import torch.distributed as dist
+
+        dist.barrier()
+
+
+def all_sum(tensor: Tensor) -> Tensor:
+    """Return the sum of every process's tensor. Shape: any -> the same."""
+    if world_size() == 1:
+        return tensor
+    import torch.distributed as dist
+
+    total = tensor.clone()
+    dist.all_reduce(total, dist.ReduceOp.SUM)
+    return total
+
+
+def all_max(tensor: Tensor) -> Tensor:
+    """Return the element-wise maximum over the processes. Shape: any -> the same."""
+    if world_size() == 1:
+        return tensor
+    import torch.distributed as dist
+
+    largest = tensor.clone()
+    dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return largest
+
+
+def broadcast(tensor: Tensor) -> Tensor:
+    """Return the main process's tensor; every process hands in one of its shape and dtype."""
+    if world_size() == 1:
+        return tensor
+    import torch.distributed as dist
+
+    received = tensor.clone()
+    dist.broadcast(received, src=0)
+    return received
+
+
+def broadcast_json(value: Any) -> Any:
+    """Return the main process's value, which JSON can hold (nothing is pickled)."""
+    if world_size() == 1:
+        return value
+    text = json.dumps(value).encode() if is_main() else b""
+    length = int(broadcast(torch.tensor(len(text))))
+    data = torch.tensor(list(text) if is_main() else [0] * length, dtype=torch.uint8)
+    return json.loads(bytes(broadcast(data).tolist()))
+
+
+def check_same(parts: Mapping[str, Any], error: type[VtrainError] = ConfigError) -> None:
+    """Refuse to go on when the processes differ in one of `parts`, each a JSON value.
+
+    Raises:
+        VtrainError: Of the given class, on every process, naming the parts and the ranks.
+    """
+    if world_size() == 1:
+        return
+    import torch.distributed as dist
+
+    digests = [fingerprint(value) for value in parts.values()]
+    mine = torch.tensor(digests, dtype=torch.int64)
+    every = [torch.empty_like(mine) for _ in range(world_size())]
+    dist.all_gather(every, mine)
+    table = torch.stack(every)  # (rank, part)
+    differs = table != table[0]
+    if differs.any():
+        names = [name for name, bad in zip(parts, differs.any(0).tolist(), strict=True) if bad]
+        ranks = [str(number) for number, bad in enumerate(differs.any(1).tolist()) if bad]
+        raise error(
+            f"the {' and the '.join(names)} of rank {', '.join(ranks)} differ from those of rank 0",
+            hint="start every process with the same command, code and data",
+        )
+
+
+def fingerprint(value: Any) -> int:
+    """Return 63 bits that stand for a JSON value."""
+    text = json.dumps(value, sort_keys=True).encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
+
+
+def wrap_ddp(model: nn.Module) -> nn.Module:
+    """Average the gradients of all processes during the backward pass; one process: the model.
+
+    The graph must be the same at every step and use every parameter; buffers stay as they are.
+    """
+    if world_size() == 1:
+        return model
+    from torch.nn.parallel import DistributedDataParallel
+
+    return DistributedDataParallel(
+        model,
+        static_graph=True,
+        gradient_as_bucket_view=True,  # the gradients live in the buckets: no copy, less memory
+        broadcast_buffers=False,  # no model here changes a buffer while it trains
+        find_unused_parameters=False,
+    )
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Return the model that DDP wraps, or the model itself."""
+    from torch.nn.parallel import DistributedDataParallel
+
+    return cast(nn.Module, model.module) if isinstance(model, DistributedDataParallel) else model
+
+
+def no_sync(model: nn.Module) -> AbstractContextManager[None]:
+    """Hold back the exchange of gradients: all pieces of a batch but the last run under this."""
+    from torch.nn.parallel import DistributedDataParallel
+
+    if isinstance(model, DistributedDataParallel):
+        return cast(AbstractContextManager[None], model.no_sync())
+    return nullcontext()
+
+
+def shard(model: nn.Module, device: torch.device) -> nn.Module:
+    """Give each process its part of every parameter (FSDP2); one process: the model.
+
+    Each block, an element of a list called `blocks`, is gathered before use and freed after it.
+    The parameters change: build the optimizer afterwards.
+    """
+    if world_size() == 1:
+        return model
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh(device.type, (world_size(),))
+    for name, blocks in model.named_modules():
+        if isinstance(blocks, nn.ModuleList) and name.rpartition(".")[2] == "blocks":
+            for block in blocks:
+                fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    return model
+
+
+def gathered(state: Any) -> Any:
+    """Return nested state with every sharded tensor made whole; all processes must call it."""
+    return _mapped(state, lambda tensor: tensor.full_tensor() if is_sharded(tensor) else tensor)
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Return whether a tensor is only this process's part of a larger one."""
+    from torch.distributed.tensor import DTensor
+
+    return isinstance(tensor, DTensor)
+
+
+def _mapped(state: Any, change: Callable[[Any], Any]) -> Any:
+    if isinstance(state, Tensor):
+        return change(state)
+    if isinstance(state, dict):
+        return {key: _mapped(value, change) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(_mapped(value, change) for value in state)
+    return state

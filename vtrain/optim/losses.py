@@ -1,0 +1,161 @@
+"""Losses: logits and targets to one number, the mean over the batch, always computed in fp32.
+
+Targets are class indices (B,) or, after mixup, a weight for each class (B, K) that sums to 1. Each
+loss divides by the batch size and by nothing that depends on the targets: so the loss of a batch is
+the weighted mean of the losses of its pieces, and gradient accumulation changes nothing.
+
+A loss is handed the number of training images of each class, which only `class_weights: balanced`
+reads. It is a module because its weights must move to the device with the model.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import NonNegativeFloat
+from torch import Tensor, nn
+
+from vtrain.registry import LOSSES, Fraction
+
+ClassWeights = Literal["balanced"] | list[NonNegativeFloat] | None
+
+
+@LOSSES.register("cross_entropy")
+class CrossEntropy(nn.Module):
+    """Cross entropy of the softmax, with label smoothing and class weights.
+
+    Reference: Szegedy et al., arXiv:1512.00567, section 7 (smoothing).
+
+    Shape: logits (B, K), targets (B,) int or (B, K) -> ().
+    """
+
+    weights: Tensor | None
+
+    def __init__(
+        self,
+        class_counts: Sequence[int] | None = None,
+        *,
+        label_smoothing: Fraction = 0.0,
+        class_weights: ClassWeights = None,
+    ) -> None:
+        super().__init__()
+        self.label_smoothing = label_smoothing
+        self.register_buffer("weights", weight_tensor(class_weights, class_counts))
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        if targets.ndim == 1 and self.weights is None:  # torch's own kernel makes no (B, K) targets
+            return F.cross_entropy(logits.float(), targets, label_smoothing=self.label_smoothing)
+        targets = smoothed(as_weights(targets, logits.shape[1]), self.label_smoothing)
+        if self.weights is not None:
+            targets = targets * self.weights
+        return -(targets * logits.float().log_softmax(1)).sum(1).mean()
+
+
+@LOSSES.register("binary_cross_entropy")
+class BinaryCrossEntropy(nn.Module):
+    """One yes-or-no question for each class; the mean over batch and classes.
+
+    With `binarize`, both classes of a mixed image count as fully present, as DeiT-III trains.
+    Reference: Touvron et al., arXiv:2204.07118; Wightman et al., arXiv:2110.00476, section 2.
+
+    Shape: logits (B, K), targets (B,) int or (B, K) -> ().
+    """
+
+    weights: Tensor | None
+
+    def __init__(
+        self,
+        class_counts: Sequence[int] | None = None,
+        *,
+        binarize: bool = True,
+        label_smoothing: Fraction = 0.0,
+        class_weights: ClassWeights = None,
+    ) -> None:
+        super().__init__()
+        self.binarize, self.label_smoothing = binarize, label_smoothing
+        self.register_buffer("weights", weight_tensor(class_weights, class_counts))
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        targets = as_weights(targets, logits.shape[1])
+        if self.binarize:
+            targets = (targets > 0).float()
+        targets = smoothed(targets, self.label_smoothing)
+        return F.binary_cross_entropy_with_logits(logits.float(), targets, self.weights)
+
+
+@LOSSES.register("focal")
+class Focal(nn.Module):
+    """Cross entropy in which a class counts less, the surer the model already is of it.
+
+    Differs from the paper: of the softmax, not of one sigmoid per class, as the classes exclude
+    each other here; `class_weights` is its alpha.
+    Reference: Lin et al., arXiv:1708.02002, equation 5.
+
+    Shape: logits (B, K), targets (B,) int or (B, K) -> ().
+    """
+
+    weights: Tensor | None
+
+    def __init__(
+        self,
+        class_counts: Sequence[int] | None = None,
+        *,
+        gamma: NonNegativeFloat = 2.0,
+        label_smoothing: Fraction = 0.0,
+        class_weights: ClassWeights = None,
+    ) -> None:
+        super().__init__()
+        self.gamma, self.label_smoothing = gamma, label_smoothing
+        self.register_buffer("weights", weight_tensor(class_weights, class_counts))
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        targets = smoothed(as_weights(targets, logits.shape[1]), self.label_smoothing)
+        if self.weights is not None:
+            targets = targets * self.weights
+        log_p = logits.float().log_softmax(1)
+        # 1 - p by expm1: exact where p is nearly 1, where the plain difference would be 0.
+        doubt = (-torch.expm1(log_p)).clamp_min(torch.finfo(torch.float32).tiny)
+        return -(targets * doubt.pow(self.gamma) * log_p).sum(1).mean()
+
+
+def as_weights(targets: Tensor, num_classes: int) -> Tensor:
+    """Return the weight of each class in fp32. Shape: (B,) int or (B, K) -> (B, K)."""
+    if targets.ndim == 2:
+        return targets.float()
+    # Not F.one_hot: it looks for values out of range on the host, and waits for the device.
+    weights = torch.zeros(len(targets), num_classes, device=targets.device)
+    return weights.scatter_(1, targets[:, None], 1.0)
+
+
+def smoothed(targets: Tensor, amount: float) -> Tensor:
+    """Move `amount` of the weight to all classes alike. Shape: (B, K) -> (B, K)."""
+    return targets if amount == 0 else targets * (1 - amount) + amount / targets.shape[1]
+
+
+def weight_tensor(class_weights: ClassWeights, class_counts: Sequence[int] | None) -> Tensor | None:
+    """Return the weight of each class as a tensor. Shape: (K,).
+
+    Raises:
+        ValueError: The counts that the weights need are missing or do not match.
+    """
+    if class_weights is None:
+        return None
+    if class_weights != "balanced":
+        if class_counts is not None and len(class_counts) != len(class_weights):
+            raise ValueError(
+                f"class_weights has {len(class_weights)} values for {len(class_counts)} classes"
+            )
+        return torch.tensor(class_weights)
+    if class_counts is None:
+        raise ValueError("class_weights (balanced) needs the number of images of each class")
+    return torch.tensor(balanced_weights(class_counts))
+
+
+def balanced_weights(class_counts: Sequence[int]) -> list[float]:
+    """Weigh each class by 1 / its count, so that the mean weight of an image is 1.
+
+    A class with no images has weight 0.
+    """
+    present = sum(count > 0 for count in class_counts)
+    return [sum(class_counts) / (present * n) if n else 0.0 for n in class_counts]

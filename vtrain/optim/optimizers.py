@@ -1,0 +1,262 @@
+"""Optimizers, each with the model's wishes about weight decay and the layers' learning rates.
+
+A constructor takes the model and returns a `torch.optim.Optimizer` whose groups carry `lr_scale`;
+`groups.set_lr` sets the rate of a step.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field, NonNegativeFloat, PositiveFloat
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from vtrain.optim.groups import Group, layer_ids, param_groups
+from vtrain.registry import OPTIMIZERS, Probability
+
+LayerDecay = Annotated[float, Field(gt=0, le=1)]
+"""Learning rate of a layer, as a fraction of the next one's."""
+Betas = tuple[Probability, Probability]
+"""How much of the running mean of the gradient, and of its square, a step keeps."""
+
+
+@OPTIMIZERS.register("adamw")
+def adamw(
+    model: nn.Module,
+    *,
+    lr: PositiveFloat,
+    weight_decay: NonNegativeFloat = 0.05,
+    betas: Betas = (0.9, 0.999),
+    eps: PositiveFloat = 1e-8,
+    layer_decay: LayerDecay | None = None,
+) -> Optimizer:
+    """AdamW: Adam with decoupled weight decay. Reference: Loshchilov, Hutter, arXiv:1711.05101."""
+    groups = param_groups(model, weight_decay, layer_decay)
+    return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=can_fuse(model))
+
+
+@OPTIMIZERS.register("adam")
+def adam(
+    model: nn.Module,
+    *,
+    lr: PositiveFloat,
+    weight_decay: NonNegativeFloat = 0.0,
+    betas: Betas = (0.9, 0.999),
+    eps: PositiveFloat = 1e-8,
+    layer_decay: LayerDecay | None = None,
+) -> Optimizer:
+    """Adam; weight decay is an L2 term in the gradient. Reference: Kingma, Ba, arXiv:1412.6980."""
+    groups = param_groups(model, weight_decay, layer_decay)
+    return torch.optim.Adam(groups, lr=lr, betas=betas, eps=eps, fused=can_fuse(model))
+
+
+@OPTIMIZERS.register("sgd")
+def sgd(
+    model: nn.Module,
+    *,
+    lr: PositiveFloat,
+    momentum: Probability = 0.9,
+    nesterov: bool = False,
+    weight_decay: NonNegativeFloat = 0.0,
+    layer_decay: LayerDecay | None = None,
+) -> Optimizer:
+    """Stochastic gradient descent with momentum; weight decay is an L2 term in the gradient."""
+    if nesterov and momentum == 0:
+        raise ValueError(f"nesterov ({nesterov}) needs momentum ({momentum}) above 0")
+    groups = param_groups(model, weight_decay, layer_decay)
+    return torch.optim.SGD(
+        groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=can_fuse(model)
+    )
+
+
+@OPTIMIZERS.register("lamb")
+def lamb(
+    model: nn.Module,
+    *,
+    lr: PositiveFloat,
+    weight_decay: NonNegativeFloat = 0.05,
+    betas: Betas = (0.9, 0.999),
+    eps: PositiveFloat = 1e-8,
+    layer_decay: LayerDecay | None = None,
+) -> Optimizer:
+    """LAMB: Adam whose step is as long as the weights of its layer. See `Lamb`."""
+    return Lamb(param_groups(model, weight_decay, layer_decay), lr=lr, betas=betas, eps=eps)
+
+
+@OPTIMIZERS.register("lion")
+def lion(
+    model: nn.Module,
+    *,
+    lr: PositiveFloat,
+    weight_decay: NonNegativeFloat = 0.5,
+    betas: Betas = (0.9, 0.99),
+    layer_decay: LayerDecay | None = None,
+) -> Optimizer:
+    """Lion: every weight moves by the same amount, up or down. See `Lion`."""
+    return Lion(param_groups(model, weight_decay, layer_decay), lr=lr, betas=betas)
+
+
+@OPTIMIZERS.register("muon")
+def muon(
+    model: nn.Module,
+    *,
+    lr: PositiveFloat,
+    weight_decay: NonNegativeFloat = 0.05,
+    momentum: Probability = 0.95,
+    nesterov: bool = True,
+    betas: Betas = (0.9, 0.999),
+    eps: PositiveFloat = 1e-8,
+    layer_decay: LayerDecay | None = None,
+) -> Optimizer:
+    """Muon for the matrices between embedding and head, AdamW (`betas`, `eps`) for the rest.
+
+    Muon's step is scaled to the size of AdamW's, so that both share `lr` and `weight_decay`.
+    Reference: Jordan et al., https://kellerjordan.github.io/posts/muon; Liu et al., "Muon is
+    scalable for LLM training", arXiv:2502.16982 (the scale).
+    """
+    groups = param_groups(model, weight_decay, layer_decay)
+    depth = layer_ids(model, [name for name, _ in model.named_parameters()])
+    inner = range(1, max(depth.values()))
+    hidden, rest = split(groups, lambda name, p: p.ndim == 2 and depth[name] in inner)
+    parts: list[Optimizer] = []
+    if hidden:
+        parts.append(
+            torch.optim.Muon(
+                hidden, lr=lr, momentum=momentum, nesterov=nesterov, adjust_lr_fn="match_rms_adamw"
+            )
+        )
+    if rest:
+        parts.append(torch.optim.AdamW(rest, lr=lr, betas=betas, eps=eps, fused=can_fuse(model)))
+    return Together(parts)
+
+
+class Lamb(Optimizer):
+    """Layer-wise adaptive moments: Adam's direction times ||w|| / ||direction|| per parameter.
+
+    Undecayed parameters take Adam's own step, as in NVIDIA's FusedLAMB, which DeiT-III uses.
+    Differs from it: the gradients are not clipped here; `train.grad_clip_norm: 1` does that.
+
+    Reference: You et al., arXiv:1904.00962, algorithm 2.
+    """
+
+    def __init__(self, groups: list[Group], *, lr: float, betas: Betas, eps: float) -> None:
+        super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        assert closure is None
+        for group in self.param_groups:
+            lr, (beta1, beta2) = group["lr"], group["betas"]
+            params, grads = with_gradient(group)
+            if not params:
+                continue
+            for p in params:
+                if not self.state[p]:
+                    zeros = torch.zeros_like
+                    self.state[p] = {"exp_avg": zeros(p), "exp_avg_sq": zeros(p)}
+            means = [self.state[p]["exp_avg"] for p in params]
+            squares = [self.state[p]["exp_avg_sq"] for p in params]
+            group["step"] = step = group.get("step", 0) + 1
+
+            torch._foreach_lerp_(means, grads, 1 - beta1)
+            torch._foreach_mul_(squares, beta2)
+            torch._foreach_addcmul_(squares, grads, grads, 1 - beta2)
+            scales = torch._foreach_sqrt(squares)
+            torch._foreach_mul_(scales, (1 - beta2**step) ** -0.5)
+            torch._foreach_add_(scales, group["eps"])
+            updates = list(torch._foreach_div(means, scales))
+            torch._foreach_mul_(updates, 1 / (1 - beta1**step))
+            if group["weight_decay"]:
+                torch._foreach_add_(updates, params, alpha=group["weight_decay"])
+                torch._foreach_mul_(updates, trust_ratios(params, updates))
+            torch._foreach_add_(params, updates, alpha=-lr)
+
+
+def trust_ratios(params: list[Tensor], updates: list[Tensor]) -> list[Tensor]:
+    """Return ||parameter|| / ||update|| for each pair, 1 where either is 0."""
+    lengths = torch.stack(torch._foreach_norm(params))
+    steps = torch.stack(torch._foreach_norm(updates))
+    ratios = torch.where((lengths > 0) & (steps > 0), lengths / steps, 1.0)
+    return list(ratios.unbind())
+
+
+class Lion(Optimizer):
+    """Evolved sign momentum: step by the sign of a mean of momentum and gradient.
+
+    Its step has the same size for every weight, so the papers' rates are 3 to 10 times below
+    AdamW's and the weight decay 3 to 10 times above.
+
+    Reference: Chen et al., arXiv:2302.06675, algorithm 2.
+    """
+
+    def __init__(self, groups: list[Group], *, lr: float, betas: Betas) -> None:
+        super().__init__(groups, {"lr": lr, "betas": betas, "weight_decay": 0.0})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        assert closure is None
+        for group in self.param_groups:
+            lr, (beta1, beta2) = group["lr"], group["betas"]
+            params, grads = with_gradient(group)
+            if not params:
+                continue
+            for p in params:
+                if not self.state[p]:
+                    self.state[p] = {"exp_avg": torch.zeros_like(p)}
+            means = [self.state[p]["exp_avg"] for p in params]
+
+            updates = torch._foreach_mul(means, beta1)
+            torch._foreach_add_(updates, grads, alpha=1 - beta1)
+            torch._foreach_sign_(updates)
+            torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
+            torch._foreach_add_(params, updates, alpha=-lr)
+            torch._foreach_lerp_(means, grads, 1 - beta2)
+
+
+class Together(Optimizer):
+    """Several optimizers, each with its own parameters, that step as one."""
+
+    def __init__(self, parts: list[Optimizer]) -> None:
+        self.parts = parts
+        super().__init__([group for part in parts for group in part.param_groups], {})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        assert closure is None
+        for part in self.parts:
+            part.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {type(part).__name__: part.state_dict() for part in self.parts}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for part in self.parts:
+            part.load_state_dict(state_dict[type(part).__name__])
+        # Loading makes new group dictionaries: without this, `set_lr` would change the old ones.
+        self.param_groups = [group for part in self.parts for group in part.param_groups]
+
+
+def can_fuse(model: nn.Module) -> bool:
+    """Return whether torch has one kernel for the whole step where the model's parameters are."""
+    return all(p.device.type in ("cpu", "cuda") for p in model.parameters())
+
+
+def with_gradient(group: Group) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the parameters of a group that have a gradient, and the gradients."""
+    params = [p for p in group["params"] if p.grad is not None]
+    return params, [p.grad for p in params]
+
+
+def split(
+    groups: list[Group], belongs: Callable[[str, Tensor], bool]
+) -> tuple[list[Group], list[Group]]:
+    """Cut each group into the parameters that belong and those that do not; drop empty ones."""
+
+    def part(group: Group, wanted: bool) -> Group:
+        pairs = zip(group["names"], group["params"], strict=True)
+        kept = [(name, p) for name, p in pairs if belongs(name, p) is wanted]
+        return {**group, "names": [name for name, _ in kept], "params": [p for _, p in kept]}
+
+    yes, no = ([part(group, wanted) for group in groups] for wanted in (True, False))
+    return [group for group in yes if group["params"]], [group for group in no if group["params"]]
