@@ -14,8 +14,9 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterator
+from io import BufferedRandom
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from vtrain.errors import StorageError
 
@@ -26,7 +27,7 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
-def replacing(path: Path, *, size: int = 0) -> Iterator[IO[bytes]]:
+def replacing(path: Path, *, size: int = 0) -> Iterator[BufferedRandom]:
     """Yield a new binary file that becomes `path` when the block ends without an error.
 
     What was at `path` stays until then; a symlink there is replaced, not followed. The file can be
@@ -193,7 +194,7 @@ def _temporary(folder: Path) -> Path:
     return folder / f"{PREFIX}{secrets.token_hex(8)}{SUFFIX}"
 
 
-def _mark_alive(file: IO[bytes]) -> None:
+def _mark_alive(file: BufferedRandom) -> None:
     with contextlib.suppress(OSError):  # a file system without locks: `sweep` then goes by name
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
 

@@ -1,0 +1,51 @@
+"""Stop signals: a handler sets a flag, and the training loop looks at it between two steps."""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+"""End of a job, Ctrl-C, Slurm's warning before the time limit, and a closed terminal."""
+
+
+class StopSignals:
+    """While entered, a stop signal only sets `received`; a second Ctrl-C stops at once.
+
+    A handler makes no collective call, no file and no log line: the process may be in the middle of
+    any of these. Outside of the main thread Python cannot handle signals, and nothing changes.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in STOP_SIGNALS:
+                self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._previous.items():
+            # None: the handler was not set from Python, and cannot be set again from here.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        self._previous.clear()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self.received is not None:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a third one ends even a hanging process
+            raise KeyboardInterrupt
+        if self.received is None:
+            self.received = int(number)
+
+
+def ignore_stop_signals() -> None:
+    """Leave stop signals to the parent: for a data worker, which a whole group's signal reaches."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
