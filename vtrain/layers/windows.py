@@ -1,0 +1,158 @@
+"""Windows over a feature map: how Swin cuts a map, which tokens meet, and how far apart they are.
+
+Reference: Liu et al., "Swin Transformer", arXiv:2103.14030, section 3.2
+(github.com/microsoft/Swin-Transformer; padding as in its object detection code).
+
+B images, H x W tokens of a map, C channels, nW windows, N tokens of a window.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Windows(nn.Module):
+    """Cut maps of one size into square windows, and put them together again.
+
+    The map is padded with zeros below and on the right to a multiple of `side`, rolled up and left
+    by `shift`, and cut. All of that is one order of the tokens, computed here once, so that each
+    direction is a single copy; padding, two rolls and the cut would be up to four.
+
+    Attributes:
+        mask: What to add to the attention scores of each window, (nW, N, N): 0, or -100 between
+            tokens that only the roll brought together; None without a shift.
+
+    Args:
+        height: Rows of the map, H.
+        width: Columns of the map, W.
+        side: Tokens per side of a window.
+        shift: How many tokens down and to the right the windows lie of where they start.
+    """
+
+    order: Tensor
+    places: Tensor
+    mask: Tensor | None
+
+    def __init__(self, height: int, width: int, side: int, shift: int = 0) -> None:
+        super().__init__()
+        self.height, self.width, self.side, self.shift = height, width, side, shift
+        down, right = -height % side, -width % side
+        tokens = torch.arange(height * width).view(height, width)
+        tokens = F.pad(tokens, (0, right, 0, down), value=height * width)
+        order = cut(tokens.roll((-shift, -shift), (0, 1)), side).flatten()
+        self.in_order = width == side and not (down or shift)  # as it is, or a column of windows
+        # The token at each place of the windows (H * W is padding), and the place of each token.
+        # They move with the model, but belong in no checkpoint.
+        self.register_buffer("order", order, persistent=False)
+        self.register_buffer("places", order.argsort()[: height * width], persistent=False)
+        mask = shift_mask(height + down, width + right, side, shift) if shift else None
+        self.register_buffer("mask", mask, persistent=False)
+
+    def split(self, x: Tensor) -> Tensor:
+        """Cut maps into windows. Shape: (B, H, W, C) -> (B, nW, N, C)."""
+        tokens = x.flatten(1, 2)
+        if not self.in_order:
+            tokens = reorder(tokens, self.order, self.places)
+        return tokens.reshape(len(x), -1, self.side**2, x.shape[-1])
+
+    def join(self, windows: Tensor) -> Tensor:
+        """Undo `split`. Shape: (B, nW, N, C) -> (B, H, W, C)."""
+        tokens = windows.flatten(1, 2)
+        if not self.in_order:
+            tokens = reorder(tokens, self.places, self.order)
+        return tokens.reshape(len(tokens), self.height, self.width, -1)
+
+
+class WindowPair(nn.Module):
+    """The plain and the shifted windows of a stage, made once for each size of its map.
+
+    A map with a side of at most `side` tokens is not shifted, and its windows shrink to that side:
+    one window covers it. The size that the model is configured for is made at once.
+
+    Args:
+        height: Rows of the map, H.
+        width: Columns of the map, W.
+        side: Tokens per side of a window, if the map is large enough.
+        shifted: Whether the second member is shifted, by half a side.
+    """
+
+    def __init__(self, height: int, width: int, side: int, shifted: bool) -> None:
+        super().__init__()
+        self.side, self.shifted = side, shifted
+        self.sizes = nn.ModuleDict()
+        self.of(height, width, torch.get_default_device())
+
+    def of(self, height: int, width: int, device: torch.device) -> nn.ModuleList:
+        """Return the `Windows` of even and of odd blocks on maps of this size."""
+        key = f"{height}x{width}"
+        pair = self.sizes[key] if key in self.sizes else self.make(height, width).to(device)
+        assert isinstance(pair, nn.ModuleList)
+        if not torch.compiler.is_compiling():  # a traced tensor must not outlive its trace
+            self.sizes[key] = pair
+        return pair
+
+    def make(self, height: int, width: int) -> nn.ModuleList:
+        side = min(self.side, height, width)
+        shift = side // 2 if self.shifted and min(height, width) > side else 0
+        with torch.inference_mode(False):  # else training could not use what evaluation made
+            return nn.ModuleList(Windows(height, width, side, by) for by in (0, shift))
+
+
+def cut(x: Tensor, side: int) -> Tensor:
+    """Cut a map whose sides are multiples of `side`. Shape: (H, W) -> (nW, side * side)."""
+    H, W = x.shape
+    return x.view(H // side, side, W // side, side).transpose(1, 2).reshape(-1, side * side)
+
+
+def shift_mask(height: int, width: int, side: int, shift: int) -> Tensor:
+    """Separate what a roll by `shift` brought together. Shape: -> (nW, N, N), 0 or -100.
+
+    After the roll the last `shift` rows and columns come from the opposite border. They share their
+    windows with others, whom they must not see; -100 is the official stand-in for minus infinity.
+    """
+    below = torch.arange(height) >= height - shift
+    beside = torch.arange(width) >= width - shift
+    regions = cut(2 * below[:, None] + beside.long(), side)
+    apart = regions[:, :, None] != regions[:, None, :]
+    return torch.zeros(apart.shape).masked_fill(apart, -100.0)
+
+
+def relative_position_index(side: int) -> Tensor:
+    """Number the offsets between the tokens of a window, (query, key).
+
+    Offset (dy, dx) of the query from the key, both from 1 - side to side - 1, has the number
+    (dy + side - 1) * (2 * side - 1) + dx + side - 1.
+
+    Shape: -> (N, N) int64.
+    """
+    row, column = torch.arange(side**2) // side, torch.arange(side**2) % side
+    dy, dx = (axis[:, None] - axis[None, :] + side - 1 for axis in (row, column))
+    return dy * (2 * side - 1) + dx
+
+
+def reorder(tokens: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
+    """Return `tokens[:, order]`, where an index one past the last token stands for a zero.
+
+    Shape: tokens (B, L, C), order (M,), inverse (L,) -> (B, M, C).
+    """
+    result: Tensor = _Reorder.apply(tokens, order, inverse)
+    return result
+
+
+class _Reorder(torch.autograd.Function):
+    # Autograd's own rule for indexing adds into zeros, which is slower than a copy and on CUDA not
+    # deterministic. No token has two places, so the gradient is the reordering the other way.
+
+    @staticmethod
+    def forward(ctx: Any, tokens: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
+        ctx.save_for_backward(order, inverse)
+        if len(order) > tokens.shape[1]:
+            tokens = F.pad(tokens, (0, 0, 0, 1))
+        return tokens.index_select(1, order)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        order, inverse = ctx.saved_tensors
+        return reorder(grad, inverse, order), None, None
