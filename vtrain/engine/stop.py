@@ -43,9 +43,3 @@ class StopSignals:
             raise KeyboardInterrupt
         if self.received is None:
             self.received = int(number)
-
-
-def ignore_stop_signals() -> None:
-    """Leave stop signals to the parent: for a data worker, which a whole group's signal reaches."""
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
