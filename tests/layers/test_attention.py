@@ -1,0 +1,65 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from vtrain.layers import attention
+from vtrain.layers.attention import SelfAttention, attend, attend_plainly
+
+
+def textbook(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float) -> Tensor:
+    weights = (torch.einsum("bhnd,bhmd->bhnm", q, k) * scale + bias).softmax(-1)
+    return torch.einsum("bhnm,bhmd->bhnd", weights, v)
+
+
+@pytest.mark.parametrize("kernel", [attend, attend_plainly, F.scaled_dot_product_attention])
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
+def test_every_kernel_agrees_with_the_textbook_in_float64(kernel, dtype, error) -> None:
+    shapes = [(2, 3, 5, 8), (2, 3, 7, 8), (2, 3, 7, 8), (1, 3, 5, 7)]
+    inputs = [torch.randn(shape).to(dtype).requires_grad_() for shape in shapes]
+    exact = [x.detach().double().requires_grad_() for x in inputs]
+    q, k, v, bias = inputs
+    given, expected = kernel(q, k, v, bias, scale=0.3), textbook(*exact, scale=0.3)
+    upstream = torch.randn_like(expected)
+    given.backward(upstream.to(dtype))
+    expected.backward(upstream)
+    gradients = [(x.grad, y.grad) for x, y in zip(inputs, exact, strict=True)]
+    for ours, theirs in [(given, expected), *gradients]:
+        assert (ours - theirs).norm() <= error * theirs.norm()
+
+
+@pytest.mark.parametrize("has_amx", [True, False])
+def test_bf16_on_a_cpu_is_fused_only_with_matrix_tiles(monkeypatch, has_amx: bool) -> None:
+    fused = []
+    monkeypatch.setattr(attention, "_has_amx", lambda: has_amx)
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda q, *_, **__: fused.append(q))
+    q = torch.randn(1, 1, 4, 8, dtype=torch.bfloat16)
+    attend(q, q, q)
+    assert bool(fused) == has_amx
+
+
+def test_the_flop_counter_sees_both_products_on_the_meta_device() -> None:
+    q, k = torch.empty(2, 3, 5, 8, device="meta"), torch.empty(2, 3, 7, 8, device="meta")
+    with FlopCounterMode(display=False) as counter:
+        attend(q, k, k)
+    assert counter.get_total_flops() == 2 * 2 * (2 * 3 * 5 * 7 * 8)
+
+
+@pytest.mark.parametrize("qkv_bias", [True, False])
+def test_self_attention_matches_the_formula(qkv_bias: bool) -> None:
+    layer, x = SelfAttention(8, num_heads=2, qkv_bias=qkv_bias).double(), torch.randn(3, 5, 8)
+    q, k, v = layer.qkv(x.double()).view(3, 5, 3, 2, 4).permute(2, 0, 3, 1, 4)
+    mixed = textbook(q, k, v, bias=torch.zeros(()), scale=4**-0.5).transpose(1, 2).flatten(2)
+    torch.testing.assert_close(layer(x.double()), layer.proj(mixed), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("qkv_bias", [True, False])
+def test_few_queries_give_the_first_rows(qkv_bias: bool) -> None:
+    layer, x = SelfAttention(8, 2, qkv_bias).double(), torch.randn(3, 5, 8).double()
+    torch.testing.assert_close(layer(x, queries=2), layer(x)[:, :2], rtol=0, atol=1e-12)
+
+
+def test_a_width_that_the_heads_do_not_divide_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"embed_dim \(10\) must be a multiple of num_heads \(3\)"):
+        SelfAttention(10, 3)

@@ -1,0 +1,17 @@
+import torch
+
+from vtrain.layers.mlp import MLP
+
+
+def test_mlp_matches_the_formula_with_the_exact_gelu() -> None:
+    mlp, x = MLP(6, 24), torch.randn(2, 5, 6)
+    hidden = x @ mlp.fc1.weight.T + mlp.fc1.bias
+    hidden = hidden * (1 + torch.erf(hidden / 2**0.5)) / 2
+    torch.testing.assert_close(mlp(x), hidden @ mlp.fc2.weight.T + mlp.fc2.bias)
+
+
+def test_dropout_follows_both_linear_layers_in_training_only() -> None:
+    mlp, x = MLP(64, 256, drop_rate=0.5), torch.randn(8, 64)
+    dropped = (mlp(x) == 0).float().mean()
+    assert 0.3 < dropped < 0.7
+    assert (mlp.eval()(x) != 0).all()

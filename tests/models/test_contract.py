@@ -1,0 +1,124 @@
+"""What every registered model promises."""
+
+import pytest
+import torch
+
+from tests.conftest import tiny
+from vtrain.models.freeze import freeze
+from vtrain.registry import MODELS
+
+every_model = pytest.mark.parametrize("name", MODELS.names())
+
+
+def logits_of(output: object) -> torch.Tensor:
+    """Join the logits of several heads."""
+    return output if isinstance(output, torch.Tensor) else torch.stack(tuple(output))
+
+
+@every_model
+def test_images_become_logits(name: str) -> None:
+    model = tiny(name, num_classes=7, in_channels=1).eval()
+    assert (model.num_classes, model.image_size, model.in_channels) == (7, 32, 1)
+    assert model(torch.randn(2, 1, 32, 32)).shape == (2, 7)
+
+
+@every_model
+def test_every_parameter_gets_a_gradient(name: str) -> None:
+    model = tiny(name).train()
+    logits_of(model(torch.randn(2, 3, 32, 32))).square().sum().backward()
+    assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+@every_model
+def test_the_same_seed_gives_the_same_weights_and_output(name: str) -> None:
+    first, second = tiny(name, drop_path_rate=0.5), tiny(name, drop_path_rate=0.5)
+    images = torch.randn(4, 3, 32, 32)
+    outputs = []
+    for model in (first, second):
+        torch.manual_seed(1)
+        outputs.append(logits_of(model.train()(images)))
+    assert torch.equal(*outputs)
+
+
+@every_model
+def test_a_state_dict_makes_the_round_trip(name: str) -> None:
+    first, second, images = tiny(name).eval(), tiny(name).eval(), torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        for parameter in second.parameters():
+            parameter.fill_(0.5)
+    assert not torch.equal(first(images), second(images))
+    second.load_state_dict(first.state_dict(), strict=True)
+    assert torch.equal(first(images), second(images))
+
+
+@every_model
+def test_the_head_follows_the_features(name: str) -> None:
+    model, images = tiny(name).eval(), torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(model(images), model.forward_head(model.forward_features(images)))
+
+
+@every_model
+def test_activation_checkpointing_changes_no_number(name: str) -> None:
+    images = torch.randn(2, 3, 32, 32)
+    gradients = []
+    for checkpointing in (False, True):
+        model = tiny(name, drop_path_rate=0.3).train()
+        model.activation_checkpointing = checkpointing
+        torch.manual_seed(1)
+        logits_of(model(images)).square().sum().backward()
+        gradients.append({n: p.grad for n, p in model.named_parameters()})
+    for parameter, gradient in gradients[0].items():
+        assert torch.equal(gradient, gradients[1][parameter]), parameter
+
+
+@every_model
+def test_every_undecayed_name_exists_or_is_an_option(name: str) -> None:
+    model = tiny(name)
+    components = {part for n, _ in model.named_parameters() for part in (n, n.split(".")[-1])}
+    assert model.no_weight_decay & components
+
+
+@every_model
+def test_every_parameter_has_one_depth_and_depths_rise(name: str) -> None:
+    model = tiny(name)
+    groups = model.depth_groups()
+    names = [n for n, _ in model.named_parameters()]
+    for parameter in names:
+        covering = [
+            i
+            for i, prefixes in enumerate(groups)
+            if any(f"{parameter}.".startswith(f"{prefix}.") for prefix in prefixes)
+        ]
+        assert covering == [model.layer_id(parameter)], parameter
+    assert {model.layer_id(n) for n in names} == set(range(len(groups)))
+
+
+@every_model
+def test_a_linear_probe_trains_only_the_heads(name: str) -> None:
+    model = tiny(name)
+    freeze(model, "backbone")
+    trained = [n for n, p in model.named_parameters() if p.requires_grad]
+    assert trained
+    assert all(n.startswith("head") for n in trained)
+
+
+@every_model
+def test_freezing_blocks_leaves_everything_above_them(name: str) -> None:
+    model = tiny(name)
+    frozen = freeze(model, 1)
+    for n, p in model.named_parameters():
+        assert p.requires_grad == (model.layer_id(n) > 1) == (n not in frozen)
+
+
+@every_model
+def test_a_model_without_that_many_blocks_is_refused(name: str) -> None:
+    with pytest.raises(
+        ValueError, match=r"freeze \(99\) must be backbone or at most the \d+ blocks"
+    ):
+        freeze(tiny(name), 99)
+
+
+@every_model
+def test_images_with_other_channels_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="in_channels"):
+        tiny(name)(torch.randn(2, 4, 32, 32))
