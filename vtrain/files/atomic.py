@@ -137,9 +137,9 @@ def cause(error: BaseException | None) -> OSError | None:
 
 def explain(error: OSError, path: Path, size: int = 0) -> StorageError:
     """Say in one line why `path` could not be written."""
-    folder = path if path.is_dir() else path.parent
     code = error.errno
     if code in NO_SPACE:
+        folder = path if path.is_dir() else path.parent
         return StorageError(
             f"no space to write {path.name}", folder, _space_hint(code, folder, size)
         )
