@@ -10,8 +10,6 @@ from torch import Tensor
 
 from vtrain.files.images import read_image
 
-Picture: TypeAlias = Image.Image | Tensor
-"""An RGB image: Pillow's, or uint8 (3, H, W)."""
 SplitName: TypeAlias = Literal["train", "val"]
 Triple: TypeAlias = tuple[float, float, float]
 
@@ -29,8 +27,8 @@ class Samples(Protocol):
 
     def __len__(self) -> int: ...
 
-    def image(self, index: int) -> Picture:
-        """Read one image.
+    def image(self, index: int) -> Image.Image:
+        """Read one image, as RGB.
 
         Raises:
             DataError: It cannot be read.
@@ -81,8 +79,8 @@ class ArraySamples:
     def __len__(self) -> int:
         return len(self.array)
 
-    def image(self, index: int) -> Tensor:
-        return self.array[index]
+    def image(self, index: int) -> Image.Image:
+        return Image.fromarray(self.array[index].permute(1, 2, 0).contiguous().numpy())
 
     def name(self, index: int) -> str:
         return f"{self.label}[{index}]"
@@ -104,3 +102,24 @@ class FileSamples:
 
     def name(self, index: int) -> str:
         return str(self.root / self.paths[index])
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Some of the samples. `indices` (n,) int64 are theirs."""
+
+    samples: Samples
+    indices: Tensor
+
+    @property
+    def targets(self) -> Tensor:
+        return self.samples.targets[self.indices]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def image(self, index: int) -> Image.Image:
+        return self.samples.image(int(self.indices[index]))
+
+    def name(self, index: int) -> str:
+        return self.samples.name(int(self.indices[index]))

@@ -16,8 +16,8 @@ GREY_NOTE = "grey images: the one channel is repeated three times"
 class Digits:
     """1,797 scans of handwritten digits, 8 x 8 pixels, that ship inside scikit-learn.
 
-    Reference: Alpaydin and Kaynak, "Optical recognition of handwritten digits", UCI, 1998. One image
-    in five, drawn by class with a fixed seed, is for validation.
+    One image in five, drawn by class with a fixed seed, is for validation. Reference: Alpaydin and
+    Kaynak, "Optical recognition of handwritten digits", UCI, 1998.
     """
 
     classes = tuple("0123456789")

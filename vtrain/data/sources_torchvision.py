@@ -49,26 +49,24 @@ CIFAR100 = Spec(
     "CIFAR100",
     _train_flag,
     _words(
-        "apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus "
-        "butterfly camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch "
-        "crab crocodile cup dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo "
-        "keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree motorcycle mountain "
-        "mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain "
-        "plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk "
-        "skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone "
-        "television tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm"
+        "apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge "
+        "bus butterfly camel can castle caterpillar cattle chair chimpanzee clock cloud "
+        "cockroach couch crab crocodile cup dinosaur dolphin elephant flatfish forest fox girl "
+        "hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man "
+        "maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree "
+        "pear pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray "
+        "road rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel "
+        "streetcar sunflower sweet_pepper table tank telephone television tiger tractor train "
+        "trout tulip turtle wardrobe whale willow_tree wolf woman worm"
     ),
     (0.5071, 0.4865, 0.4409),
     (0.2673, 0.2564, 0.2762),
 )
-MNIST = Spec(
-    "MNIST", _train_flag, tuple("0123456789"), (0.1307,) * 3, (0.3081,) * 3, (GREY,)
-)
+MNIST = Spec("MNIST", _train_flag, tuple("0123456789"), (0.1307,) * 3, (0.3081,) * 3, (GREY,))
 FASHION_MNIST = Spec(
     "FashionMNIST",
     _train_flag,
-    ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat")
-    + ("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+    (*_words("T-shirt/top Trouser Pullover Dress Coat Sandal Shirt Sneaker Bag"), "Ankle boot"),
     (0.2860,) * 3,
     (0.3530,) * 3,
     (GREY,),

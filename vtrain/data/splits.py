@@ -14,7 +14,7 @@ def stratified(targets: Tensor, fraction: float, *, seed: int) -> tuple[Tensor, 
     Shape: targets (N,) -> two sorted int64 index tensors of N elements together.
     """
     first, second = [], []
-    for label in targets.unique().tolist():
+    for label in targets.bincount().nonzero()[:, 0].tolist():
         members = (targets == label).nonzero()[:, 0]
         members = members[rng.permutation(len(members), seed, label)]
         count = round(len(members) * fraction)

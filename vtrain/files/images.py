@@ -2,8 +2,8 @@
 
 A picture is 8-bit RGB, upright (EXIF orientation applied), its first frame only. What is behind a
 transparent pixel is `BACKGROUND`; samples wider than 8 bits are scaled by their bit depth, never
-clipped. A file is untrusted: only regular files of a closed list of formats are opened, and size and
-pixel count are checked before anything is decoded.
+clipped. A file is untrusted: only regular files of a closed list of formats are opened, and size
+and pixel count are checked before anything is decoded.
 """
 
 import io
@@ -13,18 +13,26 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vtrain.errors import DataError
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 """What Pillow may try. Left to itself it sniffs forty formats, and hands EPS to Ghostscript."""
-EXTENSIONS = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .apng .bmp .dib .gif .webp .tif .tiff .ppm .pgm .pbm .pnm".split()
-)
+EXTENSIONS = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib"} | {
+    *(".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm")
+}
 """Lower-case endings of file names that are taken for images in a folder."""
 MAX_FILE_BYTES = 256 * 2**20
 MAX_PIXELS = 64_000_000
+LOOKS = {
+    (b"<!doctype html", b"<html"): "a web page",
+    (b"<svg", b"<?xml"): "SVG or XML",
+    (b"version https://git-lfs",): "a Git LFS pointer, which `git lfs pull` replaces",
+    (b"%pdf",): "PDF",
+    (b"%!ps",): "PostScript",
+}
+"""How files begin that are often met where an image should be."""
 BACKGROUND = (255, 255, 255)
 """White: the page that most images with transparency were drawn for."""
 
@@ -67,9 +75,7 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         raise DataError(f"cannot read the image file: {reason}", _shown(path)) from None
 
 
-def decode_image(
-    data: bytes, where: object = None, *, max_pixels: int = MAX_PIXELS
-) -> Image.Image:
+def decode_image(data: bytes, where: object = None, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode the content of an image file to 8-bit RGB; `where` names it in errors.
 
     Raises:
@@ -94,7 +100,7 @@ def decode_image(
     except Exception as error:
         # Pillow raises at least OSError, ValueError, SyntaxError, struct.error and EOFError on
         # damaged files; its texts are for programmers, so only the kind of trouble is passed on.
-        known = isinstance(error, Image.UnidentifiedImageError)
+        known = isinstance(error, UnidentifiedImageError)
         what = f"not a readable image ({_looks_like(data)})" if known else "a damaged image"
         hint = f"readable formats are {', '.join(FORMATS)}" if known else "replace or remove it"
         raise DataError(what, _shown(where), hint) from error
@@ -135,20 +141,13 @@ def _to_grey8(image: Image.Image) -> Image.Image:
 
 
 def _looks_like(data: bytes) -> str:
-    head = data[:512].lstrip().lower()
     if not data:
         return "the file is empty"
-    if head.startswith((b"<!doctype html", b"<html")):
-        return "it looks like a web page"
-    if head.startswith(b"version https://git-lfs"):
-        return "it is a Git LFS pointer: run `git lfs pull`"
-    if head.startswith((b"<svg", b"<?xml")):
-        return "it looks like SVG or XML"
-    if head.startswith(b"%pdf"):
-        return "it looks like PDF"
-    if data[4:12] in {b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypavif"}:
-        return "it looks like HEIC or AVIF"
-    return "unknown format"
+    head = data[:512].lstrip().lower()
+    for starts, kind in LOOKS.items():
+        if head.startswith(starts):
+            return f"it looks like {kind}"
+    return "it looks like HEIC, AVIF or video" if head[4:8] == b"ftyp" else "unknown format"
 
 
 def _hush_pillow() -> None:

@@ -1,0 +1,147 @@
+"""Small datasets are decoded once and held as one uint8 tensor, in memory or on the device."""
+
+import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from vtrain.data.samples import ArraySamples, Samples
+from vtrain.errors import DataError
+
+CacheMode: TypeAlias = Literal["auto", "none", "ram", "device"]
+AUTO_SHARE = 0.25
+"""`auto` takes at most this part of the free memory: the model needs the rest."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Cached:
+    """The images of a split, decoded. Those that could not be read are zeros, named in `errors`.
+
+    Shape: `images` (N, 3, H, W) uint8.
+    """
+
+    images: Tensor
+    errors: dict[int, DataError]
+
+    def to(self, device: torch.device) -> "Cached":
+        return replace(self, images=self.images.to(device))
+
+
+def choose(
+    mode: CacheMode, num_bytes: int, device: torch.device, processes: int
+) -> Literal["none", "ram", "device"]:
+    """Decide where `num_bytes` of images go. `processes` share this machine's memory.
+
+    Asked for `device` on a CPU, the images go to memory, which is the same thing there.
+    """
+    if mode == "device":
+        return "device" if device.type == "cuda" else "ram"
+    if mode != "auto":
+        return mode
+    if device.type == "cuda" and num_bytes <= AUTO_SHARE * torch.cuda.mem_get_info(device)[0]:
+        return "device"
+    return "ram" if num_bytes <= AUTO_SHARE * free_memory() / processes else "none"
+
+
+def fill(
+    count: int, read: Callable[[int], Tensor], shape: torch.Size, *, threads: int, show: bool
+) -> Cached:
+    """Call `read` for each of `count` images, in threads, and gather the results.
+
+    Decoding releases Python's lock, so threads are enough, and nothing has to be copied between
+    processes. An image that `read` refuses becomes an entry of `errors`.
+
+    Shape: `read` gives `shape` -> (count, *shape) uint8.
+    """
+    images = torch.zeros((count, *shape), dtype=torch.uint8)
+    errors: dict[int, DataError] = {}
+
+    def work(start: int) -> int:
+        chunk = range(start, min(start + 256, count))
+        for i in chunk:
+            try:
+                images[i] = read(i)
+            except DataError as error:
+                errors[i] = error
+        return len(chunk)
+
+    hide = None if show else True  # None: shown on a terminal only
+    bar = tqdm(total=count, desc="decoding", unit=" images", delay=2, disable=hide)
+    with bar, ThreadPoolExecutor(threads) as pool:
+        for done in pool.map(work, range(0, count, 256)):
+            bar.update(done)
+    return Cached(images, dict(sorted(errors.items())))
+
+
+def as_array(samples: Samples, mode: CacheMode, processes: int, *, show: bool) -> Samples:
+    """Return the undecorated images as `ArraySamples` if all have one size and fit in memory.
+
+    Otherwise, and if one of them cannot be read, return `samples` as they are.
+    """
+    if mode == "none" or isinstance(samples, ArraySamples) or not len(samples):
+        return samples
+    some = range(0, len(samples), max(1, len(samples) // 16))
+    try:
+        sizes = {tuple(pixels(samples, i).shape) for i in some}
+    except DataError:
+        return samples
+    shape = torch.Size(min(sizes))
+    fits = choose(mode, len(samples) * shape.numel(), torch.device("cpu"), processes) != "none"
+    if len(sizes) > 1 or not fits:
+        if mode != "auto":
+            logger.warning("data.cache=%s: images of different sizes are not cached", mode)
+        return samples
+
+    def read(index: int) -> Tensor:
+        image = pixels(samples, index)
+        if image.shape != shape:
+            raise DataError("an image of another size", samples.name(index))
+        return image
+
+    cached = fill(len(samples), read, shape, threads=cpu_count(processes), show=show)
+    return samples if cached.errors else ArraySamples(cached.images, samples.targets, "cached")
+
+
+def pixels(samples: Samples, index: int) -> Tensor:
+    """Return the bytes of one image as it is stored. Shape: (3, H, W) uint8."""
+    return torch.from_numpy(np.array(samples.image(index))).permute(2, 0, 1)
+
+
+def free_memory() -> int:
+    """Return the bytes this process may still take, the limit of its container included."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvail"))
+    except (OSError, StopIteration):  # not Linux
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    try:
+        group = Path("/sys/fs/cgroup")
+        limit = int((group / "memory.max").read_text())
+        used = int((group / "memory.current").read_text())
+    except (OSError, ValueError):  # no container, or no limit ("max")
+        return free
+    return max(0, min(free, limit - used))
+
+
+def cpu_count(processes: int = 1) -> int:
+    """Return the cores this process may use, where `processes` of its kind share the machine."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        cores = os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        cores = min(cores, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):  # no container, or no limit ("max")
+        pass
+    return max(1, cores // processes)

@@ -1,0 +1,382 @@
+"""From samples to batches of bytes on the device, in an order that only (seed, epoch) decide.
+
+The training order is a permutation of the samples, a global batch a slice of it, and a process's
+share a piece of the batch. Neither the number of workers, nor the cache, nor where an epoch is
+entered changes what is in a batch.
+"""
+
+import logging
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice, tee
+from typing import Any, Literal, TypeAlias
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vtrain import rng
+from vtrain.data.cache import Cached, CacheMode, as_array, choose, cpu_count, fill
+from vtrain.data.samples import ArraySamples, Samples, Subset
+from vtrain.data.workers import (
+    Job,
+    Piece,
+    Prepare,
+    Preparer,
+    Workers,
+    warn_of_little_shared_memory,
+)
+from vtrain.errors import DataError, VtrainError
+
+BadImage: TypeAlias = Literal["error", "skip"]
+PIECE = 64
+"""Images that a worker prepares in one go: enough to hide the cost of a message, few enough that
+the pieces on their way fit in shared memory and the first ones of an epoch are there soon."""
+BAD_CEILING = 0.01
+"""The part of a dataset that `skip` may leave out before it is an error after all."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """This process's share of the images of one step.
+
+    Shape: `images` (B, 3, S, S) uint8, `targets` (B,) int64, `indices` (B,) int64: which samples.
+    """
+
+    images: Tensor
+    targets: Tensor
+    indices: Tensor
+    start: int
+    """Position of the first image in the batch of all processes."""
+    total: int
+    """Images in the batch of all processes."""
+
+    def to(self, device: torch.device) -> "Batch":
+        """Copy to a device; from pinned memory this does not wait for the copy."""
+        images, targets, indices = (
+            t.to(device, non_blocking=True) for t in (self.images, self.targets, self.indices)
+        )
+        return Batch(images, targets, indices, self.start, self.total)
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which samples make up one process's part of one batch, before they are read."""
+
+    indices: Tensor
+    start: int
+    total: int
+
+
+class Feed:
+    """Reads samples, prepares them, and brings them to the device.
+
+    Args:
+        samples: The images.
+        prepare: Makes one image the model's size. If it has an attribute `varies` that is false, it
+            does not depend on the epoch, and its results may be cached.
+        num_workers: Processes that prepare images; `auto` is none for cached images, else what the
+            machine has.
+        cache: Where decoded images are kept.
+        device: Where batches go.
+        processes: Processes of this run on this machine.
+        on_bad_image: Whether an unreadable image ends the run, or is left out of its batch.
+        timeout: Seconds to wait for a worker.
+        show: Whether to show progress.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        prepare: Prepare,
+        *,
+        num_workers: int | Literal["auto"] = "auto",
+        cache: CacheMode = "auto",
+        device: torch.device | str = "cpu",
+        processes: int = 1,
+        on_bad_image: BadImage = "error",
+        timeout: float = 300.0,
+        show: bool = True,
+    ) -> None:
+        self.samples, self.prepare = samples, prepare
+        self.device = torch.device(device)
+        self.cache, self.processes, self.show = cache, processes, show
+        self.on_bad_image, self.timeout = on_bad_image, timeout
+        self.varies = bool(getattr(prepare, "varies", True))
+        self._num_workers = num_workers
+        self._bad: set[int] = set()
+        self._workers: Workers | None = None
+
+    def batches(self, shares: Iterable[Share], epoch: int) -> Iterator[Batch]:
+        """Yield a batch for each share, on the device."""
+        if self.cached is not None:
+            yield from self._from_cache(self.cached, shares)
+        else:
+            yield from _ahead(self._from_samples(shares, epoch), self.device)
+
+    def close(self) -> None:
+        """End the worker processes."""
+        if self._workers is not None:
+            self._workers.close()
+            self._workers = None
+
+    @cached_property
+    def num_workers(self) -> int:
+        """Processes that prepare images."""
+        if self._num_workers != "auto":
+            return self._num_workers
+        if isinstance(self._stored, ArraySamples):
+            return 0
+        cores = cpu_count(self.processes)
+        # On a CPU the model needs the cores itself.
+        return min(16, max(1, cores - 1)) if self.device.type == "cuda" else min(4, cores // 4)
+
+    @cached_property
+    def cached(self) -> Cached | None:
+        """All prepared images, if they can be and are kept."""
+        if self.varies or not len(self.samples):
+            return None
+        num_bytes = len(self.samples) * self._preparer.shape.numel()
+        place = choose(self.cache, num_bytes, self.device, self.processes)
+        if place == "none":
+            return None
+        cached = fill(
+            len(self.samples),
+            lambda i: self._preparer.prepared(i, 0),
+            self._preparer.shape,
+            threads=cpu_count(self.processes),
+            show=self.show,
+        )
+        for index, error in cached.errors.items():
+            self._report(index, error)
+        return cached.to(self.device) if place == "device" else cached
+
+    @cached_property
+    def _stored(self) -> Samples:
+        """The samples, decoded beforehand if that is possible and wanted."""
+        if not self.varies:  # then prepared images are cached, or none
+            return self.samples
+        return as_array(self.samples, self.cache, self.processes, show=self.show)
+
+    @cached_property
+    def _preparer(self) -> Preparer:
+        return Preparer(self._stored, self.prepare, self._prepared_shape())
+
+    def _prepared_shape(self) -> torch.Size:
+        probe = Preparer(self._stored, self.prepare, torch.Size())
+        error: DataError | None = None
+        for index in range(min(len(self.samples), 100)):
+            try:
+                return probe.prepared(index, 0).shape
+            except DataError as found:
+                error = error or found
+        raise error or DataError("the dataset has no images")
+
+    def _from_cache(self, cached: Cached, shares: Iterable[Share]) -> Iterator[Batch]:
+        place = cached.images.device
+        targets = self.samples.targets.to(place)
+        bad = torch.tensor(list(cached.errors), dtype=torch.int64)
+        for share in shares:
+            indices = share.indices
+            if len(bad):
+                indices = indices[~torch.isin(indices, bad)]
+            indices = indices.to(place)
+            images = cached.images.index_select(0, indices)
+            batch = Batch(images, targets[indices], indices, share.start, share.total)
+            yield batch.to(self.device)
+
+    def _from_samples(self, shares: Iterable[Share], epoch: int) -> Iterator[Batch]:
+        """Yield batches in memory, pinned where that makes copying to the device faster."""
+        asked, due = tee(shares)  # workers are ahead of the batches that are due
+        jobs = (
+            Job(indices.tolist(), epoch)
+            for share in asked
+            for indices in _split(share.indices, PIECE)
+        )
+        pieces = self._pieces(jobs)
+        for share in due:
+            count = -(-len(share.indices) // PIECE)
+            yield self._assemble(share, list(islice(pieces, count)))
+
+    def _assemble(self, share: Share, pieces: list[Piece]) -> Batch:
+        for piece in pieces:
+            for index, error in piece.errors:
+                self._report(index, error)
+        indices = torch.tensor([i for piece in pieces for i in piece.indices], dtype=torch.int64)
+        targets = self.samples.targets[indices]
+        images = torch.empty(
+            (len(indices), *self._preparer.shape),
+            dtype=torch.uint8,
+            pin_memory=self.device.type == "cuda",
+        )
+        torch.cat([piece.images for piece in pieces] or [images], out=images)
+        return Batch(images, targets, indices, share.start, share.total)
+
+    def _report(self, index: int, error: VtrainError) -> None:
+        """Stop at a bad image, or note that it is left out.
+
+        Raises:
+            DataError: The policy is `error`, or too many images are bad.
+        """
+        if self.on_bad_image == "error":
+            raise error
+        if index in self._bad:
+            return
+        self._bad.add(index)
+        logger.log(logging.WARNING if len(self._bad) <= 10 else logging.INFO, "left out: %s", error)
+        if len(self._bad) > math.ceil(BAD_CEILING * len(self.samples)):
+            raise DataError(
+                f"{len(self._bad)} of {len(self.samples)} images cannot be read, more than "
+                f"{BAD_CEILING:.0%}; the last one is {error.what}",
+                error.where,
+                "run `vtrain check CONFIG --data` for the list",
+            )
+
+    def _pieces(self, jobs: Iterator[Job]) -> Iterator[Piece]:
+        if not self.num_workers:
+            return map(self._preparer.__getitem__, jobs)
+        if self._workers is None:
+            in_flight = 2 * self.num_workers * PIECE * self._preparer.shape.numel()
+            warn_of_little_shared_memory(in_flight)
+            self._workers = Workers(self._preparer, self.num_workers, self.timeout)
+        return self._workers.run(jobs)
+
+
+class TrainLoader:
+    """The training batches of one process.
+
+    Args:
+        samples: The images.
+        prepare: See `Feed`.
+        batch_size: Images per step, over all processes.
+        seed: Decides the order, together with the epoch.
+        rank: This process, of `world_size`.
+        feed: More arguments of `Feed`.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        prepare: Prepare,
+        *,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        **feed: Any,
+    ) -> None:
+        self.samples, self.batch_size, self.seed = samples, batch_size, seed
+        self.rank, self.world_size = rank, world_size
+        self.feed = Feed(samples, prepare, **feed)
+
+    def __len__(self) -> int:
+        """Steps per epoch; the last one may have fewer images."""
+        return math.ceil(len(self.samples) / self.batch_size)
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch, without the first `start`."""
+        return self.feed.batches(self._shares(epoch, start), epoch)
+
+    def close(self) -> None:
+        self.feed.close()
+
+    def _shares(self, epoch: int, start: int) -> Iterator[Share]:
+        order = rng.permutation(len(self.samples), self.seed, epoch)
+        for batch in _split(order, self.batch_size)[start:]:
+            first, last = share_of(len(batch), self.rank, self.world_size)
+            yield Share(batch[first:last], first, len(batch))
+
+
+class EvalLoader:
+    """Every image once, in order: sample i belongs to process i mod `world_size`.
+
+    Args:
+        samples: The images.
+        preprocess: Makes one image the model's size.
+        batch_size: Images per batch of this process.
+        feed: More arguments of `Feed`.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        preprocess: Callable[[Image.Image], Tensor],
+        *,
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        **feed: Any,
+    ) -> None:
+        self.own = torch.arange(rank, len(samples), world_size)
+        self.batch_size = batch_size
+        self.feed = Feed(Subset(samples, self.own), _Fixed(preprocess), **feed)
+
+    def __len__(self) -> int:
+        """Batches of this process."""
+        return math.ceil(len(self.own) / self.batch_size)
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield this process's images."""
+        own = self.own.to(self.feed.device)
+        local = torch.arange(len(self.own))
+        shares = (Share(part, int(part[0]), len(part)) for part in _split(local, self.batch_size))
+        for batch in self.feed.batches(shares, epoch=0):
+            yield replace(batch, indices=own[batch.indices])
+
+    def close(self) -> None:
+        self.feed.close()
+
+
+@dataclass(frozen=True)
+class _Fixed:
+    """Preprocessing in the shape of `Prepare`: the same in every epoch."""
+
+    preprocess: Callable[[Image.Image], Tensor]
+    varies = False
+
+    def __call__(self, image: Image.Image, index: int, epoch: int) -> Tensor:
+        return self.preprocess(image)
+
+
+def share_of(size: int, rank: int, world_size: int) -> tuple[int, int]:
+    """Return the first position of a process's share of a batch, and the one after its last.
+
+    Shares are contiguous and, but for the last image of an odd batch, of even length: images at
+    positions 2i and 2i + 1 are partners in mixing and must not be separated.
+    """
+    pairs = (size + 1) // 2
+    first, last = (2 * (r * pairs // world_size) for r in (rank, rank + 1))
+    return first, min(last, size)
+
+
+def _split(indices: Tensor, size: int) -> list[Tensor]:
+    return [indices[first : first + size] for first in range(0, len(indices), size)]
+
+
+def _ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    """Copy each batch to the device while the one before it is computed."""
+    if device.type != "cuda":
+        yield from batches
+        return
+    copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    ready: deque[tuple[Batch, torch.cuda.Event]] = deque()
+    for batch in batches:
+        with torch.cuda.stream(copies):
+            ready.append((batch.to(device), copies.record_event()))
+        if len(ready) > 1:
+            yield _received(*ready.popleft())
+    if ready:
+        yield _received(*ready.popleft())
+
+
+def _received(batch: Batch, copied: torch.cuda.Event) -> Batch:
+    compute = torch.cuda.current_stream(batch.images.device)
+    compute.wait_event(copied)
+    for tensor in (batch.images, batch.targets, batch.indices):
+        tensor.record_stream(compute)  # its memory is not free for the next copy before it is used
+    return batch
