@@ -314,7 +314,7 @@ class EvalLoader:
     ) -> None:
         self.own = torch.arange(rank, len(samples), world_size)
         self.batch_size = batch_size
-        self.feed = Feed(Subset(samples, self.own), _Fixed(preprocess), **feed)
+        self.feed = Feed(Subset.of(samples, self.own), _Fixed(preprocess), **feed)
 
     def __len__(self) -> int:
         """Batches of this process."""

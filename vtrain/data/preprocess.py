@@ -113,6 +113,11 @@ class TrainGeometry:
     crop_ratio: tuple[float, float]
     transforms: tuple[Callable[[Tensor], Tensor], ...] = ()
 
+    @property
+    def varies(self) -> bool:
+        """Whether an image's result depends on the epoch; if not, the loader may keep it."""
+        return self.crop_scale is not None or bool(self.transforms)
+
     def __call__(self, image: Image.Image, index: int, epoch: int) -> Tensor:
         if self.crop_scale is None:
             return self.preprocess(image)

@@ -106,14 +106,16 @@ class FileSamples:
 
 @dataclass(frozen=True)
 class Subset:
-    """Some of the samples. `indices` (n,) int64 are theirs."""
+    """Some of the samples. Shape: `indices`, `targets` (n,) int64."""
 
     samples: Samples
     indices: Tensor
+    targets: Tensor
 
-    @property
-    def targets(self) -> Tensor:
-        return self.samples.targets[self.indices]
+    @classmethod
+    def of(cls, samples: Samples, indices: Tensor) -> "Subset":
+        """Take the samples at `indices`."""
+        return cls(samples, indices, samples.targets[indices])
 
     def __len__(self) -> int:
         return len(self.indices)
