@@ -86,12 +86,8 @@ class LossScaler:
     Reference: Micikevicius et al., "Mixed precision training", arXiv:1710.03740, section 3.2.
     """
 
-    MOST_SKIPS = 50
-    """Steps skipped in a row that mean divergence: each halves the scale, from 2**16 at first."""
-
     def __init__(self, device: torch.device) -> None:
         self.scaler = torch.amp.GradScaler(device.type)
-        self.skipped = 0
 
     def scale(self, loss: Tensor) -> Tensor:
         """Return the loss to call `backward` on."""
@@ -105,24 +101,21 @@ class LossScaler:
         """Update the weights unless a gradient overflowed; return whether it did not.
 
         Raises:
-            DivergedError: Too many steps in a row overflowed.
+            DivergedError: Gradients overflow however small the scale.
         """
         before = self.scaler.get_scale()
         self.scaler.step(optimizer)
         self.scaler.update()
         after = self.scaler.get_scale()
-        self.skipped = self.skipped + 1 if after < before else 0
-        if self.skipped > self.MOST_SKIPS or after < 1:
+        if after < 1:
             raise DivergedError(
-                f"fp16 gradients overflow at step {step}: {self.skipped} steps in a row skipped, "
-                f"loss scale {after:g}",
+                f"the fp16 gradients of step {step} overflow even at a loss scale of {before:g}",
                 hint="set train.precision=bf16 or fp32, or lower optimizer.lr",
             )
-        return self.skipped == 0
+        return after >= before
 
     def state_dict(self) -> dict[str, Any]:
-        return {"scaler": self.scaler.state_dict(), "skipped": self.skipped}
+        return self.scaler.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.scaler.load_state_dict(state["scaler"])
-        self.skipped = state["skipped"]
+        self.scaler.load_state_dict(state)

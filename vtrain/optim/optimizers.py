@@ -65,9 +65,15 @@ def sgd(
     if nesterov and momentum == 0:
         raise ValueError(f"nesterov ({nesterov}) needs momentum ({momentum}) above 0")
     groups = param_groups(model, weight_decay, layer_decay)
-    return torch.optim.SGD(
+    optimizer = torch.optim.SGD(
         groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=can_fuse(model)
     )
+    if momentum:
+        # torch makes it at the first step, from memory that is never filled if that step is skipped.
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
+    return optimizer
 
 
 @OPTIMIZERS.register("lamb")

@@ -35,13 +35,13 @@ def suggested(rates: Sequence[float], losses: Sequence[float]) -> float:
     """Return the rate at which the smoothed loss falls fastest per factor of rate.
 
     Raises:
-        ValueError: The loss never falls.
+        ValueError: The loss never falls by 1 % of its start.
     """
     smooth = [loss for loss in smoothed(losses) if math.isfinite(loss)]
     lowest = smooth.index(min(smooth)) if smooth else 0
     # The rates are a geometric series: equal steps of log(rate), so a plain difference is a slope.
     slopes = [smooth[i + 1] - smooth[i - 1] for i in range(1, lowest)]
-    if not slopes or min(slopes) >= 0:
+    if not slopes or smooth[lowest] > 0.99 * smooth[0]:
         raise ValueError(
             f"the loss never falls between the rates {rates[0]:g} and {rates[-1]:g}: "
             "test lower ones, or more steps"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat
 
-from vtrain.registry import SCHEDULES, Fraction
+from vtrain.registry import SCHEDULES, Fraction, Probability
 
 Schedule = Callable[[int], float]
 """Step -> factor of the base learning rate."""
@@ -102,6 +102,7 @@ def step(
 ) -> Schedule:
     """Multiply by `gamma` after every `every_epochs` epochs, counted from the start of the run."""
     warmup = warmup_length(total_steps, steps_per_epoch, warmup_epochs, warmup_steps)
+    check_first_drop(warmup, every_epochs * steps_per_epoch, f"every_epochs ({every_epochs:g})")
 
     def shape(_: float, step: int) -> float:
         return max(floor, gamma ** int(step / (every_epochs * steps_per_epoch)))
@@ -129,6 +130,8 @@ def multistep(
             f"{total_steps / steps_per_epoch:g}"
         )
     warmup = warmup_length(total_steps, steps_per_epoch, warmup_epochs, warmup_steps)
+    if milestones:
+        check_first_drop(warmup, milestones[0] * steps_per_epoch, f"milestones ({milestones})")
 
     def shape(_: float, step: int) -> float:
         return gamma ** sum(step >= milestone * steps_per_epoch for milestone in milestones)
@@ -141,7 +144,7 @@ def warmup_stable_decay(
     total_steps: int,
     steps_per_epoch: int,
     *,
-    decay_fraction: Fraction = 0.2,
+    decay_fraction: Probability = 0.2,
     warmup_epochs: NonNegativeFloat = 0,
     warmup_steps: NonNegativeInt = 0,
     warmup_start: Fraction = 0,
@@ -153,10 +156,10 @@ def warmup_stable_decay(
     """
     warmup = warmup_length(total_steps, steps_per_epoch, warmup_epochs, warmup_steps)
     decay = round(decay_fraction * total_steps)
-    if warmup + decay > total_steps:
+    if warmup + decay >= total_steps:
         raise ValueError(
-            f"warmup ({warmup} steps) and decay_fraction ({decay_fraction:g}, {decay} steps) take "
-            f"more than the {total_steps} steps of the run"
+            f"the warm-up ({warmup} steps) and decay_fraction ({decay_fraction:g}, {decay} steps) "
+            f"leave none of the {total_steps} steps of the run for the base rate"
         )
     start = total_steps - 1 - decay  # the last step at the base rate
 
@@ -214,6 +217,16 @@ def warmup_length(
             f"(epoch {total_steps / steps_per_epoch:g})"
         )
     return warmup
+
+
+def check_first_drop(warmup: int, drop: float, key: str) -> None:
+    """Refuse a drop before the first step at the base rate, to which the warm-up climbs.
+
+    Raises:
+        ValueError: `drop`, a number of steps set by `key`, is not above `warmup`.
+    """
+    if drop <= warmup:
+        raise ValueError(f"{key} drops the rate before the warm-up of {warmup} steps has ended")
 
 
 def warmed_up(

@@ -1,0 +1,156 @@
+"""Losses against torch, timm and their formulas."""
+
+import numpy as np
+import pytest
+import timm.loss
+import torch
+import torch.nn.functional as F
+from sklearn.utils.class_weight import compute_class_weight
+from torch import Tensor
+
+from vtrain.optim.losses import balanced_weights
+from vtrain.registry import LOSSES
+
+every_loss = pytest.mark.parametrize("name", LOSSES.names())
+
+
+def batch(B: int = 8, K: int = 5) -> tuple[Tensor, Tensor, Tensor]:
+    """Return logits, hard targets and soft targets (two classes for each image)."""
+    logits, hard = 3 * torch.randn(B, K), torch.randint(K, (B,))
+    share = torch.rand(B, 1)
+    other = F.one_hot(torch.randint(K, (B,)), K)
+    return logits, hard, share * F.one_hot(hard, K) + (1 - share) * other
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_is_torchs_for_hard_and_soft_targets(smoothing: float) -> None:
+    logits, hard, soft = batch()
+    loss = LOSSES["cross_entropy"](label_smoothing=smoothing)
+    for targets in (hard, soft):
+        theirs = F.cross_entropy(logits, targets, label_smoothing=smoothing)
+        torch.testing.assert_close(loss(logits, targets), theirs)
+
+
+def test_cross_entropy_of_soft_targets_is_timms() -> None:
+    logits, _, soft = batch()
+    theirs = timm.loss.SoftTargetCrossEntropy()(logits, soft)
+    torch.testing.assert_close(LOSSES["cross_entropy"]()(logits, soft), theirs)
+
+
+def test_class_weights_multiply_the_terms_of_their_class() -> None:
+    logits, hard, soft = batch()
+    weights = [1.0, 2.0, 0.5, 3.0, 0.0]
+    loss = LOSSES["cross_entropy"](class_weights=weights)
+    log_p = logits.log_softmax(1)
+    by_hand = sum(-weights[k] * log_p[i, k] for i, k in enumerate(hard.tolist())) / 8
+    torch.testing.assert_close(loss(logits, hard), by_hand)
+    torch.testing.assert_close(
+        loss(logits, soft), F.cross_entropy(logits, soft, torch.tensor(weights))
+    )
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_binary_cross_entropy_is_timms(smoothing: float) -> None:
+    logits, hard, soft = batch()
+    theirs = timm.loss.BinaryCrossEntropy(smoothing=smoothing)
+    ours = LOSSES["binary_cross_entropy"](label_smoothing=smoothing)
+    torch.testing.assert_close(ours(logits, hard), theirs(logits, hard))
+    theirs = timm.loss.BinaryCrossEntropy(smoothing=0, target_threshold=0.0)
+    ours = LOSSES["binary_cross_entropy"]()
+    torch.testing.assert_close(ours(logits, soft), theirs(logits, soft))
+
+
+def test_binary_cross_entropy_can_keep_the_shares_of_a_mixed_image() -> None:
+    logits, _, soft = batch()
+    p = logits.sigmoid()
+    by_hand = -(soft * p.log() + (1 - soft) * (1 - p).log()).mean()
+    ours = LOSSES["binary_cross_entropy"](binarize=False)
+    torch.testing.assert_close(ours(logits, soft), by_hand)
+
+
+def test_focal_loss_follows_the_formula() -> None:
+    logits, hard, soft = batch()
+    p = logits.softmax(1)
+    for targets, weights in ((hard, F.one_hot(hard, 5)), (soft, soft)):
+        by_hand = -(weights * (1 - p) ** 2 * p.log()).sum(1).mean()
+        torch.testing.assert_close(LOSSES["focal"]()(logits, targets), by_hand)
+
+
+def test_focal_loss_without_focus_is_cross_entropy() -> None:
+    logits, hard, soft = batch()
+    focal = LOSSES["focal"](gamma=0.0, label_smoothing=0.1, class_weights=[1.0, 2, 3, 4, 5])
+    plain = LOSSES["cross_entropy"](label_smoothing=0.1, class_weights=[1.0, 2, 3, 4, 5])
+    for targets in (hard, soft):
+        torch.testing.assert_close(focal(logits, targets), plain(logits, targets))
+
+
+@every_loss
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("weights", [None, "balanced"])
+def test_a_batch_costs_the_weighted_mean_of_its_pieces(
+    name: str, soft: bool, weights: str | None
+) -> None:
+    logits, *both = batch()
+    targets = both[soft]
+    loss = LOSSES[name]([1, 2, 3, 4, 5], class_weights=weights)
+    pieces = loss(logits[:3], targets[:3]) * 3 / 8 + loss(logits[3:], targets[3:]) * 5 / 8
+    torch.testing.assert_close(loss(logits, targets), pieces)
+
+
+@every_loss
+def test_a_hard_target_is_a_soft_one_with_all_its_weight_in_one_class(name: str) -> None:
+    logits, hard, _ = batch()
+    loss = LOSSES[name](label_smoothing=0.1)
+    torch.testing.assert_close(loss(logits, hard), loss(logits, F.one_hot(hard, 5).float()))
+
+
+@every_loss
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_low_precision_logits_are_widened_before_anything_else(
+    name: str, dtype: torch.dtype
+) -> None:
+    logits, hard, _ = batch()
+    logits = (10 * logits).to(dtype)
+    loss = LOSSES[name]()
+    assert loss(logits, hard).dtype == torch.float32
+    assert torch.equal(loss(logits, hard), loss(logits.float(), hard))
+
+
+@every_loss
+def test_a_certain_right_answer_costs_nothing_and_its_gradient_is_finite(name: str) -> None:
+    logits = torch.tensor([[200.0, -200.0]], requires_grad=True)
+    loss = LOSSES[name](**({"gamma": 0.5} if name == "focal" else {}))
+    value = loss(logits, torch.tensor([0]))
+    value.backward()
+    assert value.item() == pytest.approx(0, abs=1e-6)
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
+def test_balanced_weights_are_sklearns() -> None:
+    counts = [10, 1, 5, 84]
+    labels = np.repeat(range(4), counts)
+    theirs = compute_class_weight("balanced", classes=np.arange(4), y=labels)
+    assert balanced_weights(counts) == pytest.approx(list(theirs))
+
+
+def test_a_class_without_images_weighs_nothing() -> None:
+    assert balanced_weights([0, 2, 2]) == [0.0, 1.0, 1.0]
+
+
+@every_loss
+def test_the_class_weights_move_with_the_module(name: str) -> None:
+    loss = LOSSES[name]([1, 3], class_weights="balanced").to("meta")
+    assert loss.weights.device.type == "meta"
+
+
+@every_loss
+def test_balanced_weights_without_counts_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"class_weights \(balanced\) needs the number of images"):
+        LOSSES[name](class_weights="balanced")
+
+
+@every_loss
+def test_class_weights_of_the_wrong_length_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="class_weights has 2 values for 3 classes"):
+        LOSSES[name]([1, 2, 3], class_weights=[1.0, 2.0])
