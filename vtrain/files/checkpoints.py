@@ -36,7 +36,7 @@ FORMAT = 1
 
 LARGEST_FILE = 64 << 30  # bytes, here and below
 LARGEST_DIRECTORY = 4 << 20
-LARGEST_PROGRAM = 16 << 20
+LARGEST_PROGRAM = 4 << 20
 MOST_RECORDS = 10_000
 MOST_VALUES = 1_000_000
 DEEPEST = 32
@@ -97,11 +97,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     content = load_weights(path)
     version = content.get("format")
-    if type(version) is not int or "model" not in content:
+    if type(version) is not int or version < 1 or "model" not in content:
         raise CheckpointError(
             "not a checkpoint of vtrain", path, "weights from elsewhere go into model.pretrained"
         )
-    if not 1 <= version <= FORMAT:
+    if version > FORMAT:
         raise CheckpointError(
             f"made by a newer vtrain: its format is {version}, this one reads up to {FORMAT}",
             path,
@@ -240,8 +240,10 @@ def _check_records(archive: zipfile.ZipFile, size: int, path: Path) -> zipfile.Z
             path,
             "TorchScript, torch.export and other archives are not read",
         )
-    if any(record.compress_type != zipfile.ZIP_STORED for record in records):
-        raise CheckpointError("it is compressed, as no checkpoint is", path, "do not trust it")
+    if any(record.compress_type or record.flag_bits & ~0x808 for record in records):
+        raise CheckpointError(
+            "it is compressed or encrypted, as no checkpoint is", path, "do not trust it"
+        )
     if len(set(names)) != len(names) or len(records) > MOST_RECORDS:
         raise CheckpointError("its records are too many or not unique", path, "do not trust it")
     if sum(record.file_size for record in records) > size:
@@ -254,23 +256,23 @@ def _check_records(archive: zipfile.ZipFile, size: int, path: Path) -> zipfile.Z
 
 def _check_program(program: bytes, path: Path) -> None:
     """Read a pickle program without running it; refuse all that plain data does not need."""
-    strings = ["?", "?"]
+    called, opcodes, strings = [], set(), ["?", "?"]
     for opcode, argument, _ in pickletools.genops(program):
-        called = None
+        opcodes.add(opcode.name)
         if opcode.name in ("GLOBAL", "INST"):
-            called = str(argument)
+            called.append(str(argument))
         elif opcode.name == "STACK_GLOBAL":
-            called = " ".join(strings[-2:])
-        elif not OPCODE.fullmatch(opcode.name):
-            called = f"opcode {opcode.name}"
-        if called is not None and not (opcode.name == "GLOBAL" and HARMLESS.fullmatch(called)):
-            raise CheckpointError(
-                f"refused: it holds code ('{called.replace(' ', '.'):.80}'), not only data",
-                path,
-                "nothing was executed; do not trust this file",
-            )
-        if isinstance(argument, str):
+            called.append(" ".join(strings))
+        elif isinstance(argument, str):
             strings = [strings[-1], argument]
+    code = [name.replace(" ", ".") for name in called if not HARMLESS.fullmatch(name)]
+    code += [f"opcode {name}" for name in sorted(opcodes) if not OPCODE.fullmatch(name)]
+    if code:
+        raise CheckpointError(
+            f"refused: it holds code ('{code[0]:.80}'), not only data",
+            path,
+            "nothing was executed; do not trust this file",
+        )
 
 
 def _storage_bytes(content: Any) -> int:
