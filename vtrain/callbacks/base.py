@@ -19,7 +19,7 @@ class Callback:
         """The validation images have been evaluated."""
 
     def on_epoch_end(self, state: TrainState) -> None:
-        """A pass over the training images is complete, not yet evaluated."""
+        """A pass over the training images is complete, and evaluated if that was due."""
 
     def on_fit_end(self, state: TrainState) -> None:
         """Training has ended, at its last step or before."""

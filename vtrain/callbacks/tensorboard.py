@@ -1,5 +1,6 @@
 """TensorBoard: curves, the learning-rate schedule and a grid of augmented training images."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ class TensorBoard(Callback):
 
     Args:
         folder: Where the event files go.
-        images: Makes the grid of augmented images, (3, H, W) in [0, 1]; None draws none.
+        images: Makes some augmented training images, (N, 3, H, W) in [0, 1]; None shows none.
     """
 
     def __init__(self, folder: Path, images: Callable[[], Tensor] | None) -> None:
@@ -25,7 +26,7 @@ class TensorBoard(Callback):
 
         self.writer = SummaryWriter(str(self.folder), purge_step=state.step + 1)
         if self.images is not None and state.step == 0:
-            self.writer.add_image("train/images", self.images(), 0)
+            self.writer.add_image("train/images", tiled(self.images()), 0)
 
     def on_log(self, state: TrainState, metrics: Metrics) -> None:
         self._scalars(state, metrics)
@@ -40,3 +41,15 @@ class TensorBoard(Callback):
     def _scalars(self, state: TrainState, metrics: Metrics) -> None:
         for name, value in metrics.items():
             self.writer.add_scalar(name, value, state.step)
+
+
+def tiled(images: Tensor) -> Tensor:
+    """Lay images out in a square; small ones are enlarged so that a person sees their pixels.
+
+    Shape: (N, 3, H, W) -> (3, H', W').
+    """
+    from torchvision.utils import make_grid
+
+    scale = max(1, 96 // images.shape[-1])
+    enlarged = images.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+    return make_grid(enlarged, nrow=math.ceil(math.sqrt(len(images))))  # type: ignore[no-any-return]

@@ -75,21 +75,13 @@ class Trainer:
         """Train to the last step, or until a callback asks to stop."""
         state = self.state
         self.callbacks.on_fit_start(state)
-        while True:
-            if self.evaluation_is_due:
-                self.run_evaluation()
-            if state.step >= self.total_steps or state.should_stop:
-                break
+        self.evaluate_if_due()  # a run may go on from between an epoch's last step and its evaluation
+        while state.step < self.total_steps and not state.should_stop:
             self.train_epoch(loader)
+            self.evaluate_if_due()
+            if state.epoch_step == 0:
+                self.callbacks.on_epoch_end(state)
         self.callbacks.on_fit_end(state)
-
-    @property
-    def evaluation_is_due(self) -> bool:
-        """Whether training stands at the end of an epoch, or of itself, not yet evaluated."""
-        state = self.state
-        epoch_end = state.epoch_step == 0 and state.epoch % self.eval_every == 0
-        due = epoch_end or state.step == self.total_steps
-        return due and state.step > state.evaluated_step and not state.should_stop
 
     def train_epoch(self, loader: Loader) -> None:
         """Train from the current position to the end of the epoch, or to an earlier stop."""
@@ -98,13 +90,22 @@ class Trainer:
         for batch in loader.batches(state.epoch, start=state.epoch_step):
             self.train_step(batch)
             self._clock.images += batch.total
-            if state.step % self.log_every == 0 or state.epoch_step == 0 or self._at_end:
+            done = state.step >= self.total_steps
+            if state.step % self.log_every == 0 or state.epoch_step == 0 or done:
                 self.log()
             self.callbacks.on_step_end(state)
-            if state.should_stop or self._at_end:
+            if state.should_stop or done:
                 break
-        if state.epoch_step == 0:
-            self.callbacks.on_epoch_end(state)
+
+    def evaluate_if_due(self) -> None:
+        """Evaluate at the end of an epoch, every `eval_every` of them, and of the training."""
+        state = self.state
+        epoch_end = state.epoch_step == 0 and state.epoch % self.eval_every == 0
+        due = epoch_end or state.step >= self.total_steps
+        if due and state.step > state.evaluated_step and not state.should_stop:
+            metrics = self.evaluate()
+            state.evaluated_step = state.step
+            self.callbacks.on_eval_end(state, metrics)
 
     def train_step(self, batch: Batch) -> None:
         """Make one optimizer step from this process's share of a batch."""
@@ -173,16 +174,6 @@ class Trainer:
             "train/images_per_second": self._clock.rate(),
         }
         self.callbacks.on_log(state, metrics)
-
-    def run_evaluation(self) -> None:
-        """Evaluate the weights as they are and tell the callbacks."""
-        metrics = self.evaluate()
-        self.state.evaluated_step = self.state.step
-        self.callbacks.on_eval_end(self.state, metrics)
-
-    @property
-    def _at_end(self) -> bool:
-        return self.state.step >= self.total_steps
 
 
 @dataclass

@@ -1,0 +1,75 @@
+"""When to save: every so many minutes or steps, at each epoch's end, at a stop, and when best."""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+from vtrain.callbacks.base import Callback
+from vtrain.engine.checkpointing import Checkpoints
+from vtrain.engine.state import Metrics, TrainState
+
+
+class Saver(Callback):
+    """Writes checkpoints that hold the run's description and its whole state.
+
+    Args:
+        checkpoints: Where they are kept.
+        content: What describes the run, the same in every checkpoint.
+        best_metric: Decides which checkpoint is best; a loss is minimised, all else maximised. Of
+            equal values the first stays best.
+        every_minutes: Minutes between saves within an epoch, or None.
+        every_steps: Steps between saves within an epoch, or None.
+    """
+
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        content: dict[str, Any],
+        best_metric: str,
+        every_minutes: float | None,
+        every_steps: int | None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.checkpoints, self.content, self.best_metric = checkpoints, content, best_metric
+        self.every_minutes, self.every_steps, self.clock = every_minutes, every_steps, clock
+        self.saved_at = clock()
+        self.saved_position: tuple[int, int] | None = None
+        self.metrics: Metrics = {}
+
+    def on_step_end(self, state: TrainState) -> None:
+        if state.epoch_step == 0:
+            return  # the epoch's end is saved once it is evaluated
+        minutes = (self.clock() - self.saved_at) / 60
+        due = self.every_minutes is not None and minutes >= self.every_minutes
+        if due or (self.every_steps is not None and state.step % self.every_steps == 0):
+            self._save(state)
+
+    def on_eval_end(self, state: TrainState, metrics: Metrics) -> None:
+        self.metrics = metrics
+        value = metrics[self.best_metric]
+        best = self._is_better(value, state.best)
+        if best:
+            state.best = value
+        self._save(state, is_best=best)
+
+    def on_epoch_end(self, state: TrainState) -> None:
+        self._save_unless_saved(state)
+
+    def on_fit_end(self, state: TrainState) -> None:
+        self._save_unless_saved(state)
+
+    def _is_better(self, value: float, best: float | None) -> bool:
+        if not math.isfinite(value):
+            return False
+        return best is None or (value < best if self.best_metric == "val/loss" else value > best)
+
+    def _save_unless_saved(self, state: TrainState) -> None:
+        if self.saved_position != (state.step, state.evaluated_step):
+            self._save(state)
+
+    def _save(self, state: TrainState, *, is_best: bool = False) -> None:
+        payload = {**self.content, "metrics": self.metrics, "state": state.state_dict()}
+        metric = self.metrics.get(self.best_metric)
+        self.checkpoints.save(payload, state.step, metric, is_best=is_best)
+        self.saved_at, self.saved_position = self.clock(), (state.step, state.evaluated_step)

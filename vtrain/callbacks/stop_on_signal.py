@@ -1,0 +1,23 @@
+"""End training when a stop signal has arrived, at the same step on every process."""
+
+import signal
+
+import torch
+
+from vtrain import distributed
+from vtrain.callbacks.base import Callback
+from vtrain.engine.state import TrainState
+from vtrain.engine.stop import StopSignals
+
+
+class StopOnSignal(Callback):
+    """Looks for a signal after each step; the processes agree on the largest number received."""
+
+    def __init__(self, signals: StopSignals) -> None:
+        self.signals = signals
+
+    def on_step_end(self, state: TrainState) -> None:
+        received = int(distributed.all_max(torch.tensor(self.signals.received or 0)))
+        if received:
+            self.signals.received = received
+            state.stop_reason = f"stopped by {signal.Signals(received).name}"

@@ -1,0 +1,174 @@
+"""The `vtrain` command: parse, call, print. Nothing here imports torch before a command runs."""
+
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from vtrain.errors import StoppedBySignal, VtrainError, printable
+
+app = typer.Typer(
+    name="vtrain",
+    help="Train, evaluate and use image classifiers (ViT, DeiT, TNT, Swin) from one YAML file.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # its tracebacks show local variables
+    rich_markup_mode=None,
+)
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; see configs/.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Changes, such as train.epochs=5 data.root=~/x."),
+]
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+) -> None:
+    """Train, evaluate and use image classifiers (ViT, DeiT, TNT, Swin) from one YAML file."""
+    # `main` reads --debug itself, so that it may stand anywhere on the line.
+
+
+@app.command()
+def fit(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    run_dir: Annotated[
+        Path | None,
+        typer.Option(help="The run's folder.", show_default="runs/<config>/<date_time>"),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in that folder, or the newest.")
+    ] = False,
+) -> None:
+    """Train the model that CONFIG describes."""
+    from vtrain.config import load_config
+    from vtrain.run.fit import fit as run_fit
+
+    run_fit(load_config(config, overrides or ()), config.stem, run_dir, resume)
+
+
+@app.command("eval")
+def evaluate(
+    ckpt: Annotated[Path, typer.Option(help="A checkpoint, or a run folder.")],
+    overrides: Overrides = None,
+    split: Annotated[Literal["train", "val"], typer.Option(help="Which images.")] = "val",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Evaluate a checkpoint on the dataset it was trained for, or on another one."""
+    from vtrain.run.evaluate import evaluate_checkpoint
+    from vtrain.run.tables import metrics_text
+
+    typer.echo(metrics_text(evaluate_checkpoint(ckpt, overrides or (), split), as_json))
+
+
+@app.command()
+def predict(
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Files, folders, globs.")],
+    ckpt: Annotated[
+        Path | None,
+        typer.Option(
+            help="A checkpoint, or a run folder.", show_default="best of the newest finished run"
+        ),
+    ] = None,
+    top_k: Annotated[int, typer.Option(min=1, help="Classes to name for each image.")] = 5,
+    output_format: Annotated[
+        Literal["table", "json", "csv"], typer.Option("--format", help="How to print.")
+    ] = "table",
+    output: Annotated[Path | None, typer.Option(help="Write there instead of stdout.")] = None,
+) -> None:
+    """Name the classes of images."""
+    from vtrain.run.predict import predict_images, raise_failures
+    from vtrain.run.tables import predictions_text
+
+    predictions = predict_images(images, ckpt, top_k)
+    text = predictions_text(predictions, output_format)
+    if output is None:
+        typer.echo(text, nl=not text.endswith("\n"))
+    else:
+        from vtrain.files.atomic import write_text
+
+        write_text(output, text if text.endswith("\n") else text + "\n")
+    raise_failures(predictions)
+
+
+@app.command()
+def check(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    data: Annotated[bool, typer.Option("--data", help="Scan the dataset too.")] = False,
+) -> None:
+    """Check CONFIG without training: keys, shapes, parameters, memory and steps."""
+    from vtrain.config import load_config
+    from vtrain.run.check import check_config
+
+    typer.echo(check_config(load_config(config, overrides or ()), scan_data=data))
+
+
+@app.command()
+def models(
+    pattern: Annotated[
+        str, typer.Argument(metavar="[PATTERN]", help="Part of a name, or a glob.")
+    ] = "*",
+) -> None:
+    """List the zoo: name, parameters, GMACs at the native size, reference."""
+    from vtrain.run.tables import models_text
+
+    typer.echo(models_text(pattern))
+
+
+def main() -> None:
+    """Run the command line and exit with the contract's exit code."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    command = typer.main.get_command(app)
+    try:
+        from vtrain.run.logs import to_console
+
+        to_console()
+        code = command.main(
+            [a for a in arguments if a != "--debug"], prog_name="vtrain", standalone_mode=False
+        )
+        sys.exit(code if isinstance(code, int) else 0)
+    except VtrainError as error:
+        _report(error, debug)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("vtrain: stopped before anything was saved", err=True)
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        _report_other(error, debug)
+
+
+def _report(error: VtrainError, debug: bool) -> None:
+    if debug:
+        traceback.print_exception(error)
+    kind = "" if isinstance(error, StoppedBySignal) else "error: "
+    for line in error.lines():
+        typer.echo(f"vtrain: {kind}{line}", err=True)
+
+
+def _report_other(error: Exception, debug: bool) -> None:
+    """Report typer's own errors as mistakes of the command line, anything else as our bug."""
+    if debug:
+        traceback.print_exception(error)
+    message = getattr(error, "format_message", None)  # only what typer raises for bad usage has one
+    if message is not None:
+        typer.echo(f"vtrain: error: {printable(message())} (command line): see vtrain --help", err=True)
+        sys.exit(2)
+    text = printable(f"{type(error).__name__}: {error}")[:200]
+    typer.echo(f"vtrain: internal error: {text}: run again with --debug to see where", err=True)
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,229 @@
+"""`vtrain fit`: build the parts in order, train, and leave a complete run folder behind."""
+
+import logging
+import time
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import vtrain
+from vtrain import distributed
+from vtrain.callbacks.base import Callback, Callbacks
+from vtrain.callbacks.history import History
+from vtrain.callbacks.metrics_file import MetricsFile
+from vtrain.callbacks.progress import Progress
+from vtrain.callbacks.saver import Saver
+from vtrain.callbacks.stop_on_signal import StopOnSignal
+from vtrain.callbacks.tensorboard import TensorBoard
+from vtrain.config import Config, config_from_text
+from vtrain.distributed import Rank
+from vtrain.engine.checkpointing import Checkpoints
+from vtrain.engine.device import choose_device
+from vtrain.engine.trainer import Trainer
+from vtrain.errors import ConfigError, StoppedBySignal, StorageError, VtrainError
+from vtrain.files.atomic import make_folder, write_json, write_text
+from vtrain.files.checkpoints import load_checkpoint
+from vtrain.files.lock import RunLock
+from vtrain.files.runs import is_run_folder, new_run_folder, newest_run, read_status, write_status
+from vtrain.run import screens
+from vtrain.run.logs import logging_to
+from vtrain.run.parts import Parts, build_parts, describe_model
+from vtrain.engine.stop import StopSignals
+
+log = logging.getLogger(__name__)
+FREE_TO_CHANGE = ("logging", "checkpoint", "data.num_workers", "data.cache")
+"""Keys that may differ when a run goes on: they do not change its result."""
+
+
+def fit(config: Config, name: str, run_dir: Path | None = None, resume: bool = False) -> Path:
+    """Train what the config describes and return the run's folder.
+
+    Args:
+        config: Complete and valid.
+        name: The config's name, under which the run is kept.
+        run_dir: The run's folder; by default `runs/<name>/<date_time>`.
+        resume: Go on with the run in `run_dir`, or with the newest unfinished one of this name.
+
+    Raises:
+        VtrainError: The run cannot start, cannot go on, or was stopped by a signal.
+    """
+    place = distributed.rank_from_env()
+    device = choose_device(config.train.device, place.local_rank)
+    distributed.start(device)
+    try:
+        folder = Path(distributed.broadcast_json(str(_folder(place, name, run_dir, resume))))
+        if not place.is_main:
+            _train(config, device, place, folder)
+        elif read_status(folder).get("state") == "finished":
+            log.info("the run is already complete; see %s", folder / "summary.json")
+        else:
+            with RunLock(folder), logging_to(folder / "vtrain.log"):
+                _recorded(config, device, place, folder)
+        return folder
+    finally:
+        distributed.stop()
+
+
+def _folder(place: Rank, name: str, run_dir: Path | None, resume: bool) -> Path:
+    """Choose the run's folder and make it; only the main process does."""
+    if not place.is_main:
+        return Path()
+    if run_dir is None:
+        unfinished = newest_run(finished=False, name=name) if resume else None
+        if resume and unfinished is None:
+            log.info("there is no unfinished run of %s: starting a new one", name)
+        return unfinished or new_run_folder(name)
+    make_folder(run_dir)
+    if is_run_folder(run_dir) and not resume:
+        raise StorageError(
+            "the folder already holds a run", run_dir, "add --resume, or choose another --run-dir"
+        )
+    return run_dir
+
+
+def _recorded(config: Config, device: torch.device, place: Rank, folder: Path) -> None:
+    """Train, and leave word in `status.json` however it ends."""
+    write_status(folder, "running")
+    try:
+        _train(config, device, place, folder)
+    except BaseException as error:
+        log.debug("the run ended early", exc_info=True)
+        state = "stopped" if isinstance(error, StoppedBySignal) else "failed"
+        code = error.exit_code if isinstance(error, VtrainError) else 1
+        write_status(folder, state, code=code, reason=str(error)[:500])
+        raise
+
+
+def _train(config: Config, device: torch.device, place: Rank, folder: Path) -> None:
+    """Build every part, go on from a checkpoint if there is one, and train to the end."""
+    distributed.check_same({"config": config.model_dump(mode="json")})
+    checkpoints = Checkpoints(folder, config.checkpoint.keep)
+    parts = build_parts(config, device, place)
+    found = checkpoints.newest_valid()
+    if found is not None:
+        _restore(parts, config, found)
+    with StopSignals() as signals:
+        history = History()
+        callbacks = [StopOnSignal(signals)]
+        if place.is_main:
+            callbacks += _outputs(config, parts, checkpoints, folder, history)
+            write_text(folder / "config.yaml", config.to_yaml())
+            write_json(folder / "env.json", screens.environment(parts))
+            screens.say_start(config, parts, folder, found)
+        started = time.monotonic()
+        _trainer(config, parts, place, Callbacks(*callbacks)).fit(parts.train_loader)
+        seconds = time.monotonic() - started
+    if signals.received is not None:
+        raise StoppedBySignal(
+            f"{parts.state.stop_reason} after step {parts.state.step}, which is saved; go on with "
+            f"--run-dir {folder} --resume",
+            signals.received,
+        )
+    if place.is_main:
+        best_metric = config.checkpoint.best_metric
+        write_json(folder / "summary.json", screens.summary(best_metric, parts, history, seconds))
+        write_status(folder, "finished", code=0, step=parts.state.step)
+        screens.say_end(folder, history, seconds)
+
+
+def _outputs(
+    config: Config, parts: Parts, checkpoints: Checkpoints, folder: Path, history: History
+) -> list[Callback]:
+    """Return the callbacks of the main process: what a run writes and shows."""
+    outputs: list[Callback] = [
+        history,
+        MetricsFile(folder / "metrics.jsonl"),
+        Progress(config.train.epochs, parts.steps_per_epoch, parts.total_steps),
+    ]
+    if config.logging.tensorboard:
+        images = partial(parts.training_images, config.logging.images)
+        outputs.append(
+            TensorBoard(folder / "tensorboard", images if config.logging.images else None)
+        )
+    content = {
+        "vtrain": vtrain.__version__,
+        "model": describe_model(config, parts.model),
+        "classes": list(parts.source.classes),
+        "preprocess": parts.preprocess.to_dict(),
+        "config": config.to_yaml(),
+    }
+    checkpoint = config.checkpoint
+    outputs.append(  # last, so that what it saves counts the rows that the others wrote
+        Saver(
+            checkpoints,
+            content,
+            checkpoint.best_metric,
+            checkpoint.every_minutes,
+            checkpoint.every_steps,
+        )
+    )
+    return outputs
+
+
+def _trainer(config: Config, parts: Parts, place: Rank, callbacks: Callbacks) -> Trainer:
+    return Trainer(
+        state=parts.state,
+        forward=_forward(config, parts),
+        augment=parts.augment,
+        mixing=parts.mixing,
+        criterion=parts.criterion,
+        schedule=parts.schedule,
+        evaluate=parts.evaluate,
+        autocast=parts.autocast,
+        callbacks=callbacks,
+        lr=config.optimizer.lr,  # type: ignore[attr-defined] # a key of every optimizer
+        total_steps=parts.total_steps,
+        steps_per_epoch=parts.steps_per_epoch,
+        eval_every=config.train.eval_every,
+        log_every=config.logging.every_steps,
+        accum_steps=config.train.accum_steps,
+        grad_clip_norm=config.train.grad_clip_norm,
+        seed=config.seed,
+        rank=place.rank,
+        world_size=place.world_size,
+    )
+
+
+def _forward(config: Config, parts: Parts) -> nn.Module:
+    """Return the model as the trainer calls it: wrapped for several processes, and compiled."""
+    model = distributed.wrap_ddp(parts.model)
+    wanted = config.train.compile
+    if wanted is True or (wanted == "auto" and parts.device.type == "cuda"):
+        return torch.compile(model, dynamic=False)  # type: ignore[no-any-return]
+    return model
+
+
+def _restore(parts: Parts, config: Config, path: Path) -> None:
+    """Go on from a checkpoint of the same run.
+
+    Raises:
+        ConfigError: The config has changed in a way that changes the result.
+    """
+    content = load_checkpoint(path)
+    before = config_from_text(content["config"], f"config in {path.name}")
+    changed = [key for key in _differences(before, config) if not key.startswith(FREE_TO_CHANGE)]
+    if changed:
+        more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
+        raise ConfigError(
+            f"the run was started with other values of {', '.join(changed[:5])}{more}",
+            path,
+            "use the run's own config.yaml, or start a new run",
+        )
+    parts.state.load_state_dict(content["state"])
+
+
+def _differences(before: Config, after: Config) -> list[str]:
+    """Return the dotted keys of the sections' values that differ."""
+    old, new = before.model_dump(mode="json"), after.model_dump(mode="json")
+    keys: list[str] = []
+    for section in new:
+        if isinstance(new[section], dict):
+            both = {**old[section], **new[section]}
+            keys += [
+                f"{section}.{key}" for key in both if old[section].get(key) != new[section].get(key)
+            ]
+        elif old[section] != new[section]:
+            keys.append(section)
+    return keys

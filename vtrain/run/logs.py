@@ -1,0 +1,31 @@
+"""Where messages go: to a person on stderr, and with all details to `vtrain.log`."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = logging.getLogger("vtrain")
+
+
+def to_console() -> None:
+    """Show information and warnings on stderr, as plain lines."""
+    ROOT.setLevel(logging.DEBUG)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setLevel(logging.INFO)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    ROOT.handlers = [handler]
+
+
+@contextmanager
+def logging_to(path: Path) -> Iterator[None]:
+    """Write everything, with times and tracebacks, to a file while the block runs."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    ROOT.addHandler(handler)
+    try:
+        yield
+    finally:
+        ROOT.removeHandler(handler)
+        handler.close()

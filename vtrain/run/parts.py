@@ -1,0 +1,246 @@
+"""From a config to its parts: each function makes one, and names its section if a value is refused."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vtrain import distributed
+from vtrain.config import Config, augment_parts, component
+from vtrain.data.augment import Augment
+from vtrain.data.loader import EvalLoader, Share, TrainLoader
+from vtrain.data.mixing import Mixing
+from vtrain.data.preprocess import Preprocess, TrainGeometry
+from vtrain.data.samples import Samples, Source
+from vtrain.distributed import Rank
+from vtrain.engine.device import autocast, choose_precision
+from vtrain.engine.ema import EMA
+from vtrain.engine.evaluate import evaluate
+from vtrain.engine.state import Metrics, TrainState
+from vtrain.errors import ConfigError
+from vtrain.models.base import ImageClassifier
+from vtrain.models.freeze import freeze
+from vtrain.registry import LOSSES, MODELS, OPTIMIZERS, SCHEDULES, SOURCES
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a training run is made of; `state` is the only part that changes."""
+
+    device: torch.device
+    precision: str
+    source: Source
+    train: Samples
+    val: Samples
+    preprocess: Preprocess
+    augment: Augment
+    mixing: Mixing
+    model: ImageClassifier
+    train_loader: TrainLoader
+    val_loader: EvalLoader
+    criterion: nn.Module
+    schedule: Callable[[int], float]
+    steps_per_epoch: int
+    total_steps: int
+    state: TrainState
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Return the context of a forward pass."""
+        return autocast(self.device, self.precision)
+
+    def evaluate(self) -> Metrics:
+        """Evaluate the average of the weights where there is one, else the weights."""
+        ema = self.state.ema
+        with ema.swapped_into(self.model) if ema is not None else nullcontext():
+            return evaluate(
+                self.model,
+                self.val_loader.batches(),
+                self.preprocess.normalise,
+                self.autocast,
+                distributed.all_sum,
+            )
+
+    def training_images(self, count: int) -> Tensor:
+        """Return the first `count` training images as the first epoch augments them.
+
+        Shape: (count, 3, S, S) float32 in [0, 1].
+        """
+        indices = torch.arange(min(count, len(self.train)))
+        batch = next(self.train_loader.feed.batches([Share(indices, 0, len(indices))], epoch=0))
+        mean, std = (torch.tensor(v)[:, None, None] for v in (self.source.mean, self.source.std))
+        return (self.augment(batch.images, batch.indices, 0).cpu() * std + mean).clamp(0, 1)
+
+
+def build_parts(config: Config, device: torch.device, place: Rank) -> Parts:
+    """Build everything that a config describes, in the order in which one part needs another."""
+    precision = choose_precision(config.train.precision, device)
+    torch.use_deterministic_algorithms(config.train.deterministic)
+    source = build_source(config)
+    preprocess = build_preprocess(config, source)
+    augment, mixing = build_augment(config, preprocess, len(source.classes))
+    model = build_model(config, len(source.classes)).to(device)
+    train, val = source.split("train"), source.split("val")
+    steps_per_epoch, total_steps = count_steps(config, len(train))
+    class_counts = train.targets.bincount(minlength=len(source.classes)).tolist()
+    ema_decay = config.train.ema_decay
+    return Parts(
+        device=device,
+        precision=precision,
+        source=source,
+        train=train,
+        val=val,
+        preprocess=preprocess,
+        augment=augment,
+        mixing=mixing,
+        model=model,
+        train_loader=build_train_loader(config, train, augment.geometry(preprocess), device, place),
+        val_loader=build_val_loader(config, val, preprocess, device, place),
+        criterion=build_loss(config, class_counts).to(device),
+        schedule=build_schedule(config, total_steps, steps_per_epoch),
+        steps_per_epoch=steps_per_epoch,
+        total_steps=total_steps,
+        state=TrainState(
+            model=model,
+            optimizer=build_optimizer(config, model),
+            ema=None if ema_decay is None else EMA(model, ema_decay),
+            scaler=torch.amp.GradScaler(device.type) if precision == "fp16" else None,
+        ),
+    )
+
+
+@contextmanager
+def section(name: str) -> Iterator[None]:
+    """Turn a constructor's refusal of its values into a mistake in the config's section `name`."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}") from error
+
+
+def build_source(config: Config) -> Source:
+    """Return the dataset; its class names are known, its images not yet read."""
+    found, arguments = component(SOURCES, config.data)
+    with section("data"):
+        source: Source = found(**arguments)
+    return source
+
+
+def build_preprocess(config: Config, source: Source) -> Preprocess:
+    """Return the geometry of evaluation, which the checkpoint will carry."""
+    data = config.data
+    assert data.image_size is not None, "a loaded config is complete"
+    with section("data"):
+        return Preprocess(
+            data.image_size,
+            data.resize,
+            data.crop_fraction,
+            data.interpolation,
+            source.mean,
+            source.std,
+        )
+
+
+def build_model(config: Config, num_classes: int) -> ImageClassifier:
+    """Return the model with random weights, a function of the config's seed."""
+    found, arguments = component(MODELS, config.model)
+    torch.manual_seed(config.seed)
+    with section("model"):
+        model: ImageClassifier = found(
+            num_classes=num_classes, image_size=config.data.image_size, **arguments
+        )
+        if config.model.freeze is not None:
+            freeze(model, config.model.freeze)
+    return model
+
+
+def describe_model(config: Config, model: ImageClassifier) -> dict[str, Any]:
+    """Return the plain data from which `load_model` builds the model again."""
+    found, _ = component(MODELS, config.model)
+    values = config.model.model_dump(mode="json")
+    return {
+        "name": found.name,
+        "arguments": {name: values[name] for name, _, _ in found.parameters()},
+        "image_size": model.image_size,
+        "in_channels": model.in_channels,
+    }
+
+
+def build_augment(config: Config, preprocess: Preprocess, num_classes: int) -> tuple[Augment, Mixing]:
+    """Return what happens to each image, and what happens between images."""
+    values = dict(config.augment)
+    first, second = (
+        {name: values[name] for name, _, _ in part.parameters()} for part in augment_parts()
+    )
+    with section("augment"):
+        augment = Augment(
+            preprocess.image_size, preprocess.mean, preprocess.std, config.seed, **first
+        )
+        return augment, Mixing(num_classes, config.seed, **second)
+
+
+def build_optimizer(config: Config, model: ImageClassifier) -> torch.optim.Optimizer:
+    """Return the optimizer over the model's trainable parameters."""
+    found, arguments = component(OPTIMIZERS, config.optimizer)
+    with section("optimizer"):
+        optimizer: torch.optim.Optimizer = found(model, **arguments)
+    return optimizer
+
+
+def build_schedule(config: Config, total_steps: int, steps_per_epoch: int) -> Any:
+    """Return step -> factor of `optimizer.lr`."""
+    found, arguments = component(SCHEDULES, config.schedule)
+    with section("schedule"):
+        return found(total_steps, steps_per_epoch, **arguments)
+
+
+def build_loss(config: Config, class_counts: list[int]) -> nn.Module:
+    """Return logits and targets -> loss."""
+    found, arguments = component(LOSSES, config.train.loss)
+    with section("train.loss"):
+        loss: nn.Module = found(class_counts, **arguments)
+    return loss
+
+
+def build_train_loader(
+    config: Config, samples: Samples, geometry: TrainGeometry, device: torch.device, place: Rank
+) -> TrainLoader:
+    """Return the training batches of this process."""
+    return TrainLoader(
+        samples,
+        geometry,
+        batch_size=config.train.batch_size,
+        seed=config.seed,
+        rank=place.rank,
+        world_size=place.world_size,
+        num_workers=config.data.num_workers,
+        cache=config.data.cache,
+        device=device,
+        show=place.is_main,
+    )
+
+
+def build_val_loader(
+    config: Config, samples: Samples, preprocess: Preprocess, device: torch.device, place: Rank
+) -> EvalLoader:
+    """Return the evaluation batches of this process."""
+    return EvalLoader(
+        samples,
+        preprocess,
+        batch_size=config.train.eval_batch_size or config.train.batch_size,
+        rank=place.rank,
+        world_size=place.world_size,
+        num_workers=config.data.num_workers,
+        cache=config.data.cache,
+        device=device,
+        show=place.is_main,
+    )
+
+
+def count_steps(config: Config, images: int) -> tuple[int, int]:
+    """Return the optimizer steps of an epoch and of the whole run."""
+    steps_per_epoch = -(-images // config.train.batch_size)  # a partial last batch is a step
+    total = config.train.epochs * steps_per_epoch
+    return steps_per_epoch, min(total, config.train.max_steps or total)

@@ -1,0 +1,139 @@
+"""`vtrain predict`: name the classes of files, folders and globs."""
+
+import glob
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vtrain.api import LoadedModel, load_model
+from vtrain.config import config_from_text
+from vtrain.engine.device import autocast, choose_device, choose_precision
+from vtrain.errors import CheckpointError, ConfigError, DataError
+from vtrain.files.images import is_image_name
+from vtrain.files.runs import RUNS, checkpoint_of, newest_run
+
+log = logging.getLogger(__name__)
+BATCH = 32
+"""Images per forward pass."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The likeliest classes of one image with their probabilities, or why there are none."""
+
+    image: str
+    classes: list[tuple[str, float]]
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON output shows."""
+        if self.error is not None:
+            return {"image": self.image, "error": self.error}
+        ranked = [{"class": name, "probability": p} for name, p in self.classes]
+        return {"image": self.image, "predictions": ranked}
+
+
+def predict_images(patterns: list[str], ckpt: Path | None, top_k: int) -> list[Prediction]:
+    """Predict every image that the patterns name, in their order.
+
+    Args:
+        patterns: Files, folders (searched recursively for images) and globs.
+        ckpt: A checkpoint or a run folder; None takes the newest finished run's best.
+        top_k: How many classes to name; more than there are means all.
+
+    Raises:
+        DataError: A pattern names nothing. An unreadable image is no exception but a result.
+        CheckpointError: There is no usable checkpoint.
+    """
+    paths = find_images(patterns)
+    path = checkpoint_of(ckpt) if ckpt is not None else newest_checkpoint()
+    loaded = load_model(path, choose_device("auto"))
+    if top_k > len(loaded.classes):
+        log.info("--top-k %d: the model has %d classes", top_k, len(loaded.classes))
+    predictions: list[Prediction] = []
+    remaining = iter(paths)
+    while chunk := list(islice(remaining, BATCH)):
+        predictions += _predict_batch(loaded, chunk, min(top_k, len(loaded.classes)))
+    return predictions
+
+
+def raise_failures(predictions: list[Prediction]) -> None:
+    """Raise one error if any image could not be read.
+
+    Raises:
+        DataError: It counts them and names the first.
+    """
+    failed = [prediction for prediction in predictions if prediction.error is not None]
+    if failed:
+        raise DataError(
+            f"{len(failed)} of {len(predictions)} images could not be read; first: "
+            f"{failed[0].error}",
+            failed[0].image,
+        )
+
+
+def find_images(patterns: list[str]) -> list[Path]:
+    """Return the image files that files, folders and globs name.
+
+    Raises:
+        DataError: One of them names no image.
+        ConfigError: One of them is a URL.
+    """
+    found: list[Path] = []
+    for pattern in patterns:
+        path = Path(pattern)
+        if "://" in pattern:
+            raise ConfigError("only local images are read", pattern, "download the file first")
+        if path.is_dir():
+            matches = sorted(p for p in path.rglob("*") if is_image_name(p.name))
+        elif path.exists() or path.is_symlink():
+            matches = [path]
+        else:
+            matches = sorted(Path(p) for p in glob.glob(pattern, recursive=True))  # noqa: PTH207 - absolute patterns too
+        if not matches:
+            raise DataError("no image was found", pattern, "give a file, a folder or a glob")
+        found += matches
+    return found
+
+
+def newest_checkpoint() -> Path:
+    """Return the best checkpoint of the newest finished run under `runs/`, and say which.
+
+    Raises:
+        CheckpointError: No run has finished.
+    """
+    run = newest_run(finished=True)
+    if run is None:
+        raise CheckpointError("no finished run", RUNS, "name a checkpoint with --ckpt")
+    path = checkpoint_of(run)
+    log.info("using %s", path)
+    return path
+
+
+def _predict_batch(loaded: LoadedModel, paths: list[Path], top_k: int) -> Iterator[Prediction]:
+    device = next(loaded.model.parameters()).device
+    config = config_from_text(loaded.content["config"], "config in the checkpoint")
+    inputs: dict[Path, torch.Tensor] = {}
+    errors: dict[Path, str] = {}
+    for path in paths:
+        try:
+            inputs[path] = loaded.preprocess(path)
+        except DataError as error:
+            errors[path] = error.what
+    if inputs:
+        precision = choose_precision(config.train.precision, device)
+        with torch.inference_mode(), autocast(device, precision):
+            logits = loaded.model(torch.cat(list(inputs.values())))
+        probabilities, classes = logits.float().softmax(1).topk(top_k)
+        rows = dict(zip(inputs, zip(probabilities.tolist(), classes.tolist(), strict=True), strict=True))
+    for path in paths:
+        if path in errors:
+            yield Prediction(str(path), [], errors[path])
+        else:
+            ranked = zip(rows[path][1], rows[path][0], strict=True)
+            yield Prediction(str(path), [(loaded.classes[k], p) for k, p in ranked])

@@ -1,0 +1,91 @@
+"""What a run says at its start and its end, on the screen and in `env.json` and `summary.json`."""
+
+import logging
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+
+import vtrain
+from vtrain.callbacks.history import History
+from vtrain.callbacks.progress import clock
+from vtrain.config import Config
+from vtrain.engine.device import describe, peak_memory
+from vtrain.run.parts import Parts
+
+log = logging.getLogger(__name__)
+
+
+def say_start(config: Config, parts: Parts, folder: Path, resumed_from: Path | None) -> None:
+    """Say what is about to be trained, on what, and where the results go."""
+    parameters = sum(p.numel() for p in parts.model.parameters())
+    trainable = sum(p.numel() for p in parts.model.parameters() if p.requires_grad)
+    frozen = "" if trainable == parameters else f", {trainable:,} trained"
+    size = parts.preprocess.image_size
+    train, val = len(parts.train), len(parts.val)
+    rows = {
+        "model": f"{config.model.name}, {parameters:,} parameters{frozen}",
+        "data": f"{config.data.name}, {len(parts.source.classes)} classes, {train:,} training and "
+        f"{val:,} validation images, {size} x {size} pixels",
+        "device": f"{describe(parts.device)}, {parts.precision}",
+        "steps": f"{parts.total_steps:,} of {config.train.batch_size} images, "
+        f"{parts.steps_per_epoch:,} per epoch",
+        "run": str(folder),
+    }
+    for note in parts.source.notes:
+        rows["data"] += f"; {note}"
+    if resumed_from is not None:
+        state = parts.state
+        rows["resume"] = f"{resumed_from.name}: {state.step:,} steps, {state.epoch} epochs done"
+    for name, text in rows.items():
+        log.info("%-7s %s", name, text)
+
+
+def say_end(folder: Path, history: History, seconds: float) -> None:
+    """Say what was reached, where it is, and what to type next."""
+    reached = [f"{name} {value:.4f}" for name, value in history.val.items()]
+    log.info("done in %s  %s", clock(seconds), "  ".join(reached))
+    log.info("results in %s", folder)
+    log.info("next:")
+    for command in (
+        f"vtrain eval --ckpt {folder}",
+        f"vtrain predict IMAGE --ckpt {folder}",
+        f"tensorboard --logdir {folder.parent.parent}",
+    ):
+        log.info("  %s", command)
+
+
+def summary(best_metric: str, parts: Parts, history: History, seconds: float) -> dict[str, Any]:
+    """Return what `summary.json` holds; times and speed are those of this process."""
+    state = parts.state
+    return {
+        "final": {**history.train, **history.val},
+        "best": {best_metric: state.best},
+        "step": state.step,
+        "epoch": state.epoch,
+        "stop_reason": state.stop_reason,
+        "wall_seconds": seconds,
+        "images_per_second": history.images_per_second,
+        "peak_memory_bytes": peak_memory(parts.device),
+    }
+
+
+def environment(parts: Parts) -> dict[str, Any]:
+    """Return what `env.json` holds: versions, machine and command; no environment variables."""
+    return {
+        "vtrain": vtrain.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "cuda": torch.version.cuda,
+        "device": describe(parts.device),
+        "precision": parts.precision,
+        "threads": torch.get_num_threads(),
+        "cpus": os.cpu_count(),
+        "system": platform.platform(),
+        "command": sys.argv,
+    }

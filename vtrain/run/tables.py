@@ -1,0 +1,91 @@
+"""Tables, JSON and CSV for stdout."""
+
+import csv
+import fnmatch
+import io
+import json
+from typing import Literal
+
+from vtrain.engine.state import Metrics
+from vtrain.errors import printable
+from vtrain.run.predict import Prediction
+
+
+def metrics_text(metrics: Metrics, as_json: bool) -> str:
+    """Return metrics as one JSON object, or a line each."""
+    if as_json:
+        return json.dumps(metrics)
+    return "\n".join(f"{name:12} {value:.6f}" for name, value in metrics.items())
+
+
+def predictions_text(
+    predictions: list[Prediction], form: Literal["table", "json", "csv"]
+) -> str:
+    """Return predictions in the form that a person, a program or a spreadsheet reads."""
+    if form == "json":
+        return json.dumps([prediction.to_dict() for prediction in predictions], indent=2)
+    if form == "csv":
+        return _csv(predictions)
+    return "\n".join(_table_rows(predictions))
+
+
+def columns(rows: list[list[str]]) -> str:
+    """Align rows of text; all but the first column are numbers or short words."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def models_text(pattern: str) -> str:
+    """Return the zoo as a table: name, parameters, GMACs at the native size, reference."""
+    from vtrain.api import create_model
+    from vtrain.models.profile import profile
+    from vtrain.registry import MODELS
+
+    rows = [["name", "parameters", "GMACs", "pixels", "  reference"]]
+    for name in MODELS.names():
+        if not fnmatch.fnmatch(name, pattern) and pattern not in name:
+            continue
+        import torch
+
+        with torch.device("meta"):
+            model = create_model(name)
+        found = profile(model)
+        size = f"{model.image_size}"
+        macs = f"{found.gmacs:.2f}"
+        rows.append([name, f"{found.parameters:,}", macs, size, "  " + MODELS[name].summary])
+    table = columns([row[:4] for row in rows]).splitlines()
+    return "\n".join(f"{line}{row[4]}" for line, row in zip(table, rows, strict=True))
+
+
+def _table_rows(predictions: list[Prediction]) -> list[str]:
+    rows: list[str] = []
+    for prediction in predictions:
+        rows.append(printable(prediction.image))
+        if prediction.error is not None:
+            rows.append(f"  error: {prediction.error}")
+        rows += [f"  {p:7.2%}  {printable(name)}" for name, p in prediction.classes]
+    return rows
+
+
+def _csv(predictions: list[Prediction]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", "rank", "class", "probability", "error"])
+    for prediction in predictions:
+        image = _inert(prediction.image)
+        for rank, (name, probability) in enumerate(prediction.classes, start=1):
+            writer.writerow([image, rank, _inert(name), f"{probability:.6f}", ""])
+        if prediction.error is not None:
+            writer.writerow([image, "", "", "", _inert(prediction.error)])
+    return text.getvalue()
+
+
+def _inert(cell: str) -> str:
+    """Keep a spreadsheet from running a cell that looks like a formula."""
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
