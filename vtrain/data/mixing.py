@@ -8,7 +8,7 @@ import torch
 from pydantic import NonNegativeFloat, NonNegativeInt
 from torch import Tensor
 
-from vtrain.data.augment.draws import Stream, draws
+from vtrain.data.draws import Stream, draws
 from vtrain.registry import Fraction
 
 QUANTILES = 1 << 14  # equally likely values of lambda: more than the pairs of any batch

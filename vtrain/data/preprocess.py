@@ -15,8 +15,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vtrain.data.augment.crops import CROP_DRAWS, resized_crop_boxes
-from vtrain.data.augment.draws import Stream, draws
+from vtrain.data.crops import BOX_DRAWS, resized_crop_boxes
+from vtrain.data.draws import Stream, draws
+from vtrain.rng import hash_ints
 
 Resize = Literal["crop", "squash", "letterbox"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
@@ -93,18 +94,16 @@ class Preprocess:
 
 @dataclass(frozen=True)
 class TrainGeometry:
-    """What a worker does to one training image: crop and scale it, then the user's transforms.
-
-    `Augment.geometry` builds it, so that the device knows what the workers have done.
+    """What a worker does to one training image; `Augment.geometry` makes it.
 
     Args:
-        preprocess: The evaluation geometry, used where the crop is not random here.
+        preprocess: The evaluation geometry, for images that are not cropped at random here.
         seed: Seed of the run.
-        crop_scale: Range of the crop's share of the image's area; None leaves that to the device.
-        crop_ratio: Range of the crop's width over its height.
-        transforms: More transforms of the (3, S, S) uint8 image, each seeded for the sample.
+        crop_scale: Range of the random crop's share of the image's area; None crops as evaluation.
+        crop_ratio: Range of the random crop's width over its height.
+        transforms: More transforms of the (3, S, S) uint8 image.
 
-    Shape: any RGB image -> (3, S, S) uint8.
+    Shape: an RGB image, its index in the dataset, epoch -> (3, S, S) uint8.
     """
 
     preprocess: Preprocess
@@ -115,13 +114,25 @@ class TrainGeometry:
 
     @property
     def varies(self) -> bool:
-        """Whether an image's result depends on the epoch; if not, the loader may keep it."""
+        """Whether the result depends on the epoch, and so must not be kept."""
         return self.crop_scale is not None or bool(self.transforms)
 
     def __call__(self, image: Image.Image, index: int, epoch: int) -> Tensor:
+        pixels = self._cropped(image, index, epoch)
+        if not self.transforms:
+            return pixels
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(
+                hash_ints(self.seed, epoch, index, Stream.TRANSFORMS)
+            )
+            for transform in self.transforms:
+                pixels = transform(pixels)
+        return pixels
+
+    def _cropped(self, image: Image.Image, index: int, epoch: int) -> Tensor:
         if self.crop_scale is None:
             return self.preprocess(image)
-        u = draws(torch.tensor([index]), CROP_DRAWS, self.seed, epoch, Stream.CROP)
+        u = draws(torch.tensor([index]), BOX_DRAWS, self.seed, epoch, Stream.CROP)
         width, height = image.size
         boxes = resized_crop_boxes(u, height, width, self.crop_scale, self.crop_ratio)
         top, left, h, w = boxes[0].tolist()

@@ -1,0 +1,305 @@
+"""The image operations of augmentation, on batches of bytes in which each sample has its own.
+
+The arithmetic is Pillow's, integers included: a result is the bytes that torchvision makes of the
+same Pillow image. Exceptions, within one step of 255: blur and hue follow torchvision's tensor
+versions, interpolated movements Pillow's float64.
+"""
+
+from collections.abc import Callable
+from enum import IntEnum
+from typing import TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vtrain.data.draws import send
+
+Colour: TypeAlias = tuple[int, int, int]
+
+ONE = 1 << 16  # Pillow moves pixels in 16.16 fixed point, and so every device moves them alike
+BLUR_RADIUS = 6  # three standard deviations of the strongest blur in a published recipe
+
+
+class Op(IntEnum):
+    """What to do with a sample; the comment is the meaning of its amount."""
+
+    IDENTITY = 0
+    SHEAR_X = 1  # pixels to the left for each pixel down
+    SHEAR_Y = 2  # pixels up for each pixel to the right
+    TRANSLATE_X = 3  # pixels to the right
+    TRANSLATE_Y = 4  # pixels down
+    ROTATE = 5  # degrees, counter-clockwise
+    POSTERIZE = 6  # bits that stay
+    SOLARIZE = 7  # values from here on are inverted
+    SOLARIZE_ADD = 8  # added to values below 128
+    INVERT = 9
+    AUTOCONTRAST = 10
+    EQUALIZE = 11
+    BRIGHTNESS = 12  # factor; 0 is black
+    CONTRAST = 13  # factor; 0 is the mean grey
+    SATURATION = 14  # factor; 0 is grey
+    SHARPNESS = 15  # factor; 0 is smooth
+    BLUR = 16  # standard deviation in pixels
+    HUE = 17  # turns of the colour circle
+
+
+MOVES = range(Op.SHEAR_X, Op.ROTATE + 1)
+
+
+def apply(
+    images: Tensor,
+    ops: Tensor,
+    amounts: Tensor,
+    bilinear: bool = False,
+    fill: Colour = (0, 0, 0),
+) -> Tensor:
+    """Apply to each sample its own operation; all samples of one operation go through it at once.
+
+    `ops` and `amounts` are on the CPU, so that the host knows the groups without asking the device.
+
+    Args:
+        images: The batch, on any device.
+        ops: A member of `Op` for each sample.
+        amounts: What that operation needs.
+        bilinear: Whether moved pixels are interpolated, rather than taken from the nearest.
+        fill: The colour of what moves in from outside.
+
+    Shape: (B, 3, H, W) uint8, (B,) int64, (B,) float -> (B, 3, H, W) uint8.
+    """
+    images = images.clone()
+    order = ops.argsort(stable=True)
+    ops, amounts = ops[order], amounts[order]
+    counts = torch.bincount(ops, minlength=len(Op)).tolist()
+    moved = slice(counts[Op.IDENTITY], sum(counts[: MOVES.stop]))
+    matrices = affine_matrices(ops[moved], amounts[moved], *images.shape[2:])
+    order, amounts, matrices = (send(t, images.device) for t in (order, amounts, matrices))
+    if len(matrices):
+        rows = order[moved]
+        images[rows] = affine(images[rows], matrices, bilinear, fill)
+    start = moved.stop
+    for op, function in FUNCTIONS.items():
+        group = slice(start, start + counts[op])
+        start = group.stop
+        if counts[op]:
+            rows = order[group]
+            images[rows] = function(images[rows], amounts[group])
+    return images
+
+
+# Movements
+
+
+def affine_matrices(ops: Tensor, amounts: Tensor, height: int, width: int) -> Tensor:
+    """Return where each pixel of the result comes from, as Pillow's 16.16 coefficients.
+
+    Shape: (B,), (B,) -> (B, 6) int64 (a, b, c, d, e, f): x' = a x + b y + c and y' = d x + e y + f
+    with the pixel centres' halves included.
+    """
+    amount = amounts.to(torch.float64)
+    zero, one = torch.zeros_like(amount), torch.ones_like(amount)
+    is_rotation = ops == Op.ROTATE
+    angle = torch.where(is_rotation, -amount.deg2rad(), zero)
+    cos, sin = angle.cos(), angle.sin()
+    b = torch.where(ops == Op.SHEAR_X, amount, sin)
+    d = torch.where(ops == Op.SHEAR_Y, amount, -sin)
+    # Rotations keep the centre in its place, shears the top left corner.
+    c = torch.where(is_rotation, width / 2 - cos * width / 2 - sin * height / 2, zero)
+    f = torch.where(is_rotation, height / 2 + sin * width / 2 - cos * height / 2, zero)
+    c = torch.where(ops == Op.TRANSLATE_X, -amount, c)
+    f = torch.where(ops == Op.TRANSLATE_Y, -amount, f)
+    a = e = torch.where(is_rotation, cos, one)
+    matrices = torch.stack([a, b, c + (a + b) / 2, d, e, f + (d + e) / 2], dim=1)
+    return (matrices * ONE + 0.5).floor().long()
+
+
+def affine(images: Tensor, matrices: Tensor, bilinear: bool, fill: Colour) -> Tensor:
+    """Move pixels to where `affine_matrices` says. Shape: (B, 3, H, W), (B, 6) -> (B, 3, H, W)."""
+    H, W = images.shape[2:]
+    across = torch.arange(W, device=images.device)
+    down = torch.arange(H, device=images.device)[:, None]
+    a, b, c, d, e, f = matrices[:, :, None, None].unbind(1)
+    x, y = a * across + b * down + c, d * across + e * down + f  # (B, H, W)
+    inside = (x >= 0) & (x < W * ONE) & (y >= 0) & (y < H * ONE)
+    moved = _interpolated(images, x, y) if bilinear else _pixels(images, x >> 16, y >> 16)
+    for channel, value in zip(moved.unbind(1), fill, strict=True):
+        channel.masked_fill_(~inside, value)
+    return moved
+
+
+def _pixels(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Take the pixels at (x, y), or the nearest on the border. Shape: two of (B, H, W)."""
+    H, W = images.shape[2:]
+    where = (y.clamp(0, H - 1) * W + x.clamp(0, W - 1)).flatten(1)
+    where = where[:, None].expand(-1, images.shape[1], -1)
+    return images.flatten(2).gather(2, where).view_as(images)
+
+
+def _interpolated(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    x, y = x - ONE // 2, y - ONE // 2  # from the pixel's corner to its centre
+    left, top = x >> 16, y >> 16
+    right_share, bottom_share = (x % ONE)[:, None], (y % ONE)[:, None]
+    rows = []
+    for row in (top, top + 1):
+        here, there = (_pixels(images, column, row).long() for column in (left, left + 1))
+        rows.append(here * ONE + (there - here) * right_share)
+    return ((rows[0] * ONE + (rows[1] - rows[0]) * bottom_share) >> 32).to(torch.uint8)
+
+
+# Values
+
+
+def posterize(images: Tensor, bits: Tensor) -> Tensor:
+    """Keep the highest bits of each value."""
+    lost = (8 - bits).clamp(0, 8).to(torch.int32)
+    kept = (256 - (1 << lost)).to(torch.uint8)
+    return images & _per_image(kept)
+
+
+def solarize(images: Tensor, thresholds: Tensor) -> Tensor:
+    """Invert the values from the threshold on."""
+    inverted = images.to(torch.int16) >= _per_image(thresholds.ceil().to(torch.int16))
+    return torch.where(inverted, 255 - images, images)
+
+
+def solarize_add(images: Tensor, amounts: Tensor) -> Tensor:
+    """Add to the values below 128; the sum stays within 255."""
+    brighter = (images.to(torch.int16) + _per_image(amounts.to(torch.int16))).clamp(max=255)
+    return torch.where(images < 128, brighter.to(torch.uint8), images)
+
+
+def invert(images: Tensor, _: Tensor) -> Tensor:
+    """Turn each value v into 255 - v."""
+    return 255 - images
+
+
+def autocontrast(images: Tensor, _: Tensor) -> Tensor:
+    """Stretch each channel so that its values reach from 0 to 255."""
+    low, high = images.flatten(2).aminmax(dim=2, keepdim=True)
+    low, high = low.to(torch.float64), high.to(torch.float64)
+    scale = 255 / (high - low).clamp(min=1)
+    values = _values(images)
+    tables = (values * scale - low * scale).clamp(0, 255).to(torch.uint8)
+    return look_up(images, torch.where(high > low, tables, values.to(torch.uint8)))
+
+
+def equalize(images: Tensor, _: Tensor) -> Tensor:
+    """Map each channel's values so that all are about equally frequent."""
+    pixels = images.flatten(2).long()
+    counts = torch.zeros(*images.shape[:2], 256, dtype=torch.int64, device=images.device)
+    counts.scatter_add_(2, pixels, torch.ones_like(pixels))
+    highest = pixels.amax(2, keepdim=True)
+    step = (pixels.shape[2] - counts.gather(2, highest)) // 255
+    before = counts.cumsum(2) - counts
+    tables = ((before + step // 2) // step.clamp(min=1)).clamp(max=255)
+    return look_up(images, torch.where(step > 0, tables, _values(images)).to(torch.uint8))
+
+
+def look_up(images: Tensor, tables: Tensor) -> Tensor:
+    """Replace each value by its entry. Shape: (B, C, H, W) uint8, (B, C, 256) -> (B, C, H, W)."""
+    return tables.gather(2, images.flatten(2).long()).view_as(images)
+
+
+def _values(images: Tensor) -> Tensor:
+    return torch.arange(256, device=images.device)
+
+
+def _per_image(numbers: Tensor) -> Tensor:
+    return numbers[:, None, None, None]
+
+
+# Blends: the image and a degenerate version of it, with a factor that may lead beyond both
+
+
+def brightness(images: Tensor, factors: Tensor) -> Tensor:
+    """Blend with black."""
+    return _blend(torch.zeros((), device=images.device), images, factors)
+
+
+def contrast(images: Tensor, factors: Tensor) -> Tensor:
+    """Blend with the mean grey."""
+    means = _grey(images).to(torch.float64).mean((1, 2, 3))
+    return _blend(_per_image((means + 0.5).floor().to(torch.float32)), images, factors)
+
+
+def saturation(images: Tensor, factors: Tensor) -> Tensor:
+    """Blend with the grey image."""
+    return _blend(_grey(images).to(torch.float32), images, factors)
+
+
+def sharpness(images: Tensor, factors: Tensor) -> Tensor:
+    """Blend with a smoothed image: 3 x 3 means in which the centre counts five times."""
+    x = images.to(torch.float32)
+    if min(images.shape[2:]) < 3:
+        return images
+    rows = x[:, :, :-2] + x[:, :, 1:-1] + x[:, :, 2:]
+    sums = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:] + 4 * x[:, :, 1:-1, 1:-1]
+    smooth = x.clone()  # the border stays
+    smooth[:, :, 1:-1, 1:-1] = (sums / 13 + 0.5).floor()
+    return _blend(smooth, images, factors)
+
+
+def _blend(degenerate: Tensor, images: Tensor, factors: Tensor) -> Tensor:
+    """Return degenerate + factor * (image - degenerate), cut to bytes."""
+    factors = _per_image(factors.to(torch.float32))
+    blended = degenerate + factors * (images.to(torch.float32) - degenerate)
+    return blended.clamp_(0, 255).to(torch.uint8)
+
+
+def _grey(images: Tensor) -> Tensor:
+    """Return Pillow's luminance. Shape: (B, 3, H, W) -> (B, 1, H, W) int32."""
+    red, green, blue = images.to(torch.int32).chunk(3, dim=1)
+    return (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16
+
+
+# Filters and colour
+
+
+def blur(images: Tensor, sigmas: Tensor) -> Tensor:
+    """Blur with a Gaussian, the image mirrored beyond its border."""
+    H, W = images.shape[2:]
+    radius = min(BLUR_RADIUS, H - 1, W - 1)
+    offsets = torch.arange(-radius, radius + 1, device=images.device)
+    sigmas = sigmas.to(torch.float32)
+    weights = torch.softmax(-((offsets / sigmas[:, None]) ** 2) / 2, dim=1)
+    x = F.pad(images.to(torch.float32), (radius,) * 4, mode="reflect")
+    taps = [_per_image(weight) for weight in weights.unbind(1)]
+    x = torch.stack([tap * x[:, :, i : i + H] for i, tap in enumerate(taps)]).sum(0)
+    x = torch.stack([tap * x[..., i : i + W] for i, tap in enumerate(taps)]).sum(0)
+    return x.round().to(torch.uint8)
+
+
+def shift_hue(images: Tensor, turns: Tensor) -> Tensor:
+    """Turn each colour around the circle of hues, at the same saturation and value."""
+    red, green, blue = (images.to(torch.float32) / 255).unbind(1)
+    low, value = torch.aminmax(torch.stack([red, green, blue]), dim=0)
+    chroma = value - low
+    divisor = torch.where(chroma == 0, 1.0, chroma)
+    hue = torch.where(
+        value == red,
+        (green - blue) / divisor,
+        torch.where(value == green, 2 + (blue - red) / divisor, 4 + (red - green) / divisor),
+    )
+    hue = hue + 6 * turns[:, None, None].to(torch.float32)
+    channels = []
+    for n in (5, 3, 1):  # red, green, blue: Wikipedia, "HSL and HSV", HSV to RGB alternative
+        k = (n + hue) % 6
+        channels.append(value - chroma * torch.minimum(k, 4 - k).clamp(0, 1))
+    return (torch.stack(channels, dim=1) * (256 - 1e-3)).to(torch.uint8)
+
+
+FUNCTIONS: dict[Op, Callable[[Tensor, Tensor], Tensor]] = {
+    Op.POSTERIZE: posterize,
+    Op.SOLARIZE: solarize,
+    Op.SOLARIZE_ADD: solarize_add,
+    Op.INVERT: invert,
+    Op.AUTOCONTRAST: autocontrast,
+    Op.EQUALIZE: equalize,
+    Op.BRIGHTNESS: brightness,
+    Op.CONTRAST: contrast,
+    Op.SATURATION: saturation,
+    Op.SHARPNESS: sharpness,
+    Op.BLUR: blur,
+    Op.HUE: shift_hue,
+}
+assert list(FUNCTIONS) == list(Op)[MOVES.stop :]  # `apply` walks through both in step

@@ -1,0 +1,122 @@
+"""Crops of whole batches: one gather to pad, crop and mirror, two matrix products to resize."""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vtrain.data.draws import below, between
+
+BOX_DRAWS = 22  # uniforms for one random box: 10 attempts of (area, ratio), then top and left
+
+
+def pad_crop_flip(
+    images: Tensor, tops: Tensor, lefts: Tensor, mirror: Tensor, upset: Tensor, padding: int
+) -> Tensor:
+    """Pad with black, cut a window of the old size at (tops, lefts), and flip it where asked.
+
+    Shape: (B, C, H, W) uint8, two of (B,) int64, two of (B,) bool -> (B, C, H, W).
+    """
+    H, W = images.shape[2:]
+    if padding:
+        images = F.pad(images, (padding,) * 4)
+    down, across = (torch.arange(side, device=images.device) for side in (H, W))
+    rows = tops[:, None] + torch.where(upset[:, None], H - 1 - down, down)
+    columns = lefts[:, None] + torch.where(mirror[:, None], W - 1 - across, across)
+    pixels = (rows[:, :, None] * (W + 2 * padding) + columns[:, None, :]).flatten(1)
+    pixels = pixels[:, None].expand(-1, images.shape[1], -1)
+    return images.flatten(2).gather(2, pixels).view(len(images), -1, H, W)
+
+
+def random_boxes(
+    u: Tensor,
+    height: int,
+    width: int,
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+    largest: tuple[int, int],
+) -> tuple[Tensor, Tensor]:
+    """Turn uniforms into boxes by the rule of torchvision's RandomResizedCrop and RandomErasing.
+
+    An attempt draws the box's share of the area and the logarithm of its width over its height, and
+    counts if the box fits into `largest` (height, width). After ten misses there is no box.
+
+    Shape: (B, 22) in [0, 1) -> (B, 4) int64 (top, left, height, width), (B,) bool: there is a box.
+    """
+    area = height * width * between(u[:, 0:20:2], *scale)  # (B, 10)
+    aspect = between(u[:, 1:20:2], math.log(ratio[0]), math.log(ratio[1])).exp()
+    w, h = (area * aspect).sqrt().round().long(), (area / aspect).sqrt().round().long()
+    fits = (w > 0) & (w <= largest[1]) & (h > 0) & (h <= largest[0])
+    first = fits.int().argmax(1, keepdim=True)
+    w, h = w.gather(1, first)[:, 0], h.gather(1, first)[:, 0]
+    top, left = below(u[:, 20], height - h + 1), below(u[:, 21], width - w + 1)
+    return torch.stack([top, left, h, w], dim=1), fits.any(1)
+
+
+def resized_crop_boxes(
+    u: Tensor, height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]
+) -> Tensor:
+    """Draw the boxes of a random resized crop: where nothing fits, the largest central one.
+
+    Shape: (B, 22) in [0, 1) -> (B, 4) int64 (top, left, height, width).
+    """
+    boxes, found = random_boxes(u, height, width, scale, ratio, (height, width))
+    aspect = min(max(width / height, ratio[0]), ratio[1])
+    h, w = min(height, round(width / aspect)), min(width, round(height * aspect))
+    central = torch.tensor([(height - h) // 2, (width - w) // 2, h, w])
+    return torch.where(found[:, None], boxes, central)
+
+
+def resized_crop(
+    images: Tensor, boxes: Tensor, mirror: Tensor, upset: Tensor, size: int, interpolation: str
+) -> Tensor:
+    """Cut a box out of each image, scale it to size x size as Pillow does, and flip it where asked.
+
+    Scaling is linear and separable: a matrix from the left and one from the right, in float64 so
+    that no order of summation shows in the bytes. Between the two, values are bytes, as in Pillow.
+
+    Shape: (B, C, H, W) uint8, (B, 4) int64, two of (B,) bool -> (B, C, S, S) uint8.
+    """
+    H, W = images.shape[2:]
+    top, left, h, w = boxes.unbind(1)
+    vertical = _scaling(top, h, H, size, interpolation)
+    horizontal = _scaling(left, w, W, size, interpolation)
+    vertical = torch.where(upset[:, None, None], vertical.flip(1), vertical)
+    horizontal = torch.where(mirror[:, None, None], horizontal.flip(1), horizontal)
+    narrow = images.to(torch.float64) @ horizontal.mT[:, None]  # (B, C, H, S)
+    narrow = (narrow + 0.5).floor_().clamp_(0, 255)
+    return (vertical[:, None] @ narrow + 0.5).floor_().clamp_(0, 255).to(torch.uint8)
+
+
+def _scaling(starts: Tensor, lengths: Tensor, source: int, size: int, interpolation: str) -> Tensor:
+    """Return what each source pixel adds to each result. Shape: (B,), (B,) -> (B, size, source)."""
+    kernel, support = KERNELS[interpolation]
+    device = starts.device
+    scale = lengths.to(torch.float64)[:, None, None] / size
+    spread = scale.clamp(min=1)  # shrinking averages over more pixels
+    centres = (torch.arange(size, device=device)[:, None] + 0.5) * scale
+    pixels = torch.arange(source, device=device) - starts[:, None, None]  # counted from the box
+    distance = (pixels + 0.5 - centres) / spread
+    inside = (pixels >= 0) & (pixels < lengths[:, None, None]) & (distance.abs() < support)
+    weights = torch.where(inside, kernel(distance.abs()), 0.0)
+    return weights / weights.sum(2, keepdim=True)
+
+
+def _triangle(x: Tensor) -> Tensor:
+    return 1 - x
+
+
+def _cubic(x: Tensor) -> Tensor:
+    """Keys' cubic convolution with a = -0.5, as in Pillow."""
+    near = (1.5 * x - 2.5) * x * x + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return torch.where(x < 1, near, far)
+
+
+KERNELS: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
+    "bilinear": (_triangle, 1.0),
+    "bicubic": (_cubic, 2.0),
+}
+"""Weight at a distance from the centre, and the distance from which on it is 0."""

@@ -1,0 +1,52 @@
+"""The random numbers of augmentation: one stream for each decision, one row for each sample.
+
+They are drawn on the CPU, whatever device the images are on: the host then knows what happens to
+which sample without asking the device, and every device gets the same numbers.
+"""
+
+from collections.abc import Callable
+from enum import IntEnum
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from vtrain import rng
+
+Draw: TypeAlias = Callable[[int], Tensor]
+"""Count -> that many uniforms in [0, 1) for each sample. Shape: (B, count)."""
+
+
+class Stream(IntEnum):
+    """What a number decides. A stream of its own keeps decisions independent of each other."""
+
+    CROP = 1
+    FLIP = 2
+    POLICY = 3
+    COLOUR = 4
+    ERASING = 5
+    TRANSFORMS = 6
+    MIXING = 7
+
+
+def draws(indices: Tensor, count: int, seed: int, when: int, stream: Stream) -> Tensor:
+    """Draw `count` uniforms for each index; `when` is the epoch, or the step for mixing.
+
+    Shape: (B,) int64 -> (B, count) float32 in [0, 1), on the device of `indices`.
+    """
+    return rng.uniforms(indices, count, seed, when, stream)
+
+
+def between(u: Tensor, low: float, high: float) -> Tensor:
+    """Stretch uniforms in [0, 1) to [low, high). Returns float64."""
+    return low + (high - low) * u.to(torch.float64)
+
+
+def below(u: Tensor, count: int | Tensor) -> Tensor:
+    """Turn uniforms in [0, 1) into integers in [0, count). Returns int64."""
+    return (u.to(torch.float64) * count).long()
+
+
+def send(numbers: Tensor, device: torch.device) -> Tensor:
+    """Copy a few numbers to a device without waiting for it."""
+    return numbers.to(device, non_blocking=True)
