@@ -7,13 +7,14 @@ and pixel count are checked before anything is decoded.
 """
 
 import io
+import logging
 import os
 import stat
 import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from vtrain.errors import DataError
 
@@ -25,6 +26,16 @@ EXTENSIONS = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib"}
 """Lower-case endings of file names that are taken for images in a folder."""
 MAX_FILE_BYTES = 256 * 2**20
 MAX_PIXELS = 64_000_000
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation -> what makes the image upright."""
 LOOKS = {
     (b"<!doctype html", b"<html"): "a web page",
     (b"<svg", b"<?xml"): "SVG or XML",
@@ -55,24 +66,30 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     try:
         # Non-blocking: opening a FIFO that nobody writes to would wait for ever.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor has no Path
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise DataError("not a regular file", _shown(path), "give an image file")
-            if status.st_size > MAX_FILE_BYTES:
-                raise DataError(
-                    f"an image file of {status.st_size:,} bytes is over the limit of "
-                    f"{MAX_FILE_BYTES:,}",
-                    _shown(path),
-                )
-            return file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         raise DataError("no such image file", _shown(path)) from None
-    except IsADirectoryError:
-        raise DataError("a folder, not an image file", _shown(path)) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
-        reason = getattr(error, "strerror", None) or "invalid file name"
-        raise DataError(f"cannot read the image file: {reason}", _shown(path)) from None
+        raise _unreadable(path, error) from None
+    try:
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise DataError("a folder where an image file should be", _shown(path))
+        if not stat.S_ISREG(status.st_mode):
+            raise DataError("not a regular file", _shown(path), "give an image file")
+        if status.st_size > MAX_FILE_BYTES:
+            size = f"{status.st_size:,} bytes, over the limit of {MAX_FILE_BYTES:,}"
+            raise DataError(f"an image file of {size}", _shown(path))
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(MAX_FILE_BYTES)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    finally:
+        os.close(descriptor)
+
+
+def _unreadable(path: object, error: Exception) -> DataError:
+    reason = getattr(error, "strerror", None) or "its name is not valid"
+    return DataError(f"cannot read the image file: {reason}", _shown(path))
 
 
 def decode_image(data: bytes, where: object = None, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -107,37 +124,61 @@ def decode_image(data: bytes, where: object = None, *, max_pixels: int = MAX_PIX
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation; a broken EXIF block counts as none."""
-    image.load()  # the first frame; decoding errors belong to the caller
+    """Decode the first frame and apply the EXIF orientation; a broken EXIF block counts as none."""
+    image.load()
     try:
-        return ImageOps.exif_transpose(image)
+        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:
         return image
+    return image if turn is None else image.transpose(turn)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}:
-        image = _to_grey8(image)
+    if image.mode in {"I", "F"} or image.mode.startswith("I;16"):
+        return _to_grey8(image).convert("RGB")
+    if image.mode == "LAB":
+        return _from_lab(image)
     if image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info:
         image = image.convert("RGBA")
         page = Image.new("RGBA", image.size, (*BACKGROUND, 255))
         return Image.alpha_composite(page, image).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _to_grey8(image: Image.Image) -> Image.Image:
     """Scale a deep grey image to 8 bits by the range of its samples."""
-    samples = np.asarray(image).astype(np.float64)
+    samples = np.asarray(image)
     if image.mode == "F":
-        # TIFF floats have no declared range: [0, 1] by convention, else the range that occurs.
-        finite = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0)
-        low, high = min(0.0, finite.min()), max(1.0, finite.max())
-        scaled = (finite - low) / (high - low) * 255
-    elif image.mode == "I" and (samples.min() < 0 or samples.max() > 65535):
-        scaled = (samples + 2.0**31) / (2.0**32 - 1) * 255
-    else:  # 16 bits; Pillow opens a 16-bit PGM as mode I
-        scaled = samples / 257  # 65535 = 255 * 257
-    return Image.fromarray(np.rint(scaled).clip(0, 255).astype(np.uint8))
+        # Floats declare no range: it is the first of the usual ones that holds the whole image.
+        samples = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0)
+        low, high = min(0.0, samples.min()), samples.max()
+        high = next((top for top in (1.0, 255.0, 65535.0) if high <= top), high)
+    else:
+        low, high = _declared_range(image)
+        if image.mode == "I" and low == 0:
+            samples = samples.view(np.uint32)  # Pillow reads unsigned 32 bits as signed
+    scaled = samples.astype(np.float32)  # a float64 copy of 64 million pixels would be half a GB
+    scaled -= low
+    scaled *= 255 / (high - low)
+    return Image.fromarray(np.rint(scaled, out=scaled).clip(0, 255, out=scaled).astype(np.uint8))
+
+
+def _declared_range(image: Image.Image) -> tuple[float, float]:
+    """Return what black and white are in a deep image of integers."""
+    tags = getattr(image, "tag_v2", None)
+    if tags is None:  # PNG and PPM, which Pillow brings to 16 bits
+        return 0.0, 2.0**16 - 1
+    bits = tags.get(258, (16,))[0]  # BitsPerSample
+    if tags.get(339, (1,))[0] == 2:  # SampleFormat: signed integers
+        return -(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1
+    return 0.0, 2.0**bits - 1
+
+
+def _from_lab(image: Image.Image) -> Image.Image:
+    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
+    assert converted is not None, "it is not asked to convert in place"
+    return converted
 
 
 def _looks_like(data: bytes) -> str:
@@ -151,9 +192,12 @@ def _looks_like(data: bytes) -> str:
 
 
 def _hush_pillow() -> None:
-    """Keep Pillow's warnings about odd metadata off the terminal; real damage raises."""
+    """Keep Pillow's remarks on odd metadata off the terminal; real damage raises."""
     # Not `catch_warnings`, which is not safe in threads; repeated because tests reset the filters.
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    pillow = logging.getLogger("PIL")
+    if pillow.level != logging.CRITICAL:
+        pillow.setLevel(logging.CRITICAL)
 
 
 def _shown(path: object) -> str | None:

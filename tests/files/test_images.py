@@ -1,0 +1,425 @@
+import io
+import os
+import random
+import resource
+import struct
+import subprocess
+import sys
+import zlib
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+
+from vtrain.errors import DataError
+from vtrain.files.images import (
+    BACKGROUND,
+    FORMATS,
+    decode_image,
+    is_image_name,
+    read_bytes,
+    read_image,
+)
+
+FAITHFUL = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100, "subsampling": 0}}
+
+
+def gradient(width: int = 24, height: int = 16) -> Image.Image:
+    """Different in every pixel, and smooth, so that lossy formats keep it."""
+    x, y = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
+    return Image.fromarray(np.stack([x, y, 255 - x], axis=-1).astype(np.uint8))
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    assert image.mode == "RGB"
+    return np.asarray(image).astype(int)
+
+
+def png(width: int, height: int, chunks: tuple[tuple[bytes, bytes], ...] = ()) -> bytes:
+    """A PNG of grey pixels written by hand, its header free to lie."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    parts = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(b"\0" * 100)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in parts
+    )
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_allowed_format_gives_its_pixels(kind: str) -> None:
+    read = pixels(decode_image(encoded(gradient(), kind, **FAITHFUL.get(kind, {}))))
+    tolerance = {"JPEG": 12, "GIF": 30}.get(kind, 0)  # lossy; 256 colours
+    assert abs(read - np.asarray(gradient()).astype(int)).max() <= tolerance
+
+
+def test_a_grey_image_has_three_equal_channels() -> None:
+    read = pixels(decode_image(encoded(gradient().convert("L"))))
+    assert (read[..., 0] == read[..., 1]).all()
+    assert (read[..., 0] == np.asarray(gradient().convert("L"))).all()
+
+
+# Depth, colour and transparency
+
+
+def test_16_bit_grey_is_scaled_not_clipped() -> None:
+    deep = np.linspace(0, 65535, 256, dtype=np.uint16)[None].repeat(4, 0)
+    for kind in ("PNG", "TIFF", "PPM"):
+        read = pixels(decode_image(encoded(Image.fromarray(deep), kind)))
+        assert (read[..., 0] == np.rint(deep / 65535 * 255)).all(), kind
+
+
+def tiff(samples: np.ndarray, bits: int, sample_format: int) -> bytes:
+    """An uncompressed grey TIFF written by hand. Sample formats: 1 unsigned, 2 signed, 3 float."""
+    height, width = samples.shape
+    body = samples.tobytes()
+    tags = [(256, width), (257, height), (258, bits), (259, 1), (262, 1), (273, 8)]
+    tags += [(277, 1), (278, height), (279, len(body)), (339, sample_format)]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    directory = struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0)
+    return struct.pack("<2sHI", b"II", 42, 8 + len(body)) + body + directory
+
+
+@pytest.mark.parametrize(
+    ("dtype", "sample_format", "low", "high"),
+    [
+        (np.uint16, 1, 0, 2**16 - 1),
+        (np.int16, 2, -(2**15), 2**15 - 1),
+        (np.uint32, 1, 0, 2**32 - 1),
+        (np.int32, 2, -(2**31), 2**31 - 1),
+        (np.float32, 3, 0.0, 1.0),
+        (np.float32, 3, 0.0, 255.0),
+    ],
+)
+def test_deep_tiff_samples_are_scaled_by_their_declared_range(
+    dtype: type, sample_format: int, low: float, high: float
+) -> None:
+    values = np.linspace(low, high, 5).astype(dtype)[None]
+    bits = np.dtype(dtype).itemsize * 8
+    read = pixels(decode_image(tiff(values, bits, sample_format)))
+    assert read[0, :, 0] == pytest.approx([0, 63.75, 127.5, 191.25, 255], abs=0.51)
+
+
+def test_a_float_image_without_finite_values_is_black() -> None:
+    values = np.array([[np.nan, np.inf, -np.inf, 0.0]], dtype=np.float32)
+    assert pixels(decode_image(tiff(values, 32, 3))).max() == 0
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparency_shows_the_background_not_the_hidden_colour(mode: str) -> None:
+    image = Image.new(mode, (4, 4), (10, 20, 30, 0) if mode == "RGBA" else (10, 0))
+    assert (pixels(decode_image(encoded(image))) == BACKGROUND).all()
+
+
+def test_half_transparency_is_half_background() -> None:
+    image = Image.new("RGBA", (1, 1), (0, 100, 200, 128))
+    expected = [
+        c * 128 / 255 + b * 127 / 255 for c, b in zip((0, 100, 200), BACKGROUND, strict=True)
+    ]
+    assert pixels(decode_image(encoded(image)))[0, 0] == pytest.approx(expected, abs=1)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF"])
+def test_a_transparent_palette_entry_shows_the_background(kind: str) -> None:
+    image = Image.new("P", (4, 4), 1)
+    image.putpalette([0, 0, 0, 200, 10, 10, 0, 0, 255])
+    image.putpixel((0, 0), 2)
+    read = pixels(decode_image(encoded(image, kind, transparency=1)))
+    assert read[0, 0].tolist() == [0, 0, 255]
+    assert read[3, 3].tolist() == list(BACKGROUND)
+
+
+def test_cmyk_is_converted_to_what_was_printed() -> None:
+    ink = Image.new("CMYK", (8, 8), (0, 255, 255, 0))  # magenta and yellow make red
+    for kind in ("JPEG", "TIFF"):
+        assert abs(pixels(decode_image(encoded(ink, kind))) - [255, 0, 0]).max() <= 2, kind
+
+
+def test_lab_is_converted() -> None:
+    grey = Image.new("LAB", (4, 4), (136, 128, 128))  # L* = 53.3 of 100: sRGB 127, by CIE 1976
+    assert abs(pixels(decode_image(encoded(grey, "TIFF"))) - 127).max() <= 2
+
+
+def test_one_bit_images_are_black_and_white() -> None:
+    image = gradient().convert("1")
+    assert (pixels(decode_image(encoded(image)))[..., 0] == np.asarray(image) * 255).all()
+
+
+def test_the_first_frame_of_an_animation_is_used() -> None:
+    frames = [Image.new("RGB", (6, 6), color) for color in ("red", "lime", "blue")]
+    for kind in ("GIF", "PNG", "WEBP", "TIFF"):
+        data = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
+        assert abs(pixels(decode_image(data))[0, 0] - [255, 0, 0]).max() <= 3, kind
+
+
+# Orientation
+
+
+STORED = {  # the table of EXIF 2.3, section 4.6.4: which sides row 0 and column 0 show
+    1: lambda x: x,
+    2: np.fliplr,
+    3: lambda x: x[::-1, ::-1],
+    4: np.flipud,
+    5: lambda x: x.transpose(1, 0, 2),
+    6: np.rot90,
+    7: lambda x: x[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda x: np.rot90(x, -1),
+}
+
+
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_exif_orientation_is_applied(kind: str, orientation: int) -> None:
+    upright = np.asarray(gradient())
+    stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](upright)))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    read = pixels(
+        decode_image(encoded(stored, kind, exif=exif.tobytes(), **FAITHFUL.get(kind, {})))
+    )
+    assert read.shape == upright.shape
+    assert abs(read - upright).max() <= (12 if kind == "JPEG" else 0)
+
+
+def test_a_broken_exif_block_counts_as_none() -> None:
+    data = encoded(gradient(), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff\xff\xff\xff")
+    assert decode_image(data).size == gradient().size
+
+
+# What is refused
+
+
+def refused(data: bytes) -> DataError:
+    with pytest.raises(DataError) as caught:
+        decode_image(data, "pictures/a.jpg")
+    assert caught.value.exit_code == 3
+    assert caught.value.where == "pictures/a.jpg"
+    assert len(str(caught.value)) <= 200
+    assert "Traceback" not in str(caught.value)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [
+        (b"", "empty"),
+        (b"hello", "unknown format"),
+        (b"\n<!DOCTYPE html><html>", "a web page"),
+        (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "SVG"),
+        (b"%PDF-1.7\n", "PDF"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "git lfs pull"),
+        (b"\0\0\0\x18ftypheic", "HEIC"),
+    ],
+)
+def test_what_is_no_image_is_refused_and_said_what_it_looks_like(data: bytes, named: str) -> None:
+    assert named in refused(data).what
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_truncated_image_is_refused(kind: str) -> None:
+    data = encoded(gradient(64, 64), kind)
+    for length in (1, 8, len(data) // 4, len(data) // 2):
+        refused(data[:length])
+
+
+def test_a_png_with_a_wrong_checksum_is_refused() -> None:
+    data = bytearray(encoded(gradient(64, 64)))
+    position = data.index(b"IDAT") + 20
+    data[position] ^= 0xFF
+    assert refused(bytes(data)).what == "a damaged image"
+
+
+def test_postscript_called_jpg_never_reaches_an_interpreter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = tmp_path / "ran"
+    fake = tmp_path / "gs"
+    fake.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    data = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
+    assert "PostScript" in refused(data).what
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize("kind", ["ICO", "TGA", "PCX", "SGI", "JPEG2000", "AVIF", "PDF"])
+def test_formats_outside_the_list_are_refused(kind: str) -> None:
+    if kind not in Image.SAVE:
+        Image.init()
+    if kind not in Image.SAVE:
+        pytest.skip(f"this Pillow does not write {kind}")
+    refused(encoded(gradient(), kind))
+
+
+def test_a_header_that_declares_a_huge_image_is_refused_before_decoding() -> None:
+    assert "more pixels than the limit" in refused(png(100_000, 100_000)).what
+    assert "10000 x 10000 pixels" in refused(png(10_000, 10_000)).what
+
+
+def test_the_pixel_limit_can_be_set() -> None:
+    data = encoded(gradient(24, 16))
+    assert decode_image(data, max_pixels=24 * 16).size == (24, 16)
+    with pytest.raises(DataError, match="24 x 16 pixels is over the limit of 383"):
+        decode_image(data, max_pixels=24 * 16 - 1)
+
+
+def test_a_compressed_text_bomb_is_refused() -> None:
+    bomb = zlib.compress(b"\0" * 200_000_000)
+    chunk = (b"zTXt", b"k\0\0" + bomb)
+    refused(png(8, 8, (chunk,) * 2))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 10_000), (3, 5)])
+def test_odd_sizes_are_read(size: tuple[int, int]) -> None:
+    assert decode_image(encoded(gradient(*size))).size == size
+
+
+# Files
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no such image file \(.*none\.jpg\)"):
+        read_image(tmp_path / "none.jpg")
+
+
+def test_a_folder_is_refused_and_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    descriptors = Path("/proc/self/fd")
+    before = len(list(descriptors.iterdir()))
+    with pytest.raises(DataError, match="a folder where an image file should be"):
+        read_image(tmp_path)
+    assert len(list(descriptors.iterdir())) == before
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("path", ["/dev/zero", "/dev/null", "fifo", "/dev/stdin"])
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path, path: str) -> None:
+    if path == "fifo":
+        os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(DataError):
+        read_bytes(tmp_path / path)
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
+def test_a_file_without_permission_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "secret.png"
+    path.write_bytes(encoded(gradient()))
+    path.chmod(0)
+    with pytest.raises(DataError, match=r"Permission denied \(.*secret\.png\)"):
+        read_image(path)
+
+
+def test_a_file_that_is_too_large_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "big.png"
+    with path.open("wb") as file:
+        file.truncate(257 * 2**20)
+    with pytest.raises(DataError, match="over the limit"):
+        read_image(path)
+
+
+@pytest.mark.parametrize(
+    "name", [b"a b.png", "漢字.png".encode(), b"\xff\xfe.png", b"new\nline.png", b"\x1b[31mred.png"]
+)
+def test_any_file_name_is_read_and_shown_safely(tmp_path: Path, name: bytes) -> None:
+    path = tmp_path / os.fsdecode(name)
+    path.write_bytes(encoded(gradient()))
+    assert read_image(path).size == gradient().size
+    path.write_bytes(b"spoilt")
+    with pytest.raises(DataError) as caught:
+        read_image(path)
+    (line,) = caught.value.lines()
+    assert line.isprintable()
+    line.encode("utf-8")
+
+
+def test_a_nul_byte_in_a_name_is_refused() -> None:
+    with pytest.raises(DataError, match="its name is not valid"):
+        read_image("a\0b.png")
+
+
+def test_image_names_are_known_by_their_ending_in_either_case() -> None:
+    assert is_image_name("a.JPG")
+    assert is_image_name("a.tar.jfif")
+    assert not is_image_name("a.txt")
+    assert not is_image_name("jpg")
+
+
+# Mutated files: whatever happens to the bytes, the outcome is an RGB image or a DataError.
+
+
+def mutant(data: bytes, draw: random.Random) -> bytes:
+    """Flip, cut, zero, repeat or insert a few bytes."""
+    spoilt = bytearray(data)
+    for _ in range(draw.randint(1, 4)):
+        at, length = draw.randrange(len(spoilt)), draw.randint(1, 64)
+        match draw.randrange(5):
+            case 0:
+                spoilt[at] ^= 1 << draw.randrange(8)
+            case 1:
+                del spoilt[max(1, at) :]
+            case 2:
+                spoilt[at : at + length] = bytes(length)
+            case 3:
+                spoilt[at:at] = draw.randbytes(length)
+            case 4:
+                spoilt[at : at + length] = spoilt[at : at + length] * 2
+    return bytes(spoilt)
+
+
+def survive(kind: str, count: int) -> None:
+    draw = random.Random(kind)
+    image = gradient(48, 32)
+    originals = [encoded(image, kind), encoded(image.convert("L"), kind)]
+    if kind in {"PNG", "TIFF", "WEBP"}:
+        originals.append(encoded(image.convert("RGBA"), kind))
+    if kind == "TIFF":
+        packed = ("tiff_lzw", "tiff_adobe_deflate", "jpeg", "packbits")
+        originals += [encoded(image, kind, compression=compression) for compression in packed]
+    for _ in range(count):
+        data = mutant(draw.choice(originals), draw)
+        with suppress(DataError):
+            assert decode_image(data).mode == "RGB"
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_mutated_files_end_in_an_image_or_one_clear_error(
+    kind: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    survive(kind, 150)
+    if kind != "TIFF":  # libtiff itself writes a line to stderr, which Pillow cannot turn off
+        assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", FORMATS)
+def test_thousands_of_mutated_files_end_in_an_image_or_one_clear_error(kind: str) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    survive(kind, 5000)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20  # kilobytes: 1 GB
+
+
+def test_a_refused_bomb_takes_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.png"
+    Image.new("1", (13_000, 13_000)).save(path)  # 169 million pixels in 20 kB
+    code = (
+        "import resource, sys\n"
+        "from vtrain.errors import DataError\n"
+        "from vtrain.files.images import read_image\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "try: read_image(sys.argv[1])\n"
+        "except DataError as error: print(error)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
+    )
+    message, grown = run.stdout.splitlines()
+    assert "over the limit" in message
+    assert int(grown) < 50_000  # kilobytes
+    assert run.stderr == ""
