@@ -2,8 +2,11 @@
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from vtrain.layers.position import resize_map
 
 
 class PatchEmbed(nn.Module):
@@ -41,3 +44,18 @@ class PatchEmbed(nn.Module):
         x = F.linear(x, self.proj.weight.flatten(1), self.proj.bias)
         tokens: Tensor = self.norm(x)
         return tokens
+
+
+def resize_kernel(kernel: Tensor, size: int) -> Tensor:
+    """Resize a patch kernel so that resized patches give the same tokens, as closely as possible.
+
+    Resizing a patch is a linear map R, so the new kernel solves R w' = w in the least squares.
+    Reference: Beyer et al., "FlexiViT", arXiv:2212.08013, section 3.4.
+
+    Shape: (D, C, p, p) -> (D, C, size, size).
+    """
+    p = kernel.shape[-1]
+    pixels = torch.eye(p * p).reshape(-1, 1, p, p)
+    resize = resize_map(pixels, size, size).flatten(1)  # R, transposed: (p * p, size * size)
+    resized: Tensor = kernel.flatten(2) @ torch.linalg.pinv(resize).T
+    return resized.reshape(*kernel.shape[:2], size, size)

@@ -59,6 +59,10 @@ class Profile:
     stages: tuple[Stage, ...]
     memory: Memory
 
+    @property
+    def gmacs(self) -> float:
+        return self.macs / 1e9
+
 
 def profile(
     model: ImageClassifier,

@@ -1,0 +1,212 @@
+"""The names that others give to the same weights, and how each turns into ours, which are timm's.
+
+Sources of the names: torchvision/models/{vision_transformer,swin_transformer}.py; the conversion
+scripts of transformers, src/transformers/models/{vit,deit,swin,swinv2}/convert_*_to_pytorch.py;
+github.com/facebookresearch/deit; github.com/microsoft/Swin-Transformer; tnt_pytorch/tnt.py of
+github.com/huawei-noah/Efficient-AI-Backbones.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+State = dict[str, Tensor]
+Rename = tuple[str, str | Callable[[re.Match[str]], str]]
+
+
+def unchanged(state: State) -> State:
+    """Leave the tensors as they are."""
+    return state
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """One way to name the weights of a model.
+
+    Attributes:
+        name: Whose it is.
+        sign: A pattern that one name of every such file matches, and none of the others'.
+        renames: Patterns and what replaces them, in this order, on every name.
+        rearrange: Turns the renamed tensors into ours.
+        ignored: A pattern of renamed names that hold nothing to load: buffers that are computed,
+            and layers that classification does not use.
+    """
+
+    name: str
+    sign: str
+    renames: tuple[Rename, ...] = ()
+    rearrange: Callable[[State], State] = unchanged
+    ignored: str = r"(^|\.)(relative_position_index|relative_coords_table|attn_mask)$"
+
+
+def translate(state: State) -> tuple[str, State, list[str]]:
+    """Return the dialect of `state`, its tensors under our names, and the names it may ignore.
+
+    Prefixes that `torch.compile` and data parallelism leave on names are removed first.
+    """
+    state = {
+        name.removeprefix("module.").replace("_orig_mod.", ""): tensor
+        for name, tensor in state.items()
+    }
+    dialect = next(d for d in DIALECTS if any(re.search(d.sign, name) for name in state))
+    renamed = dialect.rearrange({_rename(name, dialect): t for name, t in state.items()})
+    ignored = [name for name in renamed if re.search(dialect.ignored, name)]
+    return dialect.name, {n: t for n, t in renamed.items() if n not in ignored}, ignored
+
+
+def _rename(name: str, dialect: Dialect) -> str:
+    for pattern, replacement in dialect.renames:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def join_qkv(state: State) -> State:
+    """Stack queries, keys and values into one matrix; SwinV2's keys have no bias."""
+    joined = dict(state)
+    for stem in [name.removesuffix("q.weight") for name in state if name.endswith(".q.weight")]:
+        names = [stem + part for part in ("q.weight", "k.weight", "v.weight")]
+        if all(name in joined for name in names):
+            joined[stem + "qkv.weight"] = torch.cat([joined.pop(name) for name in names])
+        names = [stem + part for part in ("q.bias", "k.bias", "v.bias")]
+        if all(name in joined for name in names):
+            joined[stem + "qkv.bias"] = torch.cat([joined.pop(name) for name in names])
+        elif names[0] in joined and names[2] in joined:
+            joined[stem + "q_bias"] = joined.pop(names[0])
+            joined[stem + "v_bias"] = joined.pop(names[2])
+    return joined
+
+
+def split_v2_bias(state: State) -> State:
+    """Keep the query and value parts of SwinV2's bias; torchvision zeroes the key part itself."""
+    split = dict(state)
+    for stem in [name.removesuffix("logit_scale") for name in state if "logit_scale" in name]:
+        if stem + "qkv.bias" in split:
+            q_bias, _, v_bias = split.pop(stem + "qkv.bias").chunk(3)
+            split |= {stem + "q_bias": q_bias, stem + "v_bias": v_bias}
+    return split
+
+
+def words_on_a_map(state: State) -> State:
+    """Arrange TNT's word positions (1, m, c) as a square map (1, c, rows, columns)."""
+    positions = state.get("pixel_pos")
+    if positions is None or positions.ndim != 3:
+        return state
+    side = math.isqrt(positions.shape[1])
+    return {**state, "pixel_pos": positions.mT.reshape(1, -1, side, side)}
+
+
+def _next_stage(match: re.Match[str]) -> str:
+    return f"layers.{int(match[1]) + 1}.downsample."
+
+
+# Ours merges patches at the start of a stage, the official Swin at the end of the one before.
+MERGE_AT_START: Rename = (r"^layers\.(\d+)\.downsample\.", _next_stage)
+
+TORCHVISION_MLP: tuple[Rename, ...] = (
+    (r"\.mlp\.(0|linear_1)\.", ".mlp.fc1."),
+    (r"\.mlp\.(3|linear_2)\.", ".mlp.fc2."),
+)
+
+HUGGING_FACE_BLOCK: tuple[Rename, ...] = (
+    (r"^(vit|deit|swin|swinv2)\.", ""),
+    (r"\.layernorm_before\.", ".norm1."),
+    (r"\.layernorm_after\.", ".norm2."),
+    (r"\.attention\.output\.dense\.", ".attn.proj."),
+    (r"\.attention\.(attention|self)\.", ".attn."),
+    (r"\.attn\.(q|k|v)(uery|ey|alue)\.", r".attn.\1."),
+    (r"\.intermediate\.dense\.", ".mlp.fc1."),
+    (r"\.output\.dense\.", ".mlp.fc2."),
+    (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
+    (r"^layernorm\.", "norm."),
+)
+
+DIALECTS = (
+    Dialect(
+        "torchvision ViT",
+        sign=r"^encoder\.layers\.encoder_layer_0\.",
+        renames=(
+            (r"^class_token$", "cls_token"),
+            (r"^encoder\.pos_embedding$", "pos_embed"),
+            (r"^conv_proj\.", "patch_embed.proj."),
+            (r"^encoder\.layers\.encoder_layer_(\d+)\.", r"blocks.\1."),
+            (r"\.ln_([12])\.", r".norm\1."),
+            (r"\.self_attention\.in_proj_", ".attn.qkv."),
+            (r"\.self_attention\.out_proj\.", ".attn.proj."),
+            *TORCHVISION_MLP,
+            (r"^encoder\.ln\.", "norm."),
+            (r"^heads\.head\.", "head."),
+        ),
+    ),
+    Dialect(
+        "torchvision Swin",
+        sign=r"^features\.1\.0\.attn\.",
+        renames=(
+            (r"^features\.0\.0\.", "patch_embed.proj."),
+            (r"^features\.0\.2\.", "patch_embed.norm."),
+            (r"^features\.(\d+)\.(\d+)\.", lambda m: f"layers.{int(m[1]) // 2}.blocks.{m[2]}."),
+            (r"^features\.(\d+)\.", lambda m: f"layers.{int(m[1]) // 2}.downsample."),
+            *TORCHVISION_MLP,
+            (r"^head\.", "head.fc."),
+        ),
+        rearrange=split_v2_bias,
+    ),
+    Dialect(
+        "Hugging Face ViT",
+        sign=r"(^|\.)embeddings\.cls_token$",
+        renames=(
+            *HUGGING_FACE_BLOCK,
+            (r"^embeddings\.cls_token$", "cls_token"),
+            (r"^embeddings\.distillation_token$", "dist_token"),
+            (r"^embeddings\.position_embeddings$", "pos_embed"),
+            (r"^encoder\.layer\.", "blocks."),
+            (r"^(cls_)?classifier\.", "head."),
+            (r"^distillation_classifier\.", "head_dist."),
+        ),
+        rearrange=join_qkv,
+        ignored=r"^(pooler\.|embeddings\.mask_token$)",
+    ),
+    Dialect(
+        "Hugging Face Swin",
+        sign=r"(^|\.)embeddings\.norm\.weight$",
+        renames=(
+            *HUGGING_FACE_BLOCK,
+            (r"^embeddings\.norm\.", "patch_embed.norm."),
+            (r"^embeddings\.position_embeddings$", "absolute_pos_embed"),
+            (r"^encoder\.layers\.", "layers."),
+            (r"\.continuous_position_bias_mlp\.", ".cpb_mlp."),
+            MERGE_AT_START,
+            (r"^classifier\.", "head.fc."),
+        ),
+        rearrange=join_qkv,
+        ignored=r"(^embeddings\.mask_token|relative_position_index|relative_coords_table)$",
+    ),
+    Dialect(
+        "Swin official",
+        sign=r"^layers\.0\.downsample\.",
+        renames=(MERGE_AT_START, (r"^head\.", "head.fc.")),
+    ),
+    Dialect(
+        "TNT official",
+        sign=r"^outer_pos$",
+        renames=(
+            (r"^outer_pos$", "patch_pos"),
+            (r"^inner_pos$", "pixel_pos"),
+            (r"^patch_embed\.", "pixel_embed."),
+            (r"(^|\.)proj_norm([12])\.", r"\1norm\2_proj."),
+            (r"\.inner_norm1\.", ".norm_in."),
+            (r"\.inner_norm2\.", ".norm_mlp_in."),
+            (r"\.inner_(attn|mlp)\.", r".\1_in."),
+            (r"\.outer_norm1\.", ".norm_out."),
+            (r"\.outer_norm2\.", ".norm_mlp."),
+            (r"\.outer_attn\.", ".attn_out."),
+            (r"\.outer_mlp\.", ".mlp."),
+        ),
+        rearrange=words_on_a_map,
+        ignored=r"^outer_tokens$",  # registered by the reference code, used by nothing
+    ),
+    Dialect("timm", sign=r""),
+)
