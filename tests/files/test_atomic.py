@@ -98,6 +98,18 @@ def test_a_device_or_pipe_is_not_renamed_over(tmp_path: Path) -> None:
     assert stat.S_ISFIFO(pipe.stat().st_mode)
 
 
+def test_appending_adds_to_the_end_and_follows_no_link(tmp_path: Path) -> None:
+    for line in ("a\n", "b\n"):
+        atomic.append(tmp_path / "log", line)
+    assert (tmp_path / "log").read_text() == "a\nb\n"
+    (tmp_path / "link").symlink_to("log")
+    with pytest.raises(StorageError):
+        atomic.append(tmp_path / "link", "c\n")
+    with largest_file(0), pytest.raises(StorageError, match="no space"):
+        atomic.append(tmp_path / "log", "c\n")
+    assert (tmp_path / "log").read_text() == "a\nb\n"
+
+
 def test_json_has_no_nan(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         atomic.write_json(tmp_path / "file", {"loss": float("nan")})

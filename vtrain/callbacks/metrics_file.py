@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vtrain.callbacks.base import Callback
 from vtrain.engine.state import Metrics, TrainState
-from vtrain.files.atomic import write_text
+from vtrain.files.atomic import append, write_text
 
 
 class MetricsFile(Callback):
@@ -26,6 +26,5 @@ class MetricsFile(Callback):
 
     def _append(self, state: TrainState, metrics: Metrics) -> None:
         row = {"step": state.step, "epoch": state.epoch, **metrics}
-        with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        append(self.path, json.dumps(row) + "\n")
         state.rows += 1

@@ -70,6 +70,17 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
+def append(path: Path, content: str) -> None:
+    """Add `content`, in UTF-8, to the end of a log: in one call, so that a kill tears no line.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
+    with _explained(path, len(content)), os.fdopen(os.open(path, flags, 0o644), "ab") as file:
+        file.write(content.encode())
+
+
 def link(source: Path, path: Path) -> None:
     """Make `path` another name of the file `source` in the same folder, or a copy of it.
 

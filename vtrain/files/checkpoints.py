@@ -119,7 +119,7 @@ def load_weights(path: Path) -> dict[str, Any]:
     import torch
 
     allowed = manifest.read(path.parent).allowed(path.name)
-    with _opened(path) as file:
+    with opened(path) as file:
         _verified(file, path, allowed)
         file.seek(0)
         try:
@@ -145,12 +145,12 @@ def verify_file(path: Path) -> Written:
         CheckpointError: It is absent, damaged or unsafe.
     """
     allowed = manifest.read(path.parent).allowed(path.name)
-    with _opened(path) as file:
+    with opened(path) as file:
         return _verified(file, path, allowed)
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[BufferedReader]:
+def opened(path: Path) -> Iterator[BufferedReader]:
     """Open a regular file once, so that what is verified is what is read."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # else a FIFO waits for its writer
