@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vtrain.data.draws import below, between
 
+ONE = 1 << 22  # Pillow scales with weights of so many parts
 BOX_DRAWS = 22  # uniforms for one random box: 10 attempts of (area, ratio), then top and left
 
 
@@ -74,8 +75,9 @@ def resized_crop(
 ) -> Tensor:
     """Cut a box out of each image, scale it to size x size as Pillow does, and flip it where asked.
 
-    Scaling is linear and separable: a matrix from the left and one from the right, in float64 so
-    that no order of summation shows in the bytes. Between the two, values are bytes, as in Pillow.
+    Scaling is a matrix product from the right and one from the left, with values cut to bytes in
+    between. Weights are Pillow's integers, and float64 sums those exactly in any order, so the
+    result is Pillow's on every device.
 
     Shape: (B, C, H, W) uint8, (B, 4) int64, two of (B,) bool -> (B, C, S, S) uint8.
     """
@@ -85,13 +87,19 @@ def resized_crop(
     horizontal = _scaling(left, w, W, size, interpolation)
     vertical = torch.where(upset[:, None, None], vertical.flip(1), vertical)
     horizontal = torch.where(mirror[:, None, None], horizontal.flip(1), horizontal)
-    narrow = images.to(torch.float64) @ horizontal.mT[:, None]  # (B, C, H, S)
-    narrow = (narrow + 0.5).floor_().clamp_(0, 255)
-    return (vertical[:, None] @ narrow + 0.5).floor_().clamp_(0, 255).to(torch.uint8)
+    narrow = _to_bytes(images.to(torch.float64) @ horizontal.mT[:, None])  # (B, C, H, S)
+    return _to_bytes(vertical[:, None] @ narrow).to(torch.uint8)
+
+
+def _to_bytes(sums: Tensor) -> Tensor:
+    return (sums / ONE + 0.5).floor_().clamp_(0, 255)
 
 
 def _scaling(starts: Tensor, lengths: Tensor, source: int, size: int, interpolation: str) -> Tensor:
-    """Return what each source pixel adds to each result. Shape: (B,), (B,) -> (B, size, source)."""
+    """Return the weights of source pixels in results, times `ONE`.
+
+    Shape: (B,), (B,) -> (B, size, source) float64, whole numbers.
+    """
     kernel, support = KERNELS[interpolation]
     device = starts.device
     scale = lengths.to(torch.float64)[:, None, None] / size
@@ -101,7 +109,8 @@ def _scaling(starts: Tensor, lengths: Tensor, source: int, size: int, interpolat
     distance = (pixels + 0.5 - centres) / spread
     inside = (pixels >= 0) & (pixels < lengths[:, None, None]) & (distance.abs() < support)
     weights = torch.where(inside, kernel(distance.abs()), 0.0)
-    return weights / weights.sum(2, keepdim=True)
+    weights = ONE * weights / weights.sum(2, keepdim=True)
+    return (weights.abs() + 0.5).floor_().copysign_(weights)
 
 
 def _triangle(x: Tensor) -> Tensor:

@@ -67,8 +67,8 @@ class Augment:
         erasing_value: What it is overwritten with: `constant` is the mean colour, `pixel` noise.
         transforms: torchvision v2 transforms by name, for what runs in the workers.
 
-    Shape: (B, 3, S, S) uint8, (B,) int64 dataset indices, epoch -> (B, 3, S, S) float32. Images that
-    are not `cropped` may have any size. Indices on a GPU are waited for.
+    Shape: (B, 3, S, S) uint8, (B,) int64 dataset indices, epoch -> (B, 3, S, S) float32. Images
+    that are not `cropped` may have any size. Indices on a GPU are waited for.
     """
 
     def __init__(
