@@ -18,11 +18,9 @@ def attend(
     Shape: q (B, H, Nq, d), k and v (B, H, Nk, d), bias broadcastable to (B, H, Nq, Nk)
     -> (B, H, Nq, d).
     """
-    # bf16 without matrix tiles (AMX): the fused CPU kernel falls back to slow emulation, while
-    # plain products run at the full bf16 rate; scripts/bench_attention.py measures both.
-    slow_fused = q.device.type == "cpu" and q.dtype == torch.bfloat16 and not _has_amx()
-    # On the meta device plain products are what the FLOP counter can see.
-    if slow_fused or q.device.type == "meta":
+    # Without matrix tiles (AMX) the fused CPU kernel is slow in bf16, while plain products run at
+    # the full bf16 rate; scripts/bench_attention.py times both.
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and not _has_amx():
         return attend_plainly(q, k, v, bias, scale)
     return F.scaled_dot_product_attention(
         q, k, v, attn_mask=None if bias is None else bias.to(q.dtype), scale=scale
