@@ -102,13 +102,12 @@ def predict(
 def check(
     config: ConfigPath,
     overrides: Overrides = None,
-    data: Annotated[bool, typer.Option("--data", help="Scan the dataset too.")] = False,
 ) -> None:
     """Check CONFIG without training: keys, shapes, parameters, memory and steps."""
     from vtrain.config import load_config
     from vtrain.run.check import check_config
 
-    typer.echo(check_config(load_config(config, overrides or ()), scan_data=data))
+    typer.echo(check_config(load_config(config, overrides or ())))
 
 
 @app.command()

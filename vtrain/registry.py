@@ -9,6 +9,7 @@ import difflib
 import importlib
 import inspect
 import pkgutil
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar, get_type_hints
@@ -83,7 +84,16 @@ class Component:
     @property
     def summary(self) -> str:
         """The first line of the constructor's docstring."""
-        return inspect.getdoc(self.constructor).splitlines()[0]  # type: ignore[union-attr]
+        return (inspect.getdoc(self.constructor) or "").partition("\n")[0]
+
+    @property
+    def reference(self) -> str:
+        """The paper that the constructor's docstring, or else its module's, names."""
+        module = inspect.getmodule(self.constructor)
+        for text in (inspect.getdoc(self.constructor), inspect.getdoc(module)):
+            if found := re.search(r"^Reference: (.*(?:\n(?!\n).*)*)", text or "", re.MULTILINE):
+                return " ".join(found[1].split())
+        return ""
 
     def __call__(self, *handed: Any, **arguments: Any) -> Any:
         """Construct the component; a value that it refuses is the user's mistake."""

@@ -58,7 +58,7 @@ def models_text(pattern: str) -> str:
         found = profile(model)
         size = f"{model.image_size}"
         macs = f"{found.gmacs:.2f}"
-        rows.append([name, f"{found.parameters:,}", macs, size, "  " + MODELS[name].summary])
+        rows.append([name, f"{found.parameters:,}", macs, size, "  " + MODELS[name].reference])
     table = columns([row[:4] for row in rows]).splitlines()
     return "\n".join(f"{line}{row[4]}" for line, row in zip(table, rows, strict=True))
 

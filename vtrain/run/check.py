@@ -1,0 +1,58 @@
+"""`vtrain check`: everything that can be known about a run without training."""
+
+import torch
+
+from vtrain.config import Config
+from vtrain.engine.device import choose_device, choose_precision
+from vtrain.models.profile import Profile, profile
+from vtrain.run import parts
+from vtrain.run.tables import columns
+
+GIB = 1 << 30
+
+
+def check_config(config: Config) -> str:
+    """Build a config's parts without data in memory and describe them.
+
+    Raises:
+        VtrainError: Something in the config, the dataset's folder or the machine is wrong.
+    """
+    device = choose_device(config.train.device)
+    precision = choose_precision(config.train.precision, device)
+    source = parts.build_source(config)
+    preprocess = parts.build_preprocess(config, source)
+    parts.build_augment(config, preprocess, len(source.classes))
+    with torch.device("meta"):
+        model = parts.build_model(config, len(source.classes))
+        parts.build_optimizer(config, model)
+    images = len(source.split("train"))
+    steps_per_epoch, total_steps = parts.count_steps(config, images)
+    parts.build_schedule(config, total_steps, steps_per_epoch)
+    parts.build_loss(config, [1] * len(source.classes))
+    at_once = -(-min(config.train.batch_size, images) // config.train.accum_steps)
+    found = profile(
+        model,
+        batch_size=at_once,
+        precision=precision,  # type: ignore[arg-type] # one of the three
+        device=device.type,
+        ema=config.train.ema_decay is not None,
+    )
+    facts = [
+        ["classes", f"{len(source.classes)}"],
+        ["training images", f"{images:,}"],
+        ["device", f"{device}, {precision}"],
+        ["parameters", f"{found.parameters:,} ({found.trainable:,} trained)"],
+        ["GMACs per image", f"{found.gmacs:.4f}"],
+        ["steps", f"{total_steps:,} ({steps_per_epoch:,} per epoch)"],
+        ["memory estimate", f"{found.memory.total / GIB:.2f} GiB at {at_once} images at once"],
+    ]
+    width = max(len(name) for name, _ in facts)
+    lines = [f"{name:{width}}  {value}" for name, value in facts]
+    return "\n".join([config.to_yaml(), *lines, "", _stages(found, at_once)])
+
+
+def _stages(found: Profile, batch_size: int) -> str:
+    rows = [["stage", "shape"]]
+    for stage in found.stages:
+        rows.append([stage.name, ", ".join(str(shape) for shape in stage.shapes)])
+    return columns(rows)
