@@ -7,6 +7,7 @@ signatures of `Augment` and `Mixing`.
 """
 
 import json
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -182,8 +183,14 @@ def validated(document: Document, overrides: Iterable[str] = ()) -> Config:
     except ValidationError as error:
         mistakes += _explain(error, document, schema)
     if mistakes:
-        raise ConfigError.all_of(mistakes)
+        raise ConfigError.all_of(sorted(mistakes, key=_line))
     return _completed(config)
+
+
+def _line(mistake: ConfigError) -> int:
+    """Return the line of the file that a mistake is in; overrides come last."""
+    _, colon, line = str(mistake.where).rpartition(":")
+    return int(line) if colon and line.isdecimal() else sys.maxsize
 
 
 def component(registry: Registry, section: ComponentSection) -> tuple[Component, dict[str, Any]]:

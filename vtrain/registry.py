@@ -9,7 +9,6 @@ import difflib
 import importlib
 import inspect
 import pkgutil
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar, get_type_hints
@@ -47,6 +46,8 @@ class Component:
     name: str
     constructor: Callable[..., Any]
     preset: dict[str, Any]
+    reference: str = ""
+    """The paper that describes it."""
 
     def parameters(self) -> Iterator[tuple[str, Any, Any]]:
         """Yield (name, annotation, default) of each parameter that YAML may set.
@@ -86,15 +87,6 @@ class Component:
         """The first line of the constructor's docstring."""
         return (inspect.getdoc(self.constructor) or "").partition("\n")[0]
 
-    @property
-    def reference(self) -> str:
-        """The paper that the constructor's docstring, or else its module's, names."""
-        module = inspect.getmodule(self.constructor)
-        for text in (inspect.getdoc(self.constructor), inspect.getdoc(module)):
-            if found := re.search(r"^Reference: (.*(?:\n(?!\n).*)*)", text or "", re.MULTILINE):
-                return " ".join(found[1].split())
-        return ""
-
     def __call__(self, *handed: Any, **arguments: Any) -> Any:
         """Construct the component; a value that it refuses is the user's mistake."""
         return self.constructor(*handed, **{**self.preset, **arguments})
@@ -109,13 +101,13 @@ class Registry:
     _components: dict[str, Component] = field(default_factory=dict)
     _discovered: bool = False
 
-    def register(self, name: str, **preset: Any) -> Callable[[C], C]:
+    def register(self, name: str, *, reference: str = "", **preset: Any) -> Callable[[C], C]:
         """Make a constructor known as `name`, with `preset` in place of its own defaults."""
 
         def decorate(constructor: C) -> C:
             if name in self._components:
                 raise ValueError(f"two {self.kind}s are called '{name}'")
-            self._components[name] = Component(name, constructor, preset)
+            self._components[name] = Component(name, constructor, preset, reference)
             return constructor
 
         return decorate

@@ -281,10 +281,17 @@ class ShiftedWindowTransformer(ImageClassifier):
             )
 
 
-@MODELS.register("swin_t")
-@MODELS.register("swin_s", depths=(2, 2, 18, 2))
-@MODELS.register("swin_b", embed_dim=128, depths=(2, 2, 18, 2), num_heads=(4, 8, 16, 32))
-@MODELS.register("swin_l", embed_dim=192, depths=(2, 2, 18, 2), num_heads=(6, 12, 24, 48))
+SWIN = "Liu et al., arXiv:2103.14030"
+
+
+@MODELS.register("swin_t", reference=SWIN)
+@MODELS.register("swin_s", reference=SWIN, depths=(2, 2, 18, 2))
+@MODELS.register(
+    "swin_b", reference=SWIN, embed_dim=128, depths=(2, 2, 18, 2), num_heads=(4, 8, 16, 32)
+)
+@MODELS.register(
+    "swin_l", reference=SWIN, embed_dim=192, depths=(2, 2, 18, 2), num_heads=(6, 12, 24, 48)
+)
 class Swin(ShiftedWindowTransformer):
     """Swin Transformer: attention in windows that shift from block to block, on four scales.
 

@@ -86,22 +86,27 @@ DEIT3: dict[str, Any] = {
 }
 
 
-@MODELS.register("vit_ti", **TI)
-@MODELS.register("vit_s", **S)
-@MODELS.register("vit_b", **B)
-@MODELS.register("vit_l", **L)
-@MODELS.register("vit_h", **H)
-@MODELS.register("deit_ti", **TI)
-@MODELS.register("deit_s", **S)
-@MODELS.register("deit_b", **B)
-@MODELS.register("deit_ti_distilled", **TI, distillation_token=True)
-@MODELS.register("deit_s_distilled", **S, distillation_token=True)
-@MODELS.register("deit_b_distilled", **B, distillation_token=True)
-@MODELS.register("deit3_s", **S, **DEIT3)
-@MODELS.register("deit3_m", **M, **DEIT3)
-@MODELS.register("deit3_b", **B, **DEIT3)
-@MODELS.register("deit3_l", **L, **DEIT3)
-@MODELS.register("deit3_h", **H, **DEIT3)
+VIT = "Dosovitskiy et al., arXiv:2010.11929"
+DEIT = "Touvron et al., arXiv:2012.12877"
+DEIT_III = "Touvron et al., arXiv:2204.07118"
+
+
+@MODELS.register("vit_ti", reference=VIT, **TI)
+@MODELS.register("vit_s", reference=VIT, **S)
+@MODELS.register("vit_b", reference=VIT, **B)
+@MODELS.register("vit_l", reference=VIT, **L)
+@MODELS.register("vit_h", reference=VIT, **H)
+@MODELS.register("deit_ti", reference=DEIT, **TI)
+@MODELS.register("deit_s", reference=DEIT, **S)
+@MODELS.register("deit_b", reference=DEIT, **B)
+@MODELS.register("deit_ti_distilled", reference=DEIT, **TI, distillation_token=True)
+@MODELS.register("deit_s_distilled", reference=DEIT, **S, distillation_token=True)
+@MODELS.register("deit_b_distilled", reference=DEIT, **B, distillation_token=True)
+@MODELS.register("deit3_s", reference=DEIT_III, **S, **DEIT3)
+@MODELS.register("deit3_m", reference=DEIT_III, **M, **DEIT3)
+@MODELS.register("deit3_b", reference=DEIT_III, **B, **DEIT3)
+@MODELS.register("deit3_l", reference=DEIT_III, **L, **DEIT3)
+@MODELS.register("deit3_h", reference=DEIT_III, **H, **DEIT3)
 class ViT(ImageClassifier):
     """Vision Transformer: patches become tokens, a stack of pre-norm blocks, a linear head.
 
