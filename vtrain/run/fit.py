@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import nn
 
 import vtrain
 from vtrain import distributed
@@ -21,7 +20,7 @@ from vtrain.config import Config, config_from_text
 from vtrain.distributed import Rank
 from vtrain.engine.checkpointing import Checkpoints
 from vtrain.engine.device import choose_device
-from vtrain.engine.trainer import Trainer
+from vtrain.engine.stop import StopSignals
 from vtrain.errors import ConfigError, StoppedBySignal, StorageError, VtrainError
 from vtrain.files.atomic import make_folder, write_json, write_text
 from vtrain.files.checkpoints import load_checkpoint
@@ -29,8 +28,7 @@ from vtrain.files.lock import RunLock
 from vtrain.files.runs import is_run_folder, new_run_folder, newest_run, read_status, write_status
 from vtrain.run import screens
 from vtrain.run.logs import logging_to
-from vtrain.run.parts import Parts, build_parts, describe_model
-from vtrain.engine.stop import StopSignals
+from vtrain.run.parts import Parts, build_parts, build_trainer, describe_model
 
 log = logging.getLogger(__name__)
 FREE_TO_CHANGE = ("logging", "checkpoint", "data.num_workers", "data.cache")
@@ -106,14 +104,14 @@ def _train(config: Config, device: torch.device, place: Rank, folder: Path) -> N
         _restore(parts, config, found)
     with StopSignals() as signals:
         history = History()
-        callbacks = [StopOnSignal(signals)]
+        callbacks: list[Callback] = [StopOnSignal(signals)]
         if place.is_main:
-            callbacks += _outputs(config, parts, checkpoints, folder, history)
+            callbacks += outputs(config, parts, checkpoints, folder, history)
             write_text(folder / "config.yaml", config.to_yaml())
             write_json(folder / "env.json", screens.environment(parts))
             screens.say_start(config, parts, folder, found)
         started = time.monotonic()
-        _trainer(config, parts, place, Callbacks(*callbacks)).fit(parts.train_loader)
+        build_trainer(config, parts, place, Callbacks(*callbacks)).fit(parts.train_loader)
         seconds = time.monotonic() - started
     if signals.received is not None:
         raise StoppedBySignal(
@@ -128,7 +126,7 @@ def _train(config: Config, device: torch.device, place: Rank, folder: Path) -> N
         screens.say_end(folder, history, seconds)
 
 
-def _outputs(
+def outputs(
     config: Config, parts: Parts, checkpoints: Checkpoints, folder: Path, history: History
 ) -> list[Callback]:
     """Return the callbacks of the main process: what a run writes and shows."""
@@ -160,39 +158,6 @@ def _outputs(
         )
     )
     return outputs
-
-
-def _trainer(config: Config, parts: Parts, place: Rank, callbacks: Callbacks) -> Trainer:
-    return Trainer(
-        state=parts.state,
-        forward=_forward(config, parts),
-        augment=parts.augment,
-        mixing=parts.mixing,
-        criterion=parts.criterion,
-        schedule=parts.schedule,
-        evaluate=parts.evaluate,
-        autocast=parts.autocast,
-        callbacks=callbacks,
-        lr=config.optimizer.lr,  # type: ignore[attr-defined] # a key of every optimizer
-        total_steps=parts.total_steps,
-        steps_per_epoch=parts.steps_per_epoch,
-        eval_every=config.train.eval_every,
-        log_every=config.logging.every_steps,
-        accum_steps=config.train.accum_steps,
-        grad_clip_norm=config.train.grad_clip_norm,
-        seed=config.seed,
-        rank=place.rank,
-        world_size=place.world_size,
-    )
-
-
-def _forward(config: Config, parts: Parts) -> nn.Module:
-    """Return the model as the trainer calls it: wrapped for several processes, and compiled."""
-    model = distributed.wrap_ddp(parts.model)
-    wanted = config.train.compile
-    if wanted is True or (wanted == "auto" and parts.device.type == "cuda"):
-        return torch.compile(model, dynamic=False)  # type: ignore[no-any-return]
-    return model
 
 
 def _restore(parts: Parts, config: Config, path: Path) -> None:

@@ -1,9 +1,9 @@
-"""From a config to its parts: each function makes one, and names its section if a value is refused."""
+"""From a config to its parts: each function makes one; a refused value names its section."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from vtrain.engine.device import autocast, choose_precision
 from vtrain.engine.ema import EMA
 from vtrain.engine.evaluate import evaluate
 from vtrain.engine.state import Metrics, TrainState
+from vtrain.engine.trainer import Hooks, Trainer
 from vtrain.errors import ConfigError
 from vtrain.models.base import ImageClassifier
 from vtrain.models.freeze import freeze
@@ -168,7 +169,9 @@ def describe_model(config: Config, model: ImageClassifier) -> dict[str, Any]:
     }
 
 
-def build_augment(config: Config, preprocess: Preprocess, num_classes: int) -> tuple[Augment, Mixing]:
+def build_augment(
+    config: Config, preprocess: Preprocess, num_classes: int
+) -> tuple[Augment, Mixing]:
     """Return what happens to each image, and what happens between images."""
     values = dict(config.augment)
     first, second = (
@@ -244,3 +247,37 @@ def count_steps(config: Config, images: int) -> tuple[int, int]:
     steps_per_epoch = -(-images // config.train.batch_size)  # a partial last batch is a step
     total = config.train.epochs * steps_per_epoch
     return steps_per_epoch, min(total, config.train.max_steps or total)
+
+
+def build_trainer(config: Config, parts: Parts, place: Rank, callbacks: Hooks) -> Trainer:
+    """Return the loop over the parts; nothing is computed yet."""
+    return Trainer(
+        state=parts.state,
+        forward=build_forward(config, parts),
+        augment=parts.augment,
+        mixing=parts.mixing,
+        criterion=parts.criterion,
+        schedule=parts.schedule,
+        evaluate=parts.evaluate,
+        autocast=parts.autocast,
+        callbacks=callbacks,
+        lr=config.optimizer.lr,  # type: ignore[attr-defined] # a key of every optimizer
+        total_steps=parts.total_steps,
+        steps_per_epoch=parts.steps_per_epoch,
+        eval_every=config.train.eval_every,
+        log_every=config.logging.every_steps,
+        accum_steps=config.train.accum_steps,
+        grad_clip_norm=config.train.grad_clip_norm,
+        seed=config.seed,
+        rank=place.rank,
+        world_size=place.world_size,
+    )
+
+
+def build_forward(config: Config, parts: Parts) -> nn.Module:
+    """Return the model as the trainer calls it: wrapped for several processes, and compiled."""
+    model = distributed.wrap_ddp(parts.model)
+    wanted = config.train.compile
+    if wanted is True or (wanted == "auto" and parts.device.type == "cuda"):
+        return cast(nn.Module, torch.compile(model, dynamic=False))
+    return model
