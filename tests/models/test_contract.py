@@ -8,6 +8,9 @@ from vtrain.models.freeze import freeze
 from vtrain.registry import MODELS
 
 every_model = pytest.mark.parametrize("name", MODELS.names())
+# The presets of one class run the same code, but for the second head.
+ONE_OF_EACH = {MODELS[name].constructor: name for name in MODELS.names()}
+every_class = pytest.mark.parametrize("name", ["deit_ti_distilled", *ONE_OF_EACH.values()])
 
 
 def logits_of(output: object) -> torch.Tensor:
@@ -122,3 +125,16 @@ def test_a_model_without_that_many_blocks_is_refused(name: str) -> None:
 def test_images_with_other_channels_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="in_channels"):
         tiny(name)(torch.randn(2, 4, 32, 32))
+
+
+@pytest.mark.slow
+@every_class
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_training_step_is_one_graph_without_breaks(name: str, checkpointing: bool) -> None:
+    torch.compiler.reset()
+    model, images = tiny(name, drop_path_rate=0.1).train(), torch.randn(2, 3, 32, 32)
+    model.activation_checkpointing = checkpointing
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits_of(compiled(images)).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())

@@ -37,6 +37,7 @@ def attend_plainly(
     return scores.softmax(dim=-1) @ v
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _has_amx() -> bool:
     return bool(torch.cpu._is_amx_tile_supported())
 
