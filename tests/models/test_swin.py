@@ -10,45 +10,13 @@ from torch import Tensor, nn
 from torchvision.models.swin_transformer import shifted_window_attention
 
 from tests.conftest import tiny
+from tests.models.agreement import assert_same_as_timm, meta, shaken
 from vtrain.layers.windows import Windows
-from vtrain.models.base import ImageClassifier
 from vtrain.models.swin import PatchMerging, Swin, WindowAttention, two_by_two
 from vtrain.registry import MODELS
 
 # Stages small enough for loops, and parts of every kind: both window sizes, shift, merging.
 SMALL = {"embed_dim": 8, "depths": (2, 2), "num_heads": (1, 2), "patch_size": 1}
-
-
-def meta(name: str, **arguments: object) -> ImageClassifier:
-    """Build a model without memory for its weights."""
-    with torch.device("meta"):
-        model: ImageClassifier = MODELS[name](**arguments)
-    return model
-
-
-def shaken(model: nn.Module) -> nn.Module:
-    """Change every parameter, so that none has a start value that could hide a wrong one."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    return model
-
-
-def assert_same_as_timm(ours: nn.Module, theirs: nn.Module, image_size: int) -> None:
-    """Both compute the same logits and gradients from ours' weights, copied as they are."""
-    shaken(ours)
-    theirs.load_state_dict(ours.state_dict(), strict=True)
-    ours.load_state_dict(theirs.state_dict(), strict=True)
-    images = torch.randn(1, 3, image_size, image_size)
-    given, expected = ours(images), theirs(images)
-    torch.testing.assert_close(given, expected, rtol=0, atol=1e-5 * expected.abs().max().item())
-    direction = torch.randn_like(given)
-    given.backward(direction)
-    expected.backward(direction)
-    gradients = {name: p.grad for name, p in ours.named_parameters()}
-    for name, parameter in theirs.named_parameters():
-        largest = parameter.grad.abs().max().item()
-        torch.testing.assert_close(gradients[name], parameter.grad, rtol=0, atol=1e-4 * largest)
 
 
 # Sizes.
@@ -249,7 +217,9 @@ def test_only_a_shift_carries_a_pixel_across_windows(
 # Options.
 
 
-@pytest.mark.parametrize("option", ["relative_position_bias", "absolute_pos_embed", "window_shift"])
+@pytest.mark.parametrize(
+    "option", ["relative_position_bias", "absolute_position_embedding", "window_shift"]
+)
 def test_each_option_changes_the_output(option: str) -> None:
     images, outputs = torch.randn(2, 3, 32, 32), []
     for value in (False, True):
@@ -260,7 +230,7 @@ def test_each_option_changes_the_output(option: str) -> None:
 
 
 def test_absolute_positions_are_added_to_the_patches() -> None:
-    model = tiny("swin_t", absolute_pos_embed=True)
+    model = tiny("swin_t", absolute_position_embedding=True)
     images = torch.randn(2, 3, 32, 32)
     patches = model.patch_embed(images).flatten(1, 2)
     torch.testing.assert_close(
@@ -382,4 +352,4 @@ def test_images_that_cannot_be_cut_into_patches_are_refused() -> None:
 
 def test_absolute_positions_refuse_another_size_of_image() -> None:
     with pytest.raises(ValueError, match="image_size"):
-        tiny("swin_t", absolute_pos_embed=True)(torch.randn(1, 3, 64, 64))
+        tiny("swin_t", absolute_position_embedding=True)(torch.randn(1, 3, 64, 64))

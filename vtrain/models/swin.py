@@ -314,7 +314,7 @@ class Swin(ShiftedWindowTransformer):
         mlp_ratio: Hidden width of the MLP / channels.
         relative_position_bias: Add to each score a learned number for the offset between the tokens
             (section 3.2 and table 4 of the paper).
-        absolute_pos_embed: Add a learned vector to each patch (table 4; the official `APE`).
+        absolute_position_embedding: Add a learned vector to each patch (table 4; the official `APE`).
         window_shift: Shift the windows of every second block by half a window (table 4).
         drop_path_rate: Chance to skip a residual branch, for the last block; grows linearly from 0
             at the first.
@@ -335,7 +335,7 @@ class Swin(ShiftedWindowTransformer):
         window_size: PositiveInt = 7,
         mlp_ratio: PositiveFloat = 4.0,
         relative_position_bias: bool = True,
-        absolute_pos_embed: bool = False,
+        absolute_position_embedding: bool = False,
         window_shift: bool = True,
         drop_path_rate: Probability = 0.1,
     ) -> None:
@@ -357,7 +357,7 @@ class Swin(ShiftedWindowTransformer):
             PatchMerging,
         )
         self.absolute_pos_embed = None
-        if absolute_pos_embed:
+        if absolute_position_embedding:
             positions = torch.empty(1, (image_size // patch_size) ** 2, embed_dim)
             self.absolute_pos_embed = nn.Parameter(nn.init.trunc_normal_(positions, std=0.02))
 

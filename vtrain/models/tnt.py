@@ -1,0 +1,261 @@
+"""Transformer in Transformer.
+
+Reference: Han et al., "Transformer in Transformer", arXiv:2103.00112
+(github.com/huawei-noah/Efficient-AI-Backbones, tnt_pytorch). This is the official layout; the older
+one that timm calls `legacy` embeds words across patch borders and is another model.
+
+B images, N patches of an image, m words of a patch, c inner_dim, D embed_dim, K num_classes.
+Differs: dropout is left out (0 in every published recipe).
+"""
+
+import math
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from pydantic import PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from vtrain.layers.attention import attend
+from vtrain.layers.drop_path import DropPath, drop_path_rates
+from vtrain.layers.mlp import MLP
+from vtrain.models.base import ImageClassifier, init_linear_layers
+from vtrain.registry import MODELS, Probability
+
+LayerNorm = partial(nn.LayerNorm, eps=1e-5)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention without a bias for queries, keys and values.
+
+    Shape: (B, N, D) -> (B, N, D); given `queries`, (B, N, D) -> (B, queries, D), the first rows.
+    """
+
+    def __init__(self, embed_dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qk = nn.Linear(embed_dim, 2 * embed_dim, bias=False)
+        self.v = nn.Linear(embed_dim, embed_dim, bias=False)
+        self.proj = nn.Linear(embed_dim, embed_dim)
+
+    def forward(self, x: Tensor, queries: int | None = None) -> Tensor:
+        D = x.shape[-1]
+        if queries is None:  # one product in place of two: x is read once
+            q, k, v = self.heads(x, torch.cat([self.qk.weight, self.v.weight]))
+        else:
+            (q,) = self.heads(x[:, :queries], self.qk.weight[:D])
+            k, v = self.heads(x, torch.cat([self.qk.weight[D:], self.v.weight]))
+        out: Tensor = self.proj(attend(q, k, v).transpose(1, 2).flatten(2))
+        return out
+
+    def heads(self, x: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
+        """Project and split into heads; D rows of `weight` make one part of shape (B, H, N, d)."""
+        B, N, D = x.shape
+        x = F.linear(x, weight).reshape(B, N, -1, self.num_heads, D // self.num_heads)
+        return x.permute(2, 0, 3, 1, 4).unbind(0)
+
+
+class Block(nn.Module):
+    """An inner transformer over the words of each patch, whose result joins an outer one's tokens.
+
+    Shape: words (B * N, m, c) and tokens (B, 1 + N, D) -> the same; given `queries`, tokens
+    (B, queries, D), the first rows of the same result.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        inner_dim: int,
+        words: int,
+        num_heads: int,
+        inner_num_heads: int,
+        mlp_ratio: float,
+        drop_path_rate: float,
+    ) -> None:
+        super().__init__()
+        self.norm_in = LayerNorm(inner_dim)
+        self.attn_in = Attention(inner_dim, inner_num_heads)
+        self.norm_mlp_in = LayerNorm(inner_dim)
+        self.mlp_in = MLP(inner_dim, int(inner_dim * mlp_ratio))
+
+        self.norm1_proj = LayerNorm(words * inner_dim)
+        self.proj = nn.Linear(words * inner_dim, embed_dim, bias=False)
+        self.norm2_proj = LayerNorm(embed_dim)
+
+        self.norm_out = LayerNorm(embed_dim)
+        self.attn_out = Attention(embed_dim, num_heads)
+        self.norm_mlp = LayerNorm(embed_dim)
+        self.mlp = MLP(embed_dim, int(embed_dim * mlp_ratio))
+        self.drop_path = DropPath(drop_path_rate)
+
+    def forward(
+        self, words: Tensor, tokens: Tensor, queries: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        words = self.inner(words)
+        tokens = self.join(words, tokens)
+        attended = self.attn_out(self.norm_out(tokens), queries)
+        tokens = tokens[:, :queries] + self.drop_path(attended)
+        tokens = tokens + self.drop_path(self.mlp(self.norm_mlp(tokens)))
+        return words, tokens
+
+    def inner(self, words: Tensor) -> Tensor:
+        """Let the words of each patch attend to one another. Shape: (B * N, m, c), unchanged."""
+        words = words + self.drop_path(self.attn_in(self.norm_in(words)))
+        out: Tensor = words + self.drop_path(self.mlp_in(self.norm_mlp_in(words)))
+        return out
+
+    def join(self, words: Tensor, tokens: Tensor) -> Tensor:
+        """Add the words of each patch to its token, and nothing to the class token."""
+        patches = words.reshape(len(tokens), tokens.shape[1] - 1, -1)  # (B, N, m * c)
+        patches = self.norm2_proj(self.proj(self.norm1_proj(patches)))
+        return tokens + F.pad(patches, (0, 0, 1, 0))
+
+
+class PixelEmbed(nn.Module):
+    """Turn each patch into words: a convolution that sees nothing beyond the patch's border.
+
+    Shape: (B, C, H, W) -> (B * N, m, c); the words of a patch row by row.
+    """
+
+    def __init__(self, in_channels: int, inner_dim: int, patch_size: int, stride: int) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.proj = nn.Conv2d(in_channels, inner_dim, 7, stride=stride, padding=3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        (B, C, H, W), p = images.shape, self.patch_size
+        patches = images.reshape(B, C, H // p, p, W // p, p).permute(0, 2, 4, 1, 3, 5)
+        words: Tensor = self.proj(patches.reshape(-1, C, p, p)).flatten(2)  # (B * N, c, m)
+        return words.mT.contiguous()
+
+
+@MODELS.register("tnt_ti", embed_dim=192, num_heads=3, inner_dim=12, inner_num_heads=2)
+@MODELS.register("tnt_s", embed_dim=384, num_heads=6, inner_dim=24, inner_num_heads=4)
+@MODELS.register("tnt_b", embed_dim=640, num_heads=10, inner_dim=40, inner_num_heads=4)
+class TNT(ImageClassifier):
+    """Transformer in Transformer: words inside each patch attend to one another, and so do patches.
+
+    Shape: (B, in_channels, image_size, image_size) -> (B, K).
+
+    Args:
+        num_classes: Length of the logits, K.
+        image_size: Pixels per side; a multiple of `patch_size`.
+        in_channels: Channels of the images.
+        patch_size: Pixels per side of a patch.
+        embed_dim: Width of a patch's token, D.
+        depth: Number of blocks.
+        num_heads: Attention heads among patches; divides `embed_dim`.
+        inner_dim: Width of a word, c.
+        inner_num_heads: Attention heads among the words of a patch; divides `inner_dim`.
+        inner_stride: Pixels from one word to the next; a patch has ceil(patch_size / inner_stride)
+            squared words.
+        mlp_ratio: Hidden width / width of the MLPs, inner and outer.
+        inner_position_embedding: Add a learned vector to each word of a patch (the
+            paper's ablation of position encodings).
+        outer_position_embedding: Add a learned vector to each token (the same ablation).
+        drop_path_rate: Chance to skip a residual branch, inner or outer, for the last block; grows
+            linearly from 0 at the first.
+    """
+
+    no_weight_decay = frozenset({"cls_token", "patch_pos", "pixel_pos"})
+
+    def __init__(
+        self,
+        num_classes: int = 1000,
+        image_size: int = 224,
+        in_channels: int = 3,
+        *,
+        patch_size: PositiveInt = 16,
+        embed_dim: PositiveInt = 384,
+        depth: PositiveInt = 12,
+        num_heads: PositiveInt = 6,
+        inner_dim: PositiveInt = 24,
+        inner_num_heads: PositiveInt = 4,
+        inner_stride: PositiveInt = 4,
+        mlp_ratio: PositiveFloat = 4.0,
+        inner_position_embedding: bool = True,
+        outer_position_embedding: bool = True,
+        drop_path_rate: Probability = 0.0,
+    ) -> None:
+        super().__init__()
+        if image_size % patch_size:
+            raise ValueError(
+                f"image_size ({image_size}) must be a multiple of patch_size ({patch_size})"
+            )
+        if embed_dim % num_heads:
+            raise ValueError(
+                f"embed_dim ({embed_dim}) must be a multiple of num_heads ({num_heads})"
+            )
+        if inner_dim % inner_num_heads:
+            raise ValueError(
+                f"inner_dim ({inner_dim}) must be a multiple of inner_num_heads ({inner_num_heads})"
+            )
+        self.num_classes, self.image_size, self.in_channels = num_classes, image_size, in_channels
+        side, grid = math.ceil(patch_size / inner_stride), image_size // patch_size
+        self.pixel_embed = PixelEmbed(in_channels, inner_dim, patch_size, inner_stride)
+        self.norm1_proj = LayerNorm(side**2 * inner_dim)
+        self.proj = nn.Linear(side**2 * inner_dim, embed_dim)
+        self.norm2_proj = LayerNorm(embed_dim)
+
+        def learned(*shape: int) -> nn.Parameter:
+            return nn.Parameter(nn.init.trunc_normal_(torch.empty(shape), std=0.02))
+
+        self.cls_token = learned(1, 1, embed_dim)
+        self.pixel_pos = learned(1, inner_dim, side, side) if inner_position_embedding else None
+        self.patch_pos = learned(1, 1 + grid**2, embed_dim) if outer_position_embedding else None
+        self.blocks = nn.ModuleList(
+            Block(embed_dim, inner_dim, side**2, num_heads, inner_num_heads, mlp_ratio, rate)
+            for rate in drop_path_rates(drop_path_rate, depth)
+        )
+        self.norm = LayerNorm(embed_dim)
+        self.head = nn.Linear(embed_dim, num_classes)
+        init_linear_layers(self)
+
+    def embed(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn images into words and tokens with their positions.
+
+        Shape: (B, C, H, W) -> words (B * N, m, c), tokens (B, 1 + N, D), the class token first.
+        """
+        self.check_images(images)
+        words = self.pixel_embed(images)
+        if self.pixel_pos is not None:
+            words = words + self.pixel_pos.flatten(2).mT
+        patches = words.reshape(len(images), -1, words[0].numel())  # (B, N, m * c)
+        patches = self.norm2_proj(self.proj(self.norm1_proj(patches)))
+        tokens = torch.cat([self.cls_token.expand(len(images), -1, -1), patches], dim=1)
+        return words, tokens if self.patch_pos is None else tokens + self.patch_pos
+
+    def forward(self, images: Tensor) -> Tensor:
+        # The head reads only the class token, so the last block computes only this one, exactly.
+        return self.forward_head(self.norm(self.encode(images, queries=1)))
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Return the normalised tokens after the last block, the class token first.
+
+        Shape: (B, C, H, W) -> (B, 1 + N, D).
+        """
+        tokens: Tensor = self.norm(self.encode(images))
+        return tokens
+
+    def encode(self, images: Tensor, queries: int | None = None) -> Tensor:
+        """Run all blocks; the last one for the first `queries` tokens, by default for all."""
+        words, tokens = self.embed(images)
+        for block in self.blocks[:-1]:
+            words, tokens = self.run_block(block, words, tokens)
+        result: Tensor = self.run_block(self.blocks[-1], words, tokens, queries)[1]
+        return result
+
+    def forward_head(self, features: Tensor) -> Tensor:
+        """Classify the class token. Shape: (B, 1 + N, D) -> (B, K)."""
+        logits: Tensor = self.head(features[:, 0])
+        return logits
+
+    def depth_groups(self) -> list[tuple[str, ...]]:
+        words = ("pixel_embed", "pixel_pos", "norm1_proj", "proj", "norm2_proj")
+        *blocks, last = [f"blocks.{i}" for i in range(len(self.blocks))]
+        return [
+            (*words, "cls_token", "patch_pos"),
+            *((block,) for block in blocks),
+            (last, "norm"),
+            ("head",),
+        ]
