@@ -81,6 +81,11 @@ class Preprocess:
         """Scale a batch to zero mean and unit variance. Shape: (B, 3, S, S) uint8 -> float32."""
         return normalise(images, self.mean, self.std)
 
+    def denormalise(self, images: Tensor) -> Tensor:
+        """Undo `normalise`, to look at images. Shape: (B, 3, H, W) float -> uint8."""
+        scale, shift = _coefficients(self.mean, self.std, images.device)
+        return ((images - shift) / scale).round().clamp(0, 255).to(torch.uint8)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, for the checkpoint."""
         return asdict(self)

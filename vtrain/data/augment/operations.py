@@ -67,24 +67,23 @@ def apply(
 
     Shape: (B, 3, H, W) uint8, (B,) int64, (B,) float -> (B, 3, H, W) uint8.
     """
-    images = images.clone()
     order = ops.argsort(stable=True)
     ops, amounts = ops[order], amounts[order]
-    counts = torch.bincount(ops, minlength=len(Op)).tolist()
-    moved = slice(counts[Op.IDENTITY], sum(counts[: MOVES.stop]))
+    ends = torch.bincount(ops, minlength=len(Op)).cumsum(0).tolist()
+    moved = slice(ends[Op.IDENTITY], ends[Op.ROTATE])
     matrices = affine_matrices(ops[moved], amounts[moved], *images.shape[2:])
-    order, amounts, matrices = (send(t, images.device) for t in (order, amounts, matrices))
+    back = order.argsort()
+    order, back, amounts, matrices = (
+        send(numbers, images.device) for numbers in (order, back, amounts, matrices)
+    )
+    images = images.index_select(0, order)  # now the samples of one operation are neighbours
     if len(matrices):
-        rows = order[moved]
-        images[rows] = affine(images[rows], matrices, bilinear, fill)
-    start = moved.stop
+        images[moved] = affine(images[moved], matrices, bilinear, fill)
     for op, function in FUNCTIONS.items():
-        group = slice(start, start + counts[op])
-        start = group.stop
-        if counts[op]:
-            rows = order[group]
-            images[rows] = function(images[rows], amounts[group])
-    return images
+        group = slice(ends[op - 1], ends[op])
+        if group.start < group.stop:
+            images[group] = function(images[group], amounts[group])
+    return images.index_select(0, back)
 
 
 # Movements
@@ -93,7 +92,7 @@ def apply(
 def affine_matrices(ops: Tensor, amounts: Tensor, height: int, width: int) -> Tensor:
     """Return where each pixel of the result comes from, as Pillow's 16.16 coefficients.
 
-    Shape: (B,), (B,) -> (B, 6) int64 (a, b, c, d, e, f): x' = a x + b y + c and y' = d x + e y + f
+    Shape: (B,), (B,) -> (B, 6) int32 (a, b, c, d, e, f): x' = a x + b y + c and y' = d x + e y + f
     with the pixel centres' halves included.
     """
     amount = amounts.to(torch.float64)
@@ -110,40 +109,48 @@ def affine_matrices(ops: Tensor, amounts: Tensor, height: int, width: int) -> Te
     f = torch.where(ops == Op.TRANSLATE_Y, -amount, f)
     a = e = torch.where(is_rotation, cos, one)
     matrices = torch.stack([a, b, c + (a + b) / 2, d, e, f + (d + e) / 2], dim=1)
-    return (matrices * ONE + 0.5).floor().long()
+    return (matrices * ONE + 0.5).floor().to(torch.int32)
 
 
 def affine(images: Tensor, matrices: Tensor, bilinear: bool, fill: Colour) -> Tensor:
     """Move pixels to where `affine_matrices` says. Shape: (B, 3, H, W), (B, 6) -> (B, 3, H, W)."""
     H, W = images.shape[2:]
-    across = torch.arange(W, device=images.device)
-    down = torch.arange(H, device=images.device)[:, None]
+    across = torch.arange(W, device=images.device, dtype=torch.int32)
+    down = torch.arange(H, device=images.device, dtype=torch.int32)[:, None]
     a, b, c, d, e, f = matrices[:, :, None, None].unbind(1)
     x, y = a * across + b * down + c, d * across + e * down + f  # (B, H, W)
-    inside = (x >= 0) & (x < W * ONE) & (y >= 0) & (y < H * ONE)
-    moved = _interpolated(images, x, y) if bilinear else _pixels(images, x >> 16, y >> 16)
-    for channel, value in zip(moved.unbind(1), fill, strict=True):
-        channel.masked_fill_(~inside, value)
+    moved, inside = _pixels(images, x >> 16, y >> 16)
+    if bilinear:
+        moved = _interpolated(images, x, y)
+    moved *= inside
+    if any(fill):
+        colour = torch.tensor(fill, dtype=torch.uint8)
+        moved += send(colour, images.device)[:, None, None] * ~inside
     return moved
 
 
-def _pixels(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Take the pixels at (x, y), or the nearest on the border. Shape: two of (B, H, W)."""
+def _pixels(images: Tensor, column: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
+    """Take pixels, or the nearest ones on the border, and say which were inside.
+
+    Shape: (B, 3, H, W), two of (B, H, W) -> (B, 3, H, W), (B, 1, H, W) bool.
+    """
     H, W = images.shape[2:]
-    where = (y.clamp(0, H - 1) * W + x.clamp(0, W - 1)).flatten(1)
+    nearest_column, nearest_row = column.clamp(0, W - 1), row.clamp(0, H - 1)
+    where = (nearest_row * W + nearest_column).long().flatten(1)
     where = where[:, None].expand(-1, images.shape[1], -1)
-    return images.flatten(2).gather(2, where).view_as(images)
+    inside = (column == nearest_column) & (row == nearest_row)
+    return images.flatten(2).gather(2, where).view_as(images), inside[:, None]
 
 
 def _interpolated(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
     x, y = x - ONE // 2, y - ONE // 2  # from the pixel's corner to its centre
-    left, top = x >> 16, y >> 16
-    right_share, bottom_share = (x % ONE)[:, None], (y % ONE)[:, None]
+    column, row = x >> 16, y >> 16
+    right, bottom = ((z & (ONE - 1)).to(torch.float32)[:, None] / ONE for z in (x, y))
     rows = []
-    for row in (top, top + 1):
-        here, there = (_pixels(images, column, row).long() for column in (left, left + 1))
-        rows.append(here * ONE + (there - here) * right_share)
-    return ((rows[0] * ONE + (rows[1] - rows[0]) * bottom_share) >> 32).to(torch.uint8)
+    for dy in (0, 1):
+        here, there = (_pixels(images, column + dx, row + dy)[0].to(torch.float32) for dx in (0, 1))
+        rows.append(here + (there - here) * right)
+    return (rows[0] + (rows[1] - rows[0]) * bottom).to(torch.uint8)
 
 
 # Values
@@ -159,13 +166,13 @@ def posterize(images: Tensor, bits: Tensor) -> Tensor:
 def solarize(images: Tensor, thresholds: Tensor) -> Tensor:
     """Invert the values from the threshold on."""
     inverted = images.to(torch.int16) >= _per_image(thresholds.ceil().to(torch.int16))
-    return torch.where(inverted, 255 - images, images)
+    return images ^ (255 * inverted.to(torch.uint8))  # x ^ 255 is 255 - x
 
 
 def solarize_add(images: Tensor, amounts: Tensor) -> Tensor:
     """Add to the values below 128; the sum stays within 255."""
-    brighter = (images.to(torch.int16) + _per_image(amounts.to(torch.int16))).clamp(max=255)
-    return torch.where(images < 128, brighter.to(torch.uint8), images)
+    sums = images.to(torch.int16) + _per_image(amounts.to(torch.int16)) * (images < 128)
+    return sums.clamp_(max=255).to(torch.uint8)
 
 
 def invert(images: Tensor, _: Tensor) -> Tensor:
@@ -175,8 +182,9 @@ def invert(images: Tensor, _: Tensor) -> Tensor:
 
 def autocontrast(images: Tensor, _: Tensor) -> Tensor:
     """Stretch each channel so that its values reach from 0 to 255."""
-    low, high = images.flatten(2).aminmax(dim=2, keepdim=True)
-    low, high = low.to(torch.float64), high.to(torch.float64)
+    pixels = images.flatten(2)
+    low = pixels.amin(2, keepdim=True).to(torch.float64)
+    high = pixels.amax(2, keepdim=True).to(torch.float64)
     scale = 255 / (high - low).clamp(min=1)
     values = _values(images)
     tables = (values * scale - low * scale).clamp(0, 255).to(torch.uint8)
@@ -242,14 +250,15 @@ def sharpness(images: Tensor, factors: Tensor) -> Tensor:
 def _blend(degenerate: Tensor, images: Tensor, factors: Tensor) -> Tensor:
     """Return degenerate + factor * (image - degenerate), cut to bytes."""
     factors = _per_image(factors.to(torch.float32))
-    blended = degenerate + factors * (images.to(torch.float32) - degenerate)
+    blended = images.to(torch.float32).sub_(degenerate).mul_(factors).add_(degenerate)
     return blended.clamp_(0, 255).to(torch.uint8)
 
 
 def _grey(images: Tensor) -> Tensor:
     """Return Pillow's luminance. Shape: (B, 3, H, W) -> (B, 1, H, W) int32."""
     red, green, blue = images.to(torch.int32).chunk(3, dim=1)
-    return (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16
+    grey = red.mul(19595).add_(green, alpha=38470).add_(blue, alpha=7471)
+    return grey.add_(0x8000).bitwise_right_shift_(16)
 
 
 # Filters and colour

@@ -1,0 +1,52 @@
+"""A picture of many images with their labels, to look at what the model is trained on."""
+
+import math
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+TILE = 96  # pixels per side below which a tile is too small to see
+TEXT = 11  # height of a letter, in pixels
+
+
+def grid(images: Tensor, titles: Sequence[str]) -> Image.Image:
+    """Tile images, each above its title, in rows about as long as there are columns.
+
+    Small images are enlarged by a whole factor, without interpolation.
+
+    Shape: (N, 3, H, W) uint8, N titles.
+    """
+    H, W = images.shape[2:]
+    factor = -(-TILE // min(H, W))
+    width, height = W * factor, H * factor
+    columns = math.ceil(math.sqrt(len(images)))
+    rows = -(-len(images) // columns)
+    cell_width, cell_height = width + 4, height + TEXT + 6
+    sheet = Image.new("RGB", (columns * cell_width, rows * cell_height), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(TEXT)
+    for i, (pixels, title) in enumerate(zip(images.cpu(), titles, strict=True)):
+        row, column = divmod(i, columns)
+        left, top = column * cell_width + 2, row * cell_height + 2
+        tile = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+        sheet.paste(tile.resize((width, height), Image.Resampling.NEAREST), (left, top))
+        while title and font.getlength(title) > width:
+            title = title[:-1]
+        draw.text((left, top + height), title, fill="black", font=font)
+    return sheet
+
+
+def target_titles(targets: Tensor, classes: Sequence[str]) -> list[str]:
+    """Name the class of each target; a soft target names its classes with their shares.
+
+    Shape: (N,) int64 or (N, K) float.
+    """
+    if targets.ndim == 1:
+        return [classes[target] for target in targets.tolist()]
+    titles = []
+    for row in targets.tolist():
+        parts = [(share, name) for share, name in zip(row, classes, strict=True) if share > 0]
+        parts.sort(key=lambda part: -part[0])
+        one = len(parts) == 1
+        titles.append(" + ".join(name if one else f"{name} {share:.2f}" for share, name in parts))
+    return titles
