@@ -8,6 +8,7 @@ import torch
 import torchvision.models as tv
 from safetensors.torch import save_file
 from timm.layers import resample_abs_pos_embed, resample_patch_embed
+from timm.models.tnt import TNT as timm_tnt
 from torch import Tensor, nn
 
 from tests.conftest import tiny
@@ -231,6 +232,44 @@ def test_official_swin(file: Path, name: str) -> None:
     torch.save({"model": {**state, **buffers}, "epoch": 299}, file)
     assert_loads(tiny(name), file, source)
     assert set(load_pretrained(tiny(name), str(file)).unused) == set(buffers)
+
+
+def test_official_tnt(file: Path) -> None:
+    source = other("tnt_s")
+    state = source.state_dict()
+    state["pixel_pos"] = state["pixel_pos"].flatten(2).mT  # a row for each word
+    names = [
+        ("patch_pos", "outer_pos"),
+        ("pixel_pos", "inner_pos"),
+        ("pixel_embed.", "patch_embed."),
+        ("norm1_proj.", "proj_norm1."),
+        ("norm2_proj.", "proj_norm2."),
+        ("norm_mlp_in.", "inner_norm2."),
+        ("norm_in.", "inner_norm1."),
+        ("norm_mlp.", "outer_norm2."),
+        ("norm_out.", "outer_norm1."),
+        (".mlp.", ".outer_mlp."),
+        ("mlp_in.", "inner_mlp."),
+        ("attn_in.", "inner_attn."),
+        ("attn_out.", "outer_attn."),
+    ]
+    torch.save({**renamed(state, names), "outer_tokens": torch.zeros(1, 16, 32)}, file)
+    assert_loads(tiny("tnt_s"), file, source)
+
+
+def test_legacy_tnt_is_taken_by_name_and_the_rest_is_reported(file: Path) -> None:
+    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "inner_dim": 24, "depth": 2}
+    theirs = shaken(timm_tnt(**sizes, num_heads_outer=2, num_classes=10, legacy=True))
+    torch.save(theirs.state_dict(), file)
+    model = tiny("tnt_s")
+    report = load_pretrained(model, str(file))
+    assert set(report.new) == {n for n in model.state_dict() if "blocks" in n and "_proj." in n}
+    assert {name.split(".", 2)[2] for name in report.unused} == {
+        "norm1_proj.weight",
+        "norm1_proj.bias",
+        "proj.bias",
+    }
+    assert torch.equal(model.blocks[0].attn_in.qk.weight, theirs.blocks[0].attn_in.qk.weight)
 
 
 # Fitting to other shapes.

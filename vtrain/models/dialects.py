@@ -34,6 +34,7 @@ class Dialect:
         rearrange: Turns the renamed tensors into ours.
         ignored: A pattern of renamed names that hold nothing to load: buffers that are computed,
             and layers that classification does not use.
+        lacking: A pattern of our names that such a file never has; these weights stay new.
     """
 
     name: str
@@ -41,9 +42,10 @@ class Dialect:
     renames: tuple[Rename, ...] = ()
     rearrange: Callable[[State], State] = unchanged
     ignored: str = r"(^|\.)(relative_position_index|relative_coords_table|attn_mask)$"
+    lacking: str = r"$^"
 
 
-def translate(state: State) -> tuple[str, State, list[str]]:
+def translate(state: State) -> tuple[Dialect, State, list[str]]:
     """Return the dialect of `state`, its tensors under our names, and the names it may ignore.
 
     Prefixes that `torch.compile` and data parallelism leave on names are removed first.
@@ -55,7 +57,7 @@ def translate(state: State) -> tuple[str, State, list[str]]:
     dialect = next(d for d in DIALECTS if any(re.search(d.sign, name) for name in state))
     renamed = dialect.rearrange({_rename(name, dialect): t for name, t in state.items()})
     ignored = [name for name in renamed if re.search(dialect.ignored, name)]
-    return dialect.name, {n: t for n, t in renamed.items() if n not in ignored}, ignored
+    return dialect, {n: t for n, t in renamed.items() if n not in ignored}, ignored
 
 
 def _rename(name: str, dialect: Dialect) -> str:
@@ -207,6 +209,14 @@ DIALECTS = (
         ),
         rearrange=words_on_a_map,
         ignored=r"^outer_tokens$",  # registered by the reference code, used by nothing
+    ),
+    # Another model: words across patch borders, a norm for each word, no norm after the projection.
+    # What both layouts have is taken by name, as a start for training.
+    Dialect(
+        "TNT legacy",
+        sign=r"^blocks\.0\.proj\.bias$",
+        ignored=r"^blocks\.\d+\.(norm1_proj\.|proj\.bias$)",
+        lacking=r"^blocks\.\d+\.norm[12]_proj\.",
     ),
     Dialect("timm", sign=r""),
 )

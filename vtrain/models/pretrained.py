@@ -6,6 +6,7 @@ number of classes stay new. Anything else that does not match is an error.
 """
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +79,7 @@ def load_pretrained(model: ImageClassifier, source: str) -> LoadReport:
     heads = [name for name in wanted if name.split(".")[0] in model.depth_groups()[-1]]
     refuse_any(
         source,
-        absent=[name for name in absent if name not in heads],
+        absent=[n for n in absent if n not in heads and not re.search(dialect.lacking, n)],
         unknown=[name for name in given if name not in wanted],
         reshaped=[name for name in unfit if name not in heads],
         nonfinite=[name for name in fitted if not given[name].isfinite().all()],
@@ -86,7 +87,7 @@ def load_pretrained(model: ImageClassifier, source: str) -> LoadReport:
     taken = {name: tensor for name, tensor in fitted.items() if tensor is not None}
     model.load_state_dict({**wanted, **taken})
     return LoadReport(
-        dialect,
+        dialect.name,
         loaded=tuple(loaded),
         resized=tuple(name for name in taken if name not in loaded),
         new=tuple(name for name in wanted if name not in taken),
