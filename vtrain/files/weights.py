@@ -16,10 +16,10 @@ def read_weights(path: Path) -> dict[str, Any]:
         CheckpointError: It is absent, damaged, unsafe, or no file of tensors.
     """
     with opened(path) as file:
-        # The header of safetensors is its length in 8 bytes, then JSON.
-        content = file.read() if file.read(9)[8:] == b"{" and file.seek(0) == 0 else None
-    if content is None:
-        return load_weights(path)
+        if file.read(9)[8:] != b"{":  # safetensors start with a length in 8 bytes, then JSON
+            return load_weights(path)
+        file.seek(0)
+        content = file.read()
     import safetensors
     from safetensors.torch import load
 
