@@ -5,8 +5,10 @@ every function here does nothing, so that no caller asks how many there are.
 """
 
 import hashlib
+import inspect
 import json
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from vtrain.errors import ConfigError, DeviceError, VtrainError, WorkerError
 
@@ -210,6 +213,16 @@ def broadcast_json(value: Any) -> Any:
     return json.loads(bytes(broadcast(data).tolist()))
 
 
+def is_lost_peer(error: BaseException) -> bool:
+    """Return whether an error says that another process is gone or silent: it has the cause."""
+    import torch.distributed as dist
+
+    # gloo raises plain RuntimeErrors; the first words are its source files and its own phrases.
+    signs = ("gloo", "Connection closed by peer", "Connection reset by peer", "Timed out waiting")
+    by_text = isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
+    return isinstance(error, dist.DistError) or by_text
+
+
 def check_same(parts: Mapping[str, Any], error: type[VtrainError] = ConfigError) -> None:
     """Refuse to go on when the processes differ in one of `parts`, each a JSON value.
 
@@ -241,7 +254,7 @@ def fingerprint(value: Any) -> int:
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
 
 
-def wrap_ddp(model: nn.Module) -> nn.Module:
+def wrap_ddp(model: nn.Module, accum_steps: int = 1) -> nn.Module:
     """Average the gradients of all processes during the backward pass; one process: the model.
 
     The graph must be the same at every step and use every parameter; buffers stay as they are.
@@ -250,12 +263,20 @@ def wrap_ddp(model: nn.Module) -> nn.Module:
         return model
     from torch.nn.parallel import DistributedDataParallel
 
+    # A class token's gradient is a slice of a larger one: torch compares its strides, of axes of
+    # length 1 too, with the bucket's and speaks of lost speed, wrongly.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+    # torch 2.15 renamed the flag: no model here changes a buffer while it trains.
+    known = inspect.signature(DistributedDataParallel).parameters
+    name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    buffers: dict[str, Any] = {name: False}
     return DistributedDataParallel(
         model,
-        static_graph=True,
+        # torch fails an assertion (expect_autograd_hooks_) if the first pass is under `no_sync`.
+        static_graph=accum_steps == 1,
         gradient_as_bucket_view=True,  # the gradients live in the buckets: no copy, less memory
-        broadcast_buffers=False,  # no model here changes a buffer while it trains
         find_unused_parameters=False,
+        **buffers,
     )
 
 
@@ -267,7 +288,10 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def no_sync(model: nn.Module) -> AbstractContextManager[None]:
-    """Hold back the exchange of gradients: all pieces of a batch but the last run under this."""
+    """Hold back the exchange of gradients: all pieces of a batch but the last run under this.
+
+    Under FSDP it does nothing: holding back would keep whole gradients, which do not fit.
+    """
     from torch.nn.parallel import DistributedDataParallel
 
     if isinstance(model, DistributedDataParallel):
@@ -278,8 +302,8 @@ def no_sync(model: nn.Module) -> AbstractContextManager[None]:
 def shard(model: nn.Module, device: torch.device) -> nn.Module:
     """Give each process its part of every parameter (FSDP2); one process: the model.
 
-    Each block, an element of a list called `blocks`, is gathered before use and freed after it.
-    The parameters change: build the optimizer afterwards.
+    Each block, an element of a list called `blocks`, is gathered before its use and freed after it.
+    The parameters change: build optimizer and EMA afterwards.
     """
     if world_size() == 1:
         return model
@@ -291,7 +315,9 @@ def shard(model: nn.Module, device: torch.device) -> nn.Module:
         if isinstance(blocks, nn.ModuleList) and name.rpartition(".")[2] == "blocks":
             for block in blocks:
                 fully_shard(block, mesh=mesh)
-    fully_shard(model, mesh=mesh)
+    # By default the root stays whole after a forward pass. After an evaluation, which has no
+    # backward pass to free it, training would go on with weights that EMA has swapped back since.
+    fully_shard(model, mesh=mesh, reshard_after_forward=True)
     return model
 
 
@@ -300,11 +326,34 @@ def gathered(state: Any) -> Any:
     return _mapped(state, lambda tensor: tensor.full_tensor() if is_sharded(tensor) else tensor)
 
 
+def sharded_like(state: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Undo `gathered`: cut whole tensors as those of the same name in `like` are cut."""
+    return {name: _cut_as(tensor, like[name]) for name, tensor in state.items()}
+
+
+def shard_optimizer(optimizer: Optimizer) -> None:
+    """Cut the whole tensors that an optimizer has loaded as its parameters are cut."""
+    for parameter, state in optimizer.state.items():
+        for name, tensor in state.items():
+            if isinstance(tensor, Tensor) and tensor.shape == parameter.shape:
+                state[name] = _cut_as(tensor, parameter)
+
+
 def is_sharded(tensor: Tensor) -> bool:
     """Return whether a tensor is only this process's part of a larger one."""
     from torch.distributed.tensor import DTensor
 
     return isinstance(tensor, DTensor)
+
+
+def _cut_as(tensor: Tensor, like: Tensor) -> Tensor:
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    if not isinstance(like, DTensor) or isinstance(tensor, DTensor):
+        return tensor
+    # src_data_rank=None: every process has read the whole tensor, nothing need be sent.
+    whole = tensor.to(like.device)
+    return distribute_tensor(whole, like.device_mesh, like.placements, src_data_rank=None)
 
 
 def _mapped(state: Any, change: Callable[[Any], Any]) -> Any:

@@ -85,9 +85,7 @@ def test_an_error_while_swapped_puts_the_weights_back() -> None:
     set_all(model, 3.0)
     with pytest.raises(RuntimeError, match="boom"), ema.swapped_into(model):
         raise RuntimeError("boom")
-    assert_same(
-        model.state_dict(), {"weight": torch.full((2, 2), 3.0), "bias": torch.full((2,), 3.0)}
-    )
+    assert all((p == 3).all() for p in model.parameters())
 
 
 def test_the_saved_average_loads_into_a_model_and_into_another_ema() -> None:
@@ -107,10 +105,9 @@ def test_the_saved_average_loads_into_a_model_and_into_another_ema() -> None:
 
 
 def test_the_average_of_another_model_is_refused() -> None:
+    saved = EMA(nn.Linear(2, 2, bias=False), 0.5).state_dict()
     with pytest.raises(AssertionError):
-        EMA(nn.Linear(2, 2), 0.5).load_state_dict(
-            EMA(nn.Linear(2, 2, bias=False), 0.5).state_dict()
-        )
+        EMA(nn.Linear(2, 2), 0.5).load_state_dict(saved)
 
 
 def test_averaging_keeps_no_graph() -> None:
@@ -122,5 +119,5 @@ def test_averaging_keeps_no_graph() -> None:
 
 def assert_same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
     assert ours.keys() == theirs.keys()
-    for name in ours:
-        assert torch.equal(ours[name], theirs[name]), name
+    for name, tensor in ours.items():
+        assert torch.equal(tensor, theirs[name]), name

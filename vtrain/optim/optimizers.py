@@ -12,7 +12,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from vtrain.optim.groups import Group, layer_ids, param_groups
+from vtrain.optim.groups import Group, is_exempt, layer_ids, param_groups
 from vtrain.registry import OPTIMIZERS, Probability
 
 LayerDecay = Annotated[float, Field(gt=0, le=1)]
@@ -65,11 +65,11 @@ def sgd(
     if nesterov and momentum == 0:
         raise ValueError(f"nesterov ({nesterov}) needs momentum ({momentum}) above 0")
     groups = param_groups(model, weight_decay, layer_decay)
-    optimizer = torch.optim.SGD(
-        groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=can_fuse(model)
-    )
+    # Under FSDP torch's fused SGD, unlike its AdamW, refuses the sharded parameters.
+    fused = can_fuse(model) and not any(hasattr(p, "full_tensor") for p in model.parameters())
+    optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=fused)
     if momentum:
-        # torch makes it at the first step, from memory that is never filled if that step is skipped.
+        # torch makes it at the first step, and never fills it if that step is skipped.
         for group in optimizer.param_groups:
             for p in group["params"]:
                 optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
@@ -115,7 +115,7 @@ def muon(
     eps: PositiveFloat = 1e-8,
     layer_decay: LayerDecay | None = None,
 ) -> Optimizer:
-    """Muon for the matrices between embedding and head, AdamW (`betas`, `eps`) for the rest.
+    """Muon for the decayed matrices between stem and head, AdamW (`betas`, `eps`) for the rest.
 
     Muon's step is scaled to the size of AdamW's, so that both share `lr` and `weight_decay`.
     Reference: Jordan et al., https://kellerjordan.github.io/posts/muon; Liu et al., "Muon is
@@ -124,7 +124,11 @@ def muon(
     groups = param_groups(model, weight_decay, layer_decay)
     depth = layer_ids(model, [name for name, _ in model.named_parameters()])
     inner = range(1, max(depth.values()))
-    hidden, rest = split(groups, lambda name, p: p.ndim == 2 and depth[name] in inner)
+
+    def is_hidden_matrix(name: str, p: Tensor) -> bool:
+        return p.ndim == 2 and depth[name] in inner and not is_exempt(model, name)
+
+    hidden, rest = split(groups, is_hidden_matrix)
     parts: list[Optimizer] = []
     if hidden:
         parts.append(
@@ -239,8 +243,9 @@ class Together(Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for part in self.parts:
             part.load_state_dict(state_dict[type(part).__name__])
-        # Loading makes new group dictionaries: without this, `set_lr` would change the old ones.
+        # Loading makes new dictionaries: without this, `set_lr` would change the old ones.
         self.param_groups = [group for part in self.parts for group in part.param_groups]
+        self.state.update({p: state for part in self.parts for p, state in part.state.items()})
 
 
 def can_fuse(model: nn.Module) -> bool:
