@@ -425,7 +425,9 @@ def test_queries_and_keys_that_cannot_be_stacked_are_refused(file: Path) -> None
         load_pretrained(tiny("vit_ti"), str(file))
 
 
-@pytest.mark.parametrize("content", [{"epoch": 3}, {"model": {"name": "x"}}])
+@pytest.mark.parametrize(
+    "content", [{"epoch": 3}, {"model": {"name": "x"}}, {"state": {"ema": {}}}]
+)
 def test_a_file_without_weights_is_refused(file: Path, content: dict) -> None:
     torch.save(content, file)
     with pytest.raises(CheckpointError, match="holds no weights"):

@@ -34,7 +34,8 @@ class LoadReport:
         dialect: Whose names the file used.
         loaded: Taken as they are.
         resized: Taken after fitting them to the model's shapes.
-        new: Heads that the file does not have, or has for another number of classes.
+        new: Left as they were made: heads that the file does not have, or has for another number of
+            classes, and what its dialect never has.
         unused: Tensors of the file that the model has no use for, all of known kinds.
     """
 
@@ -71,9 +72,10 @@ def load_pretrained(model: ImageClassifier, source: str) -> LoadReport:
     except RuntimeError:  # torch cannot stack or split tensors of such shapes
         raise CheckpointError("tensors that belong together do not fit together", source) from None
     wanted = model.state_dict()
-    fitted = {name: fit(name, given[name], wanted[name].shape) for name in wanted if name in given}
-    loaded = [name for name, tensor in fitted.items() if tensor is given[name]]
-    unfit = [name for name, tensor in fitted.items() if tensor is None]
+    shared = [name for name in wanted if name in given]
+    fitted = {name: fit(name, given[name], wanted[name].shape) for name in shared}
+    taken = {name: tensor for name, tensor in fitted.items() if tensor is not None}
+    unfit = [name for name in shared if name not in taken]
     absent = [name for name in wanted if name not in given]
 
     heads = [name for name in wanted if name.split(".")[0] in model.depth_groups()[-1]]
@@ -82,14 +84,13 @@ def load_pretrained(model: ImageClassifier, source: str) -> LoadReport:
         absent=[n for n in absent if n not in heads and not re.search(dialect.lacking, n)],
         unknown=[name for name in given if name not in wanted],
         reshaped=[name for name in unfit if name not in heads],
-        nonfinite=[name for name in fitted if not given[name].isfinite().all()],
+        nonfinite=[name for name, tensor in taken.items() if not tensor.isfinite().all()],
     )
-    taken = {name: tensor for name, tensor in fitted.items() if tensor is not None}
     model.load_state_dict({**wanted, **taken})
     return LoadReport(
         dialect.name,
-        loaded=tuple(loaded),
-        resized=tuple(name for name in taken if name not in loaded),
+        loaded=tuple(name for name in taken if taken[name] is given[name]),
+        resized=tuple(name for name in taken if taken[name] is not given[name]),
         new=tuple(name for name in wanted if name not in taken),
         unused=(*ignored, *unfit),
     )
@@ -131,8 +132,8 @@ def weights_in(content: dict[str, Any], path: Path) -> State:
     """
     if isinstance(content.get("state"), dict):
         content = content["state"]
-        if content.get("ema"):
-            content = {"model": content["ema"]["weights"]}
+        if isinstance(content.get("ema"), dict):
+            content = {"model": content["ema"].get("weights")}
     for key in ("model", "state_dict"):  # DeiT and Swin; timm and many others
         if isinstance(content.get(key), dict):
             content = content[key]
