@@ -11,6 +11,7 @@ from timm.models.tnt import TNT as timm_tnt
 from torch import Tensor, nn
 
 from tests.conftest import tiny
+from tests.models.agreement import shaken
 from vtrain.errors import CheckpointError, ConfigError
 from vtrain.layers.patch_embed import resize_kernel
 from vtrain.models.base import ImageClassifier
@@ -27,11 +28,7 @@ def file(tmp_path: Path) -> Path:
 
 def other(name: str, **arguments: object) -> ImageClassifier:
     """Build the tiny model `name` with weights that differ from `tiny`'s everywhere."""
-    model = tiny(name, **arguments)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn_like(parameter) * 0.1)
-    return model.eval()
+    return shaken(tiny(name, **arguments)).eval()
 
 
 def assert_loads(model: ImageClassifier, path: Path, expected: nn.Module) -> None:
@@ -89,14 +86,6 @@ def small_tv_swin(version: int) -> nn.Module:
         else {}
     )
     return tv.SwinTransformer([2, 2], 16, [2, 2], [2, 4], [4, 4], **kind)
-
-
-def shaken(model: nn.Module) -> nn.Module:
-    """Change every parameter, so that none is at a start value that hides a wrong one."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.05)
-    return model
 
 
 def test_torchvision_vit(file: Path) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.conftest import tiny
+from tests.models.agreement import assert_same_as_timm, meta
 from vtrain.models.vit import DistilledLogits, ViT
 from vtrain.registry import MODELS
 
@@ -52,15 +53,13 @@ COUNTS = [
 
 @pytest.mark.parametrize(("name", "arguments", "count"), COUNTS)
 def test_parameter_count_is_the_published_one(name: str, arguments: dict, count: int) -> None:
-    with torch.device("meta"):
-        model = MODELS[name](**arguments)
+    model = meta(name, **arguments)
     assert sum(p.numel() for p in model.parameters()) == count
 
 
 @pytest.mark.parametrize("name", [n for n in MODELS.names() if n.startswith(("vit", "deit"))])
 def test_parameter_count_is_the_closed_form(name: str) -> None:
-    with torch.device("meta"):
-        model = MODELS[name]()
+    model = meta(name)
     p, d, L = model.patch_embed.patch_size, model.head.in_features, len(model.blocks)
     N, K = (model.image_size // p) ** 2, model.num_classes
     tokens = 2 if "distilled" in name else 1
@@ -69,24 +68,6 @@ def test_parameter_count_is_the_closed_form(name: str) -> None:
     patch, blocks, heads = 3 * p * p * d + d, L * (12 * d * d + 13 * d), tokens * (d * K + K)
     expected = patch + tokens * d + positions * d + blocks + scales + 2 * d + heads
     assert sum(parameter.numel() for parameter in model.parameters()) == expected
-
-
-def assert_same_function(ours: nn.Module, theirs: nn.Module, images: Tensor) -> None:
-    """The same weights, moved both ways unchanged, give the same logits and gradients."""
-    theirs.load_state_dict(ours.state_dict(), strict=True)
-    ours.load_state_dict(theirs.state_dict(), strict=True)
-    ours.eval(), theirs.eval()
-    given, expected = ours(images), theirs(images)
-    torch.testing.assert_close(given, expected, rtol=0, atol=1e-5)
-    upstream = torch.randn_like(expected)
-    given.backward(upstream)
-    expected.backward(upstream)
-    wanted = dict(theirs.named_parameters())
-    for name, parameter in ours.named_parameters():
-        scale = max(wanted[name].grad.abs().max().item(), 1)
-        torch.testing.assert_close(
-            parameter.grad, wanted[name].grad, rtol=0, atol=1e-4 * scale, msg=name
-        )
 
 
 SMALL = {"embed_dim": 96, "depth": 3, "num_heads": 3, "patch_size": 16, "num_classes": 10}
@@ -119,7 +100,7 @@ SMALL = {"embed_dim": 96, "depth": 3, "num_heads": 3, "patch_size": 16, "num_cla
 def test_small_models_agree_with_timm(name, arguments, theirs, their_arguments, size) -> None:
     ours = MODELS[name](image_size=size, **{**SMALL, **arguments})
     reference = theirs(img_size=size, **{**SMALL, **their_arguments})
-    assert_same_function(ours, reference, torch.randn(2, 3, size, size))
+    assert_same_as_timm(ours.eval(), reference.eval(), size)
 
 
 @pytest.mark.slow
@@ -143,7 +124,7 @@ def test_small_models_agree_with_timm(name, arguments, theirs, their_arguments, 
 )
 def test_published_sizes_agree_with_timm(name: str, their_name: str, size: int) -> None:
     ours, theirs = MODELS[name](image_size=size), timm.create_model(their_name, img_size=size)
-    assert_same_function(ours, theirs, torch.randn(1, 3, size, size))
+    assert_same_as_timm(ours.eval(), theirs.eval(), size)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -214,11 +195,10 @@ def test_features_are_all_tokens_with_the_prefix_first() -> None:
 
 
 def test_published_shapes_of_vit_ti() -> None:
-    with torch.device("meta"):
-        model, images = MODELS["vit_ti"](), torch.empty(2, 3, 224, 224)
-        assert model.patch_embed(images).flatten(1, 2).shape == (2, 196, 192)
-        assert model.forward_features(images).shape == (2, 197, 192)
-        assert model(images).shape == (2, 1000)
+    model, images = meta("vit_ti"), torch.empty(2, 3, 224, 224, device="meta")
+    assert model.patch_embed(images).flatten(1, 2).shape == (2, 196, 192)
+    assert model.forward_features(images).shape == (2, 197, 192)
+    assert model(images).shape == (2, 1000)
 
 
 @pytest.mark.parametrize(("name", "rates"), [("deit_s", [0.0, 0.1, 0.2]), ("deit3_s", [0.2] * 3)])
