@@ -189,22 +189,28 @@ def merged_at_the_end(state: State) -> State:
     return renamed(state, [("layers.1.downsample", "layers.0.downsample")])
 
 
-def test_hugging_face_swin(file: Path) -> None:
-    source = other("swin_t")
-    state = split_qkv(merged_at_the_end(source.state_dict()), "attention.self")
+@pytest.mark.parametrize(("name", "prefix"), [("swin_t", "swin."), ("swinv2_t", "swinv2.")])
+def test_hugging_face_swin(file: Path, name: str, prefix: str) -> None:
+    source = other(name)
     names = [
+        ("attn.q_bias", "attention.self.query.bias"),  # the second version has no bias for keys
+        ("attn.v_bias", "attention.self.value.bias"),
         *HUGGING_FACE_BLOCK,
         ("patch_embed.norm.", "embeddings.NORM."),
-        ("attn.relative", "attention.self.relative"),
+        ("attn.", "attention.self."),
+        ("cpb_mlp.", "continuous_position_bias_mlp."),
         ("layers.", "encoder.layers."),
         ("head.fc.", "classifier."),
     ]
-    state = renamed(state, names)
-    state = {FINAL_NORM.get(name, name).replace("NORM", "norm"): t for name, t in state.items()}
-    state = {n if n.startswith("classifier") else f"swin.{n}": t for n, t in state.items()}
-    index = "swin.encoder.layers.0.blocks.0.attention.self.relative_position_index"
+    state = split_qkv(merged_at_the_end(source.state_dict()), "attention.self")
+    state = {
+        FINAL_NORM.get(name, name).replace("NORM", "norm"): tensor
+        for name, tensor in renamed(state, names).items()
+    }
+    state = {n if n.startswith("classifier") else prefix + n: t for n, t in state.items()}
+    index = f"{prefix}encoder.layers.0.blocks.0.attention.self.relative_position_index"
     torch.save({**state, index: torch.zeros(16, 16)}, file)
-    assert_loads(tiny("swin_t"), file, source)
+    assert_loads(tiny(name), file, source)
 
 
 @pytest.mark.parametrize("name", ["swin_t", "swinv2_t"])
