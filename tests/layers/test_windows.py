@@ -3,7 +3,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vtrain.layers.windows import WindowPair, Windows, relative_position_index, reorder, shift_mask
+from vtrain.layers.windows import (
+    RelativeBias,
+    WindowPair,
+    Windows,
+    attend_in_windows,
+    relative_position_index,
+    reorder,
+    shift_mask,
+)
 
 SIZES = [  # height, width, side, shift: whole windows, padding, both with and without a shift
     (8, 12, 4, 0),
@@ -104,6 +112,29 @@ def test_equal_offsets_and_only_these_share_a_number() -> None:
             offset = (q // 3 - k // 3, q % 3 - k % 3)
             assert numbers.setdefault(offset, index[q, k].item()) == index[q, k].item()
     assert sorted(numbers.values()) == list(range(25))
+
+
+@pytest.mark.parametrize("side", [1, 2, 4])
+def test_a_smaller_window_has_the_biases_of_its_offsets(side: int) -> None:
+    table = torch.randn(49, 2)  # for windows of 4
+    bias = RelativeBias(4)(table, side)
+    assert bias.shape == (2, side**2, side**2)
+    for q in range(side**2):
+        for k in range(side**2):
+            dy, dx = q // side - k // side, q % side - k % side
+            assert torch.equal(bias[:, q, k], table[7 * (dy + 3) + dx + 3])
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("biased", [False, True])
+def test_attention_in_windows_matches_the_formula(masked: bool, biased: bool) -> None:
+    q, k, v = torch.randn(3, 2, 6, 4, 3, 5).unbind(0)  # each (B, nW, N, h, d)
+    bias = torch.randn(3, 4, 4) if biased else None
+    mask = shift_mask(4, 6, 2, 1) if masked else None
+    scores = torch.einsum("bwnhd,bwmhd->bwhnm", q, k) / 5**0.5
+    scores = scores + (bias if biased else 0) + (mask[:, None] if masked else 0)
+    expected = torch.einsum("bwhnm,bwmhd->bwnhd", scores.softmax(-1), v).flatten(3)
+    torch.testing.assert_close(attend_in_windows(q, k, v, bias, mask), expected)
 
 
 def test_windows_of_a_size_are_made_once() -> None:

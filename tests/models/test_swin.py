@@ -111,7 +111,7 @@ def loop_attention(attn: WindowAttention, x: Tensor, side: int, shift: int) -> T
     multiples of `side`. Zeros fill the map up to the next multiple of `side`.
     """
     H, W, C = x.shape
-    heads, w = attn.num_heads, attn.side
+    heads, w = attn.num_heads, attn.bias_of_offsets.side
     rows, columns = -(-H // side) * side, -(-W // side) * side
     padded = torch.zeros(rows, columns, C, dtype=x.dtype)
     padded[:H, :W] = x
@@ -165,7 +165,7 @@ def test_padding_and_shift_are_torchvisions(height: int, width: int, shift: int)
         x,
         attn.qkv.weight,
         attn.proj.weight,
-        attn.bias(Windows(4, 4, 4))[None],
+        attn.bias_of_offsets(attn.relative_position_bias_table, 4)[None],
         window_size=[4, 4],
         num_heads=2,
         shift_size=[shift, shift],

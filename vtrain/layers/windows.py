@@ -3,7 +3,8 @@
 Reference: Liu et al., "Swin Transformer", arXiv:2103.14030, section 3.2
 (github.com/microsoft/Swin-Transformer; padding as in its object detection code).
 
-B images, H x W tokens of a map, C channels, nW windows, N tokens of a window.
+B images, H x W tokens of a map, C channels, nW windows, N tokens of a window,
+h heads, d head dimension.
 """
 
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from vtrain.layers.attention import attend
 
 
 class Windows(nn.Module):
@@ -65,6 +68,27 @@ class Windows(nn.Module):
         return tokens.reshape(len(tokens), self.height, self.width, -1)
 
 
+class RelativeBias(nn.Module):
+    """Give each pair of tokens in a window the bias of the offset between them.
+
+    Args:
+        side: Tokens per side of the largest window. A smaller one is a corner of it: its offsets
+            are among those of the largest, and keep their bias.
+    """
+
+    index: Tensor
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+        self.register_buffer("index", relative_position_index(side), persistent=False)
+
+    def forward(self, table: Tensor, side: int) -> Tensor:
+        """Look up the biases of windows of `side`. Shape: ((2 * side - 1)**2, h) -> (h, N, N)."""
+        index = self.index.view((self.side,) * 4)[:side, :side, :side, :side]
+        return table.t()[:, index.reshape(side**2, side**2)]
+
+
 class WindowPair(nn.Module):
     """The plain and the shifted windows of a stage, made once for each size of its map.
 
@@ -98,6 +122,33 @@ class WindowPair(nn.Module):
         shift = side // 2 if self.shifted and min(height, width) > side else 0
         with torch.inference_mode(False):  # else training could not use what evaluation made
             return nn.ModuleList(Windows(height, width, side, by) for by in (0, shift))
+
+
+def attend_in_windows(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None,
+    mask: Tensor | None,
+    scale: float | None = None,
+) -> Tensor:
+    """Let the tokens of each window attend to one another; heads end up side by side.
+
+    `scale` of the products is 1 / sqrt(d) unless given.
+
+    Shape: q, k, v (B, nW, N, h, d), bias (h, N, N), mask (nW, N, N) -> (B, nW, N, h * d).
+    """
+    B, nW, N, h, d = q.shape
+    groups = h
+    if mask is not None:
+        # The mask differs between windows but not between images. With an image's windows beside
+        # one another, as if they were heads, it is broadcast instead of copied for each image.
+        groups = nW * h
+        bias = mask[:, None].expand(-1, h, -1, -1) + (0 if bias is None else bias)
+        bias = bias.flatten(0, 1)
+    q, k, v = (t.transpose(2, 3).reshape(-1, groups, N, d) for t in (q, k, v))
+    x = attend(q, k, v, bias, scale)
+    return x.reshape(B, nW, h, N, d).transpose(2, 3).flatten(3)
 
 
 def cut(x: Tensor, side: int) -> Tensor:

@@ -16,11 +16,10 @@ import torch.nn.functional as F
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from vtrain.layers.attention import attend
 from vtrain.layers.drop_path import DropPath, drop_path_rates
 from vtrain.layers.mlp import MLP
 from vtrain.layers.patch_embed import PatchEmbed
-from vtrain.layers.windows import WindowPair, Windows, relative_position_index
+from vtrain.layers.windows import RelativeBias, WindowPair, Windows, attend_in_windows
 from vtrain.models.base import ImageClassifier, init_linear_layers
 from vtrain.registry import MODELS, Probability
 
@@ -39,48 +38,26 @@ class WindowAttention(nn.Module):
         relative_position_bias: Whether there is a bias table.
     """
 
-    relative_position_index: Tensor
-
     def __init__(
         self, channels: int, num_heads: int, side: int, relative_position_bias: bool
     ) -> None:
         super().__init__()
-        self.num_heads, self.side = num_heads, side
+        self.num_heads = num_heads
         self.relative_position_bias_table = None
         if relative_position_bias:
             table = torch.empty((2 * side - 1) ** 2, num_heads)
             self.relative_position_bias_table = nn.Parameter(nn.init.trunc_normal_(table, std=0.02))
-        index = relative_position_index(side)
-        self.register_buffer("relative_position_index", index, persistent=False)
+        self.bias_of_offsets = RelativeBias(side)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.proj = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor, windows: Windows) -> Tensor:
-        x = windows.split(x)
-        nW, N = x.shape[1:3]
-        qkv = self.qkv(x).reshape(-1, nW, N, 3, self.num_heads, x.shape[-1] // self.num_heads)
-        qkv = qkv.permute(3, 0, 1, 4, 2, 5)  # (3, B, nW, h, N, d)
-        # The mask differs between windows but not between images: windows side by side as heads
-        # let it be broadcast, where windows among the images would need B copies of it.
-        bias = self.bias(windows)
-        groups = self.num_heads if windows.mask is None else nW * self.num_heads
-        q, k, v = qkv.reshape(3, -1, groups, N, qkv.shape[-1])
-        x = attend(q, k, v, bias)
-        x = x.reshape(-1, nW, self.num_heads, N, x.shape[-1]).transpose(2, 3).flatten(3)
-        return windows.join(self.proj(x))
-
-    def bias(self, windows: Windows) -> Tensor | None:
-        """Return what to add to the scores: (h, N, N), or (nW * h, N, N) with a mask."""
-        bias = None
-        if self.relative_position_bias_table is not None:
-            s = windows.side  # a smaller window is a corner of the largest: it has the same offsets
-            index = self.relative_position_index.view((self.side,) * 4)
-            index = index[:s, :s, :s, :s].reshape(s * s, s * s)
-            bias = self.relative_position_bias_table.t()[:, index]
-        if windows.mask is None:
-            return bias
-        mask = windows.mask[:, None].expand(-1, self.num_heads, -1, -1)
-        return (mask if bias is None else mask + bias).flatten(0, 1)
+        bias, table = None, self.relative_position_bias_table
+        if table is not None:
+            bias = self.bias_of_offsets(table, windows.side)
+        qkv = self.qkv(windows.split(x))
+        q, k, v = qkv.reshape(*qkv.shape[:3], 3, self.num_heads, -1).unbind(3)
+        return windows.join(self.proj(attend_in_windows(q, k, v, bias, windows.mask)))
 
 
 class Block(nn.Module):
@@ -180,7 +157,7 @@ class ShiftedWindowTransformer(ImageClassifier):
         window_size: Tokens per side of a window, where the map is larger.
         window_shift: Whether the windows of every second block are shifted.
         drop_path_rate: Chance to skip a residual branch, for the last block.
-        make_block: Makes a block from channels, heads, side of its windows and drop path rate.
+        make_block: Makes a block from its stage, the side of its windows and its drop path rate.
         make_merging: Makes what halves the map from the channels of the stage before.
     """
 
@@ -196,7 +173,7 @@ class ShiftedWindowTransformer(ImageClassifier):
         window_size: int,
         window_shift: bool,
         drop_path_rate: float,
-        make_block: Callable[[int, int, int, float], nn.Module],
+        make_block: Callable[[int, int, float], nn.Module],
         make_merging: Callable[[int], nn.Module],
     ) -> None:
         super().__init__()
@@ -226,7 +203,7 @@ class ShiftedWindowTransformer(ImageClassifier):
                     f"embed_dim ({embed_dim}) doubled {i} times"
                 )
             side = min(window_size, resolution)
-            blocks = [make_block(channels, heads, side, next(rates)) for _ in range(depth)]
+            blocks = [make_block(i, side, next(rates)) for _ in range(depth)]
             windows = WindowPair(resolution, resolution, side, window_shift)
             self.layers.append(Stage(merging, blocks, windows))
         self.norm = LayerNorm(channels)
@@ -314,7 +291,7 @@ class Swin(ShiftedWindowTransformer):
         mlp_ratio: Hidden width of the MLP / channels.
         relative_position_bias: Add to each score a learned number for the offset between the tokens
             (section 3.2 and table 4 of the paper).
-        absolute_position_embedding: Add a learned vector to each patch (table 4; the official `APE`).
+        absolute_position_embedding: Add a learned vector to each patch (table 4, `abs. pos.`).
         window_shift: Shift the windows of every second block by half a window (table 4).
         drop_path_rate: Chance to skip a residual branch, for the last block; grows linearly from 0
             at the first.
@@ -339,7 +316,8 @@ class Swin(ShiftedWindowTransformer):
         window_shift: bool = True,
         drop_path_rate: Probability = 0.1,
     ) -> None:
-        def make_block(channels: int, heads: int, side: int, rate: float) -> nn.Module:
+        def make_block(stage: int, side: int, rate: float) -> nn.Module:
+            channels, heads = embed_dim * 2**stage, num_heads[stage]
             return Block(channels, heads, side, relative_position_bias, mlp_ratio, rate)
 
         super().__init__(
