@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-TILE = 96  # pixels per side below which a tile is too small to see
+TILE = 112  # pixels per side below which a tile is too small to see
 TEXT = 11  # height of a letter, in pixels
 
 
@@ -22,7 +22,8 @@ def grid(images: Tensor, titles: Sequence[str]) -> Image.Image:
     width, height = W * factor, H * factor
     columns = math.ceil(math.sqrt(len(images)))
     rows = -(-len(images) // columns)
-    cell_width, cell_height = width + 4, height + TEXT + 6
+    lines = max(title.count("\n") + 1 for title in titles)
+    cell_width, cell_height = width + 4, height + lines * (TEXT + 4) + 4
     sheet = Image.new("RGB", (columns * cell_width, rows * cell_height), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(TEXT)
     for i, (pixels, title) in enumerate(zip(images.cpu(), titles, strict=True)):
@@ -30,14 +31,12 @@ def grid(images: Tensor, titles: Sequence[str]) -> Image.Image:
         left, top = column * cell_width + 2, row * cell_height + 2
         tile = Image.fromarray(pixels.permute(1, 2, 0).numpy())
         sheet.paste(tile.resize((width, height), Image.Resampling.NEAREST), (left, top))
-        while title and font.getlength(title) > width:
-            title = title[:-1]
         draw.text((left, top + height), title, fill="black", font=font)
     return sheet
 
 
 def target_titles(targets: Tensor, classes: Sequence[str]) -> list[str]:
-    """Name the class of each target; a soft target names its classes with their shares.
+    """Name the class of each target; a mixed one has a line for each class, with its share.
 
     Shape: (N,) int64 or (N, K) float.
     """
@@ -48,5 +47,5 @@ def target_titles(targets: Tensor, classes: Sequence[str]) -> list[str]:
         parts = [(share, name) for share, name in zip(row, classes, strict=True) if share > 0]
         parts.sort(key=lambda part: -part[0])
         one = len(parts) == 1
-        titles.append(" + ".join(name if one else f"{name} {share:.2f}" for share, name in parts))
+        titles.append("\n".join(name if one else f"{share:.2f} {name}" for share, name in parts))
     return titles

@@ -20,7 +20,7 @@ from vtrain.data.draws import Stream, draws
 from vtrain.rng import hash_ints
 
 Resize = Literal["crop", "squash", "letterbox"]
-Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+Interpolation = Literal["nearest", "bilinear", "bicubic"]
 Triple = tuple[float, float, float]
 
 

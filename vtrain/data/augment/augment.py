@@ -11,7 +11,7 @@ from vtrain.data.augment.erasing import erase
 from vtrain.data.augment.operations import Op, apply
 from vtrain.data.augment.policies import Policy
 from vtrain.data.augment.worker import WorkerTransform
-from vtrain.data.crops import BOX_DRAWS, pad_crop_flip, resized_crop, resized_crop_boxes
+from vtrain.data.crops import BOX_DRAWS, KERNELS, pad_crop_flip, resized_crop, resized_crop_boxes
 from vtrain.data.draws import Draw, Stream, below, between, draws, send
 from vtrain.data.preprocess import Interpolation, Preprocess, TrainGeometry, Triple, normalise
 from vtrain.registry import Fraction
@@ -67,6 +67,9 @@ class Augment:
         erasing_value: What it is overwritten with: `constant` is the mean colour, `pixel` noise.
         transforms: torchvision v2 transforms by name, for what runs in the workers.
 
+    Raises:
+        ValueError: A transform cannot be used, or the device cannot scale by this interpolation.
+
     Shape: (B, 3, S, S) uint8, (B,) int64 dataset indices, epoch -> (B, 3, S, S) float32. Images
     that are not `cropped` may have any size. Indices on a GPU are waited for.
     """
@@ -101,6 +104,9 @@ class Augment:
         erasing_value: Literal["constant", "pixel"] = "constant",
         transforms: tuple[WorkerTransform, ...] = (),
     ) -> None:
+        if crop == "resized" and not cropped and interpolation not in KERNELS:
+            choices = ", ".join(KERNELS)
+            raise ValueError(f"interpolation ({interpolation}) must be one of {choices} here")
         self.image_size, self.mean, self.std, self.seed = image_size, mean, std, seed
         self.interpolation, self.cropped = interpolation, cropped
         self.crop, self.crop_padding = crop, crop_padding

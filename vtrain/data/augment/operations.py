@@ -185,7 +185,8 @@ def autocontrast(images: Tensor, _: Tensor) -> Tensor:
     pixels = images.flatten(2)
     low = pixels.amin(2, keepdim=True).to(torch.float64)
     high = pixels.amax(2, keepdim=True).to(torch.float64)
-    scale = 255 / (high - low).clamp(min=1)
+    # `255 / tensor` would multiply by the reciprocal, which rounds twice.
+    scale = torch.full_like(low, 255) / (high - low).clamp(min=1)
     values = _values(images)
     tables = (values * scale - low * scale).clamp(0, 255).to(torch.uint8)
     return look_up(images, torch.where(high > low, tables, values.to(torch.uint8)))

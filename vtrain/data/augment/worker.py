@@ -51,11 +51,14 @@ class WorkerTransform(Section):
         blank = torch.zeros(3, image_size, image_size, dtype=torch.uint8)
         try:
             transform: Callable[[Tensor], Tensor] = self._constructor()(**(self.model_extra or {}))
-            result = transform(blank)
+            with torch.random.fork_rng(devices=[]):
+                result = transform(blank)
         except Exception as error:  # whatever torchvision raises, the arguments are to blame
             raise ValueError(f"transforms: {self.name}: {error}") from error
-        if result.shape != blank.shape or result.dtype != blank.dtype:
+        given = type(result).__name__
+        if isinstance(result, Tensor):
             given = f"{result.dtype} {tuple(result.shape)}"
+        if given != f"{blank.dtype} {tuple(blank.shape)}":
             raise ValueError(
                 f"transforms: {self.name} gives {given}, and must give uint8 {tuple(blank.shape)}"
             )

@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+import torch
+from scipy.stats import binomtest, ks_2samp, kstest
+from torch import Tensor
+from torchvision.transforms import v2
+
+from vtrain.data.augment.erasing import erase, inside_boxes
+from vtrain.data.draws import Draw, Stream, draws
+
+RULE = {"scale": (0.02, 0.33), "ratio": (0.3, 3.3)}
+
+
+def source(count: int, seed: int = 0) -> Draw:
+    return lambda columns: draws(torch.arange(count), columns, seed, 0, Stream.ERASING)
+
+
+def erased(count: int, value: str = "constant", probability: float = 1.0, size: int = 32) -> Tensor:
+    ones = torch.full((count, 3, size, size), 9.0)
+    return erase(ones, source(count), probability, RULE["scale"], RULE["ratio"], value, seed=0)  # type: ignore[arg-type]
+
+
+def boxes_of(images: Tensor) -> np.ndarray:
+    """Find the erased box of each image: (N, 4) top, left, height, width."""
+    found = []
+    for hole in images[:, 0] != 9:
+        rows, columns = hole.any(1).nonzero()[:, 0], hole.any(0).nonzero()[:, 0]
+        h, w = len(rows), len(columns)
+        assert hole.sum() == h * w, "it is a rectangle"
+        found.append((int(rows[0]), int(columns[0]), h, w))
+    return np.array(found)
+
+
+def test_boxes_are_distributed_as_torchvisions() -> None:
+    ours = boxes_of(erased(3000))
+    rival, image = v2.RandomErasing(1.0), torch.zeros(3, 32, 32)
+    drawn = [rival.make_params([image]) for _ in range(3000)]
+    theirs = np.array([[d["i"], d["j"], d["h"], d["w"]] for d in drawn])
+    for column in range(4):
+        assert ks_2samp(ours[:, column], theirs[:, column]).pvalue > 0.01
+    assert ks_2samp(ours[:, 2] * ours[:, 3], theirs[:, 2] * theirs[:, 3]).pvalue > 0.01
+
+
+def test_a_constant_is_the_mean_colour_and_the_rest_stays() -> None:
+    images = erased(50)
+    assert set(images.unique().tolist()) == {0.0, 9.0}
+
+
+def test_pixels_are_standard_normal_and_differ_between_channels() -> None:
+    images = erased(200, "pixel")
+    noise = images[images != 9]
+    assert kstest(noise[::7].numpy(), "norm").pvalue > 0.01
+    hole = (images != 9).all(1)
+    red, green = images[:, 0][hole], images[:, 1][hole]
+    assert abs(np.corrcoef(red, green)[0, 1]) < 0.02
+
+
+def test_the_probability_is_that_of_each_image() -> None:
+    hit = (erased(3000, probability=0.25) == 0).flatten(1).any(1).sum()
+    assert binomtest(int(hit), 3000, 0.25).pvalue > 0.01
+
+
+def test_a_probability_of_zero_leaves_the_images() -> None:
+    assert (erased(20, probability=0.0) == 9).all()
+
+
+def test_an_image_too_small_for_any_box_stays() -> None:
+    assert (erased(20, size=1) == 9).all()
+
+
+def test_pixels_inside_boxes_match_slices() -> None:
+    boxes = torch.tensor([[0, 0, 3, 2], [1, 2, 4, 5]])
+    mask = inside_boxes(boxes, 6, 8)
+    for row, (top, left, h, w) in zip(mask, boxes.tolist(), strict=True):
+        want = torch.zeros(6, 8, dtype=torch.bool)
+        want[top : top + h, left : left + w] = True
+        assert torch.equal(row, want)
+
+
+def test_an_unordered_range_has_no_boxes_to_draw_from() -> None:
+    with pytest.raises(ValueError, match="math domain"):
+        erase(torch.ones(1, 3, 8, 8), source(1), 1.0, (0.1, 0.2), (-1.0, 1.0), "constant", 0)
