@@ -21,20 +21,10 @@ from torch import Tensor
 from vtrain import rng
 from vtrain.data.cache import Cached, CacheMode, as_array, choose, cpu_count, fill
 from vtrain.data.samples import ArraySamples, Samples, Subset
-from vtrain.data.workers import (
-    Job,
-    Piece,
-    Prepare,
-    Preparer,
-    Workers,
-    warn_of_little_shared_memory,
-)
+from vtrain.data.workers import PIECE, Job, Piece, Prepare, Preparer, Workers, prepared
 from vtrain.errors import DataError, VtrainError
 
 BadImage: TypeAlias = Literal["error", "skip"]
-PIECE = 64
-"""Images that a worker prepares in one go: enough to hide the cost of a message, few enough that
-the pieces on their way fit in shared memory and the first ones of an epoch are there soon."""
 BAD_CEILING = 0.01
 """The part of a dataset that `skip` may leave out before it is an error after all."""
 
@@ -114,6 +104,8 @@ class Feed:
 
     def batches(self, shares: Iterable[Share], epoch: int) -> Iterator[Batch]:
         """Yield a batch for each share, on the device."""
+        if not len(self.samples):  # a process may have no image to evaluate
+            return
         if self.cached is not None:
             yield from self._from_cache(self.cached, shares)
         else:
@@ -139,16 +131,16 @@ class Feed:
     @cached_property
     def cached(self) -> Cached | None:
         """All prepared images, if they can be and are kept."""
-        if self.varies or not len(self.samples):
+        if self.varies:
             return None
-        num_bytes = len(self.samples) * self._preparer.shape.numel()
+        num_bytes = len(self.samples) * self._shape.numel()
         place = choose(self.cache, num_bytes, self.device, self.processes)
         if place == "none":
             return None
         cached = fill(
             len(self.samples),
-            lambda i: self._preparer.prepared(i, 0),
-            self._preparer.shape,
+            lambda i: prepared(self.samples, self.prepare, i, 0),
+            self._shape,
             threads=cpu_count(self.processes),
             show=self.show,
         )
@@ -164,18 +156,14 @@ class Feed:
         return as_array(self.samples, self.cache, self.processes, show=self.show)
 
     @cached_property
-    def _preparer(self) -> Preparer:
-        return Preparer(self._stored, self.prepare, self._prepared_shape())
-
-    def _prepared_shape(self) -> torch.Size:
-        probe = Preparer(self._stored, self.prepare, torch.Size())
-        error: DataError | None = None
-        for index in range(min(len(self.samples), 100)):
+    def _shape(self) -> torch.Size:
+        """The shape of a prepared image: that of the first one that can be read."""
+        for index in range(len(self.samples)):
             try:
-                return probe.prepared(index, 0).shape
-            except DataError as found:
-                error = error or found
-        raise error or DataError("the dataset has no images")
+                return prepared(self._stored, self.prepare, index, 0).shape
+            except DataError as error:
+                self._report(index, error)
+        raise AssertionError("a dataset of bad images alone is refused long before")
 
     def _from_cache(self, cached: Cached, shares: Iterable[Share]) -> Iterator[Batch]:
         place = cached.images.device
@@ -198,24 +186,34 @@ class Feed:
             for share in asked
             for indices in _split(share.indices, PIECE)
         )
-        pieces = self._pieces(jobs)
+        ring, pieces = self._prepared(jobs)
         for share in due:
-            count = -(-len(share.indices) // PIECE)
-            yield self._assemble(share, list(islice(pieces, count)))
+            images = torch.empty(
+                (len(share.indices), *self._shape),
+                dtype=torch.uint8,
+                pin_memory=self.device.type == "cuda",
+            )
+            kept: list[int] = []
+            for piece in islice(pieces, math.ceil(len(images) / PIECE)):
+                for index, error in piece.errors:
+                    self._report(index, error)
+                count = len(piece.indices)
+                images[len(kept) : len(kept) + count] = ring[piece.slot, :count]
+                kept += piece.indices
+            indices = torch.tensor(kept, dtype=torch.int64)
+            targets = self.samples.targets[indices]
+            yield Batch(images[: len(kept)], targets, indices, share.start, share.total)
 
-    def _assemble(self, share: Share, pieces: list[Piece]) -> Batch:
-        for piece in pieces:
-            for index, error in piece.errors:
-                self._report(index, error)
-        indices = torch.tensor([i for piece in pieces for i in piece.indices], dtype=torch.int64)
-        targets = self.samples.targets[indices]
-        images = torch.empty(
-            (len(indices), *self._preparer.shape),
-            dtype=torch.uint8,
-            pin_memory=self.device.type == "cuda",
-        )
-        torch.cat([piece.images for piece in pieces] or [images], out=images)
-        return Batch(images, targets, indices, share.start, share.total)
+    def _prepared(self, jobs: Iterator[Job]) -> tuple[Tensor, Iterator[Piece]]:
+        """Start on jobs, here or in workers; return where the images will be, and the pieces."""
+        if not self.num_workers:
+            ring = torch.empty((1, PIECE, *self._shape), dtype=torch.uint8)
+            return ring, map(Preparer(self._stored, self.prepare, ring).__getitem__, jobs)
+        if self._workers is None:
+            self._workers = Workers(
+                self._stored, self.prepare, self._shape, self.num_workers, self.timeout
+            )
+        return self._workers.ring, self._workers.run(jobs)
 
     def _report(self, index: int, error: VtrainError) -> None:
         """Stop at a bad image, or note that it is left out.
@@ -236,15 +234,6 @@ class Feed:
                 error.where,
                 "run `vtrain check CONFIG --data` for the list",
             )
-
-    def _pieces(self, jobs: Iterator[Job]) -> Iterator[Piece]:
-        if not self.num_workers:
-            return map(self._preparer.__getitem__, jobs)
-        if self._workers is None:
-            in_flight = 2 * self.num_workers * PIECE * self._preparer.shape.numel()
-            warn_of_little_shared_memory(in_flight)
-            self._workers = Workers(self._preparer, self.num_workers, self.timeout)
-        return self._workers.run(jobs)
 
 
 class TrainLoader:
@@ -312,7 +301,7 @@ class EvalLoader:
         world_size: int = 1,
         **feed: Any,
     ) -> None:
-        self.own = torch.arange(rank, len(samples), world_size)
+        self.own = torch.arange(len(samples))[rank::world_size]
         self.batch_size = batch_size
         self.feed = Feed(Subset.of(samples, self.own), _Fixed(preprocess), **feed)
 

@@ -1,9 +1,10 @@
 """Processes that prepare images: what they do, and what happens when one is lost."""
 
 import ctypes
-import logging
+import math
+import mmap
 import os
-import shutil
+import re
 import signal
 import sys
 import threading
@@ -13,7 +14,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -28,66 +29,81 @@ from vtrain.errors import DataError, VtrainError, WorkerError
 Prepare = Callable[[Image.Image, int, int], Tensor]
 """Image, index, epoch -> uint8 (3, S, S). A function of its arguments alone."""
 
-logger = logging.getLogger(__name__)
+PIECE = 64
+"""Images that a worker prepares in one go: enough to hide the cost of a message, few enough that
+the pieces under way take little memory and the first ones of an epoch are there soon."""
+PREFETCH = 2
+"""Pieces that each worker may be ahead."""
+POLL = 5.0
+"""Seconds between looks at whether the workers live."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """Images that one worker prepares in one go."""
+    """Images that are prepared in one go, and where in the ring they go."""
 
     indices: list[int]
     epoch: int
+    slot: int = 0
 
 
 @dataclass(frozen=True)
 class Piece:
-    """The outcome of a job: the images that could be read, and what was wrong with the others.
+    """The outcome of a job: which images could be read, and what was wrong with the others."""
 
-    Shape: `images` (B, 3, S, S) uint8, in the order of `indices`.
-    """
-
-    images: Tensor
+    slot: int
     indices: list[int]
     errors: list[tuple[int, VtrainError]]
 
 
 @dataclass(frozen=True)
 class Preparer(Dataset[Piece]):
-    """Does jobs. Errors travel as values: an exception may not survive between processes."""
+    """Does jobs. Errors travel as values: an exception may not survive between processes.
+
+    Shape: `ring` (slots, PIECE, 3, S, S) uint8; a piece of n images fills the first n of its slot.
+    """
 
     samples: Samples
     prepare: Prepare
-    shape: torch.Size
+    ring: Tensor
 
     def __getitem__(self, job: Job) -> Piece:
-        images = torch.empty((len(job.indices), *self.shape), dtype=torch.uint8)
+        images = self.ring[job.slot]
         kept: list[int] = []
         errors: list[tuple[int, VtrainError]] = []
         for index in job.indices:
             try:
-                images[len(kept)] = self.prepared(index, job.epoch)
+                images[len(kept)] = prepared(self.samples, self.prepare, index, job.epoch)
                 kept.append(index)
             except VtrainError as error:
                 errors.append((index, error))
-        return Piece(images[: len(kept)], kept, errors)
+        return Piece(job.slot, kept, errors)
 
-    def prepared(self, index: int, epoch: int) -> Tensor:
-        """Prepare one image. Shape: (3, S, S) uint8.
 
-        Raises:
-            DataError: It cannot be read or prepared.
-        """
-        try:
-            return self.prepare(self.samples.image(index), index, epoch)
-        except VtrainError:
-            raise
-        except Exception as error:  # a class that does not pickle would hang the parent
-            wrapped = DataError(
-                f"{type(error).__name__} while an image was prepared: {error}",
-                self.samples.name(index),
-            )
-            wrapped.add_note(traceback.format_exc())
-            raise wrapped from error
+def prepared(samples: Samples, prepare: Prepare, index: int, epoch: int) -> Tensor:
+    """Read and prepare one image. Shape: (3, S, S) uint8.
+
+    Raises:
+        DataError: It cannot be read or prepared.
+    """
+    try:
+        return prepare(samples.image(index), index, epoch)
+    except VtrainError:
+        raise
+    except Exception as error:  # a class that does not pickle would hang the parent
+        what = f"{type(error).__name__} while an image was prepared: {error}"
+        wrapped = DataError(what, samples.name(index))
+        wrapped.add_note(traceback.format_exc())
+        raise wrapped from error
+
+
+def shared_bytes(*shape: int) -> Tensor:
+    """Return zeros that forked processes share. Shape: `shape`, uint8.
+
+    Anonymous memory does not count against /dev/shm, of which containers have little, and needs no
+    word from the process that wrote it.
+    """
+    return torch.frombuffer(mmap.mmap(-1, math.prod(shape)), dtype=torch.uint8).view(shape)
 
 
 class Workers:
@@ -98,80 +114,105 @@ class Workers:
     to handle, and the kernel ends them with their parent.
 
     Args:
-        preparer: Does the jobs.
+        samples: The images.
+        prepare: Makes one image the model's size.
+        shape: The shape of a prepared image.
         count: Processes.
         timeout: Seconds to wait for a piece before the run is given up.
     """
 
-    def __init__(self, preparer: Preparer, count: int, timeout: float) -> None:
-        self._samples, self._queue = preparer.samples, _JobQueue()
-        self._loader = DataLoader(
-            preparer,
-            batch_size=None,  # a job is a batch already
-            sampler=self._queue,
-            num_workers=count,
-            collate_fn=_same,  # type: ignore[arg-type] # torch's type is for lists of samples
-            timeout=timeout,
-            worker_init_fn=_Settle(os.getpid()),
-            multiprocessing_context="fork",
-            # Without its own, the loader would draw a number from the global generator each epoch.
-            generator=rng.generator(0),
-            persistent_workers=True,
-        )
+    def __init__(
+        self, samples: Samples, prepare: Prepare, shape: torch.Size, count: int, timeout: float
+    ) -> None:
+        # One slot for each piece under way, and one for the piece that is being copied.
+        self.ring = shared_bytes(count * PREFETCH + 1, PIECE, *shape)
+        self._samples, self._queue = samples, _JobQueue(len(self.ring))
+        self._polls = max(1, round(timeout / POLL))
+        with _quiet_start():
+            self._loader = DataLoader(
+                Preparer(samples, prepare, self.ring),
+                batch_size=None,  # a job is a batch already
+                sampler=self._queue,
+                num_workers=count,
+                prefetch_factor=PREFETCH,
+                collate_fn=_same,  # type: ignore[arg-type] # torch's type is for lists of samples
+                timeout=min(POLL, timeout),
+                worker_init_fn=_Settle(os.getpid()),
+                multiprocessing_context="fork",
+                # Without its own, the loader draws a number from the global generator each epoch.
+                generator=rng.generator(0),
+                persistent_workers=True,
+            )
+        self._iterator: Any = None
         self._end: Callable[[], Any] = _nothing
 
     def run(self, jobs: Iterator[Job]) -> Iterator[Piece]:
-        """Yield the pieces of `jobs`, in order.
+        """Yield the pieces of `jobs`, in order. Each must be copied before the next is asked for.
 
         Raises:
             WorkerError: A worker died, or gave nothing within the timeout.
         """
         self._queue.jobs, self._queue.pending = jobs, deque()
         try:
-            for piece in self._start():
+            self._start()
+            while (piece := self._wait()) is not None:
                 self._queue.pending.popleft()
                 yield piece
         except RuntimeError as error:
-            lost = worker_error(error, self._waiting_for())
-            if lost is None:
-                raise
+            lost = self._lost(error)
             self.close()
             raise lost from error
 
     def close(self) -> None:
         """End the processes: those that still answer by asking, the others by force."""
         self._end()
-        self._loader._iterator = None  # where torch keeps the processes between epochs
+        self._iterator = self._loader._iterator = None
 
-    def _start(self) -> Iterator[Piece]:
-        running = self._loader._iterator
-        with warnings.catch_warnings():
-            # Python 3.12 warns of forking beside threads; the docstring says why it is safe here.
-            warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
+    def _start(self) -> None:
+        with _quiet_start():
             iterator = iter(self._loader)
-        if iterator is not running:
+        if iterator is not self._iterator:
+            self._iterator = iterator
             self._end = weakref.finalize(self, _end, iterator)
-        return iterator
 
-    def _waiting_for(self) -> str | None:
-        if not self._queue.pending:
-            return None
-        indices = self._queue.pending[0].indices
-        more = f" and the next {len(indices) - 1}" if len(indices) > 1 else ""
-        return f"{self._samples.name(indices[0])}{more}"
+    def _wait(self) -> Piece | None:
+        """Return the next piece, None after the last one.
+
+        Torch looks after its workers only when a wait ends, so the time is cut into short waits.
+        They are counted, not timed: a program that was stopped for an hour has not waited.
+        """
+        for poll in range(1, self._polls + 1):
+            try:
+                return next(self._iterator, None)
+            except RuntimeError as error:
+                if "timed out" not in str(error) or poll == self._polls:
+                    raise
+        raise AssertionError("the last wait returns or raises")
+
+    def _lost(self, error: RuntimeError) -> WorkerError:
+        """Say which worker is lost and how, and what it was doing."""
+        waiting_for = None
+        if self._queue.pending:
+            first, *others = self._queue.pending[0].indices
+            more = f" and the next {len(others)}" if others else ""
+            waiting_for = f"{self._samples.name(first)}{more}"
+        codes = [worker.exitcode for worker in self._iterator._workers] if self._iterator else []
+        numbers = [-code for code in codes if code is not None and code < 0]
+        return worker_error(error, waiting_for, *numbers) or WorkerError(str(error), waiting_for)
 
 
 class _JobQueue:
     """The sampler of the workers' loader: the jobs of whatever epoch is running."""
 
-    def __init__(self) -> None:
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
         self.jobs: Iterator[Job] = iter(())
         self.pending: deque[Job] = deque()
 
     def __iter__(self) -> Iterator[Job]:
-        for job in self.jobs:
+        for number, job in enumerate(self.jobs):
             self.pending.append(job)
-            yield job
+            yield replace(job, slot=number % self.slots)
 
     def __len__(self) -> int:  # torch asks whether there is one
         return sys.maxsize
@@ -193,6 +234,21 @@ def _end(iterator: Any) -> None:
 
 
 @contextmanager
+def _quiet_start() -> Iterator[None]:
+    """Start workers without remarks, and with the signals held back that they will ignore."""
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        with warnings.catch_warnings():
+            # Torch takes more workers than cores for a mistake, and Python 3.12 any fork beside
+            # threads; `Workers` says why it is safe here.
+            warnings.filterwarnings("ignore", message="This DataLoader will create")
+            warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
+            yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+
+@contextmanager
 def _deaf_to_children() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -204,43 +260,29 @@ def _deaf_to_children() -> Iterator[None]:
         signal.signal(signal.SIGCHLD, handler)
 
 
-def worker_error(error: BaseException, waiting_for: str | None = None) -> WorkerError | None:
+def worker_error(
+    error: BaseException, waiting_for: str | None = None, *signals: int
+) -> WorkerError | None:
     """Say what torch means when it reports a lost worker; None for any other error.
 
     The report may come at any moment, because torch raises it in a handler of SIGCHLD.
     """
     text = str(error)
-    if not isinstance(error, RuntimeError) or "DataLoader" not in text:
+    if not isinstance(error, RuntimeError) or not re.search("DataLoader|open files", text):
         return None
+    if "open files" in text:
+        return WorkerError("too many open files", None, "raise `ulimit -n`, or use fewer workers")
     if "timed out" in text:
-        return WorkerError(
-            "a data worker gave nothing within its time", waiting_for, "is the file system alive?"
-        )
-    if "Bus error" in text or "shared memory" in text:
-        return WorkerError(
-            "a data worker ran out of shared memory",
-            "/dev/shm",  # noqa: S108 - named, not used
-            "raise the container's --shm-size, or set data.num_workers=0",
-        )
-    return WorkerError(
-        "a data worker was killed", waiting_for, "out of memory? lower data.num_workers"
-    )
-
-
-def warn_of_little_shared_memory(num_bytes: int) -> None:
-    """Warn before the first batch if what the workers may have in flight does not fit."""
-    shared = "/dev/shm"  # noqa: S108 - torch puts tensors between processes there
-    if not os.path.isdir(shared):  # noqa: PTH112
-        return
-    free = shutil.disk_usage(shared).free
-    if free < num_bytes:
-        logger.warning(
-            "%s has %d MB free and the data workers may need %d MB: raise the container's "
-            "--shm-size, or set data.num_workers=0",
-            shared,
-            free // 2**20,
-            num_bytes // 2**20,
-        )
+        hint = "is the file system alive?"
+        return WorkerError("a data worker gave nothing within its time", waiting_for, hint)
+    if named := re.search(r"killed by signal: ([\w ]+)", text):
+        how = f"killed by a signal ({named[1]})"
+    elif signals:
+        how = f"killed by a signal ({signal.strsignal(signals[0])})"
+    else:
+        how = "lost"
+    hint = "out of memory? lower data.num_workers"
+    return WorkerError(f"a data worker was {how}", waiting_for, hint)
 
 
 @dataclass(frozen=True)
