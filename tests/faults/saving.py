@@ -12,7 +12,7 @@ import strace
 import torch
 
 from vtrain.engine.checkpointing import Checkpoints, verify
-from vtrain.errors import CheckpointError, StorageError
+from vtrain.errors import CheckpointError, StorageError, VtrainError
 from vtrain.files import atomic, manifest
 from vtrain.files.checkpoints import load_checkpoint, save_checkpoint, verify_file
 from vtrain.files.manifest import Entry, Manifest
@@ -60,7 +60,7 @@ def problem_after(folder: Path, *, killed: bool) -> str | None:
     checkpoints.save(payload(5), 5, 0.9, is_best=True)
     steps = [load_checkpoint(path)["step"] for path in sorted(folder.glob("step-*.pt"))]
     if steps != [4, 5] or list(folder.glob(f"{atomic.PREFIX}*")):
-        return f"later saves left {sorted(os.listdir(folder))}"
+        return f"later saves left {sorted(path.name for path in folder.iterdir())}"
     return None
 
 
@@ -98,15 +98,15 @@ def failed_at_each_call(folder: Path, errors: tuple[str, ...]) -> Trials:
             code = strace.failed_at(lambda: save_or_say_why(run), call, number, error)
             found = checked(lambda: problem_after(run, killed=False))
             if code != 0:
-                found = f"the save ended with {code}, not with a StorageError"
+                found = f"the save ended with {code}, not with an error of ours"
             yield found and f"{error} at {call} {number}: {found}"
 
 
 def save_or_say_why(folder: Path) -> None:
-    """Save step 3 or raise the one error that a user understands."""
+    """Save step 3, or fail with one line that a user understands."""
     try:
         save_third(folder)
-    except StorageError as error:
+    except VtrainError as error:
         (line,) = error.lines()
         assert line.isprintable()
 

@@ -35,7 +35,6 @@ class Saver(Callback):
         self.every_minutes, self.every_steps, self.clock = every_minutes, every_steps, clock
         self.saved_at = clock()
         self.saved_position: tuple[int, int] | None = None
-        self.metrics: Metrics = {}
 
     def on_step_end(self, state: TrainState) -> None:
         if state.epoch_step == 0:
@@ -46,7 +45,7 @@ class Saver(Callback):
             self._save(state)
 
     def on_eval_end(self, state: TrainState, metrics: Metrics) -> None:
-        self.metrics = metrics
+        state.metrics = metrics
         value = metrics[self.best_metric]
         best = self._is_better(value, state.best)
         if best:
@@ -69,7 +68,7 @@ class Saver(Callback):
             self._save(state)
 
     def _save(self, state: TrainState, *, is_best: bool = False) -> None:
-        payload = {**self.content, "metrics": self.metrics, "state": state.state_dict()}
-        metric = self.metrics.get(self.best_metric)
+        payload = {**self.content, "metrics": state.metrics, "state": state.state_dict()}
+        metric = state.metrics.get(self.best_metric)
         self.checkpoints.save(payload, state.step, metric, is_best=is_best)
         self.saved_at, self.saved_position = self.clock(), (state.step, state.evaluated_step)

@@ -1,21 +1,15 @@
 """What a run is at one instant: all that must be saved to go on as if nothing had happened."""
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from vtrain.engine.ema import EMA
+
 Metrics = dict[str, float]
 """Names such as `val/top1` and their values."""
-
-
-class Average(Protocol):
-    """An average of the weights over the steps of a run."""
-
-    def update(self, model: nn.Module, step: int) -> None: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 @dataclass
@@ -47,7 +41,7 @@ class TrainState:
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
-    ema: Average | None = None
+    ema: EMA | None = None
     scaler: torch.amp.GradScaler | None = None
     step: int = 0
     epoch: int = 0
@@ -55,13 +49,23 @@ class TrainState:
     evaluated_step: int = 0
     """The step of the last evaluation."""
     best: float | None = None
+    metrics: Metrics = field(default_factory=dict)
+    """What the last evaluation gave."""
     loss: Meter = field(default_factory=Meter)
     rows: int = 0
     """Lines of `metrics.jsonl` written so far, so that a resumed run can cut what came after."""
     stop_reason: str | None = None
     """Why training ends before its last step; any callback may set it."""
 
-    COUNTERS: ClassVar = ("step", "epoch", "epoch_step", "evaluated_step", "best", "rows")
+    COUNTERS: ClassVar = (
+        "step",
+        "epoch",
+        "epoch_step",
+        "evaluated_step",
+        "best",
+        "metrics",
+        "rows",
+    )
 
     @property
     def should_stop(self) -> bool:

@@ -122,9 +122,14 @@ def sweep(folder: Path) -> list[Path]:
     """Remove the temporary files that killed processes left in `folder`, and return them.
 
     A file that is still being written is left alone: its writer holds a lock on it.
+
+    Raises:
+        StorageError: The folder cannot be read.
     """
     swept = []
-    for path in sorted(folder.glob(f"{PREFIX}*{SUFFIX}")):
+    with _explained(folder):
+        found = sorted(folder.glob(f"{PREFIX}*{SUFFIX}"))
+    for path in found:
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:

@@ -72,8 +72,8 @@ class RunLock:
                 self.path.parent,
             )
         with contextlib.suppress(OSError):  # it only informs: a full disk must not stop a resume
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps(_self_description()).encode() + b"\n", 0)
+            written = os.pwrite(descriptor, json.dumps(_self_description()).encode() + b"\n", 0)
+            os.ftruncate(descriptor, written)
 
     def close(self) -> None:
         """Let go of the folder."""
@@ -100,8 +100,10 @@ def _self_description() -> dict[str, Any]:
 
 
 def _owner(descriptor: int) -> str:
-    try:
-        owner = json.loads(os.pread(descriptor, LARGEST, 0))
-        return f"pid {owner['pid']} on host {owner['host']} since {owner['since']}"
-    except (OSError, ValueError, KeyError, TypeError):  # the owner is just writing it
-        return "another process"
+    for _ in range(50):
+        try:
+            owner = json.loads(os.pread(descriptor, LARGEST, 0).splitlines()[0])
+            return f"pid {owner['pid']} on host {owner['host']} since {owner['since']}"
+        except (OSError, ValueError, KeyError, TypeError, IndexError):
+            time.sleep(0.02)  # it has just taken the lock, and is about to say so
+    return "another process"

@@ -65,7 +65,9 @@ def read(folder: Path) -> Manifest:
             raise ValueError("its best checkpoint is not in it")
     except (FileNotFoundError, NotADirectoryError):
         return Manifest()
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except OSError as error:
+        raise CheckpointError(f"cannot read the manifest: {error.strerror}", path) from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(
             f"the manifest is damaged: {error!s:.100}", path, "delete it to go by the files alone"
         ) from None

@@ -1,0 +1,295 @@
+"""Experiments on whole runs of the command line: kills, signals, two starters, no space."""
+
+import copy
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from product import Command, differences, newest_step, result, tiny
+
+from vtrain.engine.checkpointing import Checkpoints, verify
+from vtrain.engine.state import TrainState
+from vtrain.errors import VtrainError
+from vtrain.files import atomic
+from vtrain.files.checkpoints import load_checkpoint
+from vtrain.files.runs import read_status
+
+Trials = Iterator[str | None]
+"""For each trial None if all was as promised, else what was not."""
+
+
+def fit(folder: Path, run_dir: Path, *more: object, **options: Any) -> Command:
+    """Start or continue the tiny run in `run_dir`."""
+    arguments = (tiny(folder), "--run-dir", run_dir, "--resume", *more)
+    return Command(folder, "fit", *arguments, **options)
+
+
+def reference(folder: Path) -> dict[str, Any]:
+    """Run the tiny run without a disturbance and return its result."""
+    run_dir = folder / "reference"
+    ended = fit(folder, run_dir).wait()
+    assert ended.code == 0, ended.err
+    return result(run_dir)
+
+
+def saved(command: Command, run_dir: Path, step: int = 0) -> None:
+    """Wait until a run has saved `step` or a later one, or has ended."""
+    command.until(lambda: newest_step(run_dir) >= step)
+
+
+def first(found: Iterator[str]) -> str | None:
+    """Return the first of several findings."""
+    return next(iter(found), None)
+
+
+def damage_in(run_dir: Path) -> str | None:
+    """Say which published checkpoint cannot be read."""
+    if newest_step(run_dir) < 0:
+        return None
+    return first(str(found.problem) for found in verify(run_dir) if found.problem)
+
+
+def random_kills(folder: Path, draw: random.Random) -> Trials:
+    """Kill runs at random moments until they are done; compare each with an undisturbed one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    expected = reference(folder)
+    number = 0
+    while True:
+        number += 1
+        run_dir, kills, finished = folder / f"killed_{number}", 0, False
+        while not finished:
+            workers = draw.choice((("data.cache=ram",), ("data.cache=none", "data.num_workers=1")))
+            command = fit(folder, run_dir, *workers)
+            before = newest_step(run_dir)
+            moment = draw.random()
+            if moment < 0.7:  # soon after a new checkpoint is there, or while the next is made
+                saved(command, run_dir, before + 1)
+                pause = draw.uniform(0, 0.05)
+            else:
+                pause = draw.uniform(0, 0.5)
+            time.sleep(pause)
+            finished = not command.alive()
+            command.kill()
+            ended = command.wait()
+            if finished and ended.code != 0:
+                yield f"run {number} ended with {ended.code}: {ended.errors[-1:]}"
+                break
+            if not finished:
+                kills += 1
+                if found := damage_in(run_dir):
+                    yield f"run {number}, kill {kills}: {found}"
+        if not finished:
+            continue
+        found = first(differences(expected, result(run_dir)))
+        if list(run_dir.glob(f"{atomic.PREFIX}*")):
+            found = found or "temporary files are left"
+        yield found and f"run {number}: {found}"
+        yield from [None] * (kills - 1)
+        shutil.rmtree(run_dir)
+
+
+def forgetting(item: str) -> Callable[[], None]:
+    """Return what makes a process forget one item of the state when it resumes."""
+
+    def prepare() -> None:
+        real = TrainState.load_state_dict
+
+        def load(self: TrainState, state: dict[str, Any]) -> None:
+            assert item in state
+            real(self, {**state, item: copy.deepcopy(self.state_dict()[item])})
+
+        TrainState.load_state_dict = load  # type: ignore[method-assign]
+
+    return prepare
+
+
+def dying_after(step: int) -> Callable[[], None]:
+    """Return what makes a process kill itself once the checkpoint of `step` is saved."""
+
+    def prepare() -> None:
+        real = Checkpoints.save
+
+        def save(self: Checkpoints, payload: Any, at: int, *more: Any, **options: Any) -> Path:
+            path = real(self, payload, at, *more, **options)
+            if at >= step:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return path
+
+        Checkpoints.save = save  # type: ignore[method-assign]
+
+    return prepare
+
+
+def is_noticed(folder: Path, item: str, *more: object) -> bool:
+    """Whether a run that forgets one item when it resumes differs from one that does not.
+
+    It is killed within an epoch, between two, and between the last save and the end.
+    """
+    results = []
+    for prepare in (lambda: None, forgetting(item)):
+        run_dir = folder / f"without_{item}"
+        for step in (8, 12, 18):
+            killed = fit(folder, run_dir, *more, prepare=both(dying_after(step), prepare)).wait()
+            assert killed.code == 128 + signal.SIGKILL, killed.err
+        ended = fit(folder, run_dir, *more, prepare=prepare).wait()
+        if ended.code != 0:
+            return True
+        results.append(result(run_dir))
+        shutil.rmtree(run_dir)
+    return any(differences(*results))
+
+
+def both(one: Callable[[], None], other: Callable[[], None]) -> Callable[[], None]:
+    """Return what does one thing and then the other."""
+
+    def prepare() -> None:
+        one()
+        other()
+
+    return prepare
+
+
+def stops(folder: Path, draw: random.Random, number: int, ranks: int = 1) -> Trials:
+    """Send a signal at a random moment; the run stops at a step that is saved, and goes on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    expected = reference(folder)
+    trial = 0
+    while True:
+        trial += 1
+        run_dir = folder / f"stopped_{trial}"
+        commands = together(folder, run_dir, ranks)
+        saved(commands[0], run_dir)
+        time.sleep(draw.uniform(0, 0.3))
+        for command in draw.sample(commands, draw.randint(1, ranks)):
+            command.send(number)
+        ended = [command.wait(60) for command in commands]
+        codes = {end.code for end in ended}
+        found = None
+        if codes == {0}:  # it was done before the signal came
+            trial -= 1
+            shutil.rmtree(run_dir)
+            continue
+        if codes != {128 + number}:
+            found = f"codes {codes}: {[end.err[-300:] for end in ended]}"
+        else:
+            found = checked(partial(exact_stop, run_dir, number))
+        if found is None:
+            codes = {command.wait().code for command in together(folder, run_dir, ranks)}
+            same = expected if ranks == 1 else None
+            found = None if codes == {0} else f"the resume ended with {codes}"
+            if found is None and same is not None:
+                found = first(differences(same, result(run_dir)))
+        yield found and f"trial {trial}: {found}"
+        shutil.rmtree(run_dir)
+
+
+def exact_stop(run_dir: Path, number: int) -> str | None:
+    """Say what is wrong with a run folder after a stop by a signal."""
+    step = load_checkpoint(run_dir / "last.pt")["state"]["step"]
+    status = read_status(run_dir)
+    done = re.findall(r"after step (\d+)", status.get("reason", ""))
+    if done != [str(step)]:
+        return f"it stopped after step {done} and {step} is saved"
+    if (status.get("state"), status.get("code")) != ("stopped", 128 + number):
+        return f"status.json says {status}"
+    return damage_in(run_dir)
+
+
+def together(folder: Path, run_dir: Path, ranks: int) -> list[Command]:
+    """Start the processes of one run, as torchrun would."""
+    if ranks == 1:
+        return [fit(folder, run_dir)]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+    def place(rank: int) -> Callable[[], None]:
+        names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+        values = (rank, rank, ranks, "127.0.0.1", port)
+        settings = {name: str(value) for name, value in zip(names, values, strict=True)}
+        return lambda: os.environ.update(settings)
+
+    return [fit(folder, run_dir, prepare=place(rank)) for rank in range(ranks)]
+
+
+def storms(folder: Path, draw: random.Random) -> Trials:
+    """Send many signals in a row: one stop, one line, every checkpoint intact."""
+    folder.mkdir(parents=True, exist_ok=True)
+    numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+    trial = 0
+    while True:
+        trial += 1
+        run_dir = folder / f"storm_{trial}"
+        command = fit(folder, run_dir)
+        saved(command, run_dir)
+        for _ in range(draw.randint(2, 30)):
+            command.send(draw.choice(numbers))
+            time.sleep(draw.choice((0, 0, 0.001, 0.01)))
+        ended = command.wait(60)
+        found = damage_in(run_dir)
+        if ended.code not in (0, *(128 + number for number in numbers)):
+            found = f"code {ended.code}"
+        if "Traceback" in ended.err or len(ended.errors) > 1:
+            found = ended.err
+        yield found and f"trial {trial}: {found}"
+        shutil.rmtree(run_dir)
+
+
+def two_starters(folder: Path, starters: int = 2) -> Trials:
+    """Start several commands in one folder at once: one runs, the others say who has it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    trial = 0
+    while True:
+        trial += 1
+        run_dir = folder / f"shared_{trial}"
+        commands = [fit(folder, run_dir) for _ in range(starters)]
+        ended = [command.wait() for command in commands]
+        won = [end for end in ended if end.code == 0]
+        refused = [end for end in ended if end.code == 5 and "locked by pid" in end.err]
+        found = None
+        done = [end for end in won if "already complete" in end.err]  # came after the winner's end
+        if len(won) - len(done) != 1 or len(won) + len(refused) != starters:
+            found = f"codes {[(end.code, end.errors) for end in ended]}"
+        yield found and f"trial {trial}: {found}"
+        shutil.rmtree(run_dir)
+
+
+def runs_without_space(folder: Path, draw: random.Random) -> Trials:
+    """Run where files may not grow beyond a random size: exit 5, earlier checkpoints intact."""
+    folder.mkdir(parents=True, exist_ok=True)
+    reference(folder)
+    size = (folder / "reference" / "last.pt").stat().st_size
+    trial = 0
+    while True:
+        trial += 1
+        run_dir = folder / f"full_{trial}"
+        command = fit(folder, run_dir)
+        saved(command, run_dir, 4)
+        command.kill()
+        limit = draw.randrange(size)
+        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        less = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, hard))
+        ended = fit(folder, run_dir, prepare=less).wait()
+        found = damage_in(run_dir)
+        if ended.code != 5 or not any("no space" in line for line in ended.errors):
+            found = f"code {ended.code}: {ended.err[-500:]}"
+        if "Traceback" in ended.err:
+            found = ended.err
+        yield found and f"{limit} of {size} bytes: {found}"
+        shutil.rmtree(run_dir)
+
+
+def checked(check: Callable[[], str | None]) -> str | None:
+    """Turn an error of vtrain in a check into a finding."""
+    try:
+        return check()
+    except VtrainError as error:
+        return str(error)

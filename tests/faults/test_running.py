@@ -1,0 +1,74 @@
+"""Whole runs that are killed, stopped, started twice or without space end as if they were not."""
+
+import random
+import signal
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import running
+
+from vtrain.engine.state import TrainState
+
+STATE = [
+    *("model", "optimizer", "ema", "loss", "step", "epoch", "epoch_step", "evaluated_step"),
+    *("best", "metrics", "rows"),
+]
+"""What a CPU run in fp32 must not forget; the loss scaler is for fp16 on a GPU."""
+
+
+def failures(trials: Iterator[str | None], count: int) -> list[str]:
+    return [found for found in islice(trials, count) if found]
+
+
+def test_a_run_killed_at_random_ends_in_the_same_bits(tmp_path: Path) -> None:
+    assert failures(running.random_kills(tmp_path, random.Random(0)), 5) == []
+
+
+@pytest.mark.slow
+def test_fifteen_random_kills_change_nothing(tmp_path: Path) -> None:
+    assert failures(running.random_kills(tmp_path, random.Random(1)), 15) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("item", STATE)
+def test_forgetting_any_item_of_the_state_would_be_noticed(tmp_path: Path, item: str) -> None:
+    assert running.is_noticed(tmp_path, item)
+
+
+def test_every_item_of_the_state_is_tried(tmp_path: Path) -> None:
+    state = running.reference(tmp_path)
+    names = {name.removeprefix("state.") for name in state if name.startswith("state.")}
+    assert names == {*STATE, "scaler"}
+    assert names >= set(TrainState.COUNTERS)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
+def test_a_signal_stops_the_run_at_a_step_that_is_saved(tmp_path: Path, number: int) -> None:
+    assert failures(running.stops(tmp_path, random.Random(0), number), 1) == []
+
+
+@pytest.mark.dist
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_two_ranks_stop_at_the_same_step_whichever_gets_the_signal(
+    tmp_path: Path, number: int
+) -> None:
+    assert failures(running.stops(tmp_path, random.Random(0), number, ranks=2), 3) == []
+
+
+def test_a_storm_of_signals_is_one_stop(tmp_path: Path) -> None:
+    assert failures(running.storms(tmp_path, random.Random(0)), 2) == []
+
+
+def test_of_two_starters_in_one_folder_one_runs(tmp_path: Path) -> None:
+    assert failures(running.two_starters(tmp_path), 3) == []
+
+
+@pytest.mark.slow
+def test_of_many_starters_in_one_folder_one_runs(tmp_path: Path) -> None:
+    assert failures(running.two_starters(tmp_path, 20), 2) == []
+
+
+def test_a_run_without_space_says_so_and_keeps_what_it_has(tmp_path: Path) -> None:
+    assert failures(running.runs_without_space(tmp_path, random.Random(0)), 3) == []
