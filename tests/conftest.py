@@ -1,6 +1,13 @@
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
 import pytest
 import torch
 
+from vtrain.cli import main
 from vtrain.models.base import ImageClassifier
 from vtrain.registry import MODELS
 
@@ -26,3 +33,62 @@ def tiny(name: str, **arguments: object) -> ImageClassifier:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+SMALL_RUN = """\
+seed: 0
+model: {name: vit_ti, patch_size: 4, embed_dim: 32, depth: 2, num_heads: 2}
+data: {name: fake, image_size: 16, size: 16, num_classes: 4, num_images: 70}
+augment: {crop_padding: 2}
+optimizer: {name: adamw, lr: 1e-3}
+schedule: {name: cosine, warmup_epochs: 1}
+train: {epochs: 2, batch_size: 32, ema_decay: 0.9, precision: fp32}
+logging: {every_steps: 2, tensorboard: false}
+"""
+"""A run of six steps, three in each epoch, that takes less than a second."""
+
+
+@pytest.fixture
+def small_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stand in an empty folder and return the config of a small run in it."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL_RUN)
+    return path
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def vtrain(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Result]:
+    """Run the command line in this process: the real entry point, without waiting for torch."""
+
+    def run(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["vtrain", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return Result(int(ended.value.code or 0), captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def cifar10() -> Path:
+    """Return the folder of real photographs that VTRAIN_CIFAR10 names, or skip the test."""
+    folder = os.environ.get("VTRAIN_CIFAR10")
+    if folder is None and "VTRAIN_REQUIRE_CIFAR10" in os.environ:
+        pytest.fail("VTRAIN_CIFAR10 must name the folder of photographs here")
+    if folder is None:
+        pytest.skip("VTRAIN_CIFAR10 does not name a folder of photographs")
+    return Path(folder)

@@ -131,4 +131,6 @@ def check_fit(model: ImageClassifier, weights: dict[str, Tensor], path: Path) ->
     reshaped = sorted(name for name in common if expected[name].shape != weights[name].shape)
     if first := [*missing, *unexpected, *reshaped]:
         counts = f"{len(missing)} missing, {len(unexpected)} unexpected, {len(reshaped)} reshaped"
-        raise CheckpointError(f"the weights do not fit the model: {counts}; first: {first[0]}", path)
+        raise CheckpointError(
+            f"the weights do not fit the model: {counts}; first: {first[0]}", path
+        )

@@ -162,7 +162,9 @@ def _report_other(error: Exception, debug: bool) -> None:
         traceback.print_exception(error)
     message = getattr(error, "format_message", None)  # only what typer raises for bad usage has one
     if message is not None:
-        typer.echo(f"vtrain: error: {printable(message())} (command line): see vtrain --help", err=True)
+        typer.echo(
+            f"vtrain: error: {printable(message())} (command line): see vtrain --help", err=True
+        )
         sys.exit(2)
     text = printable(f"{type(error).__name__}: {error}")[:200]
     typer.echo(f"vtrain: internal error: {text}: run again with --debug to see where", err=True)

@@ -84,7 +84,7 @@ class TrainSection(Section):
     accum_steps: PositiveInt = 1
     """Pieces a process cuts its share of a batch into; changes memory, not the result."""
     max_steps: PositiveInt | None = None
-    """Stop after this many optimizer steps, even within an epoch; the schedule ends there too."""
+    """Stop after this many optimizer steps, even within an epoch: a first part of the same run."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:[0-9]{1,3})$")] = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:N`; auto takes CUDA where there is one."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -324,9 +324,7 @@ def _document_keys(location: tuple[int | str, ...], document: Document) -> Keys:
     return tuple(keys)
 
 
-def _mistake(
-    detail: Any, keys: Keys, document: Document, schema: type[Config]
-) -> ConfigError:
+def _mistake(detail: Any, keys: Keys, document: Document, schema: type[Config]) -> ConfigError:
     dotted = ".".join(map(str, keys))
     where = document.where(keys)
     if detail["type"] == "extra_forbidden":

@@ -1,8 +1,8 @@
 """Name -> constructor. The constructor's signature is the schema of its YAML section.
 
 Parameters before the `*` are handed in by the program; those after it may be set in YAML, with the
-type, range and default that the signature states. A default is written nowhere else. Registering one
-constructor under several names with different presets makes the sizes of a model family.
+type, range and default that the signature states. A default is written nowhere else. Registering
+one constructor under several names with different presets makes the sizes of a model family.
 """
 
 import difflib

@@ -1,8 +1,7 @@
 """What a person sees while training: a bar on a terminal, plain lines elsewhere."""
 
-import sys
 import time
-from typing import TextIO
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -17,14 +16,13 @@ class Progress(Callback):
         epochs: Epochs of the whole run.
         steps_per_epoch: Optimizer steps of an epoch.
         total_steps: Optimizer steps of the whole run.
+        stream: Where it is shown; a bar is drawn only on a terminal.
     """
 
-    def __init__(
-        self, epochs: int, steps_per_epoch: int, total_steps: int, stream: TextIO = sys.stderr
-    ) -> None:
+    def __init__(self, epochs: int, steps_per_epoch: int, total_steps: int, stream: TextIO) -> None:
         self.epochs, self.steps_per_epoch, self.total_steps = epochs, steps_per_epoch, total_steps
         self.stream, self.terminal = stream, stream.isatty()
-        self.bar: tqdm[None] | None = None
+        self.bar: tqdm[Any] | None = None
         self.latest: Metrics = {}
 
     def on_fit_start(self, state: TrainState) -> None:
@@ -75,7 +73,7 @@ class Progress(Callback):
 
     def _line(self, text: str) -> None:
         self._close()
-        print(text, file=self.stream, flush=True)  # noqa: T201 - this callback is the console
+        print(text, file=self.stream, flush=True)
 
     def _close(self) -> None:
         if self.bar is not None:

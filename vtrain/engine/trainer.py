@@ -1,4 +1,4 @@
-"""The training loop: one optimizer step at a time, evaluation when it is due, hooks for the rest."""
+"""The training loop: a step at a time, evaluation when it is due, hooks for the rest."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +31,24 @@ class Hooks(Protocol):
     def on_eval_end(self, state: TrainState, metrics: Metrics) -> None: ...
     def on_epoch_end(self, state: TrainState) -> None: ...
     def on_fit_end(self, state: TrainState) -> None: ...
+
+
+@dataclass
+class Stopwatch:
+    """Counts images against time spent training, evaluation left out."""
+
+    images: int = 0
+    since: float = field(default_factory=time.monotonic)
+
+    def restart(self) -> None:
+        """Begin at zero images now."""
+        self.images, self.since = 0, time.monotonic()
+
+    def rate(self) -> float:
+        """Return images per second since the last call or restart, and begin anew."""
+        rate = self.images / max(time.monotonic() - self.since, 1e-9)
+        self.restart()
+        return rate
 
 
 @dataclass
@@ -69,13 +87,13 @@ class Trainer:
     seed: int
     rank: int
     world_size: int
-    _clock: "Stopwatch" = field(default_factory=lambda: Stopwatch())
+    _clock: Stopwatch = field(default_factory=Stopwatch)
 
     def fit(self, loader: Loader) -> None:
         """Train to the last step, or until a callback asks to stop."""
         state = self.state
         self.callbacks.on_fit_start(state)
-        self.evaluate_if_due()  # a run may go on from between an epoch's last step and its evaluation
+        self.evaluate_if_due()  # a run may go on where an epoch was trained but not yet evaluated
         while state.step < self.total_steps and not state.should_stop:
             self.train_epoch(loader)
             self.evaluate_if_due()
@@ -138,7 +156,7 @@ class Trainer:
             # Gradients are averaged over the processes, whose shares may differ in size.
             loss = self.criterion(logits, y) * (len(x) * self.world_size / total)
             scaled = self.state.scaler.scale(loss) if self.state.scaler else loss
-            scaled.backward()
+            scaled.backward()  # type: ignore[no-untyped-call]
             loss_sum += loss.detach()  # kept on the device: .item() here would wait for it
         return loss_sum
 
@@ -174,24 +192,6 @@ class Trainer:
             "train/images_per_second": self._clock.rate(),
         }
         self.callbacks.on_log(state, metrics)
-
-
-@dataclass
-class Stopwatch:
-    """Counts images against time spent training, evaluation left out."""
-
-    images: int = 0
-    since: float = field(default_factory=time.monotonic)
-
-    def restart(self) -> None:
-        """Begin at zero images now."""
-        self.images, self.since = 0, time.monotonic()
-
-    def rate(self) -> float:
-        """Return images per second since the last call or restart, and begin anew."""
-        rate = self.images / max(time.monotonic() - self.since, 1e-9)
-        self.restart()
-        return rate
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

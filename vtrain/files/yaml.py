@@ -1,9 +1,9 @@
 """Read and write YAML strictly: what YAML forgives in silence is refused here, with its line.
 
-PyYAML reads `1e-3` as text, `010` as 8, `12:30` as 750, `no` as false and keeps the last of two equal
-keys. Here a plain scalar is null, true or false, a decimal integer, a finite float, or else text;
-keys are unique text; tags, anchors, aliases, deep nesting and huge files are refused. Only PyYAML's
-parser is used, never its constructors, so that nothing in a file can build an object.
+PyYAML reads `1e-3` as text, `010` as 8, `12:30` as 750, `no` as false and keeps the last of two
+equal keys. Here a plain scalar is null, true or false, a decimal integer, a finite float, or else
+text; keys are unique text; tags, anchors, aliases, deep nesting and huge files are refused. Only
+PyYAML's parser is used, never its constructors, so that nothing in a file can build an object.
 """
 
 import math
@@ -134,8 +134,8 @@ class _Reader:
             ) from None
         return value
 
-    def _value(self, event: yaml.Event, events: Iterator[yaml.Event], keys: Keys) -> Any:
-        self.lines.setdefault(keys, event.start_mark.line + 1)
+    def _value(self, event: Any, events: Iterator[yaml.Event], keys: Keys) -> Any:
+        self.lines.setdefault(keys, _line(event))
         if len(keys) > MAX_DEPTH:
             raise ConfigError(f"nested deeper than {MAX_DEPTH} levels", self._where(event))
         if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
@@ -164,7 +164,7 @@ class _Reader:
                     f"remove one; the first is in line {first}",
                 )
             else:
-                self.lines[(*keys, key)] = event.start_mark.line + 1
+                self.lines[(*keys, key)] = _line(event)
             value = self._value(next(events), events, (*keys, key))
             mapping.setdefault(key, value)
         return mapping
@@ -185,11 +185,19 @@ class _Reader:
         self.mistakes.append(ConfigError(what, self._where(event), hint))
 
     def _where(self, event: yaml.Event) -> str:
-        return f"{self.name}:{event.start_mark.line + 1}"
+        return f"{self.name}:{_line(event)}"
+
+
+def _line(event: yaml.Event) -> int:
+    assert event.start_mark is not None, "the parser marks every event"
+    return event.start_mark.line + 1
 
 
 class _Dumper(yaml.SafeDumper):
     """SafeDumper that quotes text which `plain_scalar` would read as something else."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
@@ -198,4 +206,3 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
 
 
 _Dumper.add_representer(str, _represent_text)
-_Dumper.ignore_aliases = lambda self, data: True  # type: ignore[method-assign, assignment] # noqa: ARG005

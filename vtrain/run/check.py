@@ -27,7 +27,7 @@ def check_config(config: Config) -> str:
         parts.build_optimizer(config, model)
     images = len(source.split("train"))
     steps_per_epoch, total_steps = parts.count_steps(config, images)
-    parts.build_schedule(config, total_steps, steps_per_epoch)
+    parts.build_schedule(config, steps_per_epoch)
     parts.build_loss(config, [1] * len(source.classes))
     at_once = -(-min(config.train.batch_size, images) // config.train.accum_steps)
     found = profile(

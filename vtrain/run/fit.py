@@ -1,6 +1,7 @@
 """`vtrain fit`: build the parts in order, train, and leave a complete run folder behind."""
 
 import logging
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -31,7 +32,7 @@ from vtrain.run.logs import logging_to
 from vtrain.run.parts import Parts, build_parts, build_trainer, describe_model
 
 log = logging.getLogger(__name__)
-FREE_TO_CHANGE = ("logging", "checkpoint", "data.num_workers", "data.cache")
+FREE_TO_CHANGE = ("logging", "checkpoint", "data.num_workers", "data.cache", "train.max_steps")
 """Keys that may differ when a run goes on: they do not change its result."""
 
 
@@ -133,7 +134,7 @@ def outputs(
     outputs: list[Callback] = [
         history,
         MetricsFile(folder / "metrics.jsonl"),
-        Progress(config.train.epochs, parts.steps_per_epoch, parts.total_steps),
+        Progress(config.train.epochs, parts.steps_per_epoch, parts.total_steps, sys.stderr),
     ]
     if config.logging.tensorboard:
         images = partial(parts.training_images, config.logging.images)

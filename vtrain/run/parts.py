@@ -100,7 +100,7 @@ def build_parts(config: Config, device: torch.device, place: Rank) -> Parts:
         train_loader=build_train_loader(config, train, augment.geometry(preprocess), device, place),
         val_loader=build_val_loader(config, val, preprocess, device, place),
         criterion=build_loss(config, class_counts).to(device),
-        schedule=build_schedule(config, total_steps, steps_per_epoch),
+        schedule=build_schedule(config, steps_per_epoch),
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
         state=TrainState(
@@ -192,11 +192,14 @@ def build_optimizer(config: Config, model: ImageClassifier) -> torch.optim.Optim
     return optimizer
 
 
-def build_schedule(config: Config, total_steps: int, steps_per_epoch: int) -> Any:
-    """Return step -> factor of `optimizer.lr`."""
+def build_schedule(config: Config, steps_per_epoch: int) -> Callable[[int], float]:
+    """Return step -> factor of `optimizer.lr`, over all epochs even if `max_steps` ends sooner."""
     found, arguments = component(SCHEDULES, config.schedule)
     with section("schedule"):
-        return found(total_steps, steps_per_epoch, **arguments)
+        schedule: Callable[[int], float] = found(
+            config.train.epochs * steps_per_epoch, steps_per_epoch, **arguments
+        )
+    return schedule
 
 
 def build_loss(config: Config, class_counts: list[int]) -> nn.Module:

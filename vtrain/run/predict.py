@@ -130,7 +130,9 @@ def _predict_batch(loaded: LoadedModel, paths: list[Path], top_k: int) -> Iterat
         with torch.inference_mode(), autocast(device, precision):
             logits = loaded.model(torch.cat(list(inputs.values())))
         probabilities, classes = logits.float().softmax(1).topk(top_k)
-        rows = dict(zip(inputs, zip(probabilities.tolist(), classes.tolist(), strict=True), strict=True))
+        rows = dict(
+            zip(inputs, zip(probabilities.tolist(), classes.tolist(), strict=True), strict=True)
+        )
     for path in paths:
         if path in errors:
             yield Prediction(str(path), [], errors[path])

@@ -18,9 +18,7 @@ def metrics_text(metrics: Metrics, as_json: bool) -> str:
     return "\n".join(f"{name:12} {value:.6f}" for name, value in metrics.items())
 
 
-def predictions_text(
-    predictions: list[Prediction], form: Literal["table", "json", "csv"]
-) -> str:
+def predictions_text(predictions: list[Prediction], form: Literal["table", "json", "csv"]) -> str:
     """Return predictions in the form that a person, a program or a spreadsheet reads."""
     if form == "json":
         return json.dumps([prediction.to_dict() for prediction in predictions], indent=2)

@@ -1,0 +1,135 @@
+import io
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from vtrain.callbacks.history import History
+from vtrain.callbacks.metrics_file import MetricsFile
+from vtrain.callbacks.progress import Progress, clock
+from vtrain.callbacks.stop_on_signal import StopOnSignal
+from vtrain.callbacks.tensorboard import TensorBoard, tiled
+from vtrain.engine.state import TrainState
+from vtrain.engine.stop import StopSignals
+
+ROW = {"train/loss": 0.5, "train/lr": 0.1, "train/images_per_second": 100.0}
+EVALUATION = {"val/loss": 0.25, "val/top1": 0.5, "val/top5": 1.0}
+
+
+def state(step: int = 0) -> TrainState:
+    model = nn.Linear(2, 2)
+    return TrainState(model, torch.optim.SGD(model.parameters(), lr=0.1), step=step)
+
+
+def test_a_resumed_run_cuts_the_rows_it_will_write_again(tmp_path: Path) -> None:
+    path, run = tmp_path / "metrics.jsonl", state()
+    first = MetricsFile(path)
+    first.on_fit_start(run)
+    for run.step in (1, 2, 3):
+        first.on_log(run, ROW)
+    resumed = state(step=2)
+    resumed.rows = 2
+    second = MetricsFile(path)
+    second.on_fit_start(resumed)
+    resumed.step = 3
+    second.on_eval_end(resumed, EVALUATION)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    assert rows[2]["val/top1"] == 0.5
+    assert resumed.rows == 3
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def drive(stream: io.StringIO) -> str:
+    progress, run = Progress(2, 3, 6, stream), state()
+    progress.on_fit_start(run)
+    for step in range(1, 7):
+        run.step, run.epoch = step, step // 3
+        if step % 3 == 0:
+            progress.on_log(run, ROW)
+        progress.on_step_end(run)
+        if step % 3 == 0:
+            progress.on_eval_end(run, EVALUATION)
+    progress.on_fit_end(run)
+    return stream.getvalue()
+
+
+def test_off_a_terminal_there_are_plain_lines_and_no_bars() -> None:
+    text = drive(io.StringIO())
+    assert "\r" not in text
+    assert "step 3/6  loss 0.5000  100 images/s  ETA" in text
+    assert "epoch 2/2  loss 0.5000  val/loss 0.2500  val/top1 0.5000  val/top5 1.0000" in text
+
+
+def test_on_a_terminal_each_epoch_has_a_bar_and_a_lasting_line() -> None:
+    text = drive(Terminal())
+    assert "epoch 1/2" in text
+    assert "epoch 2/2" in text
+    assert "\r" in text
+    assert len([line for line in text.split("\n") if "val/top1" in line]) == 2
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (3599, "59:59"), (3661, "1:01:01")]
+)
+def test_durations_read_like_a_clock(seconds: float, text: str) -> None:
+    assert clock(seconds) == text
+
+
+def test_tensorboard_holds_one_value_for_each_step_also_after_a_resume(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    def images() -> torch.Tensor:
+        return torch.rand(5, 3, 8, 8)
+
+    run = state()
+    board = TensorBoard(tmp_path, images)
+    board.on_fit_start(run)
+    for run.step in (1, 2, 3):
+        board.on_log(run, ROW)
+    board.on_fit_end(run)
+    resumed = state(step=2)
+    board = TensorBoard(tmp_path, images)
+    board.on_fit_start(resumed)
+    resumed.step = 3
+    board.on_log(resumed, {**ROW, "train/loss": 0.75})
+    board.on_eval_end(resumed, EVALUATION)
+    board.on_fit_end(resumed)
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert [(e.step, e.value) for e in events.Scalars("train/loss")] == [
+        (1, 0.5),
+        (2, 0.5),
+        (3, 0.75),
+    ]
+    assert {"train/lr", "val/top1"} <= set(events.Tags()["scalars"])
+    assert [e.step for e in events.Images("train/images")] == [0]
+
+
+def test_small_images_are_enlarged_and_laid_out_in_a_square() -> None:
+    grid = tiled(torch.rand(5, 3, 8, 8))
+    assert grid.shape == (3, 2 * 98 + 2, 3 * 98 + 2)  # 96 pixels each and 2 between them
+
+
+def test_a_signal_stops_after_the_step(tmp_path: Path) -> None:
+    signals, run = StopSignals(), state()
+    callback = StopOnSignal(signals)
+    callback.on_step_end(run)
+    assert not run.should_stop
+    signals.received = 15
+    callback.on_step_end(run)
+    assert run.stop_reason == "stopped by SIGTERM"
+
+
+def test_history_gives_the_median_speed() -> None:
+    history = History()
+    assert history.images_per_second is None
+    for rate in (10.0, 1000.0, 20.0):
+        history.on_log(state(), {**ROW, "train/images_per_second": rate})
+    assert history.images_per_second == 20.0

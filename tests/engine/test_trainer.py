@@ -1,0 +1,244 @@
+import copy
+import math
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vtrain.callbacks.base import Callback, Callbacks
+from vtrain.data.loader import Batch
+from vtrain.engine.ema import EMA
+from vtrain.engine.state import Metrics, TrainState
+from vtrain.engine.trainer import Trainer
+from vtrain.errors import DivergedError
+from vtrain.rng import permutation
+
+IMAGES = torch.randint(256, (22, 3, 4, 4), generator=torch.Generator().manual_seed(0))
+TARGETS = torch.arange(22) % 3
+
+
+class Loader:
+    """Batches of 8, 8 and 6 of 22 images."""
+
+    def __init__(self) -> None:
+        self.seen: list[list[int]] = []
+
+    def __len__(self) -> int:
+        return 3
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        for indices in permutation(22, 0, epoch).split(8)[start:]:
+            self.seen.append(indices.tolist())
+            images = IMAGES[indices].to(torch.uint8)
+            yield Batch(images, TARGETS[indices], indices, 0, len(indices))
+
+
+class Recorder(Callback):
+    def __init__(self) -> None:
+        self.events: list[tuple[str, int, int]] = []
+        self.rows: list[Metrics] = []
+        self.lrs: list[float] = []
+
+    def on_step_end(self, state: TrainState) -> None:
+        self.lrs.append(state.optimizer.param_groups[0]["lr"])
+
+    def on_log(self, state: TrainState, metrics: Metrics) -> None:
+        self.events.append(("log", state.step, state.epoch))
+        self.rows.append(metrics)
+
+    def on_eval_end(self, state: TrainState, metrics: Metrics) -> None:
+        self.events.append(("eval", state.step, state.epoch))
+
+    def on_epoch_end(self, state: TrainState) -> None:
+        self.events.append(("epoch", state.step, state.epoch))
+
+    def on_fit_end(self, state: TrainState) -> None:
+        self.events.append(("end", state.step, state.epoch))
+
+
+class StopAt(Callback):
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, state: TrainState) -> None:
+        if state.step == self.step:
+            state.stop_reason = "enough"
+
+
+def as_floats(images: Tensor, indices: Tensor, epoch: int) -> Tensor:
+    return images / 255
+
+
+def unmixed(images: Tensor, targets: Tensor, *_: object) -> tuple[Tensor, Tensor]:
+    return images, targets
+
+
+def model(dropout: float = 0.0) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Dropout(dropout), nn.Linear(48, 3))
+
+
+def trainer(
+    net: nn.Module | None = None,
+    *callbacks: Callback,
+    total_steps: int = 6,
+    eval_every: int = 1,
+    log_every: int = 2,
+    accum_steps: int = 1,
+    clip: float | None = None,
+    mixing: Callable[..., tuple[Tensor, Tensor]] = unmixed,
+    ema: bool = False,
+) -> Trainer:
+    net = net or model()
+    optimizer = torch.optim.SGD(net.parameters(), lr=1.0, momentum=0.9)
+    return Trainer(
+        state=TrainState(net, optimizer, EMA(net, 0.9) if ema else None),
+        forward=net,
+        augment=as_floats,
+        mixing=mixing,
+        criterion=nn.CrossEntropyLoss(),
+        schedule=lambda step: 1 / (step + 1),
+        evaluate=lambda: {"val/top1": 0.5},
+        autocast=nullcontext,
+        callbacks=Callbacks(*callbacks),
+        lr=0.1,
+        total_steps=total_steps,
+        steps_per_epoch=3,
+        eval_every=eval_every,
+        log_every=log_every,
+        accum_steps=accum_steps,
+        grad_clip_norm=clip,
+        seed=0,
+        rank=0,
+        world_size=1,
+    )
+
+
+def test_a_step_is_sgd_on_the_mean_loss_of_the_batch() -> None:
+    net = model()
+    expected = copy.deepcopy(net)
+    (indices, *_) = permutation(22, 0, 0).split(8)
+    loss = nn.functional.cross_entropy(expected(IMAGES[indices] / 255), TARGETS[indices])
+    loss.backward()
+    recorder = Recorder()
+    trainer(net, recorder, total_steps=1).fit(Loader())
+    for p, q in zip(net.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(p, q - 0.1 * q.grad)
+    assert recorder.rows[0]["train/loss"] == pytest.approx(loss.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("pieces", [2, 3, 4, 100])
+def test_accumulation_changes_nothing_even_with_uneven_pieces(pieces: int) -> None:
+    whole, cut = model(), model()
+    trainer(whole, clip=0.5).fit(Loader())
+    trainer(cut, clip=0.5, accum_steps=pieces).fit(Loader())
+    for a, b in zip(whole.parameters(), cut.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_events_come_in_order_and_count_what_is_complete() -> None:
+    recorder = Recorder()
+    trainer(None, recorder).fit(Loader())
+    assert recorder.events == [
+        ("log", 2, 0),
+        ("log", 3, 1),
+        ("eval", 3, 1),
+        ("epoch", 3, 1),
+        ("log", 4, 1),
+        ("log", 6, 2),
+        ("eval", 6, 2),
+        ("epoch", 6, 2),
+        ("end", 6, 2),
+    ]
+
+
+def test_a_run_may_end_within_an_epoch_and_is_evaluated_there() -> None:
+    recorder, loader = Recorder(), Loader()
+    trainer(None, recorder, total_steps=4, eval_every=5).fit(loader)
+    assert recorder.events[-3:] == [("log", 4, 1), ("eval", 4, 1), ("end", 4, 1)]
+    assert len(loader.seen) == 4
+
+
+def test_the_schedule_sets_the_rate_of_each_step_and_groups_scale_it() -> None:
+    recorder = Recorder()
+    part = trainer(None, recorder)
+    part.state.optimizer.param_groups[0]["lr_scale"] = 0.5
+    part.fit(Loader())
+    assert recorder.lrs == pytest.approx([0.05 / (step + 1) for step in range(6)])
+    assert recorder.rows[-1]["train/lr"] == pytest.approx(0.1 / 6)
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3, 4, 5])
+def test_a_stopped_run_goes_on_as_if_nothing_had_happened(stop: int) -> None:
+    whole = trainer(model(0.5), ema=True)
+    whole.fit(Loader())
+    first = trainer(model(0.5), StopAt(stop), ema=True)
+    first.fit(Loader())
+    saved = copy.deepcopy(first.state.state_dict())
+    recorder, second = Recorder(), trainer(model(0.5), ema=True)
+    second.callbacks = Callbacks(recorder)
+    second.state.load_state_dict(saved)
+    second.fit(Loader())
+    for a, b in zip(
+        torch.utils._pytree.tree_leaves(whole.state.state_dict()),
+        torch.utils._pytree.tree_leaves(second.state.state_dict()),
+        strict=True,
+    ):
+        assert torch.equal(a, b) if isinstance(a, Tensor) else a == b
+    assert [event for event in recorder.events if event[0] == "eval"] == [
+        ("eval", step, step // 3) for step in (3, 6) if step >= stop
+    ]
+
+
+def test_what_a_stopped_run_is_missing_is_noticed() -> None:
+    first = trainer(model(0.5), StopAt(2), ema=True)
+    first.fit(Loader())
+    whole = trainer(model(0.5), ema=True)
+    whole.fit(Loader())
+    for forgotten in ("optimizer", "ema", "step", "epoch_step"):
+        second = trainer(model(0.5), ema=True)
+        saved = copy.deepcopy(first.state.state_dict())
+        saved[forgotten] = second.state.state_dict()[forgotten]
+        second.state.load_state_dict(saved)
+        second.fit(Loader())
+        same = [
+            torch.equal(a, b)
+            for a, b in zip(
+                torch.utils._pytree.tree_leaves(
+                    (whole.state.model.state_dict(), whole.state.ema.state_dict())
+                ),
+                torch.utils._pytree.tree_leaves(
+                    (second.state.model.state_dict(), second.state.ema.state_dict())
+                ),
+                strict=True,
+            )
+        ]
+        assert not all(same), forgotten
+
+
+def test_no_step_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    part = trainer(None, log_every=1000, ema=True)
+    batch = next(Loader().batches(0))
+    waits = []
+    for name in ("item", "tolist", "__float__", "__bool__", "__int__", "cpu", "numpy"):
+        original = getattr(Tensor, name)
+
+        def counted(self: Tensor, *a: object, _o: object = original, _n: str = name) -> object:
+            waits.append(_n)
+            return _o(self, *a)  # type: ignore[operator]
+
+        monkeypatch.setattr(Tensor, name, counted)
+    part.train_step(batch)
+    assert waits == []
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_its_steps() -> None:
+    def poisoned(images: Tensor, targets: Tensor, positions: Tensor, step: int, _: int) -> object:
+        return images * (math.nan if step == 3 else 1), targets
+
+    recorder = Recorder()
+    with pytest.raises(DivergedError, match="loss is nan between steps 3 and 4"):
+        trainer(None, recorder, mixing=poisoned).fit(Loader())
+    assert recorder.events[-1] == ("epoch", 3, 1)

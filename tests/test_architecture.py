@@ -1,0 +1,79 @@
+"""The house rules that a program can check."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from vtrain.registry import LOSSES, MODELS, OPTIMIZERS, SCHEDULES, SOURCES, Registry
+
+ROWS = (
+    "registry errors rng distributed files | layers optim data | models engine"
+    " | config callbacks api | run | cli"
+)
+RANK = {name: rank for rank, row in enumerate(ROWS.split("|")) for name in row.split()}
+SOURCE = sorted(Path("vtrain").rglob("*.py"))
+ALLOWED = {
+    ("config", "api"),
+    ("registry", "errors"),
+    ("files", "errors"),
+    ("distributed", "errors"),
+}
+"""Within the lowest row everybody may raise errors."""
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Parts of vtrain that a file imports, at its head or inside a function."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            package, _, rest = node.module.partition(".")
+            if package == "vtrain":
+                yield from [rest.split(".")[0]] if rest else [alias.name for alias in node.names]
+        if isinstance(node, ast.Import):
+            yield from (a.name.split(".")[1] for a in node.names if a.name.startswith("vtrain."))
+
+
+@pytest.mark.parametrize("file", SOURCE, ids=str)
+def test_imports_only_point_down(file: Path) -> None:
+    module = file.relative_to("vtrain").parts[0].removesuffix(".py")
+    if module == "__init__":
+        return
+    used = set(imported(ast.parse(file.read_text()))) - {module, "__version__"}
+    upward = [u for u in used if RANK[u] >= RANK[module] and (module, u) not in ALLOWED]
+    assert not upward, f"{file} is in '{module}', which must not import {upward}"
+
+
+def test_only_one_file_names_torch_distributed() -> None:
+    named = [
+        str(file)
+        for file in SOURCE
+        for node in ast.walk(ast.parse(file.read_text()))
+        if (
+            isinstance(node, ast.ImportFrom) and (node.module or "").startswith("torch.distributed")
+        )
+        or (
+            isinstance(node, ast.Import)
+            and any(alias.name.startswith("torch.distributed") for alias in node.names)
+        )
+    ]
+    assert set(named) == {"vtrain/distributed.py"}
+
+
+def test_only_the_two_top_rows_see_the_whole_config() -> None:
+    seers = [
+        str(file)
+        for file in SOURCE
+        if "config" in imported(ast.parse(file.read_text()))
+        and file.parts[1] not in ("run", "cli.py")
+    ]
+    assert seers == []
+
+
+@pytest.mark.parametrize("registry", [MODELS, SOURCES, OPTIMIZERS, SCHEDULES, LOSSES])
+def test_every_component_is_described_and_tested(registry: Registry) -> None:
+    tests = "\n".join(file.read_text() for file in Path("tests").rglob("test_*.py"))
+    everywhere = registry is MODELS  # the contract tests run over every model
+    for name in registry.names():
+        assert registry[name].summary, f"{registry.kind} {name} has no docstring"
+        assert everywhere or name in tests, f"no test names the {registry.kind} {name}"

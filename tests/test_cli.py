@@ -1,0 +1,305 @@
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.conftest import Result
+
+Vtrain = Callable[..., Result]
+
+
+def process(*arguments: str, **kwargs: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "vtrain.cli", *arguments], capture_output=True, text=True, **kwargs
+    )
+
+
+def test_help_does_not_import_torch() -> None:
+    code = (
+        "import sys, vtrain.cli; sys.argv = ['vtrain', '--help']\n"
+        "try: vtrain.cli.main()\n"
+        "finally: assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "fit" in done.stdout
+
+
+def test_importing_vtrain_does_not_import_torch() -> None:
+    code = "import sys, vtrain; assert 'torch' not in sys.modules; vtrain.list_models"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_whole_cycle(small_run: Path, vtrain: Vtrain) -> None:
+    done = vtrain("fit", small_run, "--run-dir", "run")
+    assert (done.code, done.out) == (0, "")
+    assert "vtrain predict IMAGE --ckpt run" in done.err
+    run = small_run.parent / "run"
+    for name in ("config.yaml", "env.json", "vtrain.log", "last.pt", "best.pt"):
+        assert (run / name).is_file()
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["step"], "val/top1" in row) for row in rows] == [
+        (2, False), (3, False), (3, True), (4, False), (6, False), (6, True),
+    ]  # fmt: skip
+    assert json.loads((run / "status.json").read_text()) == {
+        "state": "finished", "code": 0, "step": 6,
+    }  # fmt: skip
+    summary = json.loads((run / "summary.json").read_text())
+    last = rows[-1]
+    assert summary["final"]["val/loss"] == last["val/loss"]
+
+    evaluated = json.loads(vtrain("eval", "--ckpt", "run/last.pt", "--json").out)
+    assert evaluated == {key: last[key] for key in ("val/loss", "val/top1", "val/top5")}
+
+    Image.new("RGB", (20, 30), "red").save("red.png")
+    predicted = vtrain("predict", "red.png", "--ckpt", run, "--format", "json", "--top-k", 9)
+    (record,) = json.loads(predicted.out)
+    assert record["image"] == "red.png"
+    assert [entry["class"] for entry in record["predictions"]].sort() is None
+    assert sum(entry["probability"] for entry in record["predictions"]) == pytest.approx(1)
+    assert "the model has 4 classes" in predicted.err
+
+
+def test_the_saved_config_repeats_the_run_to_the_bit(small_run: Path, vtrain: Vtrain) -> None:
+    vtrain("fit", small_run, "--run-dir", "a")
+    vtrain("fit", "a/config.yaml", "--run-dir", "b")
+    a, b = (torch.load(f"{run}/last.pt", weights_only=True)["state"] for run in "ab")
+    for name, tensor in a["model"].items():
+        assert torch.equal(tensor, b["model"][name]), name
+
+
+def test_a_run_without_a_folder_gets_one_of_its_own(small_run: Path, vtrain: Vtrain) -> None:
+    for _ in range(2):
+        assert vtrain("fit", small_run, "train.max_steps=1").code == 0
+    assert len(list(Path("runs/small").iterdir())) == 2
+    Image.new("RGB", (20, 30)).save("x.png")
+    predicted = vtrain("predict", "x.png")
+    newest = max(Path("runs/small").iterdir(), key=lambda run: run.name)
+    assert f"using {newest / 'best.pt'}" in predicted.err
+    assert predicted.out.startswith("x.png\n")
+
+
+def test_resume_finishes_and_says_so_when_there_is_nothing_left(
+    small_run: Path, vtrain: Vtrain
+) -> None:
+    assert vtrain("fit", small_run, "--run-dir", "run", "--resume").code == 0  # starts fresh
+    before = Path("run/last.pt").read_bytes()
+    again = vtrain("fit", small_run, "--run-dir", "run", "--resume")
+    assert again.code == 0
+    assert "already complete" in again.err
+    assert Path("run/last.pt").read_bytes() == before
+
+
+def test_eval_never_writes(small_run: Path, vtrain: Vtrain) -> None:
+    vtrain("fit", small_run, "--run-dir", "run", "train.max_steps=1")
+    before = {path: path.read_bytes() for path in Path("run").iterdir() if path.is_file()}
+    first, second = (vtrain("eval", "--ckpt", "run").out for _ in range(2))
+    assert first == second
+    assert {path: path.read_bytes() for path in Path("run").iterdir() if path.is_file()} == before
+
+
+def test_eval_maps_classes_by_name(small_run: Path, vtrain: Vtrain) -> None:
+    vtrain("fit", small_run, "--run-dir", "run", "train.max_steps=1")
+    wrong = vtrain("eval", "--ckpt", "run", "data.num_classes=5")
+    assert wrong.code == 3
+    assert "does not know class 'class_4'" in wrong.err
+    fewer = vtrain("eval", "--ckpt", "run", "data.num_classes=3")
+    assert fewer.code == 0
+
+
+def test_a_misspelt_key_is_one_line_with_place_and_suggestion(
+    small_run: Path, vtrain: Vtrain
+) -> None:
+    small_run.write_text(small_run.read_text().replace("patch_size", "patch_sz"))
+    done = vtrain("fit", small_run)
+    assert done.code == 2
+    assert done.err == (
+        f"vtrain: error: unknown key 'model.patch_sz' ({small_run}:2): did you mean 'patch_size'?\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["fit", "none.yaml"], 2, "the config was not found (none.yaml)"),
+        (["fit"], 2, "Missing argument 'CONFIG'"),
+        (["fitt"], 2, "No such command 'fitt'"),
+        (["fit", "small.yaml", "--nope"], 2, "No such option"),
+        (["fit", "small.yaml", "model.patch_size=5"], 2, "image_size (16) must be a multiple of"),
+        (["fit", "small.yaml", "schedule.warmup_epochs=9"], 2, "warmup"),
+        (["fit", "small.yaml", "data.name=image_folder", "data.root=none"], 2, "data.size"),
+        (["check", "folder.yaml"], 3, "no such dataset folder"),
+        (["fit", "folder.yaml"], 3, "no such dataset folder"),
+        (["fit", "torchvision.yaml"], 3, "data.download=true"),
+        (["predict", "none.png", "--ckpt", "x.pt"], 3, "no image was found (none.png)"),
+        (["predict", "https://x/y.png"], 2, "only local images"),
+        (["predict", "red.png"], 4, "no finished run (runs)"),
+        (["predict", "red.png", "--ckpt", "none.pt"], 4, "none.pt"),
+        (["eval", "--ckpt", "none.pt"], 4, "none.pt"),
+        (["eval", "--ckpt", "https://x/y.pt"], 2, "only local checkpoints"),
+        (["eval", "--ckpt", "red.png"], 4, "red.png"),
+        (["eval", "--ckpt", "empty"], 4, "no checkpoint in this folder (empty)"),
+        (["fit", "small.yaml", "--run-dir", "red.png"], 5, "red.png"),
+        (["fit", "small.yaml", "--run-dir", "red.png/x"], 5, "red.png"),
+        (["fit", "small.yaml", "--run-dir", "/proc/x"], 5, "/proc/x"),
+        (["fit", "small.yaml", "train.device=cuda"], 6, "no CUDA device"),
+    ],
+)
+def test_each_mistake_is_one_line_with_its_exit_code(
+    small_run: Path,
+    vtrain: Vtrain,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    code: int,
+    message: str,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    text = small_run.read_text().replace("name: fake", "name: image_folder, root: none")
+    text = text.replace(", size: 16, num_classes: 4, num_images: 70", "")
+    Path("folder.yaml").write_text(text)
+    Path("torchvision.yaml").write_text(text.replace("name: image_folder", "name: cifar10"))
+    Image.new("RGB", (20, 30)).save("red.png")
+    Path("empty").mkdir()
+    done = vtrain(*arguments)
+    assert (done.code, done.out) == (code, "")
+    assert message in done.err
+    assert "Traceback" not in done.err
+    lines = [line for line in done.err.splitlines() if line.startswith("vtrain: error: ")]
+    assert lines
+    assert all(len(line) <= 300 for line in lines)
+
+
+def test_debug_shows_the_traceback_and_keeps_the_exit_code(small_run: Path, vtrain: Vtrain) -> None:
+    done = vtrain("fit", small_run, "model.patch_size=5", "--debug")
+    assert done.code == 2
+    assert "Traceback" in done.err
+
+
+def test_an_unreadable_image_spoils_only_its_own_prediction(
+    small_run: Path, vtrain: Vtrain
+) -> None:
+    vtrain("fit", small_run, "--run-dir", "run", "train.max_steps=1")
+    for name in ("a.png", "c.png"):
+        Image.new("RGB", (20, 30)).save(name)
+    Path("b.png").write_text("<html>")
+    done = vtrain("predict", "?.png", "--ckpt", "run", "--format", "json")
+    assert done.code == 3
+    records = json.loads(done.out)
+    assert [("predictions" in r, "error" in r) for r in records] == [
+        (True, False), (False, True), (True, False),
+    ]  # fmt: skip
+    assert "1 of 3 images could not be read" in done.err
+
+
+def test_predictions_as_csv_are_inert_and_go_to_a_file(small_run: Path, vtrain: Vtrain) -> None:
+    vtrain("fit", small_run, "--run-dir", "run", "train.max_steps=1")
+    Image.new("RGB", (20, 30)).save("=cmd().png")
+    done = vtrain(
+        "predict", "=cmd().png", "--ckpt", "run", "--format", "csv", "--output", "p.csv",
+    )  # fmt: skip
+    assert (done.code, done.out) == (0, "")
+    lines = Path("p.csv").read_text().splitlines()
+    assert lines[0] == "image,rank,class,probability,error"
+    assert lines[1].startswith("'=cmd().png,1,class_")
+    assert len(lines) == 5
+
+
+def test_a_run_folder_that_holds_a_run_is_not_written_again(
+    small_run: Path, vtrain: Vtrain
+) -> None:
+    vtrain("fit", small_run, "--run-dir", "run", "train.max_steps=1")
+    before = Path("run/summary.json").read_bytes()
+    again = vtrain("fit", small_run, "--run-dir", "run")
+    assert again.code == 5
+    assert "already holds a run (run): add --resume" in again.err
+    assert Path("run/summary.json").read_bytes() == before
+
+
+def test_a_changed_config_does_not_resume_a_run(small_run: Path, vtrain: Vtrain) -> None:
+    vtrain("fit", small_run, "--run-dir", "run", "train.max_steps=4")
+    status = Path("run/status.json")
+    status.write_text(status.read_text().replace("finished", "failed"))
+    done = vtrain("fit", small_run, "--run-dir", "run", "--resume", "optimizer.lr=5")
+    assert done.code == 2
+    assert "other values of optimizer.lr (" in done.err
+    harmless = ("--resume", "train.max_steps=5", "logging.every_steps=1", "data.num_workers=0")
+    assert vtrain("fit", small_run, "--run-dir", "run", *harmless).code == 0
+
+
+@pytest.mark.parametrize("damage", ["truncated", "pickle", "html"])
+def test_a_damaged_or_hostile_checkpoint_is_refused_and_not_run(
+    small_run: Path, vtrain: Vtrain, damage: str
+) -> None:
+    vtrain("fit", small_run, "--run-dir", "run", "train.max_steps=1")
+    bad = Path("bad.pt")
+    if damage == "truncated":
+        bad.write_bytes(Path("run/last.pt").read_bytes()[:5000])
+    elif damage == "html":
+        bad.write_text("<!doctype html><title>Sign in</title>")
+    else:
+        torch.save({"format": 1, "x": Hostile()}, bad)
+    done = vtrain("eval", "--ckpt", bad)
+    assert done.code == 4
+    assert "bad.pt" in done.err
+    assert done.err.count("\n") == 1
+    assert not Path("canary").exists()
+
+
+class Hostile:
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.system, ("touch canary",)
+
+
+def test_names_with_control_characters_cannot_steer_the_terminal(
+    small_run: Path, vtrain: Vtrain
+) -> None:
+    done = vtrain("predict", "\x1b[2Jx.png", "--ckpt", "x.pt")
+    assert done.code == 3
+    assert "\x1b" not in done.err
+    assert "\\x1b[2Jx.png" in done.err
+
+
+def test_strange_run_folders_work(small_run: Path, vtrain: Vtrain) -> None:
+    assert vtrain("fit", small_run, "train.max_steps=1", "--run-dir", "ü ñ 漢 -x").code == 0
+    assert vtrain("eval", "--ckpt", "ü ñ 漢 -x").code == 0
+
+
+def test_check_says_what_a_run_would_be(small_run: Path, vtrain: Vtrain) -> None:
+    done = vtrain("check", small_run)
+    assert done.code == 0
+    assert "weight_decay: 0.05" in done.out
+    assert "6 (3 per epoch)" in done.out
+    assert "patch_embed" in done.out
+    assert not Path("runs").exists()
+
+
+def test_models_lists_names_parameters_and_references(vtrain: Vtrain) -> None:
+    done = vtrain("models", "vit_ti")
+    assert "5,717,416" in done.out
+    assert "1.25" in done.out
+    assert "2010.11929" in done.out
+
+
+@pytest.mark.slow
+def test_a_config_mistake_is_reported_quickly_by_the_real_command(small_run: Path) -> None:
+    started = time.monotonic()
+    done = process("fit", str(small_run), "train.epoch=1")
+    assert done.returncode == 2
+    assert "did you mean 'epochs'" in done.stderr
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.slow
+def test_a_closed_pipe_is_no_error(small_run: Path) -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m vtrain.cli models | head -n 1", shell=True, capture_output=True
+    )
+    assert done.returncode == 0
+    assert b"Traceback" not in done.stderr

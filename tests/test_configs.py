@@ -1,0 +1,32 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Result
+from vtrain.config import load_config
+
+CONFIGS = sorted(Path("configs").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=str)
+def test_a_config_opens_with_its_command_and_what_to_expect(path: Path) -> None:
+    head = path.read_text().split("\nseed:")[0].splitlines()
+    assert all(line.startswith("#") for line in head)
+    assert any(line.startswith(f"# Run:     vtrain fit {path}") for line in head)
+    assert any(line.startswith("# Expect:  ") for line in head)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=str)
+def test_a_config_loads_and_builds(
+    path: Path, vtrain: Callable[..., Result], tmp_path: Path
+) -> None:
+    config = load_config(path)
+    if hasattr(config.data, "root"):  # its images are not here: made-up ones stand in
+        size = config.data.image_size
+        stand_in = f"data: {{name: fake, image_size: {size}, size: {size}, num_images: 20000}}"
+        lines = path.read_text().splitlines()
+        path = tmp_path / path.name
+        path.write_text("\n".join(stand_in if ln.startswith("data:") else ln for ln in lines))
+    done = vtrain("check", path)
+    assert done.code == 0, done.err
