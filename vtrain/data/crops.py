@@ -56,6 +56,17 @@ def random_boxes(
     return torch.stack([top, left, h, w], dim=1), fits.any(1)
 
 
+def inside_boxes(boxes: Tensor, height: int, width: int) -> Tensor:
+    """Mark the pixels inside boxes; what hangs over the image's border is cut off.
+
+    Shape: (B, 4) int64 (top, left, height, width) -> (B, H, W) bool.
+    """
+    top, left, h, w = boxes[:, :, None, None].unbind(1)
+    down = torch.arange(height, device=boxes.device)[:, None]
+    across = torch.arange(width, device=boxes.device)
+    return (down >= top) & (down < top + h) & (across >= left) & (across < left + w)
+
+
 def resized_crop_boxes(
     u: Tensor, height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> Tensor:

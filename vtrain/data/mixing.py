@@ -3,12 +3,15 @@
 Reference: Zhang et al., "mixup", arXiv:1710.09412; Yun et al., "CutMix", arXiv:1905.04899.
 """
 
+from functools import cache
+
 import numpy as np
 import torch
 from pydantic import NonNegativeFloat, NonNegativeInt
 from torch import Tensor
 
-from vtrain.data.draws import Stream, draws
+from vtrain.data.crops import inside_boxes
+from vtrain.data.draws import Stream, below, draws
 from vtrain.registry import Fraction
 
 QUANTILES = 1 << 14  # equally likely values of lambda: more than the pairs of any batch
@@ -51,14 +54,13 @@ class Mixing:
         self.probability = mix_probability
         self.cutmix_share = mix_switch_probability if mixup and cutmix else float(cutmix > 0)
         self.off_epoch = mix_off_epoch
-        self.enabled = bool(mixup or cutmix)
-        # Of no use where its alpha is 0; never drawn from then.
-        self._mixup_lambdas = beta_quantiles(mixup or 1.0, QUANTILES)
-        self._cutmix_lambdas = beta_quantiles(cutmix or 1.0, QUANTILES)
+        self.mixup, self.cutmix = mixup, cutmix
 
     def is_on(self, epoch: int) -> bool:
         """Whether batches of this epoch are mixed, and their targets therefore soft."""
-        return self.enabled and (self.off_epoch is None or epoch < self.off_epoch)
+        return bool(self.mixup or self.cutmix) and (
+            self.off_epoch is None or epoch < self.off_epoch
+        )
 
     def __call__(
         self, images: Tensor, targets: Tensor, positions: Tensor, step: int, epoch: int
@@ -83,26 +85,20 @@ class Mixing:
         """How much of each own pixel stays. Shape: (B,) -> (B, 1, 1 or H, 1 or W) in [0, 1]."""
         u = draws(positions // 2, 5, self.seed, step, Stream.MIXING)
         mixed, is_cutmix = u[:, 0] < self.probability, u[:, 1] < self.cutmix_share
-        ranks = (u[:, 2] * QUANTILES).long()
-        mixup_lambdas = self._mixup_lambdas.to(u.device)[ranks]
-        outside = ~boxes(u[:, 3:], self._cutmix_lambdas.to(u.device)[ranks], height, width)
-        keep = torch.where(is_cutmix[:, None, None], outside, mixup_lambdas[:, None, None])
+        ranks = below(u[:, 2], QUANTILES)
+        # Where an alpha is 0, its lambdas are drawn and not used.
+        mixup, cutmix = (_lambdas(a or 1.0, u.device)[ranks] for a in (self.mixup, self.cutmix))
+        side = (1 - cutmix).sqrt()
+        h, w = (side * height).long(), (side * width).long()
+        top, left = below(u[:, 3], height) - h // 2, below(u[:, 4], width) - w // 2
+        outside = ~inside_boxes(torch.stack([top, left, h, w], dim=1), height, width)
+        keep = torch.where(is_cutmix[:, None, None], outside, mixup[:, None, None])
         return torch.where(mixed[:, None, None], keep, 1.0)[:, None]
 
 
-def boxes(centres: Tensor, lambdas: Tensor, height: int, width: int) -> Tensor:
-    """Return CutMix's boxes: sides of sqrt(1 - lambda), centred anywhere, cut off at the border.
-
-    Shape: (B, 2) in [0, 1), (B,) -> (B, H, W) bool, true inside.
-    """
-    side = (1 - lambdas).sqrt()
-    inside = []
-    for axis, size in enumerate((height, width)):
-        centre, half = (centres[:, axis] * size).long(), (side * size).long() / 2
-        pixels = torch.arange(size, device=centres.device)
-        low, high = (centre - half.floor()), (centre + half.ceil())
-        inside.append((pixels >= low[:, None]) & (pixels < high[:, None]))
-    return inside[0][:, :, None] & inside[1][:, None, :]
+@cache  # a copy to the GPU in every step would wait for it
+def _lambdas(alpha: float, device: torch.device) -> Tensor:
+    return beta_quantiles(alpha, QUANTILES).to(device)
 
 
 def beta_quantiles(alpha: float, count: int) -> Tensor:

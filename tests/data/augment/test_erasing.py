@@ -5,7 +5,7 @@ from scipy.stats import binomtest, ks_2samp, kstest
 from torch import Tensor
 from torchvision.transforms import v2
 
-from vtrain.data.augment.erasing import erase, inside_boxes
+from vtrain.data.augment.erasing import erase
 from vtrain.data.draws import Draw, Stream, draws
 
 RULE = {"scale": (0.02, 0.33), "ratio": (0.3, 3.3)}
@@ -66,15 +66,6 @@ def test_a_probability_of_zero_leaves_the_images() -> None:
 
 def test_an_image_too_small_for_any_box_stays() -> None:
     assert (erased(20, size=1) == 9).all()
-
-
-def test_pixels_inside_boxes_match_slices() -> None:
-    boxes = torch.tensor([[0, 0, 3, 2], [1, 2, 4, 5]])
-    mask = inside_boxes(boxes, 6, 8)
-    for row, (top, left, h, w) in zip(mask, boxes.tolist(), strict=True):
-        want = torch.zeros(6, 8, dtype=torch.bool)
-        want[top : top + h, left : left + w] = True
-        assert torch.equal(row, want)
 
 
 def test_an_unordered_range_has_no_boxes_to_draw_from() -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vtrain import rng
-from vtrain.data.crops import BOX_DRAWS, random_boxes
+from vtrain.data.crops import BOX_DRAWS, inside_boxes, random_boxes
 from vtrain.data.draws import Draw, below, send
 
 NOISE = 1 << 22  # normal numbers that all erased boxes of a run share
@@ -52,14 +52,6 @@ def erase(
     else:
         images[rows] = images[rows].masked_fill(inside, 0)
     return images
-
-
-def inside_boxes(boxes: Tensor, height: int, width: int) -> Tensor:
-    """Mark the pixels of boxes. Shape: (B, 4) top, left, height, width -> (B, H, W) bool."""
-    top, left, h, w = boxes[:, :, None, None].unbind(1)
-    down = torch.arange(height, device=boxes.device)[:, None]
-    across = torch.arange(width, device=boxes.device)
-    return (down >= top) & (down < top + h) & (across >= left) & (across < left + w)
 
 
 @cache

@@ -1,0 +1,124 @@
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as TF
+
+from vtrain.data.crops import BOX_DRAWS, resized_crop_boxes
+from vtrain.data.draws import Stream, draws
+from vtrain.data.preprocess import Preprocess, TrainGeometry
+
+SIZES = [(60, 40), (40, 61), (33, 33), (200, 31), (9, 14), (301, 300)]
+
+
+def photo(width: int, height: int) -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 7, 3), dtype=np.uint8)
+    return Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def mode(interpolation: str) -> InterpolationMode:
+    return InterpolationMode(interpolation)
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic"])
+@pytest.mark.parametrize("fraction", [0.875, 1.0])
+@pytest.mark.parametrize("size", SIZES)
+def test_crop_is_torchvisions_resize_and_centre_crop(
+    size: tuple[int, int], fraction: float, interpolation: Any
+) -> None:
+    image = photo(*size)
+    resize = v2.Resize(int(32 / fraction), mode(interpolation))
+    want = v2.Compose([resize, v2.CenterCrop(32), v2.PILToTensor()])(image)
+    got = Preprocess(32, "crop", fraction, interpolation)(image)
+    assert torch.equal(got, want)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_squash_is_torchvisions_resize_to_a_square(size: tuple[int, int]) -> None:
+    image = photo(*size)
+    want = TF.pil_to_tensor(TF.resize(image, [32, 32], mode("bicubic")))
+    assert torch.equal(Preprocess(32, "squash")(image), want)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_letterbox_keeps_the_whole_image_on_the_mean_colour(size: tuple[int, int]) -> None:
+    image = photo(*size)
+    got = Preprocess(32, "letterbox", mean=(0.2, 0.4, 0.6))(image)
+    width, height = (max(1, side * 32 // max(size)) for side in size)
+    left, top = round((32 - width) / 2), round((32 - height) / 2)
+    inner = got[:, top : top + height, left : left + width]
+    resized = image.resize((width, height), Image.Resampling.BICUBIC)
+    assert torch.equal(inner, TF.pil_to_tensor(resized))
+    border = torch.ones(32, 32, dtype=torch.bool)
+    border[top : top + height, left : left + width] = False
+    assert (got[:, border] == torch.tensor([[51], [102], [153]])).all()
+
+
+@pytest.mark.parametrize("resize", ["crop", "squash", "letterbox"])
+def test_an_image_of_the_right_size_is_not_touched(resize: Any) -> None:
+    image = photo(32, 32)
+    assert torch.equal(Preprocess(32, resize, 0.875)(image), TF.pil_to_tensor(image))
+
+
+def test_normalisation_is_torchvisions_and_can_be_undone() -> None:
+    images = torch.randint(0, 256, (5, 3, 8, 8), dtype=torch.uint8)
+    mean, std = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+    preprocess = Preprocess(8, mean=mean, std=std)
+    normal = preprocess.normalise(images)
+    want = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])(images)
+    torch.testing.assert_close(normal, want)
+    assert torch.equal(preprocess.denormalise(normal), images)
+
+
+def test_plain_data_brings_it_back_through_json() -> None:
+    preprocess = Preprocess(48, "letterbox", 1.0, "bilinear", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    stored = json.loads(json.dumps(preprocess.to_dict()))
+    assert Preprocess.from_dict(stored) == preprocess
+
+
+def test_a_random_crop_is_torchvisions_for_the_same_box() -> None:
+    preprocess = Preprocess(24, interpolation="bilinear")
+    geometry = TrainGeometry(preprocess, 3, (0.08, 1.0), (3 / 4, 4 / 3))
+    image = photo(60, 45)
+    for index in range(20):
+        u = draws(torch.tensor([index]), BOX_DRAWS, 3, 7, Stream.CROP)
+        box = resized_crop_boxes(u, 45, 60, (0.08, 1.0), (3 / 4, 4 / 3))[0].tolist()
+        want = TF.resized_crop(image, *box, size=[24, 24], interpolation=mode("bilinear"))
+        assert torch.equal(geometry(image, index, 7), TF.pil_to_tensor(want))
+
+
+def test_without_a_random_crop_training_sees_the_evaluation_geometry() -> None:
+    preprocess = Preprocess(24)
+    geometry = TrainGeometry(preprocess, 3, None, (1.0, 1.0))
+    image = photo(60, 45)
+    assert not geometry.varies
+    assert torch.equal(geometry(image, 5, 7), preprocess(image))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"crop_fraction": 0.0}, r"crop_fraction \(0.0\) must be in"),
+        ({"crop_fraction": 1.2}, r"crop_fraction \(1.2\) must be in"),
+        ({"std": (0.5, 0.0, 0.5)}, r"std .* must be positive"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Preprocess(32, **values)
+
+
+def test_stored_data_of_another_program_is_refused() -> None:
+    values = Preprocess(32).to_dict()
+    with pytest.raises(TypeError, match="resize_mode"):
+        Preprocess.from_dict({**values, "resize_mode": "crop"})
+
+
+def test_an_image_that_no_decoder_made_is_a_bug_here() -> None:
+    with pytest.raises(AssertionError, match="RGB, not L"):
+        Preprocess(32)(photo(32, 32).convert("L"))
