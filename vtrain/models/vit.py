@@ -85,7 +85,6 @@ DEIT3: dict[str, Any] = {
     "drop_path_schedule": "constant",
 }
 
-
 VIT = "Dosovitskiy et al., arXiv:2010.11929"
 DEIT = "Touvron et al., arXiv:2012.12877"
 DEIT_III = "Touvron et al., arXiv:2204.07118"
@@ -125,13 +124,15 @@ class ViT(ImageClassifier):
         qkv_bias: Whether queries, keys and values have a bias.
         position_embedding: `learned_1d`: a vector for each token; `learned_2d`: one for each row
             and one for each column, each half as wide, side by side (arXiv:2010.11929, appendix
-            D.4); `sincos_2d`: fixed sines and cosines; `none`.
-        class_position: Whether prefix tokens have rows of their own in `learned_1d`.
+            D.4); `sincos_2d`: fixed sines and cosines (arXiv:2104.02057); `none`.
+        class_position: Whether prefix tokens have rows of their own in `learned_1d`; not in DeiT
+            III.
         pooling: `cls` classifies the class token; `mean` has no class token and normalises the
-            mean of the patch tokens.
-        num_registers: Extra learned tokens that no head reads.
-        distillation_token: Add DeiT's second token and head.
-        layer_scale: Start value of a learned factor on each branch; 0 leaves it out.
+            mean of the patch tokens (as timm's `avg`, and fine-tuning in arXiv:2111.06377).
+        num_registers: Extra learned tokens that no head reads (arXiv:2309.16588).
+        distillation_token: Add DeiT's second token and head (arXiv:2012.12877, section 4).
+        layer_scale: Start value of a learned factor on each branch (arXiv:2103.17239); 0 leaves it
+            out.
         drop_rate: Dropout after every dense layer but qkv and heads, and after the positions
             (arXiv:2010.11929, appendix B.1).
         drop_path_rate: Chance to skip a residual branch, for the last block.
