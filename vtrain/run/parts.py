@@ -14,7 +14,7 @@ from vtrain.data.augment import Augment
 from vtrain.data.loader import EvalLoader, Share, TrainLoader
 from vtrain.data.mixing import Mixing
 from vtrain.data.preprocess import Preprocess, TrainGeometry
-from vtrain.data.samples import Samples, Source
+from vtrain.data.samples import ArraySamples, Samples, Source
 from vtrain.distributed import Rank
 from vtrain.engine.device import autocast, choose_precision
 from vtrain.engine.ema import EMA
@@ -81,9 +81,9 @@ def build_parts(config: Config, device: torch.device, place: Rank) -> Parts:
     torch.use_deterministic_algorithms(config.train.deterministic)
     source = build_source(config)
     preprocess = build_preprocess(config, source)
-    augment, mixing = build_augment(config, preprocess, len(source.classes))
-    model = build_model(config, len(source.classes)).to(device)
     train, val = source.split("train"), source.split("val")
+    augment = build_augment(config, preprocess, train)
+    model = build_model(config, len(source.classes)).to(device)
     steps_per_epoch, total_steps = count_steps(config, len(train))
     class_counts = train.targets.bincount(minlength=len(source.classes)).tolist()
     ema_decay = config.train.ema_decay
@@ -95,7 +95,7 @@ def build_parts(config: Config, device: torch.device, place: Rank) -> Parts:
         val=val,
         preprocess=preprocess,
         augment=augment,
-        mixing=mixing,
+        mixing=build_mixing(config, len(source.classes)),
         model=model,
         train_loader=build_train_loader(config, train, augment.geometry(preprocess), device, place),
         val_loader=build_val_loader(config, val, preprocess, device, place),
@@ -169,19 +169,35 @@ def describe_model(config: Config, model: ImageClassifier) -> dict[str, Any]:
     }
 
 
-def build_augment(
-    config: Config, preprocess: Preprocess, num_classes: int
-) -> tuple[Augment, Mixing]:
-    """Return what happens to each image, and what happens between images."""
-    values = dict(config.augment)
-    first, second = (
-        {name: values[name] for name, _, _ in part.parameters()} for part in augment_parts()
-    )
+def build_augment(config: Config, preprocess: Preprocess, samples: Samples) -> Augment:
+    """Return what happens to each training image.
+
+    Images that are already in memory at the model's size get their random resized crop on the
+    device with everything else; all others while they are decoded.
+    """
+    size = preprocess.image_size
+    stored = isinstance(samples, ArraySamples) and samples.array.shape[2:] == (size, size)
     with section("augment"):
-        augment = Augment(
-            preprocess.image_size, preprocess.mean, preprocess.std, config.seed, **first
+        return Augment(
+            size,
+            preprocess.mean,
+            preprocess.std,
+            config.seed,
+            preprocess.interpolation,
+            not stored,
+            **_augment_arguments(config, Augment),
         )
-        return augment, Mixing(num_classes, config.seed, **second)
+
+
+def build_mixing(config: Config, num_classes: int) -> Mixing:
+    """Return what happens between the images of a batch."""
+    with section("augment"):
+        return Mixing(num_classes, config.seed, **_augment_arguments(config, Mixing))
+
+
+def _augment_arguments(config: Config, constructor: type[Augment] | type[Mixing]) -> dict[str, Any]:
+    (part,) = (part for part in augment_parts() if part.constructor is constructor)
+    return {name: getattr(config.augment, name) for name, _, _ in part.parameters()}
 
 
 def build_optimizer(config: Config, model: ImageClassifier) -> torch.optim.Optimizer:
