@@ -379,6 +379,8 @@ def left_alone() -> dict[str, Any]:
         distributed.all_sum(torch.ones(1))
     except RuntimeError as error:
         return {"lost": distributed.is_lost_peer(error)}
+    finally:
+        distributed.stop()
     return {"lost": None}
 
 
@@ -398,6 +400,8 @@ def kept_waiting() -> dict[str, Any]:
         distributed.all_sum(torch.ones(1))
     except RuntimeError as error:
         return {"lost": distributed.is_lost_peer(error), "seconds": time.monotonic() - started}
+    finally:
+        distributed.stop()
     return {"lost": None}
 
 

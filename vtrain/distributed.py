@@ -138,7 +138,7 @@ def set_timeout(seconds: float) -> None:
         return
     import torch.distributed as dist
 
-    # Public since torch 2.12 or so; before, under its private name.
+    # Older releases of torch have it under a private name only.
     change = getattr(dist, "set_timeout", None) or dist.distributed_c10d._set_pg_timeout
     change(timedelta(seconds=seconds))
 
@@ -266,7 +266,7 @@ def wrap_ddp(model: nn.Module, accum_steps: int = 1) -> nn.Module:
     # A class token's gradient is a slice of a larger one: torch compares its strides, of axes of
     # length 1 too, with the bucket's and speaks of lost speed, wrongly.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-    # torch 2.15 renamed the flag: no model here changes a buffer while it trains.
+    # No model here changes a buffer while it trains; newer releases of torch renamed the flag.
     known = inspect.signature(DistributedDataParallel).parameters
     name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
     buffers: dict[str, Any] = {name: False}

@@ -29,7 +29,8 @@ def test_weights_are_decayed_but_not_vectors_tokens_positions_and_tables(name: s
     model = tiny(name)
     decayed = {n for g in param_groups(model, 0.05) if g["weight_decay"] for n in g["names"]}
     matrices = {n for n, p in model.named_parameters() if p.ndim > 1 and n.endswith(".weight")}
-    assert decayed == matrices
+    # Swin V2 computes its bias tables by a small network, which its official code exempts too.
+    assert decayed == {name for name in matrices if "cpb_mlp" not in name}
 
 
 @every_model
