@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
+from tests.data.pictures import as_nobody
 from vtrain.errors import DataError
 from vtrain.files.images import (
     BACKGROUND,
@@ -306,13 +307,13 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path, path: str) -
         read_bytes(tmp_path / path)
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
-def test_a_file_without_permission_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "secret.png"
-    path.write_bytes(encoded(gradient()))
-    path.chmod(0)
-    with pytest.raises(DataError, match=r"Permission denied \(.*secret\.png\)"):
-        read_image(path)
+def test_a_file_without_permission_is_named() -> None:
+    with as_nobody() as folder:
+        path = folder / "secret.png"
+        path.write_bytes(encoded(gradient()))
+        path.chmod(0)
+        with pytest.raises(DataError, match=r"Permission denied \(.*secret\.png\)"):
+            read_image(path)
 
 
 def test_a_file_that_is_too_large_is_refused_unread(tmp_path: Path) -> None:

@@ -20,7 +20,9 @@ from torch import Tensor
 
 from vtrain import rng
 from vtrain.data.cache import Cached, CacheMode, as_array, choose, cpu_count, fill
+from vtrain.data.repeats import repeated
 from vtrain.data.samples import ArraySamples, Samples, Subset
+from vtrain.data.splits import balanced_order
 from vtrain.data.workers import PIECE, Job, Piece, Prepare, Preparer, Workers, prepared
 from vtrain.errors import DataError, VtrainError
 
@@ -35,7 +37,8 @@ logger = logging.getLogger(__name__)
 class Batch:
     """This process's share of the images of one step.
 
-    Shape: `images` (B, 3, S, S) uint8, `targets` (B,) int64, `indices` (B,) int64: which samples.
+    Shape: `images` (B, 3, S, S) uint8, `targets` (B,) int64, `indices` (B,) int64: which samples,
+    plus N for each time that a sample has come before in this epoch.
     """
 
     images: Tensor
@@ -172,11 +175,11 @@ class Feed:
         for share in shares:
             indices = share.indices
             if len(bad):
-                indices = indices[~torch.isin(indices, bad)]
+                indices = indices[~torch.isin(indices % len(self.samples), bad)]
             indices = indices.to(place)
-            images = cached.images.index_select(0, indices)
-            batch = Batch(images, targets[indices], indices, share.start, share.total)
-            yield batch.to(self.device)
+            chosen = indices % len(self.samples)
+            images = cached.images.index_select(0, chosen)
+            yield Batch(images, targets[chosen], indices, share.start, share.total).to(self.device)
 
     def _from_samples(self, shares: Iterable[Share], epoch: int) -> Iterator[Batch]:
         """Yield batches in memory, pinned where that makes copying to the device faster."""
@@ -201,7 +204,7 @@ class Feed:
                 images[len(kept) : len(kept) + count] = ring[piece.slot, :count]
                 kept += piece.indices
             indices = torch.tensor(kept, dtype=torch.int64)
-            targets = self.samples.targets[indices]
+            targets = self.samples.targets[indices % len(self.samples)]
             yield Batch(images[: len(kept)], targets, indices, share.start, share.total)
 
     def _prepared(self, jobs: Iterator[Job]) -> tuple[Tensor, Iterator[Piece]]:
@@ -223,6 +226,7 @@ class Feed:
         """
         if self.on_bad_image == "error":
             raise error
+        index %= len(self.samples)
         if index in self._bad:
             return
         self._bad.add(index)
@@ -245,7 +249,12 @@ class TrainLoader:
         batch_size: Images per step, over all processes.
         seed: Decides the order, together with the epoch.
         rank: This process, of `world_size`.
+        repeats: Views of each image in an epoch of so many fewer images.
+        balanced: Whether every class comes equally often, however rare it is.
         feed: More arguments of `Feed`.
+
+    Raises:
+        ValueError: Both `repeats` and `balanced` are asked for.
     """
 
     def __init__(
@@ -257,10 +266,15 @@ class TrainLoader:
         seed: int,
         rank: int = 0,
         world_size: int = 1,
+        repeats: int = 1,
+        balanced: bool = False,
         **feed: Any,
     ) -> None:
+        if balanced and repeats > 1:
+            raise ValueError(f"balanced and repeats ({repeats}) exclude each other")
         self.samples, self.batch_size, self.seed = samples, batch_size, seed
         self.rank, self.world_size = rank, world_size
+        self.repeats, self.balanced = repeats, balanced
         self.feed = Feed(samples, prepare, **feed)
 
     def __len__(self) -> int:
@@ -274,9 +288,15 @@ class TrainLoader:
     def close(self) -> None:
         self.feed.close()
 
-    def _shares(self, epoch: int, start: int) -> Iterator[Share]:
+    def order(self, epoch: int) -> Tensor:
+        """Return the samples of an epoch, over all processes. Shape: (N,) int64."""
+        if self.balanced:
+            return balanced_order(self.samples.targets, self.seed, epoch)
         order = rng.permutation(len(self.samples), self.seed, epoch)
-        for batch in _split(order, self.batch_size)[start:]:
+        return order if self.repeats == 1 else repeated(order, self.repeats, self.batch_size)
+
+    def _shares(self, epoch: int, start: int) -> Iterator[Share]:
+        for batch in _split(self.order(epoch), self.batch_size)[start:]:
             first, last = share_of(len(batch), self.rank, self.world_size)
             yield Share(batch[first:last], first, len(batch))
 

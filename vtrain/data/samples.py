@@ -1,16 +1,20 @@
 """What every dataset looks like to the rest of vtrain: a source with splits of samples."""
 
-from collections.abc import Sequence
+import itertools
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, overload
 
+import numpy as np
 from PIL import Image
 from torch import Tensor
 
 from vtrain.files.images import read_image
 
-SplitName: TypeAlias = Literal["train", "val"]
+SplitName: TypeAlias = Literal["train", "val", "test"]
+"""`val` is what training is evaluated on: the official validation images, else the test images."""
 Triple: TypeAlias = tuple[float, float, float]
 
 IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
@@ -91,7 +95,7 @@ class FileSamples:
     """Image files below `root`, decoded when they are asked for."""
 
     root: Path
-    paths: Sequence[str]  # relative to root, as strings: a million Paths would take a gigabyte
+    paths: "Paths"  # relative to root
     targets: Tensor
 
     def __len__(self) -> int:
@@ -102,6 +106,33 @@ class FileSamples:
 
     def name(self, index: int) -> str:
         return str(self.root / self.paths[index])
+
+
+class Paths(Sequence[str]):
+    """Many strings in little memory.
+
+    A million `Path` objects take a gigabyte, and forked workers, which count references in them,
+    would each come to hold a copy of any list of Python objects.
+    """
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        encoded = [os.fsencode(path) for path in paths]
+        self._bytes = b"".join(encoded)
+        self._ends = np.fromiter(itertools.accumulate(map(len, encoded)), np.int64, len(encoded))
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Paths": ...
+    def __getitem__(self, index: int | slice) -> "str | Paths":
+        if isinstance(index, slice):
+            return Paths(self[i] for i in range(*index.indices(len(self))))
+        index = range(len(self))[index]
+        start = self._ends[index - 1] if index else 0
+        return os.fsdecode(self._bytes[start : self._ends[index]])
 
 
 @dataclass(frozen=True)

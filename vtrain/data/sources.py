@@ -6,7 +6,7 @@ from torch import Tensor
 
 from vtrain import rng
 from vtrain.data.samples import ArraySamples, SplitName, Triple
-from vtrain.data.splits import stratified
+from vtrain.data.splits import hold_out
 from vtrain.registry import SOURCES
 
 GREY_NOTE = "grey images: the one channel is repeated three times"
@@ -32,8 +32,8 @@ class Digits:
         grey = torch.from_numpy(digits.images)  # (N, 8, 8), 0 to 16
         array = (grey * (255 / 16)).round().to(torch.uint8)[:, None].expand(-1, 3, -1, -1)
         targets = torch.from_numpy(digits.target).long()
-        train, val = stratified(targets, 0.2, seed=0)
-        chosen = train if name == "train" else val
+        held_out = hold_out(targets, 0.2)
+        chosen = ~held_out if name == "train" else held_out
         return ArraySamples(array[chosen].contiguous(), targets[chosen], f"digits {name}")
 
 
@@ -58,7 +58,7 @@ class Fake:
     def split(self, name: SplitName) -> ArraySamples:
         """Return `num_images` training images, or a quarter as many others for validation."""
         count = self.num_images if name == "train" else -(-self.num_images // 4)
-        draw = rng.generator(0, name == "val")
+        draw = rng.generator(0, name != "train")
         targets = torch.arange(count) % len(self.classes)
         noise = torch.randint(0, 128, (count, 3, self.size, self.size), generator=draw)
         array = (noise + 128 * self._patterns()[targets]).to(torch.uint8)

@@ -40,7 +40,11 @@ POLL = 5.0
 
 @dataclass(frozen=True)
 class Job:
-    """Images that are prepared in one go, and where in the ring they go."""
+    """Images that are prepared in one go, and where in the ring they go.
+
+    An index may exceed the N samples: modulo N it is the sample, and all of it is what its random
+    crop depends on.
+    """
 
     indices: list[int]
     epoch: int
@@ -87,12 +91,12 @@ def prepared(samples: Samples, prepare: Prepare, index: int, epoch: int) -> Tens
         DataError: It cannot be read or prepared.
     """
     try:
-        return prepare(samples.image(index), index, epoch)
+        return prepare(samples.image(index % len(samples)), index, epoch)
     except VtrainError:
         raise
     except Exception as error:  # a class that does not pickle would hang the parent
         what = f"{type(error).__name__} while an image was prepared: {error}"
-        wrapped = DataError(what, samples.name(index))
+        wrapped = DataError(what, samples.name(index % len(samples)))
         wrapped.add_note(traceback.format_exc())
         raise wrapped from error
 
@@ -195,7 +199,7 @@ class Workers:
         if self._queue.pending:
             first, *others = self._queue.pending[0].indices
             more = f" and the next {len(others)}" if others else ""
-            waiting_for = f"{self._samples.name(first)}{more}"
+            waiting_for = f"{self._samples.name(first % len(self._samples))}{more}"
         codes = [worker.exitcode for worker in self._iterator._workers] if self._iterator else []
         numbers = [-code for code in codes if code is not None and code < 0]
         return worker_error(error, waiting_for, *numbers) or WorkerError(str(error), waiting_for)
