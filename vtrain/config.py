@@ -93,6 +93,8 @@ class TrainSection(Section):
     """Whether torch.compile compiles the model; auto does so on CUDA."""
     deterministic: bool = False
     """Refuse operations whose result is not the same bits every time."""
+    activation_checkpointing: bool = False
+    """Recompute each block in the backward pass instead of storing it: less memory, more time."""
     grad_clip_norm: PositiveFloat | None = 1.0
     """Largest global L2 norm of the gradients; null leaves them alone."""
     ema_decay: Probability | None = None

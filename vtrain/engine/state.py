@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vtrain.engine.ema import EMA
+from vtrain.optim.gradients import LossScaler
 
 Metrics = dict[str, float]
 """Names such as `val/top1` and their values."""
@@ -24,11 +25,9 @@ class Meter:
         self.total = self.total + value.double()
         self.count += 1
 
-    def read(self) -> float:
-        """Return the mean and start anew; this waits for the device."""
-        mean = float(self.total) / max(1, self.count)
-        self.total, self.count = 0.0, 0
-        return mean
+    def mean(self) -> Tensor:
+        """Return the mean, still on the device. Shape: ()."""
+        return torch.as_tensor(self.total, dtype=torch.float64) / max(1, self.count)
 
 
 @dataclass
@@ -42,10 +41,12 @@ class TrainState:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     ema: EMA | None = None
-    scaler: torch.amp.GradScaler | None = None
+    scaler: LossScaler | None = None
     step: int = 0
     epoch: int = 0
     epoch_step: int = 0
+    skipped: int = 0
+    """Steps without an update because fp16 gradients overflowed."""
     evaluated_step: int = 0
     """The step of the last evaluation."""
     best: float | None = None
@@ -61,6 +62,7 @@ class TrainState:
         "step",
         "epoch",
         "epoch_step",
+        "skipped",
         "evaluated_step",
         "best",
         "metrics",

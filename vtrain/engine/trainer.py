@@ -2,16 +2,18 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from vtrain import distributed
 from vtrain.data.loader import Batch
-from vtrain.engine.state import Metrics, TrainState
-from vtrain.errors import DivergedError
+from vtrain.engine.state import Meter, Metrics, TrainState
+from vtrain.optim.gradients import StepGuard, clip_grad_norm
+from vtrain.optim.groups import set_lr
 from vtrain.rng import hash_ints
 
 
@@ -89,6 +91,9 @@ class Trainer:
     world_size: int
     _clock: Stopwatch = field(default_factory=Stopwatch)
 
+    def __post_init__(self) -> None:
+        self.guard = StepGuard(self.state.optimizer)
+
     def fit(self, loader: Loader) -> None:
         """Train to the last step, or until a callback asks to stop."""
         state = self.state
@@ -129,72 +134,83 @@ class Trainer:
         """Make one optimizer step from this process's share of a batch."""
         state = self.state
         torch.manual_seed(hash_ints(self.seed, state.step, self.rank))  # dropout and drop path
-        set_lr(state.optimizer, self.lr * self.schedule(state.step))
+        set_lr(state.optimizer, self.lr_now)
+        share = len(batch.images)
+        if share == 0:  # every process must take part in the exchange of gradients
+            batch = placeholder(batch)
         images = self.augment(batch.images, batch.indices, state.epoch)
         positions = torch.arange(batch.start, batch.start + len(images), device=images.device)
         images, targets = self.mixing(images, batch.targets, positions, state.step, state.epoch)
         state.optimizer.zero_grad(set_to_none=True)
-        state.loss.add(self.backward(images, targets, batch.total))
+        # Gradients are averaged over the processes, whose shares may differ in size.
+        weight = self.world_size / batch.total if share else 0.0
+        state.loss.add(self.backward(images, targets, weight))
         self.update()
         state.step += 1
         state.epoch_step += 1
         if state.epoch_step == self.steps_per_epoch:
             state.epoch, state.epoch_step = state.epoch + 1, 0
 
-    def backward(self, images: Tensor, targets: Tensor, total: int) -> Tensor:
-        """Add the gradients of the mean loss over the `total` images of all processes.
+    def backward(self, images: Tensor, targets: Tensor, weight: float) -> Tensor:
+        """Add the gradients of the summed loss times `weight`, piece by piece.
 
         Returns:
-            This process's part of that mean, still on the device. Shape: ().
+            That loss, still on the device. Shape: ().
         """
-        loss_sum = torch.zeros((), device=images.device)
-        pieces = min(self.accum_steps, len(images))
-        chunks = zip(images.chunk(pieces), targets.chunk(pieces), strict=True)
-        for x, y in chunks:
-            with self.autocast():
-                logits = self.forward(x)
-            # Gradients are averaged over the processes, whose shares may differ in size.
-            loss = self.criterion(logits, y) * (len(x) * self.world_size / total)
-            scaled = self.state.scaler.scale(loss) if self.state.scaler else loss
-            scaled.backward()  # type: ignore[no-untyped-call]
-            loss_sum += loss.detach()  # kept on the device: .item() here would wait for it
-        return loss_sum
+        total = torch.zeros((), device=images.device)
+        pieces = list(
+            zip(images.chunk(self.accum_steps), targets.chunk(self.accum_steps), strict=True)
+        )
+        for number, (x, y) in enumerate(pieces, start=1):
+            is_last = number == len(pieces)
+            with nullcontext() if is_last else distributed.no_sync(self.forward):
+                with self.autocast():
+                    outputs = self.forward(x)
+                loss = self.criterion(outputs, y) * (len(x) * weight)
+                scaled = self.state.scaler.scale(loss) if self.state.scaler else loss
+                scaled.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()  # kept on the device: .item() here would wait for it
+        return total
 
     def update(self) -> None:
-        """Clip the gradients, step the optimizer, and move the average of the weights."""
+        """Clip the gradients, step the optimizer if they are finite, and move the average."""
         state = self.state
         if state.scaler is not None:
-            state.scaler.unscale_(state.optimizer)
-        if self.grad_clip_norm is not None:
-            nn.utils.clip_grad_norm_(state.model.parameters(), self.grad_clip_norm)
-        if state.scaler is not None:
-            state.scaler.step(state.optimizer)
-            state.scaler.update()
-        else:
-            state.optimizer.step()
+            state.scaler.unscale(state.optimizer)
+        grad_norm = clip_grad_norm(state.model.parameters(), self.grad_clip_norm)
+        if state.scaler is None:
+            self.guard.step(grad_norm, state.step + 1)
+        elif not state.scaler.step(state.optimizer, state.step + 1):
+            state.skipped += 1
+            return
         if state.ema is not None:
-            state.ema.update(state.model, state.step + 1)
+            state.ema.update(state.model, state.step + 1 - state.skipped)
 
     def log(self) -> None:
-        """Hand the means since the last row to the callbacks; this waits for the device."""
-        state = self.state
-        loss = state.loss.read()
-        if not torch.isfinite(torch.tensor(loss)):
-            first = max(1, state.step - self.log_every + 1)
-            raise DivergedError(
-                f"the training loss is {loss} between steps {first} and {state.step}",
-                hint="lower optimizer.lr, lengthen schedule.warmup_epochs or set "
-                "train.grad_clip_norm; the last checkpoint is from before",
-            )
+        """Hand the means since the last row to the callbacks; this waits for the device.
+
+        Raises:
+            DivergedError: A loss or gradient since the last row was not finite.
+        """
+        self.guard.check()
+        # Each process has its part of the loss, weighted so that their mean is the batch's.
+        loss = distributed.all_sum(self.state.loss.mean()) / self.world_size
+        self.state.loss = Meter()
         metrics = {
-            "train/loss": loss,
-            "train/lr": self.lr * self.schedule(state.step - 1),
+            "train/loss": loss.item(),
+            "train/lr": self.state.optimizer.param_groups[0]["lr"],
             "train/images_per_second": self._clock.rate(),
         }
-        self.callbacks.on_log(state, metrics)
+        self.callbacks.on_log(self.state, metrics)
+
+    @property
+    def lr_now(self) -> float:
+        """The base learning rate of the next step; steps that fp16 skipped do not count."""
+        return self.lr * self.schedule(self.state.step - self.state.skipped)
 
 
-def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give every group `lr`, times its own `lr_scale` where it has one."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr * group.get("lr_scale", 1.0)
+def placeholder(batch: Batch) -> Batch:
+    """Stand in one black image for a share without images; its loss must be weighted with 0."""
+    images = batch.images.new_zeros(1, *batch.images.shape[1:])
+    nothing = batch.targets.new_zeros(1)
+    return Batch(images, nothing, nothing, batch.start, batch.total)

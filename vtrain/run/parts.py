@@ -1,5 +1,6 @@
 """From a config to its parts: each function makes one; a refused value names its section."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -24,7 +25,11 @@ from vtrain.engine.trainer import Hooks, Trainer
 from vtrain.errors import ConfigError
 from vtrain.models.base import ImageClassifier
 from vtrain.models.freeze import freeze
+from vtrain.models.pretrained import load_pretrained
+from vtrain.optim.gradients import LossScaler
 from vtrain.registry import LOSSES, MODELS, OPTIMIZERS, SCHEDULES, SOURCES
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,8 @@ def build_parts(config: Config, device: torch.device, place: Rank) -> Parts:
     train, val = source.split("train"), source.split("val")
     augment = build_augment(config, preprocess, train)
     model = build_model(config, len(source.classes)).to(device)
+    if config.model.pretrained is not None:
+        log.info("weights: %s", load_pretrained(model, config.model.pretrained))
     steps_per_epoch, total_steps = count_steps(config, len(train))
     class_counts = train.targets.bincount(minlength=len(source.classes)).tolist()
     ema_decay = config.train.ema_decay
@@ -107,7 +114,7 @@ def build_parts(config: Config, device: torch.device, place: Rank) -> Parts:
             model=model,
             optimizer=build_optimizer(config, model),
             ema=None if ema_decay is None else EMA(model, ema_decay),
-            scaler=torch.amp.GradScaler(device.type) if precision == "fp16" else None,
+            scaler=LossScaler(device) if precision == "fp16" else None,
         ),
     )
 
@@ -154,6 +161,7 @@ def build_model(config: Config, num_classes: int) -> ImageClassifier:
         )
         if config.model.freeze is not None:
             freeze(model, config.model.freeze)
+    model.activation_checkpointing = config.train.activation_checkpointing
     return model
 
 
@@ -295,7 +303,7 @@ def build_trainer(config: Config, parts: Parts, place: Rank, callbacks: Hooks) -
 
 def build_forward(config: Config, parts: Parts) -> nn.Module:
     """Return the model as the trainer calls it: wrapped for several processes, and compiled."""
-    model = distributed.wrap_ddp(parts.model)
+    model = distributed.wrap_ddp(parts.model, config.train.accum_steps)
     wanted = config.train.compile
     if wanted is True or (wanted == "auto" and parts.device.type == "cuda"):
         return cast(nn.Module, torch.compile(model, dynamic=False))

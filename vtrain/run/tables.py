@@ -42,7 +42,7 @@ def columns(rows: list[list[str]]) -> str:
 def models_text(pattern: str) -> str:
     """Return the zoo as a table: name, parameters, GMACs at the native size, reference."""
     from vtrain.api import create_model
-    from vtrain.models.profile import profile
+    from vtrain.models.profile import count_macs, count_parameters
     from vtrain.registry import MODELS
 
     rows = [["name", "parameters", "GMACs", "pixels", "  reference"]]
@@ -53,10 +53,9 @@ def models_text(pattern: str) -> str:
 
         with torch.device("meta"):
             model = create_model(name)
-        found = profile(model)
         size = f"{model.image_size}"
-        macs = f"{found.gmacs:.2f}"
-        rows.append([name, f"{found.parameters:,}", macs, size, "  " + MODELS[name].reference])
+        parameters, macs = count_parameters(model), count_macs(model) / 1e9
+        rows.append([name, f"{parameters:,}", f"{macs:.2f}", size, "  " + MODELS[name].reference])
     table = columns([row[:4] for row in rows]).splitlines()
     return "\n".join(f"{line}{row[4]}" for line, row in zip(table, rows, strict=True))
 
