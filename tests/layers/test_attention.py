@@ -15,8 +15,9 @@ def textbook(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float) -> Ten
 
 @pytest.mark.parametrize("kernel", [attend, attend_plainly, F.scaled_dot_product_attention])
 @pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
-def test_every_kernel_agrees_with_the_textbook_in_float64(kernel, dtype, error) -> None:
-    shapes = [(2, 3, 5, 8), (2, 3, 7, 8), (2, 3, 7, 8), (1, 3, 5, 7)]
+@pytest.mark.parametrize("keys", [7, 20])
+def test_every_kernel_agrees_with_the_textbook_in_float64(kernel, dtype, error, keys) -> None:
+    shapes = [(2, 3, 5, 8), (2, 3, keys, 8), (2, 3, keys, 8), (1, 3, 5, keys)]
     inputs = [torch.randn(shape).to(dtype).requires_grad_() for shape in shapes]
     exact = [x.detach().double().requires_grad_() for x in inputs]
     q, k, v, bias = inputs
