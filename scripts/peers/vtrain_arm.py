@@ -1,0 +1,100 @@
+"""vtrain as a user runs it: a config, the real loader, trainer and callbacks, default settings."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from arm import LABEL_SMOOTHING, LR, WEIGHT_DECAY, Job, Turns, first_losses, static_batch
+
+from vtrain.callbacks.base import Callback, Callbacks
+from vtrain.callbacks.history import History
+from vtrain.config import Config, config_from_text
+from vtrain.data.loader import Batch
+from vtrain.distributed import Rank
+from vtrain.engine.checkpointing import Checkpoints
+from vtrain.engine.device import choose_device
+from vtrain.engine.state import TrainState
+from vtrain.engine.trainer import Trainer
+from vtrain.files.yaml import dump_yaml
+from vtrain.models.pretrained import load_pretrained
+from vtrain.models.profile import count_macs, count_parameters
+from vtrain.run.fit import outputs
+from vtrain.run.parts import build_model, build_parts, build_trainer
+
+
+class TakeTurns(Callback):
+    """Stands still between turns."""
+
+    def __init__(self, turns: Turns) -> None:
+        self.turns = turns
+
+    def on_step_end(self, state: TrainState) -> None:
+        self.turns.step_done(self.turns.job.batch_size)
+
+
+def main() -> None:
+    """Train until nobody asks for more."""
+    job = Job.from_command_line()
+    config = config_from_text(dump_yaml(settings(job)), "bench_peers")
+    device = choose_device(config.train.device)
+    turns = Turns(job, commands={"check": lambda command: check(config, job, command["folder"])})
+    parts = build_parts(config, device, Rank())
+    turns.answer(
+        parameters=count_parameters(parts.model),
+        flops=2 * count_macs(parts.model),
+        precision=parts.precision,
+        torch=torch.__version__,
+    )
+    folder = Path(job.folder)
+    told = outputs(config, parts, Checkpoints(folder), folder, History())
+    trainer = build_trainer(config, parts, Rank(), Callbacks(*told, TakeTurns(turns)))
+    if not job.bare:
+        trainer.fit(parts.train_loader)
+    train_on(trainer, turns)
+
+
+def settings(job: Job) -> dict[str, Any]:
+    """Return the config: what every arm does, and vtrain's defaults for everything else."""
+    crop = "pad" if job.image_size <= 64 else "resized"
+    return {
+        "model": {"name": job.model, **job.arguments},
+        "data": {"name": "image_folder", "root": job.data, "image_size": job.image_size},
+        "augment": {"crop": crop},
+        "optimizer": {"name": "adamw", "lr": LR, "weight_decay": WEIGHT_DECAY},
+        "schedule": {"name": "cosine", "warmup_epochs": 5},
+        "train": {
+            "epochs": 1000,
+            "eval_every": 1000,
+            "batch_size": job.batch_size,
+            "device": job.device,
+            "loss": {"name": "cross_entropy", "label_smoothing": LABEL_SMOOTHING},
+        },
+    }
+
+
+def check(config: Config, job: Job, folder: str) -> dict[str, Any]:
+    """Return the first losses with the weights of another arm."""
+    batch = torch.load(Path(job.folder, "check.pt"), weights_only=True)
+    model = build_model(config, job.num_classes)
+    load_pretrained(model, str(Path(folder, "weights.pt")))
+    return {"losses": first_losses(model, batch)}
+
+
+def train_on(trainer: Trainer, turns: Turns) -> None:
+    """Make bare steps: the trainer's own, on a batch that lies in memory."""
+    images, targets = static_batch(turns.job)
+    bare = replace(
+        trainer,
+        augment=lambda images, _indices, _epoch: images,
+        mixing=lambda images, targets, _positions, _step, _epoch: (images, targets),
+        lr=0.0,  # one batch for ever would be learnt by heart, and its gradients vanish
+    )
+    batch = Batch(images, targets, torch.arange(len(images)), 0, len(images))
+    while True:
+        bare.train_step(batch)
+        turns.step_done(len(images))
+
+
+if __name__ == "__main__":
+    main()
