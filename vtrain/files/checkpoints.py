@@ -259,6 +259,8 @@ def _check_program(program: bytes, path: Path) -> None:
     called, opcodes, strings = [], set(), ["?", "?"]
     for opcode, argument, _ in pickletools.genops(program):
         opcodes.add(opcode.name)
+        if opcode.name == "PROTO" and argument != 2:
+            raise CheckpointError(f"unsupported format: pickle protocol {argument}", path)
         if opcode.name in ("GLOBAL", "INST"):
             called.append(str(argument))
         elif opcode.name == "STACK_GLOBAL":
