@@ -8,7 +8,7 @@ import torch
 from tests.data.pictures import as_nobody, plant
 from vtrain.data.folder import ImageFolder
 from vtrain.data.samples import Paths
-from vtrain.data.sources_torchvision import CIFAR10
+from vtrain.data.torchvision_table import CIFAR10
 from vtrain.errors import DataError
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from vtrain.errors import DataError
 from vtrain.files.images import read_image
 
 SplitName: TypeAlias = Literal["train", "val", "test"]
@@ -106,6 +107,21 @@ class FileSamples:
 
     def name(self, index: int) -> str:
         return str(self.root / self.paths[index])
+
+
+def check_targets(targets: Tensor, num_classes: int, where: object) -> None:
+    """Refuse classes that do not exist: on a GPU they would end the program without a reason.
+
+    Raises:
+        DataError: A class is outside of 0 .. `num_classes` - 1.
+    """
+    if len(targets) and not (targets.min() >= 0 and targets.max() < num_classes):
+        wrong = targets[(targets < 0) | (targets >= num_classes)]
+        raise DataError(
+            f"class {int(wrong[0])} of an image is not in 0 .. {num_classes - 1} "
+            f"({len(wrong)} images)",
+            where,
+        )
 
 
 class Paths(Sequence[str]):

@@ -1,117 +1,147 @@
-"""Torchvision's classification datasets with their official splits."""
+"""Torchvision's classification datasets, with their official splits.
 
-from collections.abc import Callable
-from dataclasses import dataclass
+Torchvision downloads, verifies and lists; vtrain's own decoder reads the images.
+"""
+
+import contextlib
+import fcntl
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from vtrain.data.samples import ArraySamples, Samples, SplitName, Triple
+from vtrain.data.samples import ArraySamples, FileSamples, Paths, Samples, SplitName, check_targets
+from vtrain.data.torchvision_table import CIFAR10, TABLE, Spec
 from vtrain.errors import DataError
 from vtrain.registry import SOURCES
 
-GREY = "grey images: the one channel is repeated three times"
 
-
-@dataclass(frozen=True)
-class Spec:
-    """One row of the table: what torchvision calls a dataset, and what it holds."""
-
-    kind: str
-    """The class in `torchvision.datasets`."""
-    splits: Callable[[SplitName], dict[str, Any]]
-    """The arguments that choose a split."""
-    classes: tuple[str, ...]
-    mean: Triple
-    std: Triple
-    notes: tuple[str, ...] = ()
-
-
-def _train_flag(name: SplitName) -> dict[str, Any]:
-    return {"train": name == "train"}
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(text.split())
-
-
-CIFAR10 = Spec(
-    "CIFAR10",
-    _train_flag,
-    _words("airplane automobile bird cat deer dog frog horse ship truck"),
-    (0.4914, 0.4822, 0.4465),
-    (0.2470, 0.2435, 0.2616),
-)
-CIFAR100 = Spec(
-    "CIFAR100",
-    _train_flag,
-    _words(
-        "apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge "
-        "bus butterfly camel can castle caterpillar cattle chair chimpanzee clock cloud "
-        "cockroach couch crab crocodile cup dinosaur dolphin elephant flatfish forest fox girl "
-        "hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man "
-        "maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree "
-        "pear pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray "
-        "road rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel "
-        "streetcar sunflower sweet_pepper table tank telephone television tiger tractor train "
-        "trout tulip turtle wardrobe whale willow_tree wolf woman worm"
-    ),
-    (0.5071, 0.4865, 0.4409),
-    (0.2673, 0.2564, 0.2762),
-)
-MNIST = Spec("MNIST", _train_flag, tuple("0123456789"), (0.1307,) * 3, (0.3081,) * 3, (GREY,))
-FASHION_MNIST = Spec(
-    "FashionMNIST",
-    _train_flag,
-    (*_words("T-shirt/top Trouser Pullover Dress Coat Sandal Shirt Sneaker Bag"), "Ankle boot"),
-    (0.2860,) * 3,
-    (0.3530,) * 3,
-    (GREY,),
-)
-
-
-@SOURCES.register("cifar10", spec=CIFAR10)
-@SOURCES.register("cifar100", spec=CIFAR100)
-@SOURCES.register("mnist", spec=MNIST)
-@SOURCES.register("fashion_mnist", spec=FASHION_MNIST)
 class TorchvisionSource:
-    """A dataset of torchvision; `val` is the official test or validation split."""
+    """A dataset of torchvision. `val` is its validation split, or its test split if it has none.
+
+    Args:
+        root: The folder that holds it, or will.
+        download: Whether to download what is not there.
+    """
 
     def __init__(
         self, spec: Spec = CIFAR10, *, root: Path = Path("data"), download: bool = False
     ) -> None:
         self.spec, self.root, self.download = spec, root, download
-        self.classes, self.notes = spec.classes, spec.notes
-        self.mean, self.std = spec.mean, spec.std
+        self.mean, self.std, self.notes = spec.mean, spec.std, spec.notes
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes; for the large sets, from the files of the dataset itself."""
+        if self.spec.classes:
+            return self.spec.classes
+        found = self._open("train")
+        names = getattr(found, "classes", None) or getattr(found, "categories", None)
+        return _unique(names or found.all_categories, getattr(found, "wnids", None))
 
     def split(self, name: SplitName) -> Samples:
+        """Return the images of an official split.
+
+        Raises:
+            DataError: There is no such split, or the dataset is not there or not complete.
+        """
+        split = self.spec.splits.get(name) or self.spec.splits.get(
+            "val" if name == "test" else name
+        )
+        if split is None:
+            hint = "set data.val_fraction, e.g. 0.1"
+            raise DataError(f"{self.spec.kind} has no official {name} split", None, hint)
+        images, labels = self.spec.read(self._open(name))
+        if len(labels) != split.images:
+            raise self._incomplete(f"{len(labels):,} of {split.images:,} images are there")
+        targets = torch.as_tensor(labels).long()
+        check_targets(targets, len(self.classes), self.root)
+        if isinstance(images, Tensor):
+            return ArraySamples(images, targets, f"{self.spec.kind} {name}")
+        paths = [os.path.relpath(path, self.root) for path in images]
+        missing = _missing(self.root, paths)
+        if missing:
+            raise self._incomplete(f"{len(missing):,} files are missing, the first {missing[0]}")
+        return FileSamples(self.root, Paths(paths), targets)
+
+    def _open(self, name: SplitName) -> Any:
+        """Return torchvision's object for a split, downloaded if that is asked for."""
+        split = self.spec.splits.get(name) or self.spec.splits["val"]
+        if not self.download and not (self.root / self.spec.folder).is_dir():
+            raise self._absent()
         from torchvision import datasets
 
         kind = getattr(datasets, self.spec.kind)
+        arguments = {"root": str(self.root), **split.arguments}
+        if self.spec.kind != "ImageNet":  # which must be fetched by hand
+            arguments["download"] = self.download
         try:
-            found = kind(root=str(self.root), download=self.download, **self.spec.splits(name))
+            with _alone(self.root) if self.download else contextlib.nullcontext():
+                return kind(**arguments)
         except Exception as error:
-            raise _absent(self.spec.kind, self.root, self.download, error) from error
-        return ArraySamples(
-            _as_rgb(found.data), torch.as_tensor(found.targets).long(), f"{self.spec.kind} {name}"
-        )
+            raise self._refused(error) from error
+
+    def _absent(self) -> DataError:
+        hint = "set data.download=true, or data.root to where it is"
+        return DataError(f"{self.spec.kind} is not there", self.root / self.spec.folder, hint)
+
+    def _incomplete(self, what: str) -> DataError:
+        hint = "remove what is there and download it again"
+        return DataError(f"{self.spec.kind} is not complete: {what}", self.root, hint)
+
+    def _refused(self, error: Exception) -> DataError:
+        """Say why torchvision could not open the dataset, in one line."""
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if self.download:
+            what = f"{self.spec.kind} could not be downloaded: {reason[:100]}"
+            return DataError(what, self.root, "is there a network?")
+        if "download=True" in reason or isinstance(error, FileNotFoundError):
+            what = f"{self.spec.kind} is not there or not complete"
+            return DataError(what, self.root, "set data.download=true")
+        return DataError(f"{self.spec.kind} cannot be read: {reason[:100]}", self.root)
 
 
-def _absent(kind: str, root: Path, download: bool, error: Exception) -> DataError:
-    if download:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        return DataError(f"{kind} could not be downloaded: {reason}", root, "check the network")
-    return DataError(
-        f"{kind} is not there, or not complete", root, "set data.download=true, or data.root"
+for _name, _spec in TABLE.items():
+    SOURCES.register(_name, spec=_spec)(TorchvisionSource)
+
+
+@contextlib.contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Let one process of the machine download into `root` at a time; others find it done."""
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / ".download.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # let go by the system if the process dies
+        with contextlib.redirect_stdout(sys.stderr):  # torchvision prints; stdout is for results
+            yield
+
+
+def _missing(root: Path, paths: list[str]) -> list[str]:
+    """Return the paths that do not exist, by listing each folder once."""
+    present: dict[str, set[str]] = {}
+    missing = []
+    for path in paths:
+        folder, name = os.path.split(path)
+        if folder not in present:
+            try:
+                present[folder] = {entry.name for entry in (root / folder).iterdir()}
+            except OSError:
+                present[folder] = set()
+        if name not in present[folder]:
+            missing.append(path)
+    return missing
+
+
+def _unique(names: Sequence[str | tuple[str, ...]], keys: Sequence[str] | None) -> tuple[str, ...]:
+    """Make names of classes out of torchvision's; ImageNet has two cranes, told apart by key."""
+    texts = [name if isinstance(name, str) else ", ".join(name) for name in names]
+    if keys is None or len(set(texts)) == len(texts):
+        return tuple(texts)
+    return tuple(
+        f"{text} ({key})" if texts.count(text) > 1 else text
+        for text, key in zip(texts, keys, strict=True)
     )
-
-
-def _as_rgb(data: np.ndarray | Tensor) -> Tensor:
-    """Bring an array of images to (N, 3, H, W) uint8."""
-    array = torch.as_tensor(data)
-    if array.ndim == 3:  # (N, H, W) grey
-        return array[:, None].expand(-1, 3, -1, -1).contiguous()
-    return array.permute(0, 3, 1, 2).contiguous()
