@@ -172,3 +172,11 @@ class Subset:
 
     def name(self, index: int) -> str:
         return self.samples.name(int(self.indices[index]))
+
+
+def origin(samples: Samples, index: int) -> tuple[Samples, int]:
+    """Return what a subset of a subset takes a sample from, and its index there."""
+    while isinstance(samples, Subset):
+        index = int(samples.indices[index])
+        samples = samples.samples
+    return samples, index
