@@ -136,3 +136,12 @@ def _best(work: Callable[[], object], device: torch.device, seconds: float) -> f
         wait(device)
         times.append(time.perf_counter() - start)
     return min(times)
+
+
+def process_age() -> float:
+    """Return the seconds since this process was started; 0: unknown."""
+    stat, uptime = Path("/proc/self/stat"), Path("/proc/uptime")
+    if not (stat.exists() and uptime.exists()):
+        return 0.0
+    ticks = int(stat.read_text().rpartition(")")[2].split()[19])  # field 22, counted from 1
+    return float(uptime.read_text().split()[0]) - ticks / float(os.sysconf("SC_CLK_TCK"))

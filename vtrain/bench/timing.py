@@ -1,0 +1,89 @@
+"""Clocks: windows of time for something that repeats, and watches on parts of something larger."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from vtrain.bench.machine import wait
+
+WINDOWS = 7
+"""Windows of time for each thing that is timed, at least."""
+
+
+def windows(work: Callable[[], int], seconds: float, device: torch.device) -> list[float]:
+    """Repeat `work` for about `seconds` and return the images per second of each window.
+
+    Args:
+        work: Does one piece and returns how many images it was.
+        seconds: Time for all windows together; there are `WINDOWS` of them or more.
+        device: What to wait for at the end of a window, and only there.
+    """
+    work()
+    wait(device)
+    start = time.perf_counter()
+    work()
+    wait(device)
+    pieces = max(1, round(seconds / WINDOWS / (time.perf_counter() - start)))
+    rates: list[float] = []
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until or len(rates) < WINDOWS:
+        start = time.perf_counter()
+        images = sum(work() for _ in range(pieces))
+        wait(device)
+        rates.append(images / (time.perf_counter() - start))
+    return rates
+
+
+@contextmanager
+def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Add the time of the block to `seconds[name]`."""
+    start = time.perf_counter()
+    yield
+    seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+@dataclass
+class Watches:
+    """Times calls of an object's methods, each with a wait for the device before and after."""
+
+    device: torch.device
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """Time spent in each watched method so far."""
+
+    def watched(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return `function`, its time added to `seconds[name]`."""
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            wait(self.device)
+            with timed(self.seconds, name):
+                result = function(*args, **kwargs)
+                wait(self.device)
+            return result
+
+        return call
+
+    @contextmanager
+    def on(self, owner: object, method: str, name: str) -> Iterator[None]:
+        """Watch a method of an object, if there is one, until the block ends."""
+        if owner is None:
+            yield
+            return
+        kept = vars(owner).get(method)
+        setattr(owner, method, self.watched(name, getattr(owner, method)))
+        try:
+            yield
+        finally:
+            delattr(owner, method)  # the class's own is seen again
+            if kept is not None:
+                setattr(owner, method, kept)
+
+    def each(self, name: str, items: Iterator[Any]) -> Iterator[Any]:
+        """Yield the items; the time that it takes to get each is added to `seconds[name]`."""
+        following = self.watched(name, lambda: next(items, None))
+        while (item := following()) is not None:
+            yield item

@@ -1,0 +1,43 @@
+"""Profile something that repeats: a trace to look at, and the names of the slowest kernels."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+STEPS = 3
+
+
+def slowest_kernels(
+    work: Callable[[], object], device: torch.device, path: Path, top: int
+) -> list[dict[str, Any]]:
+    """Trace a few repetitions and return the `top` kernels by their own time.
+
+    Args:
+        work: What to trace; it is already warm.
+        device: Whose kernels count: a GPU's, or the processor's operations.
+        path: Where the trace goes, in the format of chrome://tracing and ui.perfetto.dev.
+        top: How many kernels to return.
+
+    Returns:
+        For each its `name`, `share` of the time of all, and `calls` per repetition.
+    """
+    on_gpu = device.type == "cuda"
+    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * on_gpu
+    with profile(activities=activities) as profiler:
+        for _ in range(STEPS):
+            work()
+    profiler.export_chrome_trace(str(path))
+    own_time = "self_device_time_total" if on_gpu else "self_cpu_time_total"
+    events = sorted(profiler.key_averages(), key=lambda e: -float(getattr(e, own_time)))
+    total = sum(float(getattr(event, own_time)) for event in events)
+    return [
+        {
+            "name": event.key,
+            "share": float(getattr(event, own_time)) / total,
+            "calls": event.count / STEPS,
+        }
+        for event in events[:top]
+    ]

@@ -1,0 +1,391 @@
+"""`vtrain bench`: how fast a config trains, what it could reach here, and where the time goes.
+
+What is timed is the run itself: its parts, its loader, its trainer and its callbacks, in a run
+folder that is thrown away. Only the learning rate is 0, so that nothing changes meanwhile.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from vtrain.bench.machine import Neighbours, describe_machine, probe, process_age, wait
+from vtrain.bench.stats import Summary, summarise
+from vtrain.bench.timing import WINDOWS, Watches, timed, windows
+from vtrain.bench.trace import slowest_kernels
+from vtrain.bench.work import Work, bytes_per_number
+from vtrain.callbacks.base import Callback, Callbacks
+from vtrain.callbacks.history import History
+from vtrain.config import Config
+from vtrain.data.loader import Batch, TrainLoader
+from vtrain.distributed import Rank
+from vtrain.engine.checkpointing import Checkpoints
+from vtrain.engine.device import DTYPES, choose_device, peak_memory
+from vtrain.engine.evaluate import evaluate
+from vtrain.engine.state import Meter, TrainState
+from vtrain.engine.trainer import Trainer
+from vtrain.files.atomic import make_folder
+from vtrain.models.profile import count_macs, count_parameters
+from vtrain.run.fit import outputs
+from vtrain.run.parts import Parts, build_parts, build_trainer
+
+KERNELS = 5
+"""How many kernels a profile names."""
+GOOD = 0.95
+"""End to end over bare step from which on the data path needs no attention."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One of the things that are timed."""
+
+    images_per_second: Summary
+    windows: list[float]
+    """Images per second of each window."""
+    peak_memory: int | None
+    """Bytes on the device; on a CPU only the process as a whole has a peak."""
+
+    @property
+    def rate(self) -> float:
+        """Images per second, the median."""
+        return self.images_per_second.median
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was measured. Times are in seconds, memory in bytes."""
+
+    machine: dict[str, Any]
+    work: dict[str, Any]
+    """What is trained, and what one image needs."""
+    cold: dict[str, float]
+    """How long each part of the start took, once."""
+    limit: dict[str, float]
+    """The machine's best rates, and the images per second that they would allow."""
+    layers: dict[str, Layer]
+    noise: float
+    """Relative difference of the bare step before and after everything else."""
+    split: dict[str, float]
+    """Time of each part of a step of the whole run; their sum is that step."""
+    kernels: list[dict[str, Any]]
+    """The slowest kernels, if a profile was asked for."""
+    peak_memory: int
+    others_share: float | None
+    """Part of the processors that other processes used meanwhile; None: unknown."""
+    next: str
+    """What holds the run back most."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return asdict(self)
+
+
+def bench(config: Config, seconds: float = 10.0, trace: Path | None = None) -> Report:
+    """Measure a config on this machine.
+
+    Args:
+        config: Complete and valid.
+        seconds: Time for each layer, about.
+        trace: Folder for a trace of a few steps, which also names the slowest kernels.
+
+    Raises:
+        VtrainError: The config's parts cannot be built, or the device is absent.
+    """
+    cold = {"import": process_age()}
+    device = choose_device(config.train.device)
+    neighbours = Neighbours(time.process_time)
+    with TemporaryDirectory(prefix="vtrain_bench_") as folder:
+        subject = Subject.build(config, device, Path(folder), cold)
+        layers, noise = subject.layers(seconds)
+        split = subject.split(seconds / 2)
+        work = subject.work()
+        kernels = [] if trace is None else subject.profile(trace)
+        subject.close()
+    rates = probe(device, DTYPES[subject.parts.precision])
+    limit = len(subject.batch.images) / work.seconds(rates)
+    return Report(
+        machine=describe_machine(device),
+        work=subject.describe(config, work),
+        cold=cold,
+        limit={**asdict(rates), "images_per_second": limit},
+        layers=layers,
+        noise=noise,
+        split=split,
+        kernels=kernels,
+        peak_memory=peak_memory(device),
+        others_share=neighbours.share(),
+        next=advice(layers, limit, split),
+    )
+
+
+class Pace(Callback):
+    """Times windows of a run and ends it when there are enough."""
+
+    def __init__(self, images: int, batch_size: int, steps_per_epoch: int) -> None:
+        self.images, self.batch_size, self.steps_per_epoch = images, batch_size, steps_per_epoch
+        self.device = torch.device("cpu")
+        self.begin(0.0, 1)
+
+    def begin(self, seconds: float, steps: int) -> None:
+        """Prepare for a run of about `seconds` in windows of `steps`, an epoch at most."""
+        self.rates: list[float] = []
+        self.seconds, self.steps = seconds, min(steps, self.steps_per_epoch)
+        self.until = time.perf_counter() + seconds
+        self.warm = False
+
+    def on_fit_start(self, state: TrainState) -> None:
+        self._restart(state)
+
+    def on_step_end(self, state: TrainState) -> None:
+        if self._position(state) - self.first < self.steps:
+            return
+        wait(self.device)
+        rate = (self._images(state) - self.images_before) / (time.perf_counter() - self.since)
+        if self.warm:
+            self.rates.append(rate)
+        self.warm = True  # the first window has the start of the loader in it
+        self._restart(state)
+        if time.perf_counter() > self.until and len(self.rates) >= WINDOWS:
+            state.stop_reason = "everything is measured"
+
+    def on_epoch_end(self, state: TrainState) -> None:
+        self._restart(state)  # what happens between epochs is not part of a step
+
+    def _restart(self, state: TrainState) -> None:
+        self.first, self.images_before = self._position(state), self._images(state)
+        self.since = time.perf_counter()
+
+    def _position(self, state: TrainState) -> int:
+        return state.epoch * self.steps_per_epoch + state.epoch_step
+
+    def _images(self, state: TrainState) -> int:
+        """Return the images of the run so far; an epoch's last batch may be smaller."""
+        return state.epoch * self.images + min(state.epoch_step * self.batch_size, self.images)
+
+
+@dataclass
+class Subject:
+    """What is measured: a run that is ready to train."""
+
+    parts: Parts
+    trainer: Trainer
+    pace: Pace
+    batch: Batch
+    """A batch as the loader gives it."""
+    ready: Batch = field(init=False)
+    """The same batch, augmented and mixed."""
+
+    def __post_init__(self) -> None:
+        positions = torch.arange(len(self.batch.images), device=self.batch.images.device)
+        images = self.trainer.augment(self.batch.images, self.batch.indices, 0)
+        images, targets = self.trainer.mixing(images, self.batch.targets, positions, 0, 0)
+        self.ready = replace(self.batch, images=images, targets=targets)
+
+    @classmethod
+    def build(
+        cls, config: Config, device: torch.device, folder: Path, cold: dict[str, float]
+    ) -> "Subject":
+        """Build a run and make its first step; note in `cold` how long each part of that takes."""
+        with timed(cold, "parts"):
+            parts = build_parts(config, device, Rank())
+        pace = Pace(len(parts.train), config.train.batch_size, parts.steps_per_epoch)
+        pace.device = device
+        told = outputs(config, parts, Checkpoints(folder), folder, History())
+        trainer = replace(
+            build_trainer(config, parts, Rank(), Callbacks(*told, pace)),
+            lr=0.0,
+            total_steps=sys.maxsize,
+            eval_every=sys.maxsize,  # evaluation is timed by itself
+        )
+        with timed(cold, "first batch"):
+            batch = next(iter(parts.train_loader.batches(0)))
+        with timed(cold, "first step"):
+            trainer.train_step(batch)
+            wait(device)
+        return cls(parts, trainer, pace, batch)
+
+    def close(self) -> None:
+        """End the loaders' processes."""
+        self.parts.train_loader.close()
+        self.parts.val_loader.close()
+
+    def layers(self, seconds: float) -> tuple[dict[str, Layer], float]:
+        """Time every layer; the bare step before and after the others, which shows the noise."""
+        before = self._layer(self.bare_step(), seconds / 2)
+        layers = {
+            "bare step": before,
+            "data only": self._layer(self.data_step(), seconds / 2),
+            "end to end": self.end_to_end(seconds, before.rate),
+            "evaluation": self._layer(self.evaluation_step(), seconds / 2),
+        }
+        after = self._layer(self.bare_step(), seconds / 2)
+        both = before.windows + after.windows
+        layers["bare step"] = Layer(summarise(both), both, after.peak_memory)
+        return layers, abs(after.rate - before.rate) / before.rate
+
+    def bare_step(self) -> Callable[[], int]:
+        """Return what makes a step on a batch that lies on the device, augmented and mixed."""
+        trainer = self._bare_trainer()
+
+        def step() -> int:
+            trainer.train_step(self.ready)
+            return len(self.ready.images)
+
+        return step
+
+    def data_step(self) -> Callable[[], int]:
+        """Return what fetches, augments and mixes the next batch, epoch after epoch."""
+        batches = self._prepared()
+        return lambda: next(batches)
+
+    def evaluation_step(self) -> Callable[[], int]:
+        """Return what evaluates one batch that lies on the device."""
+        batch = next(iter(self.parts.val_loader.batches()))
+        normalise, context = self.parts.preprocess.normalise, self.parts.autocast
+
+        def step() -> int:
+            evaluate(self.parts.model, [batch], normalise, context, lambda totals: totals)
+            return len(batch.images)
+
+        return step
+
+    def end_to_end(self, seconds: float, rate: float) -> Layer:
+        """Train as `vtrain fit` does, with all that it writes; `rate` is about what to expect."""
+        reset_peak_memory(self.parts.device)
+        steps = max(1, round(seconds / WINDOWS * rate / len(self.batch.images)))
+        self._fit(self.trainer, self.parts.train_loader, seconds, steps)
+        rates = self.pace.rates
+        return Layer(summarise(rates), rates, device_memory(self.parts.device))
+
+    def split(self, seconds: float) -> dict[str, float]:
+        """Return the time of each part of a step; on a GPU the parts are waited for one by one."""
+        watches = Watches(self.parts.device)
+        trainer, state = replace(self.trainer), self.parts.state
+        loader = WatchedLoader(self.parts.train_loader, watches)
+        first, start = state.step, time.perf_counter()
+        with ExitStack() as stack:
+            for method in ("augment", "mixing", "forward", "criterion", "backward", "update"):
+                stack.enter_context(watches.on(trainer, method, method))
+            stack.enter_context(watches.on(state.optimizer, "step", "optimizer"))
+            stack.enter_context(watches.on(state.ema, "update", "ema"))
+            self._fit(trainer, loader, seconds, 1)
+        steps, wall = state.step - first, time.perf_counter() - start
+        spent = watches.seconds
+        parts = {name: spent[name] for name in ("data", "augment", "mixing", "forward")}
+        parts["loss"] = spent["criterion"]
+        parts["backward"] = spent["backward"] - spent["forward"] - spent["criterion"]
+        parts["clip"] = spent["update"] - spent["optimizer"] - spent["ema"]
+        parts["optimizer"], parts["ema"] = spent["optimizer"], spent["ema"]
+        parts["rest"] = wall - sum(parts.values())
+        return {name: time_ / steps for name, time_ in parts.items()}
+
+    def work(self) -> Work:
+        """Return what one step needs at least."""
+        eager = replace(self._bare_trainer(), forward=self.parts.model)
+        work = Work(bytes_per_number(self.parts.precision))
+        with work:
+            eager.train_step(self.ready)
+        return work
+
+    def profile(self, folder: Path) -> list[dict[str, Any]]:
+        """Write a trace of a few bare steps and return the slowest kernels."""
+        make_folder(folder)
+        path = folder / "trace.json"
+        return slowest_kernels(self.bare_step(), self.parts.device, path, KERNELS)
+
+    def describe(self, config: Config, work: Work) -> dict[str, Any]:
+        """Return what is trained, and what one image of it needs."""
+        images = len(self.ready.images)
+        return {
+            "model": config.model.name,
+            "image_size": self.parts.preprocess.image_size,
+            "batch_size": images,
+            "precision": self.parts.precision,
+            "parameters": count_parameters(self.parts.model),
+            "model_flops_per_image": 6 * count_macs(self.parts.model),
+            "flops_per_image": work.flops / images,
+            "bytes_per_image": work.bytes / images,
+        }
+
+    def _bare_trainer(self) -> Trainer:
+        """Return the trainer without augmentation and mixing, and with a position of its own."""
+        return replace(
+            self.trainer,
+            state=replace(self.parts.state, loss=Meter()),
+            augment=lambda images, _indices, _epoch: images,
+            mixing=lambda images, targets, _positions, _step, _epoch: (images, targets),
+        )
+
+    def _prepared(self) -> Iterator[int]:
+        for epoch in count():
+            for step, batch in enumerate(self.parts.train_loader.batches(epoch)):
+                images = self.trainer.augment(batch.images, batch.indices, epoch)
+                positions = torch.arange(len(images), device=images.device)
+                self.trainer.mixing(images, batch.targets, positions, step, epoch)
+                yield len(images)
+
+    def _layer(self, work: Callable[[], int], seconds: float) -> Layer:
+        reset_peak_memory(self.parts.device)
+        rates = windows(work, seconds, self.parts.device)
+        return Layer(summarise(rates), rates, device_memory(self.parts.device))
+
+    def _fit(
+        self, trainer: Trainer, loader: "TrainLoader | WatchedLoader", seconds: float, steps: int
+    ) -> None:
+        self.pace.begin(seconds, steps)
+        trainer.fit(loader)
+        self.parts.state.stop_reason = None
+
+
+@dataclass(frozen=True)
+class WatchedLoader:
+    """A loader whose batches are watched as `data`."""
+
+    loader: TrainLoader
+    watches: Watches
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        return self.watches.each("data", self.loader.batches(epoch, start))
+
+
+def advice(layers: dict[str, Layer], limit: float, split: dict[str, float]) -> str:
+    """Say in a line what holds the run back most."""
+    bare, data, run = (layers[name].rate for name in ("bare step", "data only", "end to end"))
+    if run < GOOD * bare:
+        if data < bare:
+            return (
+                f"the data path gives {data:.0f} images/s and the model could take {bare:.0f}: "
+                "raise data.num_workers, or keep the images in memory with data.cache"
+            )
+        around = {name: split[name] for name in ("data", "augment", "mixing", "rest")}
+        worst = max(around, key=lambda name: around[name])
+        return (
+            f"end to end is {run / bare:.0%} of the bare step; of what is around it, '{worst}' "
+            f"takes most: {around[worst] / sum(split.values()):.0%} of the time"
+        )
+    slowest = max(split, key=lambda name: split[name])
+    return (
+        f"the step itself, of which '{slowest}' is {split[slowest] / sum(split.values()):.0%}; its "
+        f"kernels alone would need {bare / limit:.0%} of its time (--profile names the slowest)"
+    )
+
+
+def device_memory(device: torch.device) -> int | None:
+    """Return the most memory on a GPU since the last reset."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Begin to look for the most memory anew."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
