@@ -16,7 +16,7 @@ from vtrain.registry import MODELS
 
 
 def timm_like(model: TNT, image_size: int, patch_size: int, inner_stride: int = 4) -> nn.Module:
-    """timm's TNT of the same shape, in the official layout."""
+    """timm's TNT of the same shape and layout."""
     block = model.blocks[0]
     return TimmTNT(
         img_size=image_size,
@@ -28,7 +28,7 @@ def timm_like(model: TNT, image_size: int, patch_size: int, inner_stride: int = 
         num_heads_inner=block.attn_in.num_heads,
         num_heads_outer=block.attn_out.num_heads,
         first_stride=inner_stride,
-        legacy=False,
+        legacy=model.pixel_embed.layout == "legacy",
     )
 
 
@@ -41,6 +41,7 @@ def timm_like(model: TNT, image_size: int, patch_size: int, inner_stride: int = 
         ("tnt_ti", {}, 6_076_408),
         ("tnt_s", {}, 23_768_584),
         ("tnt_b", {}, 65_428_680),
+        ("tnt_s_legacy", {}, 23_755_336),
         ("tnt_ti", {"patch_size": 4, "inner_stride": 1, "image_size": 32}, 5_859_994),
         ("tnt_ti", {"patch_size": 4, "inner_stride": 2, "image_size": 32}, 5_496_682),
         ("tnt_ti", {"patch_size": 8, "inner_stride": 2, "image_size": 32}, 5_850_778),
@@ -136,8 +137,9 @@ def test_outer_attention_equals_the_formula() -> None:
     torch.testing.assert_close(attn(x, 2), expected[:, :2], rtol=0, atol=1e-10)
 
 
-def test_words_of_a_patch_do_not_see_another_patch() -> None:
-    model = tiny("tnt_ti")
+@pytest.mark.parametrize(("layout", "seeing"), [("official", [0]), ("legacy", [0, 1, 4, 5])])
+def test_words_see_another_patch_in_the_legacy_layout_alone(layout: str, seeing: list[int]) -> None:
+    model = tiny("tnt_ti", layout=layout)
     first = torch.randn(1, 3, 32, 32)
     second = first.clone()
     second[:, :, :8, :8] += 1  # patch 0, up to the border of its neighbours
@@ -148,7 +150,7 @@ def test_words_of_a_patch_do_not_see_another_patch() -> None:
             words = block.inner(words)
         differ.append(words)
     changed = (differ[0] != differ[1]).flatten(1).any(1)
-    assert changed.nonzero().flatten().tolist() == [0]
+    assert changed.nonzero().flatten().tolist() == seeing  # of 4 by 4 patches
 
 
 # The class token's shortcut.
@@ -216,8 +218,16 @@ def test_tnt_ti_computes_what_timm_computes(
     assert_same_as_timm(ours, theirs, image_size)
 
 
+@pytest.mark.parametrize(("image_size", "patch_size", "inner_stride"), [(64, 16, 4), (24, 8, 2)])
+def test_the_legacy_layout_is_timms(image_size: int, patch_size: int, inner_stride: int) -> None:
+    arguments = {"patch_size": patch_size, "inner_stride": inner_stride, "depth": 3}
+    ours = MODELS["tnt_s_legacy"](10, image_size, **arguments)
+    theirs = timm_like(ours, image_size, patch_size, inner_stride)
+    assert_same_as_timm(ours, theirs, image_size)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["tnt_ti", "tnt_s", "tnt_b"])
+@pytest.mark.parametrize("name", ["tnt_ti", "tnt_s", "tnt_b", "tnt_s_legacy"])
 @pytest.mark.parametrize("image_size", [224, 160])
 def test_every_size_computes_what_timm_computes(name: str, image_size: int) -> None:
     ours = MODELS[name](image_size=image_size)
@@ -243,6 +253,10 @@ def test_a_saved_model_loads_into_timm_and_back(tmp_path: Path) -> None:
     [
         ({"patch_size": 5}, r"image_size \(32\) must be a multiple of patch_size \(5\)"),
         ({"num_heads": 5}, r"embed_dim \(32\) must be a multiple of num_heads \(5\)"),
+        (
+            {"layout": "legacy", "inner_stride": 3},
+            r"patch_size \(8\) must be a multiple of inner_stride \(3\) in layout \(legacy\)",
+        ),
         ({"inner_num_heads": 5}, r"inner_dim \(12\) must be a multiple of inner_num_heads \(5\)"),
     ],
 )

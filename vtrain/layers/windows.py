@@ -21,7 +21,8 @@ class Windows(nn.Module):
 
     The map is padded with zeros below and on the right to a multiple of `side`, rolled up and left
     by `shift`, and cut. All of that is one order of the tokens, computed here once, so that each
-    direction is a single copy; padding, two rolls and the cut would be up to four.
+    direction is a single copy; padding, two rolls and the cut would be up to four. (timm rolls
+    before it pads, which is another function where a map needs both.)
 
     Attributes:
         mask: What to add to the attention scores of each window, (nW, N, N): 0, or -100 between
@@ -31,7 +32,7 @@ class Windows(nn.Module):
         height: Rows of the map, H.
         width: Columns of the map, W.
         side: Tokens per side of a window.
-        shift: How many tokens down and to the right the windows lie of where they start.
+        shift: Tokens by which the windows are moved down and to the right.
     """
 
     order: Tensor
@@ -92,8 +93,8 @@ class RelativeBias(nn.Module):
 class WindowPair(nn.Module):
     """The plain and the shifted windows of a stage, made once for each size of its map.
 
-    A map with a side of at most `side` tokens is not shifted, and its windows shrink to that side:
-    one window covers it. The size that the model is configured for is made at once.
+    On a map whose shorter side is at most `side` the windows shrink to that shorter side and are
+    not shifted. The windows for the size that the model is configured for are made at once.
 
     Args:
         height: Rows of the map, H.
@@ -105,16 +106,18 @@ class WindowPair(nn.Module):
     def __init__(self, height: int, width: int, side: int, shifted: bool) -> None:
         super().__init__()
         self.side, self.shifted = side, shifted
-        self.sizes = nn.ModuleDict()
-        self.of(height, width, torch.get_default_device())
+        self.sizes = nn.ModuleDict({f"{height}x{width}": self.make(height, width)})
 
     def of(self, height: int, width: int, device: torch.device) -> nn.ModuleList:
         """Return the `Windows` of even and of odd blocks on maps of this size."""
         key = f"{height}x{width}"
-        pair = self.sizes[key] if key in self.sizes else self.make(height, width).to(device)
+        if key in self.sizes:
+            pair = self.sizes[key]
+        else:
+            pair = self.make(height, width).to(device)
+            if not torch.compiler.is_compiling():  # a traced tensor must not outlive its trace
+                self.sizes[key] = pair
         assert isinstance(pair, nn.ModuleList)
-        if not torch.compiler.is_compiling():  # a traced tensor must not outlive its trace
-            self.sizes[key] = pair
         return pair
 
     def make(self, height: int, width: int) -> nn.ModuleList:
@@ -144,8 +147,8 @@ def attend_in_windows(
         # The mask differs between windows but not between images. With an image's windows beside
         # one another, as if they were heads, it is broadcast instead of copied for each image.
         groups = nW * h
-        bias = mask[:, None].expand(-1, h, -1, -1) + (0 if bias is None else bias)
-        bias = bias.flatten(0, 1)
+        masks = mask[:, None].expand(-1, h, -1, -1)
+        bias = (masks if bias is None else masks + bias).flatten(0, 1)
     q, k, v = (t.transpose(2, 3).reshape(-1, groups, N, d) for t in (q, k, v))
     x = attend(q, k, v, bias, scale)
     return x.reshape(B, nW, h, N, d).transpose(2, 3).flatten(3)

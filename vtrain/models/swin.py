@@ -5,6 +5,7 @@ arXiv:2103.14030 (github.com/microsoft/Swin-Transformer).
 
 B images, H x W tokens of a stage's map, C its channels, nW windows, N tokens of a window, h heads,
 d head dimension, K num_classes.
+Differs: dropout is left out (0 in every published recipe).
 """
 
 import math
@@ -190,21 +191,21 @@ class ShiftedWindowTransformer(ImageClassifier):
         self.depths = depths
         self.patch_embed = PatchEmbed(in_channels, embed_dim, patch_size, LayerNorm)
         self.layers = nn.ModuleList()
-        channels, resolution = embed_dim, image_size // patch_size
+        channels, grid = embed_dim, image_size // patch_size
         rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
         for i, (depth, heads) in enumerate(zip(depths, num_heads, strict=True)):
             merging: nn.Module = nn.Identity()
             if i > 0:
                 merging = make_merging(channels)
-                channels, resolution = 2 * channels, math.ceil(resolution / 2)
+                channels, grid = 2 * channels, math.ceil(grid / 2)
             if channels % heads:
                 raise ValueError(
                     f"num_heads ({heads}) of stage {i} must divide its channels ({channels}), "
                     f"embed_dim ({embed_dim}) doubled {i} times"
                 )
-            side = min(window_size, resolution)
+            side = min(window_size, grid)
             blocks = [make_block(i, side, next(rates)) for _ in range(depth)]
-            windows = WindowPair(resolution, resolution, side, window_shift)
+            windows = WindowPair(grid, grid, side, window_shift)
             self.layers.append(Stage(merging, blocks, windows))
         self.norm = LayerNorm(channels)
         self.head = MeanPoolHead(channels, num_classes)

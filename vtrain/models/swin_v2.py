@@ -4,9 +4,11 @@ Reference: Liu et al., "Swin Transformer V2: Scaling Up Capacity and Resolution"
 (github.com/microsoft/Swin-Transformer, models/swin_transformer_v2.py).
 
 B images, H x W tokens of a stage's map, C its channels, h heads, K num_classes.
+Differs: dropout is left out (0 in every published recipe).
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -120,11 +122,13 @@ class PatchMerging(nn.Module):
         return out
 
 
-@MODELS.register("swinv2_t", image_size=256)
-@MODELS.register("swinv2_s", image_size=256, depths=(2, 2, 18, 2))
-@MODELS.register(
-    "swinv2_b", image_size=256, embed_dim=128, depths=(2, 2, 18, 2), num_heads=(4, 8, 16, 32)
-)
+SWIN_V2 = "Liu et al., arXiv:2111.09883"
+B: dict[str, Any] = {"embed_dim": 128, "depths": (2, 2, 18, 2), "num_heads": (4, 8, 16, 32)}
+
+
+@MODELS.register("swinv2_t", reference=SWIN_V2, image_size=256)
+@MODELS.register("swinv2_s", reference=SWIN_V2, image_size=256, depths=(2, 2, 18, 2))
+@MODELS.register("swinv2_b", reference=SWIN_V2, image_size=256, **B)
 class SwinV2(ShiftedWindowTransformer):
     """Swin Transformer V2: cosine attention, a continuous position bias, norms after the branches.
 

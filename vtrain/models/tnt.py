@@ -1,8 +1,7 @@
 """Transformer in Transformer.
 
 Reference: Han et al., "Transformer in Transformer", arXiv:2103.00112
-(github.com/huawei-noah/Efficient-AI-Backbones, tnt_pytorch). This is the official layout; the older
-one that timm calls `legacy` embeds words across patch borders and is another model.
+(github.com/huawei-noah/Efficient-AI-Backbones, tnt_pytorch).
 
 B images, N patches of an image, m words of a patch, c inner_dim, D embed_dim, K num_classes.
 Differs: dropout is left out (0 in every published recipe).
@@ -10,6 +9,7 @@ Differs: dropout is left out (0 in every published recipe).
 
 import math
 from functools import partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,7 @@ from vtrain.models.base import ImageClassifier, init_linear_layers
 from vtrain.registry import MODELS, Probability
 
 LayerNorm = partial(nn.LayerNorm, eps=1e-5)
+Layout = Literal["official", "legacy"]
 
 
 class Attention(nn.Module):
@@ -70,6 +71,7 @@ class Block(nn.Module):
         num_heads: int,
         inner_num_heads: int,
         mlp_ratio: float,
+        layout: Layout,
         drop_path_rate: float,
     ) -> None:
         super().__init__()
@@ -78,9 +80,10 @@ class Block(nn.Module):
         self.norm_mlp_in = LayerNorm(inner_dim)
         self.mlp_in = MLP(inner_dim, int(inner_dim * mlp_ratio))
 
-        self.norm1_proj = LayerNorm(words * inner_dim)
-        self.proj = nn.Linear(words * inner_dim, embed_dim, bias=False)
-        self.norm2_proj = LayerNorm(embed_dim)
+        legacy = layout == "legacy"
+        self.norm1_proj = LayerNorm(inner_dim if legacy else words * inner_dim)
+        self.proj = nn.Linear(words * inner_dim, embed_dim, bias=legacy)
+        self.norm2_proj = nn.Identity() if legacy else LayerNorm(embed_dim)
 
         self.norm_out = LayerNorm(embed_dim)
         self.attn_out = Attention(embed_dim, num_heads)
@@ -106,32 +109,54 @@ class Block(nn.Module):
 
     def join(self, words: Tensor, tokens: Tensor) -> Tensor:
         """Add the words of each patch to its token, and nothing to the class token."""
-        patches = words.reshape(len(tokens), tokens.shape[1] - 1, -1)  # (B, N, m * c)
-        patches = self.norm2_proj(self.proj(self.norm1_proj(patches)))
+        # The official layout normalises a patch's words as one vector, the legacy one each word.
+        words = words.reshape(-1, *self.norm1_proj.normalized_shape)
+        patches = self.norm1_proj(words).reshape(len(tokens), tokens.shape[1] - 1, -1)
+        patches = self.norm2_proj(self.proj(patches))  # (B, N, D)
         return tokens + F.pad(patches, (0, 0, 1, 0))
 
 
 class PixelEmbed(nn.Module):
-    """Turn each patch into words: a convolution that sees nothing beyond the patch's border.
+    """Turn each patch into words by a convolution.
+
+    It sees nothing beyond the patch's border in the official layout; in the legacy one it does.
 
     Shape: (B, C, H, W) -> (B * N, m, c); the words of a patch row by row.
     """
 
-    def __init__(self, in_channels: int, inner_dim: int, patch_size: int, stride: int) -> None:
+    def __init__(
+        self, in_channels: int, inner_dim: int, patch_size: int, stride: int, layout: Layout
+    ) -> None:
         super().__init__()
-        self.patch_size = patch_size
+        self.patch_size, self.stride, self.layout = patch_size, stride, layout
         self.proj = nn.Conv2d(in_channels, inner_dim, 7, stride=stride, padding=3)
 
     def forward(self, images: Tensor) -> Tensor:
-        (B, C, H, W), p = images.shape, self.patch_size
-        patches = images.reshape(B, C, H // p, p, W // p, p).permute(0, 2, 4, 1, 3, 5)
-        words: Tensor = self.proj(patches.reshape(-1, C, p, p)).flatten(2)  # (B * N, c, m)
-        return words.mT.contiguous()
+        if self.layout == "official":
+            words = self.proj(cut(images, self.patch_size))  # (B * N, c, rows, columns)
+        else:
+            words = cut(self.proj(images), self.patch_size // self.stride)
+        tokens: Tensor = words.flatten(2).mT.contiguous()
+        return tokens
 
 
-@MODELS.register("tnt_ti", embed_dim=192, num_heads=3, inner_dim=12, inner_num_heads=2)
-@MODELS.register("tnt_s", embed_dim=384, num_heads=6, inner_dim=24, inner_num_heads=4)
-@MODELS.register("tnt_b", embed_dim=640, num_heads=10, inner_dim=40, inner_num_heads=4)
+def cut(maps: Tensor, side: int) -> Tensor:
+    """Cut maps into squares, row by row. Shape: (B, C, H, W) -> (B * N, C, side, side)."""
+    B, C, H, W = maps.shape
+    squares = maps.reshape(B, C, H // side, side, W // side, side)
+    return squares.permute(0, 2, 4, 1, 3, 5).reshape(-1, C, side, side)
+
+
+REFERENCE = "Han et al., arXiv:2103.00112"
+TI = {"embed_dim": 192, "num_heads": 3, "inner_dim": 12, "inner_num_heads": 2}
+S = {"embed_dim": 384, "num_heads": 6, "inner_dim": 24, "inner_num_heads": 4}
+B = {"embed_dim": 640, "num_heads": 10, "inner_dim": 40, "inner_num_heads": 4}
+
+
+@MODELS.register("tnt_ti", reference=REFERENCE, **TI)
+@MODELS.register("tnt_s", reference=REFERENCE, **S)
+@MODELS.register("tnt_b", reference=REFERENCE, **B)
+@MODELS.register("tnt_s_legacy", reference=REFERENCE, **S, layout="legacy")
 class TNT(ImageClassifier):
     """Transformer in Transformer: words inside each patch attend to one another, and so do patches.
 
@@ -150,6 +175,9 @@ class TNT(ImageClassifier):
         inner_stride: Pixels from one word to the next; a patch has ceil(patch_size / inner_stride)
             squared words.
         mlp_ratio: Hidden width / width of the MLPs, inner and outer.
+        layout: `official`, or `legacy` for the weights of timm's first port, which is another
+            function: words are embedded across the borders of patches, and what joins a token is
+            normalised word by word and not after its projection.
         inner_position_embedding: Add a learned vector to each word of a patch (the
             paper's ablation of position encodings).
         outer_position_embedding: Add a learned vector to each token (the same ablation).
@@ -173,6 +201,7 @@ class TNT(ImageClassifier):
         inner_num_heads: PositiveInt = 4,
         inner_stride: PositiveInt = 4,
         mlp_ratio: PositiveFloat = 4.0,
+        layout: Layout = "official",
         inner_position_embedding: bool = True,
         outer_position_embedding: bool = True,
         drop_path_rate: Probability = 0.0,
@@ -190,9 +219,14 @@ class TNT(ImageClassifier):
             raise ValueError(
                 f"inner_dim ({inner_dim}) must be a multiple of inner_num_heads ({inner_num_heads})"
             )
+        if layout == "legacy" and patch_size % inner_stride:
+            raise ValueError(
+                f"patch_size ({patch_size}) must be a multiple of inner_stride ({inner_stride}) in "
+                "layout (legacy)"
+            )
         self.num_classes, self.image_size, self.in_channels = num_classes, image_size, in_channels
         side, grid = math.ceil(patch_size / inner_stride), image_size // patch_size
-        self.pixel_embed = PixelEmbed(in_channels, inner_dim, patch_size, inner_stride)
+        self.pixel_embed = PixelEmbed(in_channels, inner_dim, patch_size, inner_stride, layout)
         self.norm1_proj = LayerNorm(side**2 * inner_dim)
         self.proj = nn.Linear(side**2 * inner_dim, embed_dim)
         self.norm2_proj = LayerNorm(embed_dim)
@@ -204,7 +238,9 @@ class TNT(ImageClassifier):
         self.pixel_pos = learned(1, inner_dim, side, side) if inner_position_embedding else None
         self.patch_pos = learned(1, 1 + grid**2, embed_dim) if outer_position_embedding else None
         self.blocks = nn.ModuleList(
-            Block(embed_dim, inner_dim, side**2, num_heads, inner_num_heads, mlp_ratio, rate)
+            Block(
+                embed_dim, inner_dim, side**2, num_heads, inner_num_heads, mlp_ratio, layout, rate
+            )
             for rate in drop_path_rates(drop_path_rate, depth)
         )
         self.norm = LayerNorm(embed_dim)
