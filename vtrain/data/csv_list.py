@@ -9,8 +9,13 @@ from vtrain.data.samples import IMAGENET_MEAN, IMAGENET_STD, FileSamples, Paths,
 from vtrain.errors import DataError
 from vtrain.registry import SOURCES
 
-SPLITS: dict[str, SplitName] = {"train": "train", "training": "train", "test": "test"} | {
-    name: "val" for name in ("val", "valid", "validation")
+SPLITS: dict[str, SplitName] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
 }
 """What may stand in the column `split`."""
 HEADER = "the first line must name the columns: path,label or path,label,split"
