@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from vtrain.engine.ema import EMA
 from vtrain.errors import DivergedError
 from vtrain.optim.gradients import LossScaler, StepGuard, clip_grad_norm
 from vtrain.registry import OPTIMIZERS
@@ -120,6 +121,24 @@ def test_nothing_is_read_from_the_device_at_a_step(
     make_gradients(model)
     guard.step(clip_grad_norm(model.parameters(), 1.0), 1)
     assert reads == []
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", OPTIMIZERS.names())
+def test_on_cuda_a_step_clipping_and_averaging_wait_for_nothing(name: str) -> None:
+    model = Net().cuda()
+    guard, ema = StepGuard(OPTIMIZERS[name](model, lr=0.1)), EMA(model, 0.9)
+    for step in range(3):
+        for p in model.parameters():
+            p.grad = torch.randn_like(p)
+        # The first steps make the state and load the kernels; torch raises at a later wait.
+        torch.cuda.set_sync_debug_mode("error" if step == 2 else "default")
+        try:
+            guard.step(clip_grad_norm(model.parameters(), 1.0), step)
+            ema.update(model, step + 1)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    guard.check()
 
 
 def test_a_scaled_loss_gives_the_step_of_an_unscaled_one() -> None:
