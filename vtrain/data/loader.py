@@ -21,7 +21,7 @@ from torch import Tensor
 from vtrain import rng
 from vtrain.data.cache import Cached, CacheMode, as_array, choose, cpu_count, fill
 from vtrain.data.repeats import repeated
-from vtrain.data.samples import ArraySamples, Samples, Subset
+from vtrain.data.samples import ArraySamples, Samples, subset
 from vtrain.data.splits import balanced_order
 from vtrain.data.workers import PIECE, Job, Piece, Prepare, Preparer, Workers, prepared
 from vtrain.errors import DataError, VtrainError
@@ -323,7 +323,9 @@ class EvalLoader:
     ) -> None:
         self.own = torch.arange(len(samples))[rank::world_size]
         self.batch_size = batch_size
-        self.feed = Feed(Subset.of(samples, self.own), _Fixed(preprocess), **feed)
+        self.feed = Feed(
+            samples if world_size == 1 else subset(samples, self.own), _Fixed(preprocess), **feed
+        )
 
     def __len__(self) -> int:
         """Batches of this process."""

@@ -80,6 +80,8 @@ class ArraySamples:
     array: Tensor
     targets: Tensor
     label: str
+    numbers: Tensor | None = None
+    """Where the images come from a larger array: their places there. Shape: (N,) int64."""
 
     def __len__(self) -> int:
         return len(self.array)
@@ -88,7 +90,8 @@ class ArraySamples:
         return Image.fromarray(self.array[index].permute(1, 2, 0).contiguous().numpy())
 
     def name(self, index: int) -> str:
-        return f"{self.label}[{index}]"
+        number = index if self.numbers is None else int(self.numbers[index])
+        return f"{self.label}[{number}]"
 
 
 @dataclass(frozen=True)
@@ -159,11 +162,6 @@ class Subset:
     indices: Tensor
     targets: Tensor
 
-    @classmethod
-    def of(cls, samples: Samples, indices: Tensor) -> "Subset":
-        """Take the samples at `indices`."""
-        return cls(samples, indices, samples.targets[indices])
-
     def __len__(self) -> int:
         return len(self.indices)
 
@@ -172,6 +170,14 @@ class Subset:
 
     def name(self, index: int) -> str:
         return self.samples.name(int(self.indices[index]))
+
+
+def subset(samples: Samples, indices: Tensor) -> Samples:
+    """Take some of the samples; those of an array stay an array. Shape: indices (n,) int64."""
+    if not isinstance(samples, ArraySamples):
+        return Subset(samples, indices, samples.targets[indices])
+    numbers = indices if samples.numbers is None else samples.numbers[indices]
+    return ArraySamples(samples.array[indices], samples.targets[indices], samples.label, numbers)
 
 
 def origin(samples: Samples, index: int) -> tuple[Samples, int]:

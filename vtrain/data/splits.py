@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor
 
 from vtrain import rng
-from vtrain.data.samples import Samples, Source, SplitName, Subset, Triple
+from vtrain.data.samples import Samples, Source, SplitName, Triple, subset
 from vtrain.errors import DataError
 from vtrain.registry import Probability
 
@@ -84,7 +84,7 @@ class Selection:
             count = min(count, self.limit)
         if count >= len(samples):
             return samples
-        return Subset.of(samples, share(samples.targets, count))
+        return subset(samples, share(samples.targets, count))
 
     def _whole(self, name: SplitName) -> Samples:
         if name == "test" or not (self.val_fraction or self.fold):
@@ -97,7 +97,7 @@ class Selection:
         chosen = held_out if name == "val" else ~held_out
         if not chosen.any():
             raise DataError(f"there are too few images to hold some out of {len(samples)}")
-        return Subset.of(samples, chosen.nonzero()[:, 0])
+        return subset(samples, chosen.nonzero()[:, 0])
 
 
 def hold_out(targets: Tensor, fraction: float) -> Tensor:
