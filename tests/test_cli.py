@@ -49,7 +49,7 @@ def test_the_whole_cycle(small_run: Path, vtrain: Vtrain) -> None:
         (2, False), (3, False), (3, True), (4, False), (6, False), (6, True),
     ]  # fmt: skip
     assert json.loads((run / "status.json").read_text()) == {
-        "state": "finished", "code": 0, "step": 6,
+        "state": "finished", "code": 0, "step": 6, "reason": None,
     }  # fmt: skip
     summary = json.loads((run / "summary.json").read_text())
     last = rows[-1]

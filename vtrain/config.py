@@ -6,11 +6,12 @@ closed ones are the classes below; those that name a component (`model`, `data`,
 signatures of `Augment` and `Mixing`.
 """
 
+import inspect
 import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     Field,
@@ -21,6 +22,7 @@ from pydantic import (
     create_model,
 )
 
+from vtrain.data.splits import Fold
 from vtrain.errors import ConfigError
 from vtrain.files.yaml import Document, Keys, dump_yaml, parse_value, parse_yaml, read_yaml
 from vtrain.registry import (
@@ -60,6 +62,20 @@ class DataSection(ComponentSection):
     """With `resize: crop`, the part of the resized short side that the crop keeps."""
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bicubic"
     """How pixels are interpolated when an image is resized."""
+    val_fraction: Probability = 0.0
+    """Part of the training images that is held out for validation; 0 uses the dataset's own."""
+    fold: Fold | None = None
+    """Hold out one of several equal parts instead: `{of: 5, index: 0}`."""
+    fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Part of each split that is used, for quick runs."""
+    limit: PositiveInt | None = None
+    """Images of each split that are used at most."""
+    balanced: bool = False
+    """Show every class equally often in training, however rare it is."""
+    repeats: PositiveInt = 1
+    """Views of each image in a batch (repeated augmentation); an epoch has so many fewer images."""
+    on_bad_image: Literal["error", "skip"] = "error"
+    """Whether an image that cannot be read ends the training, or is left out of its batch."""
     num_workers: Annotated[int, Field(ge=0, le=256)] | Literal["auto"] = "auto"
     """Processes that decode images; `auto` is 0 for cached images, else what the machine has."""
     cache: Literal["auto", "none", "ram", "device"] = "auto"
@@ -68,6 +84,10 @@ class DataSection(ComponentSection):
 
 class AugmentSection(Section):
     """`augment`: the keys are those of `vtrain.data.augment.Augment` and `Mixing`."""
+
+
+class EarlyStoppingSection(Section):
+    """`train.early_stopping`: the keys are those of `EarlyStopping`."""
 
 
 class TrainSection(Section):
@@ -99,6 +119,8 @@ class TrainSection(Section):
     """Largest global L2 norm of the gradients; null leaves them alone."""
     ema_decay: Probability | None = None
     """Decay of the exponential moving average of the weights, which is then evaluated."""
+    early_stopping: EarlyStoppingSection | None = None
+    """When a run that no longer improves ends; null trains to the last step."""
     loss: ComponentSection
     """The training loss: a name and its arguments."""
 
@@ -209,10 +231,25 @@ def augment_parts() -> tuple[Component, Component]:
     return Component("augment", Augment, {}), Component("mixing", Mixing, {})
 
 
+def early_stopping_part() -> Component:
+    """Return the constructor whose signature is the `train.early_stopping` section."""
+    from vtrain.engine.early_stopping import EarlyStopping
+
+    return Component("early_stopping", EarlyStopping, {})
+
+
 def _schema(document: Document) -> type[Config]:
     """Build the schema for the components that a document names; unknown names are mistakes."""
     sections = {keys: _component_section(document, keys) for keys in COMPONENTS}
-    train = create_model("Train", __base__=TrainSection, loss=sections["train", "loss"])
+    early_stopping = create_model(
+        "EarlyStopping", __base__=EarlyStoppingSection, **_fields(early_stopping_part())
+    )
+    train = create_model(
+        "Train",
+        __base__=TrainSection,
+        early_stopping=(early_stopping | None, None),
+        loss=sections["train", "loss"],
+    )
     augment = create_model("Augment", __base__=AugmentSection, **_fields(*augment_parts()))
     return create_model(
         "Config",
@@ -229,7 +266,7 @@ def _schema(document: Document) -> type[Config]:
 def _fields(*parts: Component) -> dict[str, Any]:
     """Return the YAML keys of several constructors as pydantic fields."""
     return {
-        name: (annotation, default)
+        name: (annotation, ... if default is inspect.Parameter.empty else default)
         for part in parts
         for name, annotation, default in part.parameters()
     }
@@ -284,7 +321,9 @@ def _apply(document: Document, override: str) -> None:
         return
     section = document.data
     for key in keys[:-1]:
-        section = section.setdefault(key, {})
+        if section.get(key) is None:
+            section[key] = {}
+        section = section[key]
         if not isinstance(section, dict):
             what = f"'{dotted}' leads through '{key}', which is no section"
             document.mistakes.append(ConfigError(what, name))
@@ -366,7 +405,9 @@ def _allowed(schema: type[Section], keys: Keys) -> list[str]:
     """Return the keys of the section at `keys`."""
     for key in keys:
         annotation = schema.model_fields[str(key)].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, Section)):
+        members = get_args(annotation) or (annotation,)  # a section that may be null is a union
+        sections = [m for m in members if isinstance(m, type) and issubclass(m, Section)]
+        if not sections:
             return []
-        schema = annotation
+        schema = sections[0]
     return list(schema.model_fields)

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from vtrain.engine.early_stopping import EarlyStopping
 from vtrain.engine.ema import EMA
 from vtrain.optim.gradients import LossScaler
 
@@ -42,6 +43,7 @@ class TrainState:
     optimizer: torch.optim.Optimizer
     ema: EMA | None = None
     scaler: LossScaler | None = None
+    early_stopping: EarlyStopping | None = None
     step: int = 0
     epoch: int = 0
     epoch_step: int = 0
@@ -81,6 +83,7 @@ class TrainState:
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.state_dict() if self.ema else None,
             "scaler": self.scaler.state_dict() if self.scaler else None,
+            "early_stopping": self.early_stopping.state_dict() if self.early_stopping else None,
             "loss": {"total": float(self.loss.total), "count": self.loss.count},
             **{name: getattr(self, name) for name in self.COUNTERS},
         }
@@ -93,6 +96,8 @@ class TrainState:
             self.ema.load_state_dict(state["ema"])
         if self.scaler is not None and state["scaler"] is not None:
             self.scaler.load_state_dict(state["scaler"])
+        if self.early_stopping is not None:
+            self.early_stopping.load_state_dict(state["early_stopping"])
         self.loss = Meter(**state["loss"])
         for name in self.COUNTERS:
             setattr(self, name, state[name])

@@ -15,6 +15,7 @@ from vtrain.callbacks.history import History
 from vtrain.callbacks.metrics_file import MetricsFile
 from vtrain.callbacks.progress import Progress
 from vtrain.callbacks.saver import Saver
+from vtrain.callbacks.stop_early import StopEarly
 from vtrain.callbacks.stop_on_signal import StopOnSignal
 from vtrain.callbacks.tensorboard import TensorBoard
 from vtrain.config import Config, config_from_text
@@ -105,7 +106,7 @@ def _train(config: Config, device: torch.device, place: Rank, folder: Path) -> N
         _restore(parts, config, found)
     with StopSignals() as signals:
         history = History()
-        callbacks: list[Callback] = [StopOnSignal(signals)]
+        callbacks: list[Callback] = [StopOnSignal(signals), StopEarly()]
         if place.is_main:
             callbacks += outputs(config, parts, checkpoints, folder, history)
             write_text(folder / "config.yaml", config.to_yaml())
@@ -123,8 +124,9 @@ def _train(config: Config, device: torch.device, place: Rank, folder: Path) -> N
     if place.is_main:
         best_metric = config.checkpoint.best_metric
         write_json(folder / "summary.json", screens.summary(best_metric, parts, history, seconds))
-        write_status(folder, "finished", code=0, step=parts.state.step)
-        screens.say_end(folder, history, seconds)
+        reason = parts.state.stop_reason
+        write_status(folder, "finished", code=0, step=parts.state.step, reason=reason)
+        screens.say_end(folder, history, seconds, reason)
 
 
 def outputs(

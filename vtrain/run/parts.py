@@ -16,8 +16,10 @@ from vtrain.data.loader import EvalLoader, Share, TrainLoader
 from vtrain.data.mixing import Mixing
 from vtrain.data.preprocess import Preprocess, TrainGeometry
 from vtrain.data.samples import ArraySamples, Samples, Source
+from vtrain.data.splits import Selection
 from vtrain.distributed import Rank
 from vtrain.engine.device import autocast, choose_precision
+from vtrain.engine.early_stopping import EarlyStopping
 from vtrain.engine.ema import EMA
 from vtrain.engine.evaluate import evaluate
 from vtrain.engine.state import Metrics, TrainState
@@ -115,6 +117,7 @@ def build_parts(config: Config, device: torch.device, place: Rank) -> Parts:
             optimizer=build_optimizer(config, model),
             ema=None if ema_decay is None else EMA(model, ema_decay),
             scaler=LossScaler(device) if precision == "fp16" else None,
+            early_stopping=build_early_stopping(config),
         ),
     )
 
@@ -128,12 +131,13 @@ def section(name: str) -> Iterator[None]:
         raise ConfigError(f"{name}: {error}") from error
 
 
-def build_source(config: Config) -> Source:
+def build_source(config: Config) -> Selection:
     """Return the dataset; its class names are known, its images not yet read."""
     found, arguments = component(SOURCES, config.data)
+    data = config.data
     with section("data"):
         source: Source = found(**arguments)
-    return source
+        return Selection(source, data.val_fraction, data.fold, data.fraction, data.limit)
 
 
 def build_preprocess(config: Config, source: Source) -> Preprocess:
@@ -234,6 +238,12 @@ def build_loss(config: Config, class_counts: list[int]) -> nn.Module:
     return loss
 
 
+def build_early_stopping(config: Config) -> EarlyStopping | None:
+    """Return the rule that ends a run before its last step, if there is one."""
+    rule = config.train.early_stopping
+    return None if rule is None else EarlyStopping(**rule.model_dump())
+
+
 def build_train_loader(
     config: Config, samples: Samples, geometry: TrainGeometry, device: torch.device, place: Rank
 ) -> TrainLoader:
@@ -245,6 +255,9 @@ def build_train_loader(
         seed=config.seed,
         rank=place.rank,
         world_size=place.world_size,
+        repeats=config.data.repeats,
+        balanced=config.data.balanced,
+        on_bad_image=config.data.on_bad_image,
         num_workers=config.data.num_workers,
         cache=config.data.cache,
         device=device,

@@ -45,10 +45,12 @@ def say_start(config: Config, parts: Parts, folder: Path, resumed_from: Path | N
         log.info("%-7s %s", name, text)
 
 
-def say_end(folder: Path, history: History, seconds: float) -> None:
-    """Say what was reached, where it is, and what to type next."""
+def say_end(folder: Path, history: History, seconds: float, reason: str | None) -> None:
+    """Say what was reached, why so early, where it is, and what to type next."""
     reached = [f"{name} {value:.4f}" for name, value in history.val.items()]
     log.info("done in %s  %s", clock(seconds), "  ".join(reached))
+    if reason is not None:
+        log.info("stopped early: %s", reason)
     log.info("results in %s", folder)
     log.info("next:")
     for command in (

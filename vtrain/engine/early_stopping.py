@@ -4,44 +4,40 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from vtrain.errors import ConfigError
-from vtrain.registry import suggest
+from pydantic import NonNegativeFloat, PositiveInt
 
 
 class EarlyStopping:
     """Say stop when `metric` has not gained more than `min_gain` for `patience` evaluations.
 
-    A metric that is not a number never counts as a gain.
+    The keywords are the keys of `train.early_stopping`. A metric that is not a number never counts
+    as a gain, and of equal values the first stays the best.
 
     Args:
-        metric: Key of an evaluation's result, such as `val/top1`.
-        mode: Whether `max` or `min` is good.
+        metric: What is watched.
+        mode: Whether a large or a small value of it is good.
         patience: Evaluations without a gain, in a row, that end the run.
         min_gain: How far the best value must be passed to count, in the metric's own unit.
     """
 
     def __init__(
-        self, metric: str, mode: Literal["max", "min"], patience: int, min_gain: float = 0.0
+        self,
+        *,
+        metric: Literal["val/top1", "val/top5", "val/loss"],
+        mode: Literal["max", "min"],
+        patience: PositiveInt,
+        min_gain: NonNegativeFloat = 0.0,
     ) -> None:
         self.metric, self.mode, self.patience, self.min_gain = metric, mode, patience, min_gain
         self.best: float | None = None
         self.stale = 0
 
-    def update(self, metrics: Mapping[str, float]) -> bool:
-        """Take in one evaluation and return whether the run should stop.
-
-        Raises:
-            ConfigError: The evaluation has no such metric.
-        """
-        if self.metric not in metrics:
-            raise ConfigError(
-                f"unknown metric '{self.metric}'", hint=suggest(self.metric, list(metrics))
-            )
+    def update(self, metrics: Mapping[str, float]) -> None:
+        """Take in one evaluation."""
         if self.is_gain(metrics[self.metric]):
             self.best, self.stale = metrics[self.metric], 0
         else:
             self.stale += 1
-        return self.stale >= self.patience
 
     def is_gain(self, value: float) -> bool:
         """Return whether `value` is better than the best so far by more than `min_gain`."""
@@ -51,6 +47,14 @@ class EarlyStopping:
             return True
         gain = value - self.best if self.mode == "max" else self.best - value
         return gain > self.min_gain
+
+    @property
+    def reason(self) -> str | None:
+        """Why the run should stop now, in words; None if it should go on."""
+        if self.stale < self.patience:
+            return None
+        best = "a number" if self.best is None else f"better than {self.best:.4f}"
+        return f"{self.metric} was not {best} in {self.stale} evaluations in a row"
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "stale": self.stale}
