@@ -6,6 +6,7 @@ A command runs in a fork of this process, which has torch and vtrain loaded: the
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import sys
@@ -85,6 +86,7 @@ class Command:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             warnings.simplefilter("default")
             torch.set_num_threads(1)
+            logging.disable(logging.NOTSET)
             prepare()
             sys.argv = ["vtrain", *arguments]
             cli.main()

@@ -33,10 +33,10 @@ def fit(folder: Path, run_dir: Path, *more: object, **options: Any) -> Command:
     return Command(folder, "fit", *arguments, **options)
 
 
-def reference(folder: Path) -> dict[str, Any]:
+def reference(folder: Path, *more: object) -> dict[str, Any]:
     """Run the tiny run without a disturbance and return its result."""
     run_dir = folder / "reference"
-    ended = fit(folder, run_dir).wait()
+    ended = fit(folder, run_dir, *more).wait()
     assert ended.code == 0, ended.err
     return result(run_dir)
 
@@ -204,10 +204,10 @@ def exact_stop(run_dir: Path, number: int) -> str | None:
     return damage_in(run_dir)
 
 
-def together(folder: Path, run_dir: Path, ranks: int) -> list[Command]:
+def together(folder: Path, run_dir: Path, ranks: int, *more: object) -> list[Command]:
     """Start the processes of one run, as torchrun would."""
     if ranks == 1:
-        return [fit(folder, run_dir)]
+        return [fit(folder, run_dir, *more)]
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
 
@@ -217,7 +217,7 @@ def together(folder: Path, run_dir: Path, ranks: int) -> list[Command]:
         settings = {name: str(value) for name, value in zip(names, values, strict=True)}
         return lambda: os.environ.update(settings)
 
-    return [fit(folder, run_dir, prepare=place(rank)) for rank in range(ranks)]
+    return [fit(folder, run_dir, *more, prepare=place(rank)) for rank in range(ranks)]
 
 
 def storms(folder: Path, draw: random.Random) -> Trials:

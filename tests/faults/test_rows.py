@@ -1,0 +1,403 @@
+"""Rows of the fault matrix that only the whole program can show; `matrix.py` says which."""
+
+import os
+import signal
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import mounts
+import product
+import pytest
+import running
+import torch
+from product import Command, Ended, differences, newest_step, result, run
+from running import dying_after, fit, reference
+
+from vtrain.engine.checkpointing import verify
+from vtrain.files import atomic
+from vtrain.files.checkpoints import FORMAT, load_checkpoint, save_checkpoint
+from vtrain.files.lock import RunLock
+from vtrain.files.runs import read_status
+
+needs_mounts = pytest.mark.skipif(not mounts.available(), reason="this user may not mount")
+SHORT = ("train.max_steps=2",)
+
+
+def one_line(ended: Ended, code: int, *says: str) -> str:
+    """Check that a command failed with one line that says all of `says`; return it."""
+    assert ended.code == code, ended.err
+    assert "Traceback" not in ended.err
+    (line,) = ended.errors
+    assert line.isprintable()
+    for text in says:
+        assert text in line
+    return line
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def killed(folder: Path, run_dir: Path, step: int = 8, *more: object) -> None:
+    """Start the tiny run and kill it once it has saved `step`."""
+    ended = fit(folder, run_dir, *more, prepare=dying_after(step)).wait()
+    assert ended.code == 128 + signal.SIGKILL, ended.err
+
+
+def described(run_dir: Path, change: dict[str, Any]) -> Path:
+    """Return a checkpoint whose description of the model is changed."""
+    content = load_checkpoint(run_dir / "last.pt")
+    content["model"]["arguments"] |= change
+    content.pop("format")
+    path = run_dir.parent / "changed.pt"
+    save_checkpoint(path, content)
+    return path
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    """Return the folder of a run of two steps."""
+    run_dir = tmp_path / "trained"
+    ended = fit(tmp_path, run_dir, *SHORT).wait()
+    assert ended.code == 0, ended.err
+    return run_dir
+
+
+class TestA:
+    """Writing: checkpoints and the run folder."""
+
+    @needs_mounts
+    def test_a_full_disk_ends_the_run_with_what_is_needed_and_free(self, tmp_path: Path) -> None:
+        disk = tmp_path / "disk"
+        disk.mkdir()
+        ended = fit(tmp_path, disk / "run", prepare=mounts.small(disk, "60k")).wait()
+        one_line(ended, 5, "no space", "MB are needed", "MB are free", str(disk))
+
+    @pytest.mark.xfail(strict=True, reason="TensorBoard's errors still end the run")
+    @needs_mounts
+    def test_training_goes_on_without_tensorboard_if_its_disk_is_full(self, tmp_path: Path) -> None:
+        events = tmp_path / "run" / "tensorboard"
+        events.mkdir(parents=True)
+        more = ("logging.tensorboard=true", "logging.every_steps=1")
+        ended = fit(tmp_path, tmp_path / "run", *more, prepare=mounts.small(events, "4k")).wait()
+        assert ended.code == 0, ended.err
+        assert len([line for line in ended.err.splitlines() if "TensorBoard" in line]) == 1
+
+    @needs_mounts
+    def test_a_read_only_place_is_named_before_anything_is_built(self, tmp_path: Path) -> None:
+        place = tmp_path / "place"
+        place.mkdir()
+        ended = fit(tmp_path, place / "run", prepare=mounts.read_only(place)).wait()
+        one_line(ended, 5, "read-only", str(place))
+
+    def test_a_run_folder_under_or_at_a_file_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("mine")
+        for run_dir in (tmp_path / "file", tmp_path / "file" / "run"):
+            one_line(fit(tmp_path, run_dir).wait(), 5, "is a file", str(tmp_path / "file"))
+        assert (tmp_path / "file").read_text() == "mine"
+
+    def test_leftovers_of_kills_are_swept_at_the_next_start(self, tmp_path: Path) -> None:
+        run_dir = tmp_path / "run"
+        killed(tmp_path, run_dir)
+        for number in range(20):
+            (run_dir / f"{atomic.PREFIX}{number}{atomic.SUFFIX}").write_bytes(bytes(1000))
+        assert fit(tmp_path, run_dir).wait().code == 0
+        assert not list(run_dir.glob(f"{atomic.PREFIX}*"))
+        assert "removed 20 unfinished files" in (run_dir / "vtrain.log").read_text()
+
+    def test_the_lock_of_a_killed_run_is_free(self, tmp_path: Path) -> None:
+        killed(tmp_path, tmp_path / "run")
+        assert (tmp_path / "run" / ".lock").exists()
+        with RunLock(tmp_path / "run"):
+            refused = fit(tmp_path, tmp_path / "run").wait()
+        one_line(refused, 5, f"locked by pid {os.getpid()} on host")
+        assert fit(tmp_path, tmp_path / "run").wait().code == 0
+
+    @pytest.mark.dist
+    def test_while_a_rank_of_a_dead_launcher_lives_nobody_else_writes(self, tmp_path: Path) -> None:
+        run_dir = tmp_path / "run"
+        commands = running.together(tmp_path, run_dir, 2)
+        try:
+            running.saved(commands[0], run_dir)
+            one_line(fit(tmp_path, run_dir).wait(), 5, f"locked by pid {commands[0].pid}")
+        finally:
+            for command in commands:
+                command.kill()
+        assert fit(tmp_path, run_dir).wait().code == 0
+
+
+class TestB:
+    """Resume and exactness."""
+
+    def test_a_finished_run_is_left_as_it_is(self, trained: Path) -> None:
+        before = contents(trained)
+        ended = fit(trained.parent, trained, *SHORT).wait()
+        assert ended.code == 0
+        assert "already complete" in ended.err
+        assert contents(trained) == before
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "seed=4",
+            "model.depth=2",
+            "model.name=deit_ti",
+            "data.num_images=46",
+            "augment.mixup=0",
+            "optimizer.lr=1e-3",
+            "optimizer.weight_decay=0",
+            "schedule.warmup_epochs=2",
+            "train.epochs=4",
+            "train.batch_size=9",
+            "train.ema_decay=0.8",
+            "train.loss={label_smoothing: 0.1}",
+        ],
+    )
+    @pytest.mark.slow
+    def test_a_change_that_changes_the_result_is_refused_by_name(
+        self, tmp_path: Path, change: str
+    ) -> None:
+        run_dir = tmp_path / "run"
+        killed(tmp_path, run_dir)
+        before = {path.name: path.read_bytes() for path in run_dir.glob("*.pt")}
+        one_line(fit(tmp_path, run_dir, change).wait(), 2, change.split("=", maxsplit=1)[0])
+        assert {path.name: path.read_bytes() for path in run_dir.glob("*.pt")} == before
+
+    @pytest.mark.dist
+    def test_the_number_of_processes_may_change_between_restarts(self, tmp_path: Path) -> None:
+        # Dropout is drawn for each rank; all else is the same whoever computes it.
+        expected = reference(tmp_path, "model.drop_rate=0")
+        run_dir = tmp_path / "run"
+        for ranks, step in ((2, 4), (1, 8), (3, 12), (1, None)):
+            commands = running.together(tmp_path, run_dir, ranks, "model.drop_rate=0")
+            if step is None:
+                assert commands[0].wait().code == 0
+                break
+            running.saved(commands[0], run_dir, step)
+            for command in commands:
+                command.kill()
+        final = result(run_dir)
+        for name, tensor in expected["state.model"].items():
+            torch.testing.assert_close(final["state.model"][name], tensor, rtol=1e-3, atol=1e-4)
+        assert [row["step"] for row in final["rows"]] == [row["step"] for row in expected["rows"]]
+
+    def test_resume_without_a_run_is_a_fresh_start(self, tmp_path: Path) -> None:
+        ended = fit(tmp_path, tmp_path / "new", *SHORT).wait()
+        assert ended.code == 0
+        assert newest_step(tmp_path / "new") == 2
+
+    def test_a_checkpoint_of_a_newer_vtrain_is_refused(self, trained: Path) -> None:
+        content = {**load_checkpoint(trained / "last.pt"), "format": FORMAT + 1}
+        newer = trained.parent / "newer.pt"
+        torch.save(content, newer)
+        one_line(run(trained.parent, "eval", "--ckpt", newer), 4, "made by a newer vtrain")
+
+
+class TestC:
+    """Reading checkpoints."""
+
+    def test_a_damaged_newest_is_passed_over_and_the_end_is_the_same(self, tmp_path: Path) -> None:
+        expected, run_dir = reference(tmp_path), tmp_path / "run"
+        killed(tmp_path, run_dir)
+        path = run_dir / f"step-{newest_step(run_dir):08d}.pt"
+        with path.open("r+b") as file:
+            file.seek(5000)
+            file.write(b"damage")
+        ended = fit(tmp_path, run_dir).wait()
+        assert ended.code == 0, ended.err
+        assert "skipped a checkpoint: the checkpoint is not the one that was written" in ended.err
+        assert list(differences(expected, result(run_dir))) == []
+        assert path.with_name(path.name + ".corrupt").exists()
+
+    def test_if_every_checkpoint_is_damaged_the_run_does_not_start_anew(
+        self, tmp_path: Path
+    ) -> None:
+        run_dir = tmp_path / "run"
+        killed(tmp_path, run_dir)
+        for path in {path.stat().st_ino: path for path in run_dir.glob("*.pt")}.values():
+            os.truncate(path, 5000)
+        for _ in range(2):
+            one_line(fit(tmp_path, run_dir).wait(), 4, "checkpoints is intact", str(run_dir))
+
+    def test_each_wrong_kind_of_checkpoint_is_one_line(self, tmp_path: Path) -> None:
+        (tmp_path / "folder").mkdir()
+        os.mkfifo(tmp_path / "pipe")
+        (tmp_path / "page").write_text("<html>log in</html>")
+        wrong = {
+            "nowhere": (4, "no such checkpoint"),
+            "folder": (4, "no checkpoint in this folder"),
+            "pipe": (4, "not a checkpoint file"),
+            "page": (4, "HTML"),
+            "https://example.org/x.pt": (2, "only local checkpoints"),
+        }
+        for name, (code, says) in wrong.items():
+            one_line(run(tmp_path, "eval", "--ckpt", name), code, says)
+
+    @pytest.mark.parametrize(
+        ("change", "says"),
+        [
+            ({"depth": -1}, "does not describe a model"),
+            ({"embed_dim": 10**7}, "reshaped"),
+            ({"patch_size": "../../etc/passwd"}, "does not describe a model"),
+            ({"depth": 3}, "missing"),
+            ({"embed_dim": 32}, "reshaped"),
+            ({"_target_": "os.system"}, "does not describe a model"),
+        ],
+    )
+    def test_a_hostile_description_of_the_model_is_refused(
+        self, trained: Path, change: dict[str, Any], says: str
+    ) -> None:
+        one_line(run(trained.parent, "eval", "--ckpt", described(trained, change)), 4, says)
+
+    @pytest.mark.slow
+    @pytest.mark.xfail(strict=True, reason="the config has no ceiling for a model's depth")
+    def test_a_model_of_absurd_depth_is_refused_before_it_is_built(self, trained: Path) -> None:
+        hostile = described(trained, {"depth": 10**9})
+        command = Command(trained.parent, "eval", "--ckpt", hostile)
+        one_line(command.wait(20), 4, "depth")
+
+    def test_weights_that_do_not_fit_are_counted(self, trained: Path) -> None:
+        content = load_checkpoint(trained / "last.pt")
+        weights = content["state"]["ema"]["weights"]
+        weights["extra"] = weights.pop("head.weight")
+        content.pop("format")
+        odd = trained.parent / "odd.pt"
+        save_checkpoint(odd, content)
+        one_line(
+            run(trained.parent, "eval", "--ckpt", odd), 4, "1 missing, 1 unexpected", "head.weight"
+        )
+
+    def test_the_environment_cannot_make_unpickling_unsafe(self, tmp_path: Path) -> None:
+        import corpus
+
+        path, canary = tmp_path / "x.pt", tmp_path / "canary"
+        path.write_bytes(corpus.CORPUS["os_system"](canary))
+        unsafe = partial(os.environ.update, TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD="1")
+        ended = run(tmp_path, "eval", "--ckpt", path, prepare=unsafe)
+        one_line(ended, 4, "holds code ('os.system')")
+        assert not canary.exists()
+
+
+class TestI:
+    """Signals."""
+
+    def test_a_second_ctrl_c_ends_at_once_and_the_files_stay_valid(self, tmp_path: Path) -> None:
+        def slowly() -> None:
+            from vtrain.engine.trainer import Trainer
+
+            real = Trainer.train_step
+
+            def train_step(self: Trainer, *arguments: Any) -> Any:
+                if self.state.step == 5:
+                    Path("waiting").touch()
+                    time.sleep(60)
+                return real(self, *arguments)
+
+            Trainer.train_step = train_step  # type: ignore[method-assign]
+
+        command = fit(tmp_path, tmp_path / "run", prepare=slowly)
+        command.until((tmp_path / "waiting").exists)
+        command.send(signal.SIGINT)
+        time.sleep(0.1)
+        assert command.alive()
+        command.send(signal.SIGINT)
+        ended = command.wait(10)
+        assert ended.code == 130
+        assert "Traceback" not in ended.err
+        assert [found.problem for found in verify(tmp_path / "run")] == [None] * 2
+        assert read_status(tmp_path / "run")["state"] in ("stopped", "failed")
+        assert fit(tmp_path, tmp_path / "run").wait().code == 0
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+    def test_a_signal_during_an_evaluation_or_a_save_is_a_stop(
+        self, tmp_path: Path, number: int
+    ) -> None:
+        def signalling() -> None:
+            from vtrain.run.parts import Parts
+
+            real = Parts.evaluate
+
+            def evaluate(self: Parts) -> Any:
+                os.kill(os.getpid(), number)
+                return real(self)
+
+            Parts.evaluate = evaluate  # type: ignore[method-assign]
+
+        ended = fit(tmp_path, tmp_path / "run", prepare=signalling).wait()
+        assert ended.code == 128 + number, ended.err
+        assert running.exact_stop(tmp_path / "run", number) is None
+        assert fit(tmp_path, tmp_path / "run").wait().code == 0
+        assert list(differences(reference(tmp_path), result(tmp_path / "run"))) == []
+
+    def test_a_signal_before_training_leaves_nothing(self, tmp_path: Path) -> None:
+        def signalled() -> None:
+            import vtrain.run.fit
+
+            def build_parts(*_: object) -> None:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(60)
+
+            vtrain.run.fit.build_parts = build_parts  # type: ignore[assignment]
+
+        ended = fit(tmp_path, tmp_path / "run", prepare=signalled).wait(20)
+        assert ended.code == 143
+        assert newest_step(tmp_path / "run") == -1
+        assert fit(tmp_path, tmp_path / "run", *SHORT).wait().code == 0
+
+    def test_ctrl_c_is_one_line_however_many_workers_there_are(self, tmp_path: Path) -> None:
+        more = ("data.cache=none", "data.num_workers=2")
+        command = fit(tmp_path, tmp_path / "run", *more)
+        running.saved(command, tmp_path / "run")
+        os.killpg(command.pid, signal.SIGINT)  # a terminal signals the whole group
+        ended = command.wait(30)
+        assert ended.code in (0, 130), ended.err
+        assert len(ended.errors) <= 1
+        assert "Traceback" not in ended.err
+
+
+@pytest.mark.xfail(strict=True, reason="a lost peer in the middle of a step ends with code 1")
+@pytest.mark.dist
+def test_a_rank_that_dies_ends_the_others_and_the_next_start_goes_on(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    commands = running.together(tmp_path, run_dir, 2)
+    running.saved(commands[0], run_dir)
+    commands[1].kill()
+    ended = commands[0].wait(60)
+    if ended.code != 0:  # else it was done before
+        assert ended.code == 8, ended.err
+    assert [found for found in verify(run_dir) if found.problem] == []
+    assert fit(tmp_path, run_dir).wait().code == 0
+
+
+@pytest.mark.dist
+def test_ranks_started_in_a_locked_folder_all_end(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    with RunLock(run_dir):
+        ended = [command.wait(60) for command in running.together(tmp_path, run_dir, 2)]
+    assert ended[0].code == 5
+    assert ended[1].code != 0
+    assert not any("Traceback" in end.err for end in ended)
+
+
+@pytest.mark.xfail(strict=True, reason="only the main rank sees that there is nothing left to do")
+@pytest.mark.dist
+def test_ranks_started_on_a_finished_run_all_end(tmp_path: Path) -> None:
+    reference(tmp_path)
+    commands = running.together(tmp_path, tmp_path / "reference", 2)
+    assert [command.wait(60).code for command in commands] == [0, 0]
+
+
+def test_modules_in_the_current_folder_are_not_imported(tmp_path: Path) -> None:
+    for name in ("yaml", "types", "torch", "numpy"):
+        (tmp_path / f"{name}.py").write_text("open('canary', 'w')")
+    console_script = Path(product.sys.executable).parent / "vtrain"
+    if not console_script.exists():
+        pytest.skip("vtrain is not installed here")
+    import subprocess
+
+    done = subprocess.run([console_script, "models", "vit_ti"], cwd=tmp_path, capture_output=True)
+    assert done.returncode == 0
+    assert not (tmp_path / "canary").exists()
