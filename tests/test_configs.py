@@ -24,7 +24,7 @@ def test_a_config_loads_and_builds(
     config = load_config(path)
     if hasattr(config.data, "root"):  # its images are not here: made-up ones stand in
         size = config.data.image_size
-        stand_in = f"data: {{name: fake, image_size: {size}, size: {size}, num_images: 20000}}"
+        stand_in = f"data: {{name: fake, image_size: {size}, size: 8, num_images: 20000}}"
         lines = path.read_text().splitlines()
         path = tmp_path / path.name
         path.write_text("\n".join(stand_in if ln.startswith("data:") else ln for ln in lines))
