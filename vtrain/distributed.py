@@ -243,7 +243,7 @@ def check_same(parts: Mapping[str, Any], error: type[VtrainError] = ConfigError)
         names = [name for name, bad in zip(parts, differs.any(0).tolist(), strict=True) if bad]
         ranks = [str(number) for number, bad in enumerate(differs.any(1).tolist()) if bad]
         raise error(
-            f"the {' and the '.join(names)} of rank {', '.join(ranks)} differ from those of rank 0",
+            f"the processes differ in {' and '.join(names)}: rank {', '.join(ranks)} from rank 0",
             hint="start every process with the same command, code and data",
         )
 
