@@ -2,6 +2,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from torchvision.models import resnet18
 
 from tests.conftest import Result
 from vtrain.config import load_config
@@ -28,5 +30,12 @@ def test_a_config_loads_and_builds(
         lines = path.read_text().splitlines()
         path = tmp_path / path.name
         path.write_text("\n".join(stand_in if ln.startswith("data:") else ln for ln in lines))
-    done = vtrain("check", path)
+    overrides = []
+    if config.train.distillation is not None:  # nor is its teacher
+        torch.save(resnet18(num_classes=10).state_dict(), tmp_path / "teacher.pt")
+        overrides = [
+            "train.distillation.teacher=torchvision:resnet18",
+            f"train.distillation.teacher_weights={tmp_path / 'teacher.pt'}",
+        ]
+    done = vtrain("check", path, *overrides)
     assert done.code == 0, done.err

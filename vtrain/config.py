@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
+    AfterValidator,
     Field,
     NonNegativeInt,
     PositiveFloat,
@@ -42,10 +43,19 @@ from vtrain.registry import (
 COMMAND_LINE = "command line"
 
 
+def _located(*elsewhere: str) -> AfterValidator:
+    """Make a text a path that does not depend on the folder, unless it begins with `elsewhere`."""
+
+    def locate(text: str) -> str:
+        return text if text.startswith(elsewhere) else str(Path(text).expanduser().absolute())
+
+    return AfterValidator(locate)
+
+
 class ModelSection(ComponentSection):
     """`model`: which network, and where its weights start."""
 
-    pretrained: str | None = None
+    pretrained: Annotated[str, _located("hf-hub:")] | None = None
     """A `.pt`, `.pth` or `.safetensors` file, or `hf-hub:owner/name`; null starts at random."""
     freeze: Literal["backbone"] | PositiveInt | None = None
     """What stays as it is: all but the head, or the first N blocks."""
@@ -90,6 +100,15 @@ class EarlyStoppingSection(Section):
     """`train.early_stopping`: the keys are those of `EarlyStopping`."""
 
 
+class DistillationSection(Section):
+    """`train.distillation`: a teacher, and the keys of `Distillation`."""
+
+    teacher: Annotated[str, _located("torchvision:")]
+    """A checkpoint or run folder of vtrain, or a model of torchvision: `torchvision:resnet18`."""
+    teacher_weights: Annotated[str, _located()] | None = None
+    """The weights of a torchvision teacher: its `state_dict`, or `{model, classes}` with names."""
+
+
 class TrainSection(Section):
     """`train`: how long, on what, and with which loss."""
 
@@ -123,6 +142,8 @@ class TrainSection(Section):
     """When a run that no longer improves ends; null trains to the last step."""
     loss: ComponentSection
     """The training loss: a name and its arguments."""
+    distillation: DistillationSection | None = None
+    """A teacher to learn from; without one, both heads of a distilled DeiT learn the labels."""
 
 
 class CheckpointSection(Section):
@@ -231,24 +252,27 @@ def augment_parts() -> tuple[Component, Component]:
     return Component("augment", Augment, {}), Component("mixing", Mixing, {})
 
 
-def early_stopping_part() -> Component:
-    """Return the constructor whose signature is the `train.early_stopping` section."""
+def train_parts() -> tuple[Component, Component]:
+    """Return the constructors of `train.early_stopping` and `train.distillation`."""
     from vtrain.engine.early_stopping import EarlyStopping
+    from vtrain.optim.distillation import Distillation
 
-    return Component("early_stopping", EarlyStopping, {})
+    rule = Component("early_stopping", EarlyStopping, {})
+    return rule, Component("distillation", Distillation, {})
 
 
 def _schema(document: Document) -> type[Config]:
     """Build the schema for the components that a document names; unknown names are mistakes."""
     sections = {keys: _component_section(document, keys) for keys in COMPONENTS}
-    early_stopping = create_model(
-        "EarlyStopping", __base__=EarlyStoppingSection, **_fields(early_stopping_part())
-    )
+    rule, lesson = train_parts()
+    early_stopping = create_model(rule.name, __base__=EarlyStoppingSection, **_fields(rule))
+    distillation = create_model(lesson.name, __base__=DistillationSection, **_fields(lesson))
     train = create_model(
         "Train",
         __base__=TrainSection,
         early_stopping=(early_stopping | None, None),
         loss=sections["train", "loss"],
+        distillation=(distillation | None, None),
     )
     augment = create_model("Augment", __base__=AugmentSection, **_fields(*augment_parts()))
     return create_model(

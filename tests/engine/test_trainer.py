@@ -13,6 +13,7 @@ from vtrain.engine.ema import EMA
 from vtrain.engine.state import Metrics, TrainState
 from vtrain.engine.trainer import Trainer
 from vtrain.errors import DivergedError
+from vtrain.optim.distillation import Distillation
 from vtrain.rng import permutation
 
 IMAGES = torch.randint(256, (22, 3, 4, 4), generator=torch.Generator().manual_seed(0))
@@ -137,6 +138,30 @@ def test_accumulation_changes_nothing_even_with_uneven_pieces(pieces: int) -> No
     trainer(cut, clip=0.5, accum_steps=pieces).fit(Loader())
     for a, b in zip(whole.parameters(), cut.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_a_teacher_answers_for_each_piece_as_the_model_sees_it() -> None:
+    teacher = model(0.5)
+    seen: list[int] = []
+
+    def answers(images: Tensor) -> Tensor:
+        assert not torch.is_autocast_enabled("cpu")
+        seen.append(len(images))
+        with torch.no_grad():
+            return teacher.eval()(images)
+
+    lesson = Distillation(nn.CrossEntropyLoss(), kind="soft", alpha=0.9, tau=2.0)
+    whole, cut = model(), model()
+    for net, pieces in ((whole, 1), (cut, 3)):
+        part = trainer(net, accum_steps=pieces)
+        part.criterion, part.teacher = lesson, answers
+        part.fit(Loader())
+    assert seen == [8, 8, 6] * 2 + [3, 3, 2, 3, 3, 2, 2, 2, 2] * 2
+    for a, b in zip(whole.parameters(), cut.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+    untaught = model()
+    trainer(untaught).fit(Loader())
+    assert not torch.equal(untaught[2].weight, whole[2].weight)
 
 
 def test_events_come_in_order_and_count_what_is_complete() -> None:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.conftest import tiny
-from vtrain.optim.distillation import Distillation, Teacher
+from vtrain.optim.distillation import BothHeads, Distillation, Teacher
 from vtrain.optim.losses import CrossEntropy
 
 B, K = 6, 4
@@ -107,6 +107,28 @@ def test_a_teacher_sees_images_in_its_own_size() -> None:
     assert Teacher(nn.Identity(), image_size=8)(torch.randn(2, 3, 4, 4)).shape == (2, 3, 8, 8)
     images = torch.randn(2, 3, 4, 4)
     assert Teacher(nn.Identity(), image_size=4)(images) is images
+
+
+def test_a_teacher_answers_for_the_students_classes_in_their_order() -> None:
+    images = torch.randn(B, K)
+    answers = Teacher(nn.Identity(), columns=[2, 0])(images)
+    assert torch.equal(answers, torch.stack([images[:, 2], images[:, 0]], dim=1))
+
+
+def test_a_teacher_compiles_without_a_break() -> None:
+    stats = ((0.5,) * 3, (0.2,) * 3), ((0.4,) * 3, (0.3,) * 3)
+    inner = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, K))
+    teacher = Teacher(inner, [1, 0, 2], 8, *stats)
+    images = torch.randn(B, 3, 4, 4)
+    expected = teacher(images)
+    once = torch.compile(teacher, backend="eager", fullgraph=True, dynamic=False)
+    torch.testing.assert_close(once(images), expected)
+
+
+def test_without_a_teacher_both_heads_learn_the_labels() -> None:
+    one, targets, other = tensors()
+    expected = (F.cross_entropy(one, targets) + F.cross_entropy(other, targets)) / 2
+    torch.testing.assert_close(BothHeads(CrossEntropy())((one, other), targets), expected)
 
 
 def test_a_temperature_for_hard_labels_is_refused() -> None:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -62,19 +62,20 @@ class Trainer:
         forward: The model as it is called: itself, compiled, or wrapped for several processes.
         augment: uint8 images, their indices and the epoch -> the model's input.
         mixing: Images, targets, positions in the global batch, step, epoch -> both, mixed.
-        criterion: Logits and targets -> the mean loss.
+        criterion: The model's outputs, targets and, with a teacher, its logits -> the mean loss.
         schedule: Step -> factor of `lr`.
         evaluate: Returns the metrics of the weights as they are now.
         autocast: Makes the context that sets the precision.
         total_steps: The optimizer step after which training is done.
         world_size: Processes that share each batch.
+        teacher: Says of the model's input what the model should learn beside the targets.
     """
 
     state: TrainState
     forward: nn.Module
     augment: Callable[[Tensor, Tensor, int], Tensor]
     mixing: Callable[[Tensor, Tensor, Tensor, int, int], tuple[Tensor, Tensor]]
-    criterion: Callable[[Any, Tensor], Tensor]
+    criterion: Callable[..., Tensor]
     schedule: Callable[[int], float]
     evaluate: Callable[[], Metrics]
     autocast: Callable[[], AbstractContextManager[None]]
@@ -89,6 +90,7 @@ class Trainer:
     seed: int
     rank: int
     world_size: int
+    teacher: Callable[[Tensor], Tensor] | None = None
     _clock: Stopwatch = field(default_factory=Stopwatch)
 
     def __post_init__(self) -> None:
@@ -166,7 +168,8 @@ class Trainer:
             with nullcontext() if is_last else distributed.no_sync(self.forward):
                 with self.autocast():
                     outputs = self.forward(x)
-                loss = self.criterion(outputs, y) * (len(x) * weight)
+                    taught = () if self.teacher is None else (self.teacher(x),)
+                loss = self.criterion(outputs, y, *taught) * (len(x) * weight)
                 scaled = self.state.scaler.scale(loss) if self.state.scaler else loss
                 scaled.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()  # kept on the device: .item() here would wait for it

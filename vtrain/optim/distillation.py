@@ -4,6 +4,7 @@ Reference: Hinton et al., arXiv:1503.02531 (soft); Touvron et al., DeiT, arXiv:2
 the second head).
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -62,6 +63,24 @@ class Distillation(nn.Module):
         return (1 - self.alpha) * base + self.alpha * taught
 
 
+class BothHeads(nn.Module):
+    """Without a teacher, both heads of a distilled model learn the labels: the mean of two losses.
+
+    So such a model can be fine-tuned. In evaluation its answer is the mean of the heads anyway.
+
+    Shape: a pair of outputs (B, K), targets (B,) or (B, K) -> ().
+    """
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, outputs: tuple[Tensor, Tensor], targets: Tensor) -> Tensor:
+        classes, distilled = outputs
+        mean: Tensor = (self.loss(classes, targets) + self.loss(distilled, targets)) / 2
+        return mean
+
+
 class Teacher(nn.Module):
     """A trained model that only answers: always in eval mode, without gradients.
 
@@ -70,7 +89,8 @@ class Teacher(nn.Module):
     Shape: (B, 3, H, W) -> (B, K).
 
     Args:
-        model: Gives logits of the student's classes, in the same order.
+        model: Gives logits.
+        columns: Where the student's classes are among the logits; None for the same order.
         image_size: Pixels per side that `model` takes; None for any.
         student: How the images that come in were normalised.
         teacher: How `model` wants them; None for the same way.
@@ -79,6 +99,7 @@ class Teacher(nn.Module):
     def __init__(
         self,
         model: nn.Module,
+        columns: Sequence[int] | None = None,
         image_size: int | None = None,
         student: Stats | None = None,
         teacher: Stats | None = None,
@@ -86,8 +107,10 @@ class Teacher(nn.Module):
         super().__init__()
         self.model = model.requires_grad_(False).eval()
         self.image_size = image_size
+        self.columns: Tensor | None
         self.factor: Tensor | None
         self.offset: Tensor | None
+        self.register_buffer("columns", None if columns is None else torch.tensor(columns))
         factor = offset = None
         if student is not None and teacher is not None and student != teacher:
             mean, std, new_mean, new_std = (
@@ -110,4 +133,4 @@ class Teacher(nn.Module):
             size = (self.image_size, self.image_size)
             images = F.interpolate(images, size, mode="bilinear", antialias=True)
         logits: Tensor = self.model(images)
-        return logits
+        return logits if self.columns is None else logits[:, self.columns]

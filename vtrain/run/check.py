@@ -30,7 +30,8 @@ def check_config(config: Config) -> str:
     images = len(train)
     steps_per_epoch, total_steps = parts.count_steps(config, images)
     parts.build_schedule(config, steps_per_epoch)
-    parts.build_loss(config, [1] * len(source.classes))
+    parts.build_criterion(config, model, [1] * len(source.classes))
+    parts.build_teacher(config, source.classes, preprocess, torch.device("cpu"))
     at_once = -(-min(config.train.batch_size, images) // config.train.accum_steps)
     found = profile(
         model,

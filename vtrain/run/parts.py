@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -28,8 +29,10 @@ from vtrain.errors import ConfigError
 from vtrain.models.base import ImageClassifier
 from vtrain.models.freeze import freeze
 from vtrain.models.pretrained import load_pretrained
+from vtrain.optim.distillation import BothHeads, Distillation, Teacher
 from vtrain.optim.gradients import LossScaler
 from vtrain.registry import LOSSES, MODELS, OPTIMIZERS, SCHEDULES, SOURCES
+from vtrain.run.teacher import load_teacher
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +53,7 @@ class Parts:
     train_loader: TrainLoader
     val_loader: EvalLoader
     criterion: nn.Module
+    teacher: nn.Module | None
     schedule: Callable[[int], float]
     steps_per_epoch: int
     total_steps: int
@@ -108,7 +112,8 @@ def build_parts(config: Config, device: torch.device, place: Rank) -> Parts:
         model=model,
         train_loader=build_train_loader(config, train, augment.geometry(preprocess), device, place),
         val_loader=build_val_loader(config, val, preprocess, device, place),
-        criterion=build_loss(config, class_counts).to(device),
+        criterion=build_criterion(config, model, class_counts).to(device),
+        teacher=build_teacher(config, source.classes, preprocess, device),
         schedule=build_schedule(config, steps_per_epoch),
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
@@ -238,6 +243,29 @@ def build_loss(config: Config, class_counts: list[int]) -> nn.Module:
     return loss
 
 
+def build_criterion(config: Config, model: ImageClassifier, class_counts: list[int]) -> nn.Module:
+    """Return the model's outputs, targets and the teacher's logits, if there is one -> loss."""
+    loss = build_loss(config, class_counts)
+    lesson = config.train.distillation
+    if lesson is not None:
+        arguments = lesson.model_dump(exclude={"teacher", "teacher_weights"})
+        with section("train.distillation"):
+            return Distillation(loss, **arguments)
+    # A class and a distillation head, of which only the first would learn.
+    return BothHeads(loss) if getattr(model, "head_dist", None) is not None else loss
+
+
+def build_teacher(
+    config: Config, classes: tuple[str, ...], preprocess: Preprocess, device: torch.device
+) -> Teacher | None:
+    """Return the teacher of a distillation, if there is one."""
+    lesson = config.train.distillation
+    if lesson is None:
+        return None
+    weights = None if lesson.teacher_weights is None else Path(lesson.teacher_weights)
+    return load_teacher(lesson.teacher, weights, classes, preprocess).to(device)
+
+
 def build_early_stopping(config: Config) -> EarlyStopping | None:
     """Return the rule that ends a run before its last step, if there is one."""
     rule = config.train.early_stopping
@@ -311,13 +339,19 @@ def build_trainer(config: Config, parts: Parts, place: Rank, callbacks: Hooks) -
         seed=config.seed,
         rank=place.rank,
         world_size=place.world_size,
+        teacher=None if parts.teacher is None else compiled(config, parts.teacher, parts.device),
     )
 
 
 def build_forward(config: Config, parts: Parts) -> nn.Module:
     """Return the model as the trainer calls it: wrapped for several processes, and compiled."""
     model = distributed.wrap_ddp(parts.model, config.train.accum_steps)
+    return compiled(config, model, parts.device)
+
+
+def compiled(config: Config, module: nn.Module, device: torch.device) -> nn.Module:
+    """Return a module compiled, if that is wanted; shapes are static, for the fastest kernels."""
     wanted = config.train.compile
-    if wanted is True or (wanted == "auto" and parts.device.type == "cuda"):
-        return cast(nn.Module, torch.compile(model, dynamic=False))
-    return model
+    if wanted is True or (wanted == "auto" and device.type == "cuda"):
+        return cast(nn.Module, torch.compile(module, dynamic=False))
+    return module
