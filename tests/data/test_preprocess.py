@@ -59,10 +59,12 @@ def test_letterbox_keeps_the_whole_image_on_the_mean_colour(size: tuple[int, int
     assert (got[:, border] == torch.tensor([[51], [102], [153]])).all()
 
 
-@pytest.mark.parametrize("resize", ["crop", "squash", "letterbox"])
-def test_an_image_of_the_right_size_is_not_touched(resize: Any) -> None:
+@pytest.mark.parametrize(
+    "how", [{"crop_fraction": 0.875}, {"resize": "squash"}, {"resize": "letterbox"}]
+)
+def test_an_image_of_the_right_size_is_not_touched(how: Any) -> None:
     image = photo(32, 32)
-    assert torch.equal(Preprocess(32, resize, 0.875)(image), TF.pil_to_tensor(image))
+    assert torch.equal(Preprocess(32, **how)(image), TF.pil_to_tensor(image))
 
 
 def test_normalisation_is_torchvisions_and_can_be_undone() -> None:
@@ -111,6 +113,7 @@ def test_without_a_random_crop_training_sees_the_evaluation_geometry() -> None:
     [
         ({"crop_fraction": 0.0}, r"crop_fraction \(0.0\) must be in"),
         ({"crop_fraction": 1.2}, r"crop_fraction \(1.2\) must be in"),
+        ({"resize": "squash", "crop_fraction": 0.9}, r"\(0.9\) needs resize \(squash\) to be crop"),
         ({"std": (0.5, 0.0, 0.5)}, r"std .* must be positive"),
     ],
 )

@@ -1,7 +1,7 @@
 """The random numbers of augmentation: one stream for each decision, one row for each sample.
 
-They are drawn on the CPU, whatever device the images are on: the host then knows what happens to
-which sample without asking the device, and every device gets the same numbers.
+Augmentation draws on the CPU, whatever device the images are on: the host then knows what happens
+to which sample without asking the device.
 """
 
 from collections.abc import Callable

@@ -47,7 +47,7 @@ class Preprocess:
 
     image_size: int
     resize: Resize = "crop"
-    crop_fraction: float = 0.875
+    crop_fraction: float = 1.0
     interpolation: Interpolation = "bicubic"
     mean: Triple = (0.5, 0.5, 0.5)
     std: Triple = (0.5, 0.5, 0.5)
@@ -55,6 +55,10 @@ class Preprocess:
     def __post_init__(self) -> None:
         if not 0 < self.crop_fraction <= 1:
             raise ValueError(f"crop_fraction ({self.crop_fraction}) must be in (0, 1]")
+        if self.resize != "crop" and self.crop_fraction != 1:
+            raise ValueError(
+                f"crop_fraction ({self.crop_fraction}) needs resize ({self.resize}) to be crop"
+            )
         if min(self.std) <= 0:
             raise ValueError(f"std ({self.std}) must be positive")
 

@@ -188,6 +188,7 @@ def test_jitter_gives_torchvisions_bytes_for_what_it_drew(
 
     monkeypatch.setattr(module, "apply", recorded)
     augment = make(**OFF, brightness=0.4, contrast=0.4, saturation=0.4)
+    pictures = pictures[:, :, :32, :32]
     results = to_bytes(augment(pictures, torch.arange(48), 0))
     adjust = {
         Op.BRIGHTNESS: TF.adjust_brightness,
@@ -211,6 +212,7 @@ def test_jitter_gives_torchvisions_bytes_for_what_it_drew(
 def test_grey_and_solarize_are_torchvisions(
     key: str, want: Callable[[Any], Any], pictures: Tensor
 ) -> None:
+    pictures = pictures[:, :, :32, :32]
     results = to_bytes(make(**OFF | {key: 0.5})(pictures, torch.arange(48), 0))
     changed = 0
     for picture, result in zip(pictures, results, strict=True):
@@ -220,7 +222,7 @@ def test_grey_and_solarize_are_torchvisions(
     assert 15 < changed < 33
 
 
-def test_a_blur_has_the_probability_and_strengths_asked_for(pictures: Tensor) -> None:
+def test_a_blur_has_the_probability_and_strengths_asked_for() -> None:
     noise = images(1, 32).expand(400, -1, -1, -1)
     results = to_bytes(make(**OFF, blur=0.4, blur_sigma=(1.0, 1.5))(noise, torch.arange(400), 0))
     contrast = results.double().std((1, 2, 3))
@@ -267,6 +269,11 @@ def test_a_value_out_of_range_is_refused_by_the_schema(keys: dict[str, Any]) -> 
 def test_a_crop_that_the_device_cannot_scale_is_refused() -> None:
     with pytest.raises(ValueError, match=r"interpolation \(nearest\) must be one of bilinear"):
         Augment(32, MEAN, STD, 0, "nearest", False, crop="resized")
+
+
+def test_images_of_another_size_are_a_bug_here() -> None:
+    with pytest.raises(AssertionError, match=r"gave \(16, 16\), not \(32, 32\)"):
+        make(32)(images(2, 16), torch.arange(2), 0)
 
 
 def test_the_config_reports_mistakes_in_the_policy_by_line(tmp_path: Any) -> None:

@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 import torch
 from scipy.stats import binomtest, ks_2samp, kstest
 from torch import Tensor
@@ -66,8 +65,3 @@ def test_a_probability_of_zero_leaves_the_images() -> None:
 
 def test_an_image_too_small_for_any_box_stays() -> None:
     assert (erased(20, size=1) == 9).all()
-
-
-def test_an_unordered_range_has_no_boxes_to_draw_from() -> None:
-    with pytest.raises(ValueError, match="math domain"):
-        erase(torch.ones(1, 3, 8, 8), source(1), 1.0, (0.1, 0.2), (-1.0, 1.0), "constant", 0)

@@ -153,6 +153,8 @@ class Augment:
             u = source(Stream.CROP)(BOX_DRAWS)
             boxes = send(resized_crop_boxes(u, H, W, self.crop_scale, self.crop_ratio), device)
             return resized_crop(images, boxes, mirror, upset, self.image_size, self.interpolation)
+        size = (self.image_size, self.image_size)
+        assert images.shape[2:] == size, f"the geometry gave {tuple(images.shape[2:])}, not {size}"
         padding = self.crop_padding if self.crop == "pad" else 0
         tops = send(below(top, 2 * padding + 1), device)
         lefts = send(below(left, 2 * padding + 1), device)
@@ -172,16 +174,13 @@ class Augment:
                 amounts = strengths.gather(1, which[:, None])[:, 0]
                 images = apply(images, ops[which], amounts)
         sigmas = between(u[:, 11], *self.blur_sigma)
-        for i, (op, probability, amounts) in enumerate(
-            (
-                (Op.SATURATION, self.grey, torch.zeros_like(sigmas)),
-                (Op.SOLARIZE, self.solarize, torch.full_like(sigmas, 128)),
-                (Op.BLUR, self.blur, sigmas),
-            )
+        for chance, op, probability, amounts in (
+            (u[:, 8], Op.SATURATION, self.grey, torch.zeros_like(sigmas)),
+            (u[:, 9], Op.SOLARIZE, self.solarize, torch.full_like(sigmas, 128)),
+            (u[:, 10], Op.BLUR, self.blur, sigmas),
         ):
             if probability:
-                ops = torch.where(u[:, 8 + i] < probability, op, Op.IDENTITY)
-                images = apply(images, ops, amounts)
+                images = apply(images, torch.where(chance < probability, op, Op.IDENTITY), amounts)
         return images
 
     def _erased(self, images: Tensor, draw: Draw) -> Tensor:

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from vtrain import rng
 from vtrain.data.crops import BOX_DRAWS, inside_boxes, random_boxes
-from vtrain.data.draws import Draw, below, send
+from vtrain.data.draws import Draw, Stream, below, send
 
-NOISE = 1 << 22  # normal numbers that all erased boxes of a run share
+NOISE = 1 << 20
+"""Places where an image's noise may begin in the one long noise of the run."""
 
 
 def erase(
@@ -42,19 +43,20 @@ def erase(
     rows = (found & (u[:, 0] < probability)).nonzero()[:, 0]
     if not len(rows):
         return images
+    starts = send(below(u[rows, 1], NOISE), images.device)
     inside = inside_boxes(send(boxes[rows], images.device), H, W)[:, None]
-    starts = below(u[rows, 1], NOISE - C * H * W)
-    rows, starts = send(rows, images.device), send(starts, images.device)
-    if value == "pixel":
-        # Windows of one long noise: hashing a number for every pixel would cost more than the rest.
-        written = _noise(seed, images.device).unfold(0, C * H * W, 1)[starts]
-        images[rows] = torch.where(inside, written.view(-1, C, H, W), images[rows])
-    else:
+    rows = send(rows, images.device)
+    if value == "constant":
         images[rows] = images[rows].masked_fill(inside, 0)
+    else:
+        # Windows of one long noise: hashing a number for every pixel would cost more than the rest.
+        noise = _noise(seed, C * H * W, images.device)[starts].view(-1, C, H, W)
+        images[rows] = torch.where(inside, noise, images[rows])
     return images
 
 
 @cache
-def _noise(seed: int, device: torch.device) -> Tensor:
-    noise = torch.randn(NOISE, generator=rng.generator(seed, NOISE))
-    return noise.to(device)
+def _noise(seed: int, length: int, device: torch.device) -> Tensor:
+    """Return overlapping windows of normal noise, as a view. Shape: (NOISE + 1, length)."""
+    noise = torch.randn(NOISE + length, generator=rng.generator(seed, Stream.ERASING))
+    return noise.to(device).unfold(0, length, 1)

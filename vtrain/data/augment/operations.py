@@ -17,8 +17,11 @@ from vtrain.data.draws import send
 
 Colour: TypeAlias = tuple[int, int, int]
 
-ONE = 1 << 16  # Pillow moves pixels in 16.16 fixed point, and so every device moves them alike
-BLUR_RADIUS = 6  # three standard deviations of the strongest blur in a published recipe
+ONE = 1 << 16
+"""Pillow moves pixels in 16.16 fixed point. Integers are the same on every device; 32 bits hold the
+places in an image of up to 8192 pixels."""
+BLUR_RADIUS = 6
+"""Three standard deviations of the strongest blur in a published recipe."""
 
 
 class Op(IntEnum):
@@ -119,9 +122,9 @@ def affine(images: Tensor, matrices: Tensor, bilinear: bool, fill: Colour) -> Te
     down = torch.arange(H, device=images.device, dtype=torch.int32)[:, None]
     a, b, c, d, e, f = matrices[:, :, None, None].unbind(1)
     x, y = a * across + b * down + c, d * across + e * down + f  # (B, H, W)
-    moved, inside = _pixels(images, x >> 16, y >> 16)
-    if bilinear:
-        moved = _interpolated(images, x, y)
+    column, row = x >> 16, y >> 16
+    inside = ((column == column.clamp(0, W - 1)) & (row == row.clamp(0, H - 1)))[:, None]
+    moved = _interpolated(images, x, y) if bilinear else _pixels(images, column, row)
     moved *= inside
     if any(fill):
         colour = torch.tensor(fill, dtype=torch.uint8)
@@ -129,26 +132,22 @@ def affine(images: Tensor, matrices: Tensor, bilinear: bool, fill: Colour) -> Te
     return moved
 
 
-def _pixels(images: Tensor, column: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
-    """Take pixels, or the nearest ones on the border, and say which were inside.
-
-    Shape: (B, 3, H, W), two of (B, H, W) -> (B, 3, H, W), (B, 1, H, W) bool.
-    """
+def _pixels(images: Tensor, column: Tensor, row: Tensor) -> Tensor:
+    """Take pixels, or the nearest ones on the border. Shape: (B, 3, H, W), two of (B, H, W)."""
     H, W = images.shape[2:]
-    nearest_column, nearest_row = column.clamp(0, W - 1), row.clamp(0, H - 1)
-    where = (nearest_row * W + nearest_column).long().flatten(1)
+    where = (row.clamp(0, H - 1) * W + column.clamp(0, W - 1)).long().flatten(1)
     where = where[:, None].expand(-1, images.shape[1], -1)
-    inside = (column == nearest_column) & (row == nearest_row)
-    return images.flatten(2).gather(2, where).view_as(images), inside[:, None]
+    return images.flatten(2).gather(2, where).view_as(images)
 
 
 def _interpolated(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Take the bilinear mean of four pixels. Shape: as `_pixels`, places in 16.16."""
     x, y = x - ONE // 2, y - ONE // 2  # from the pixel's corner to its centre
     column, row = x >> 16, y >> 16
     right, bottom = ((z & (ONE - 1)).to(torch.float32)[:, None] / ONE for z in (x, y))
     rows = []
     for dy in (0, 1):
-        here, there = (_pixels(images, column + dx, row + dy)[0].to(torch.float32) for dx in (0, 1))
+        here, there = (_pixels(images, column + dx, row + dy).to(torch.float32) for dx in (0, 1))
         rows.append(here + (there - here) * right)
     return (rows[0] + (rows[1] - rows[0]) * bottom).to(torch.uint8)
 
