@@ -12,6 +12,7 @@ import strace
 import torch
 
 from vtrain.engine.checkpointing import Checkpoints, verify
+from vtrain.engine.stop import StopSignals
 from vtrain.errors import CheckpointError, StorageError, VtrainError
 from vtrain.files import atomic, manifest
 from vtrain.files.checkpoints import load_checkpoint, save_checkpoint, verify_file
@@ -100,6 +101,25 @@ def failed_at_each_call(folder: Path, errors: tuple[str, ...]) -> Trials:
             if code != 0:
                 found = f"the save ended with {code}, not with an error of ours"
             yield found and f"{error} at {call} {number}: {found}"
+
+
+def interrupted_at_each_call(folder: Path) -> Trials:
+    """Send SIGTERM within every system call of a save in turn: it is saved all the same."""
+    run = prepared(folder / "run")
+
+    def work() -> None:
+        with StopSignals() as signals:
+            save_third(run)
+        assert signals.received is not None
+
+    for call, number in strace.counted(lambda: save_third(run), folder / "trace"):
+        prepared(run)
+        code = strace.killed_at(work, call, number, "SIGTERM")
+        found = checked(lambda: problem_after(run, killed=False))
+        steps = [path.name for path in run.glob("step-*.pt")]
+        if code != 0 or "step-00000005.pt" not in steps:
+            found = f"the save ended with {code} and left {steps}"
+        yield found and f"SIGTERM at {call} {number}: {found}"
 
 
 def save_or_say_why(folder: Path) -> None:

@@ -80,9 +80,11 @@ def counted(work: Callable[[], object], log: Path) -> list[tuple[str, int]]:
     return points
 
 
-def killed_at(work: Callable[[], object], call: str, number: int) -> int | None:
-    """Do `work`, but end the process when it enters a system call."""
-    inject = f"inject={call}:signal=SIGKILL:when={number}"
+def killed_at(
+    work: Callable[[], object], call: str, number: int, signal_name: str = "SIGKILL"
+) -> int | None:
+    """Do `work`, but send the process a signal when it enters a system call."""
+    inject = f"inject={call}:signal={signal_name}:when={number}"
     return traced(work, "-o", os.devnull, "-e", f"trace={call}", "-e", inject)
 
 

@@ -36,6 +36,14 @@ def test_whatever_call_fails_the_save_fails_with_one_line_or_succeeds(tmp_path: 
     assert [found for found in trials if found] == []
 
 
+@pytest.mark.slow
+@needs_strace
+def test_a_signal_within_any_system_call_of_a_save_changes_nothing(tmp_path: Path) -> None:
+    trials = list(saving.interrupted_at_each_call(tmp_path))
+    assert len(trials) >= 40
+    assert [found for found in trials if found] == []
+
+
 def test_without_space_all_earlier_checkpoints_stay(tmp_path: Path) -> None:
     trials = islice(saving.without_space(tmp_path, random.Random(0)), 30)
     assert [found for found in trials if found] == []

@@ -87,6 +87,10 @@ def claims() -> list[Claim]:
             lambda folder, _: saving.failed_at_each_call(folder, errors),
             2,
         ),
+        Claim(
+            "SIGTERM at every system call of a save: saved",
+            lambda folder, _: saving.interrupted_at_each_call(folder),
+        ),
         Claim("no space within a save: earlier checkpoints intact", saving.without_space, 0.5, 500),
         Claim("no space within a run: exit 5, checkpoints intact", running.runs_without_space),
         Claim(
@@ -116,7 +120,7 @@ def claims() -> list[Claim]:
             lambda folder, _: running.two_starters(folder, 50),
             0.7,
         ),
-        Claim("a damaged config: ours to report, in lines", fuzz.configs, 2, 20_000),
+        Claim("a damaged config: ours to report, in lines", fuzz.configs, 6, 20_000),
         Claim("a damaged config by the command line: exit 2", fuzz.checked_configs),
         *(
             Claim(
