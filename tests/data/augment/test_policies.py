@@ -1,4 +1,5 @@
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ from vtrain.data.augment.policies import (
     timm_space,
 )
 from vtrain.data.draws import Draw, Stream, draws
+from vtrain.files.images import read_image
 
 BLACK = (0, 0, 0)
 NAMES = {  # ours -> torchvision's and timm's
@@ -108,14 +110,30 @@ def test_a_policy_gives_torchvisions_bytes_for_what_it_drew(
 ) -> None:
     policy, rival = RIVALS[name]
     result = policy(pictures, source(len(pictures)), BLACK)
-    for i, picture in enumerate(pictures):
-        image = TF.to_pil_image(picture)
+    assert torch.equal(result, replayed(pictures, applied, rival))
+
+
+def test_real_photographs_become_torchvisions_bytes(
+    cifar10: Path, applied: list[tuple[Tensor, Tensor]]
+) -> None:
+    paths = sorted(cifar10.rglob("*.jpg"))[::200]
+    photographs = torch.stack([TF.pil_to_tensor(read_image(path)) for path in paths])
+    result = RandAugment()(photographs, source(len(photographs)), BLACK)
+    assert torch.equal(result, replayed(photographs, applied, v2.RandAugment()))
+
+
+def replayed(images: Tensor, applied: list[tuple[Tensor, Tensor]], rival: Any) -> Tensor:
+    """Apply what was recorded with torchvision's functions, image by image."""
+    results = []
+    for i, pixels in enumerate(images):
+        image = TF.to_pil_image(pixels)
         for ops, amounts in applied:
             op = Op(int(ops[i]))
             image = rival._apply_image_or_video_transform(
                 image, NAMES[op], magnitude(op, float(amounts[i])), "nearest", rival._fill
             )
-        assert torch.equal(result[i], TF.pil_to_tensor(image))
+        results.append(TF.pil_to_tensor(image))
+    return torch.stack(results)
 
 
 @pytest.mark.parametrize("name", RIVALS)
