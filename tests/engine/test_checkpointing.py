@@ -383,17 +383,14 @@ def test_verifying_tells_what_is_intact_and_changes_nothing(tmp_path: Path) -> N
     damage(tmp_path / "step-00000003.pt")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     found = verify(tmp_path)
-    assert [(f.path.name, f.problem is None) for f in found] == [
-        ("step-00000003.pt", False),
-        ("step-00000002.pt", True),
-        ("step-00000001.pt", True),
-    ]
+    assert [(f.step, f.problem is None) for f in found] == [(3, False), (2, True), (1, True)]
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_one_file_can_be_verified(tmp_path: Path) -> None:
     filled(tmp_path, 1)
     (found,) = verify(tmp_path / "last.pt")
+    assert found.step is None
     rows = json.loads((tmp_path / manifest.NAME).read_text())["checkpoints"]
     assert (found.size, found.sha256) == (rows[0]["size"], rows[0]["sha256"])
 

@@ -60,6 +60,7 @@ MATRIX = {
         ROWS + "TestA::test_a_full_disk_ends_the_run_with_what_is_needed_and_free",
         RUNNING + "test_a_run_without_space_says_so_and_keeps_what_it_has",
         SAVING + "test_without_space_all_earlier_checkpoints_stay",
+        SAVING + "test_fifty_sizes_of_a_full_disk_leave_all_earlier_checkpoints",
     ),
     "A5": row(
         0,

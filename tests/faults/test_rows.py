@@ -102,6 +102,7 @@ class TestA:
             one_line(fit(tmp_path, run_dir).wait(), 5, "is a file", str(tmp_path / "file"))
         assert (tmp_path / "file").read_text() == "mine"
 
+    @pytest.mark.slow
     def test_leftovers_of_kills_are_swept_at_the_next_start(self, tmp_path: Path) -> None:
         run_dir = tmp_path / "run"
         killed(tmp_path, run_dir)
@@ -111,6 +112,7 @@ class TestA:
         assert not list(run_dir.glob(f"{atomic.PREFIX}*"))
         assert "removed 20 unfinished files" in (run_dir / "vtrain.log").read_text()
 
+    @pytest.mark.slow
     def test_the_lock_of_a_killed_run_is_free(self, tmp_path: Path) -> None:
         killed(tmp_path, tmp_path / "run")
         assert (tmp_path / "run" / ".lock").exists()
@@ -202,6 +204,7 @@ class TestB:
 class TestC:
     """Reading checkpoints."""
 
+    @pytest.mark.slow
     def test_a_damaged_newest_is_passed_over_and_the_end_is_the_same(self, tmp_path: Path) -> None:
         expected, run_dir = reference(tmp_path), tmp_path / "run"
         killed(tmp_path, run_dir)
@@ -314,6 +317,7 @@ class TestI:
         assert read_status(tmp_path / "run")["state"] in ("stopped", "failed")
         assert fit(tmp_path, tmp_path / "run").wait().code == 0
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
     def test_a_signal_during_an_evaluation_or_a_save_is_a_stop(
         self, tmp_path: Path, number: int

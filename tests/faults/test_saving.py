@@ -13,9 +13,9 @@ needs_strace = pytest.mark.skipif(not strace.available(), reason="strace cannot 
 
 @needs_strace
 def test_killed_at_a_renaming_or_a_removal_nothing_is_lost(tmp_path: Path) -> None:
-    calls = ("rename", "renameat", "renameat2", "link", "linkat", "unlink", "unlinkat")
+    calls = ("rename", "renameat", "renameat2", "unlink", "unlinkat")
     trials = list(saving.killed_at_each_call(tmp_path, calls))
-    assert len(trials) >= 8
+    assert len(trials) >= 6
     assert [found for found in trials if found] == []
 
 
@@ -45,7 +45,7 @@ def test_a_signal_within_any_system_call_of_a_save_changes_nothing(tmp_path: Pat
 
 
 def test_without_space_all_earlier_checkpoints_stay(tmp_path: Path) -> None:
-    trials = islice(saving.without_space(tmp_path, random.Random(0)), 30)
+    trials = islice(saving.without_space(tmp_path, random.Random(0)), 10)
     assert [found for found in trials if found] == []
 
 
@@ -57,7 +57,13 @@ def test_a_thousand_flipped_bits_are_found(tmp_path: Path, with_manifest: bool) 
 
 
 def test_a_truncated_newest_is_passed_over(tmp_path: Path) -> None:
-    trials = islice(saving.truncations(tmp_path, random.Random(0)), 50)
+    trials = islice(saving.truncations(tmp_path, random.Random(0)), 20)
+    assert [found for found in trials if found] == []
+
+
+@pytest.mark.slow
+def test_fifty_sizes_of_a_full_disk_leave_all_earlier_checkpoints(tmp_path: Path) -> None:
+    trials = islice(saving.without_space(tmp_path, random.Random(1)), 50)
     assert [found for found in trials if found] == []
 
 

@@ -33,6 +33,12 @@ class Finding:
     sha256: str
     problem: CheckpointError | None = None
 
+    @property
+    def step(self) -> int | None:
+        """The step that the name tells; None for `last.pt` and other names."""
+        step, _ = order(self.path.name)
+        return None if step < 0 else step
+
 
 class Checkpoints:
     """Saves and finds the checkpoints of one run folder. The caller holds its lock.
