@@ -147,3 +147,13 @@ def test_a_config_is_frozen(tmp_path: Path) -> None:
     path.write_text(MINIMAL)
     with pytest.raises(ValueError, match="frozen"):
         load_config(path).train.epochs = 3  # type: ignore[misc]
+
+
+def test_a_key_inside_a_choice_of_sections_is_named_without_the_choice() -> None:
+    (line,) = mistakes(MINIMAL, "augment.policy={name: augmix, widht: 3}")
+    assert line.startswith("unknown key 'augment.policy.widht'")
+
+
+def test_an_override_may_add_to_a_component_that_is_only_a_name() -> None:
+    found = config(MINIMAL, "augment.policy=randaugment", "augment.policy.magnitude=4")
+    assert found.augment.policy.magnitude == 4

@@ -129,7 +129,9 @@ class TrainSection(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Dtype of the forward pass; weights, loss and optimizer state stay fp32."""
     compile: Literal["auto"] | bool = "auto"
-    """Whether torch.compile compiles the model; auto does so on CUDA."""
+    """Whether torch.compile compiles the model; auto does so on CUDA, but not with `fsdp`."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """What several processes hold: the whole model each, or a part of it each (FSDP2)."""
     deterministic: bool = False
     """Refuse operations whose result is not the same bits every time."""
     activation_checkpointing: bool = False
@@ -347,6 +349,8 @@ def _apply(document: Document, override: str) -> None:
     for key in keys[:-1]:
         if section.get(key) is None:
             section[key] = {}
+        elif isinstance(section[key], str):  # a component by its name alone: `policy: augmix`
+            section[key] = {"name": section[key]}
         section = section[key]
         if not isinstance(section, dict):
             what = f"'{dotted}' leads through '{key}', which is no section"
@@ -375,17 +379,17 @@ def _explain(error: ValidationError, document: Document, schema: type[Config]) -
 
 
 def _document_keys(location: tuple[int | str, ...], document: Document) -> Keys:
-    """Cut a location to keys of the document: pydantic appends the members of unions."""
+    """Keep the keys of a location that are in the document: pydantic adds the members of unions."""
     value: Any = document.data
     keys: list[int | str] = []
-    for key in location:
+    for place, key in enumerate(location):
         if not isinstance(value, dict | list):
             break
+        is_last = place == len(location) - 1
+        if isinstance(value, dict) and key not in value and not is_last:
+            continue  # the name of a union's member
         keys.append(key)
-        try:
-            value = value[key]  # type: ignore[index]
-        except (KeyError, IndexError):
-            break
+        value = value.get(key) if isinstance(value, dict) else value[int(key)]
     return tuple(keys)
 
 
@@ -413,7 +417,7 @@ def _requirement(detail: Any) -> str:
         return "must be true or false"
     if kind == "none_required":
         return "null"
-    text: str = detail["msg"]
+    text: str = detail["msg"].removeprefix("Value error, ")
     for old, new in (
         ("Input should be a valid ", "must be a "),
         ("Input should be ", "must be "),

@@ -3,13 +3,13 @@
 The order of an epoch is f(seed, epoch), the augmentation of an image f(seed, epoch, index), dropout
 and drop path f(seed, step, rank). A run's position is therefore one integer, and neither the number
 of workers nor a restart changes a result. The hash is SplitMix64 (Steele, Lea and Flood, "Fast
-splittable pseudorandom number generators", OOPSLA 2014), in int64 arithmetic that wraps around, so
-that every device gives the same bits.
+splittable pseudorandom number generators", OOPSLA 2014). Everything is drawn on the CPU, so that
+every device sees the same numbers.
 """
 
-import math
-
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 MASK = (1 << 64) - 1
@@ -44,21 +44,12 @@ def uniforms(indices: Tensor, count: int, *values: int) -> Tensor:
 
     Row i depends on `indices[i]` and `values` alone, whatever batch it is drawn in.
 
-    Shape: (B,) int64 -> (B, count) float32, on the device of `indices`.
+    Shape: (B,) int64 on the CPU -> (B, count) float32.
     """
-    columns = torch.arange(1, count + 1, device=indices.device)
-    base = _mix_tensor(indices + _signed(hash_ints(*values)))
-    bits = _mix_tensor(base[:, None] + columns * _signed(GAMMA))
-    return _logical_shift(bits, 40).to(torch.float32) * 2.0**-24  # 24 bits: exact in float32
-
-
-def normals(indices: Tensor, count: int, *values: int) -> Tensor:
-    """Draw `count` standard normal numbers for each index, by the Box-Muller transform.
-
-    Shape: (B,) int64 -> (B, count) float32, on the device of `indices`.
-    """
-    radius, angle = uniforms(indices, 2 * count, *values).chunk(2, dim=1)
-    return (-2 * (1 - radius).log()).sqrt() * (2 * math.pi * angle).cos()
+    columns = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(GAMMA)
+    base = _mix_array(indices.numpy().view(np.uint64) + np.uint64(hash_ints(*values)))
+    bits = _mix_array(base[:, None] + columns) >> np.uint64(40)
+    return torch.from_numpy(bits.astype(np.float32) * np.float32(2**-24))  # 24 bits: exact
 
 
 def _mix(z: int) -> int:
@@ -67,15 +58,7 @@ def _mix(z: int) -> int:
     return z ^ (z >> 31)
 
 
-def _mix_tensor(z: Tensor) -> Tensor:
-    z = (z ^ _logical_shift(z, 30)) * _signed(MIX1)
-    z = (z ^ _logical_shift(z, 27)) * _signed(MIX2)
-    return z ^ _logical_shift(z, 31)
-
-
-def _logical_shift(z: Tensor, bits: int) -> Tensor:
-    return (z >> bits) & ((1 << (64 - bits)) - 1)  # `>>` alone would copy the sign bit
-
-
-def _signed(value: int) -> int:
-    return value - (1 << 64) if value >= 1 << 63 else value
+def _mix_array(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(MIX1)  # wraps around, as it must
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(MIX2)
+    return z ^ (z >> np.uint64(31))

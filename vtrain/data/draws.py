@@ -32,7 +32,7 @@ class Stream(IntEnum):
 def draws(indices: Tensor, count: int, seed: int, when: int, stream: Stream) -> Tensor:
     """Draw `count` uniforms for each index; `when` is the epoch, or the step for mixing.
 
-    Shape: (B,) int64 -> (B, count) float32 in [0, 1), on the device of `indices`.
+    Shape: (B,) int64 on the CPU -> (B, count) float32 in [0, 1).
     """
     return rng.uniforms(indices, count, seed, when, stream)
 
