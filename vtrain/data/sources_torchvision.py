@@ -4,10 +4,8 @@ Torchvision downloads, verifies and lists; vtrain's own decoder reads the images
 """
 
 import contextlib
-import fcntl
 import os
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from torch import Tensor
 from vtrain.data.samples import ArraySamples, FileSamples, Paths, Samples, SplitName, check_targets
 from vtrain.data.torchvision_table import CIFAR10, TABLE, Spec
 from vtrain.errors import DataError
+from vtrain.files.downloads import alone
 from vtrain.registry import SOURCES
 
 
@@ -81,7 +80,7 @@ class TorchvisionSource:
         if self.spec.kind != "ImageNet":  # which must be fetched by hand
             arguments["download"] = self.download
         try:
-            with _alone(self.root) if self.download else contextlib.nullcontext():
+            with alone(self.root) if self.download else contextlib.nullcontext():
                 return kind(**arguments)
         except Exception as error:
             raise self._refused(error) from error
@@ -108,16 +107,6 @@ class TorchvisionSource:
 
 for _name, _spec in TABLE.items():
     SOURCES.register(_name, spec=_spec)(TorchvisionSource)
-
-
-@contextlib.contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Let one process of the machine download into `root` at a time; others find it done."""
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / ".download.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # let go by the system if the process dies
-        with contextlib.redirect_stdout(sys.stderr):  # torchvision prints; stdout is for results
-            yield
 
 
 def _missing(root: Path, paths: list[str]) -> list[str]:
