@@ -56,12 +56,12 @@ class ImageFolder:
         self.folders = _split_folders(root)
         self.names = _class_folders(self.folders.get("train") or self.folders["val"])
         self.classes = tuple(shown(name) for name in self.names)
-        self._scans: dict[Path, Scan] = {}
+        self._notes: dict[Path, list[str]] = {}
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What was ignored or looks odd; complete once the splits have been read."""
-        found = [note for scan in self._scans.values() for note in scan.notes(self.root)]
+        found = [note for notes in self._notes.values() for note in notes]
         return tuple(_twins(self.classes) + _number_order(self.classes) + found)
 
     def split(self, name: SplitName) -> FileSamples:
@@ -75,7 +75,7 @@ class ImageFolder:
         if folder is None:
             hint = "set data.val_fraction, e.g. 0.1" if name == "val" else LAYOUT
             raise DataError(f"there is no {name} split", self.root, hint)
-        scan = self._scan(folder)
+        scan = Scan(folder, Path(os.path.realpath(self.root)), self.follow_links)
         unknown = sorted(set(scan.files) - set(self.names))
         if unknown:
             raise DataError(
@@ -90,13 +90,9 @@ class ImageFolder:
         counts = torch.tensor([len(scan.files.get(name, ())) for name in self.names])
         if not paths:
             raise DataError("there are no images", folder, LAYOUT)
-        return FileSamples(
-            folder, Paths(paths), torch.arange(len(counts)).repeat_interleave(counts)
-        )
-
-    def ignored(self, name: SplitName) -> Counter[str]:
-        """Count the files of a split that are no images, by ending."""
-        return self._scan(self.folders[name]).ignored
+        targets = torch.arange(len(counts)).repeat_interleave(counts)
+        self._notes[folder] = scan.notes(self.root, self.names)
+        return FileSamples(folder, Paths(paths), targets, scan.ignored)
 
     def _check_training(self, folder: Path, scan: "Scan") -> None:
         if len(self.names) < 2:
@@ -111,13 +107,6 @@ class ImageFolder:
                 folder,
                 "add images or remove the folder",
             )
-
-    def _scan(self, folder: Path) -> "Scan":
-        if folder not in self._scans:
-            scan = Scan(folder, Path(os.path.realpath(self.root)), self.follow_links)
-            scan.absent = [shown(name) for name in self.names if not scan.files.get(name)]
-            self._scans[folder] = scan
-        return self._scans[folder]
 
 
 @dataclass
@@ -138,7 +127,6 @@ class Scan:
     ignored: Counter[str] = field(default_factory=Counter)
     hidden: int = 0
     links: int = 0
-    absent: list[str] = field(default_factory=list)
     _visited: set[str] = field(default_factory=set)
 
     @cached_property
@@ -150,16 +138,15 @@ class Scan:
             if self._enter(entry)
         }
 
-    def notes(self, root: Path) -> list[str]:
+    def notes(self, root: Path, classes: tuple[str, ...]) -> list[str]:
         """Say what was ignored and which classes are absent."""
         where = self.folder.name if self.folder != root else "the folder"
         total = sum(self.ignored.values())
         images = sum(map(len, self.files.values()))
+        absent = [shown(name) for name in classes if not self.files.get(name)]
         notes = []
-        if self.absent:
-            notes.append(
-                f"{where} has no images of {len(self.absent)} classes: {some(self.absent)}"
-            )
+        if absent:
+            notes.append(f"{where} has no images of {len(absent)} classes: {some(absent)}")
         if total:
             kinds = some(
                 [f"{ending or 'no ending'} {n}" for ending, n in self.ignored.most_common()]

@@ -2,9 +2,10 @@
 
 import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, Protocol, TypeAlias, overload
 
 import numpy as np
@@ -99,8 +100,11 @@ class FileSamples:
     """Image files below `root`, decoded when they are asked for."""
 
     root: Path
-    paths: "Paths"  # relative to root
+    paths: "Paths"
+    """Relative to `root`."""
     targets: Tensor
+    ignored: Mapping[str, int] = MappingProxyType({})
+    """Ending -> other files that lie among the images."""
 
     def __len__(self) -> int:
         return len(self.paths)

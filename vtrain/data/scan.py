@@ -126,7 +126,7 @@ def scan(source: Source, *, show: bool = True) -> ScanReport:
                 images=len(samples),
                 per_class=_per_class(samples, source.classes),
                 sizes=dict(sizes.most_common()),
-                ignored=_ignored(source, name),
+                ignored=_ignored(samples),
                 bad=bad,
             )
     duplicates = [group for group in copies.values() if len(group) > 1]
@@ -177,9 +177,9 @@ def _per_class(samples: Samples, classes: tuple[str, ...]) -> dict[str, int]:
     return dict(zip(classes, counts, strict=True))
 
 
-def _ignored(source: Source, name: SplitName) -> dict[str, int]:
-    ignored = getattr(source, "ignored", None)
-    return dict(ignored(name).most_common()) if callable(ignored) else {}
+def _ignored(samples: Samples) -> dict[str, int]:
+    whole, _ = origin(samples, 0)
+    return dict(whole.ignored) if isinstance(whole, FileSamples) else {}
 
 
 def _split_lines(name: str, split: SplitReport) -> Iterator[str]:

@@ -6,7 +6,7 @@ run's `seed` does not change it, so that runs with several seeds are comparable.
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import torch
@@ -51,6 +51,7 @@ class Selection:
     fold: Fold | None = None
     fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     limit: PositiveInt | None = None
+    _read: dict[SplitName, Samples] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if self.fold is not None and self.val_fraction:
@@ -88,8 +89,8 @@ class Selection:
 
     def _whole(self, name: SplitName) -> Samples:
         if name == "test" or not (self.val_fraction or self.fold):
-            return self.source.split(name)
-        samples = self.source.split("train")
+            return self._official(name)
+        samples = self._official("train")
         if self.fold is not None:
             held_out = in_fold(samples.targets, self.fold)
         else:
@@ -98,6 +99,12 @@ class Selection:
         if not chosen.any():
             raise DataError(f"there are too few images to hold some out of {len(samples)}")
         return subset(samples, chosen.nonzero()[:, 0])
+
+    def _official(self, name: SplitName) -> Samples:
+        """Return a split of the source, which is read once: it may be a million files."""
+        if name not in self._read:
+            self._read[name] = self.source.split(name)
+        return self._read[name]
 
 
 def hold_out(targets: Tensor, fraction: float) -> Tensor:
