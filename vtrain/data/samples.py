@@ -3,9 +3,8 @@
 import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Literal, Protocol, TypeAlias, overload
 
 import numpy as np
@@ -103,7 +102,7 @@ class FileSamples:
     paths: "Paths"
     """Relative to `root`."""
     targets: Tensor
-    ignored: Mapping[str, int] = MappingProxyType({})
+    ignored: Mapping[str, int] = field(default_factory=dict)
     """Ending -> other files that lie among the images."""
 
     def __len__(self) -> int:
