@@ -112,13 +112,14 @@ def test_a_damaged_newest_is_set_aside_and_the_one_before_is_used(
     assert step_of(tmp_path / "last.pt") == step_of(tmp_path / "best.pt") == 2
 
 
-def test_a_damaged_best_is_replaced_by_the_newest(tmp_path: Path) -> None:
+def test_a_lost_best_is_told_and_replaced_by_the_newest(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     filled(tmp_path, 1, 2, 3, best=1)
-    damage(tmp_path / "step-00000001.pt")
-    damage(tmp_path / "step-00000003.pt")
-    checkpoints = Checkpoints(tmp_path)
-    assert step_of(checkpoints.newest_valid()) == 2
-    assert step_of(tmp_path / "last.pt") == 2
+    (tmp_path / "step-00000001.pt").unlink()
+    assert step_of(Checkpoints(tmp_path).newest_valid()) == 3
+    assert step_of(tmp_path / "best.pt") == 3
+    assert "the best checkpoint, step-00000001.pt, is lost" in caplog.text
 
 
 def test_after_a_fallback_the_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
@@ -138,6 +139,18 @@ def test_last_saves_the_run_if_its_twin_is_damaged(tmp_path: Path) -> None:
     path = Checkpoints(tmp_path).newest_valid()
     assert path == tmp_path / "last.pt"
     assert step_of(path) == 1
+
+
+def test_after_only_last_was_left_saving_begins_anew(tmp_path: Path) -> None:
+    filled(tmp_path, 1, 2, best=1)
+    separate(tmp_path / "last.pt")
+    for step in (1, 2):
+        damage(tmp_path / f"step-0000000{step}.pt")
+    checkpoints = Checkpoints(tmp_path)
+    assert step_of(checkpoints.newest_valid()) == 2
+    checkpoints.save(payload(3), 3)
+    assert step_of(tmp_path / "last.pt") == step_of(tmp_path / "best.pt") == 3
+    assert [found.problem for found in verify(tmp_path)] == [None]
 
 
 def test_a_folder_with_nothing_but_last_can_go_on(tmp_path: Path) -> None:
@@ -176,10 +189,9 @@ def test_if_all_were_deleted_nothing_starts_anew(tmp_path: Path) -> None:
 def test_a_checkpoint_of_a_newer_vtrain_is_not_fallen_back_from(tmp_path: Path) -> None:
     filled(tmp_path, 1)
     torch.save({"format": 99, "model": {}}, tmp_path / "step-00000002.pt")
-    path = Checkpoints(tmp_path).newest_valid()
-    assert path is not None
     with pytest.raises(CheckpointError, match="made by a newer vtrain"):
-        load_checkpoint(path)
+        Checkpoints(tmp_path).newest_valid()
+    assert (tmp_path / "step-00000002.pt").exists()
 
 
 class Killed(BaseException):
@@ -225,6 +237,7 @@ def test_killed_between_any_two_changes_the_newest_is_found_and_the_next_save_re
         step = step_of(checkpoints.newest_valid())
         assert step in (2, 3)
         assert step_of(folder / "last.pt") == step
+        assert step_of(folder / "best.pt") == (3 if step == 3 else 1)
         checkpoints.save(payload(4), 4)
         checkpoints.save(payload(5), 5, 0.9, is_best=True)
         checkpoints.save(payload(6), 6)

@@ -173,7 +173,7 @@ def result(run_dir: Path) -> dict[str, Any]:
         "rows": rows,
         "best step": best["state"]["step"],
         **{f"state.{name}": part for name, part in last["state"].items()},
-        **{name: last[name] for name in last if name not in ("state", "config")},
+        **{name: last[name] for name in last if name not in ("state", "config", "is_best")},
     }
 
 

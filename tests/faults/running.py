@@ -27,6 +27,10 @@ Trials = Iterator[str | None]
 """For each trial None if all was as promised, else what was not."""
 
 
+FOR_FP16 = {"scaler", "skipped"}
+"""Items of the state that only a run in fp16 has, and that only on a GPU."""
+
+
 def fit(folder: Path, run_dir: Path, *more: object, **options: Any) -> Command:
     """Start or continue the tiny run in `run_dir`."""
     arguments = (tiny(folder), "--run-dir", run_dir, "--resume", *more)

@@ -53,10 +53,17 @@ def problem_after(folder: Path, *, killed: bool) -> str | None:
         return damaged[0]
     if not killed and list(folder.glob(f"{atomic.PREFIX}*")):
         return "a failed save left its temporary file"
+    return problem_of_resume(folder)
+
+
+def problem_of_resume(folder: Path) -> str | None:
+    """Say what is not as promised when the run goes on."""
     checkpoints = Checkpoints(folder)
     path = checkpoints.newest_valid()
-    if path is None or load_checkpoint(path)["step"] not in (2, 3):
-        return f"a resume would go on from {path}"
+    step = None if path is None else load_checkpoint(path)["step"]
+    best = load_checkpoint(folder / "best.pt")["step"]
+    if (step, best) not in ((2, 1), (3, 3)):
+        return f"a resume would go on from step {step}, and the best is of step {best}"
     checkpoints.save(payload(4), 4)
     checkpoints.save(payload(5), 5, 0.9, is_best=True)
     steps = [load_checkpoint(path)["step"] for path in sorted(folder.glob("step-*.pt"))]

@@ -169,6 +169,24 @@ def test_without_space_the_old_checkpoint_stays(saved: Path, share: float) -> No
     assert list(saved.parent.iterdir()) == [saved]
 
 
+def test_what_cannot_be_read_back_is_not_published(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = torch.save
+
+    def forgetful(content: object, file: Any) -> None:
+        real(content, file)
+        file.seek(500)
+        file.write(b"lost")
+
+    before = saved.read_bytes()
+    monkeypatch.setattr(torch, "save", forgetful)
+    with pytest.raises(StorageError, match=r"could not be read back \(truncated or corrupt"):
+        save_checkpoint(saved, payload())
+    assert saved.read_bytes() == before
+    assert list(saved.parent.iterdir()) == [saved]
+
+
 def test_every_truncation_is_found(saved: Path) -> None:
     whole = saved.read_bytes()
     lengths = random.Random(0).sample(range(len(whole)), 200)

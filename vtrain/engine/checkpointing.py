@@ -78,12 +78,13 @@ class Checkpoints:
             atomic.make_folder(self.run_dir)
             self._known = Manifest()
         path = self._unused_name(step)
+        content = {**payload, "is_best": is_best}  # for a restart that finds it in no manifest
         try:
-            written = checkpoints.save_checkpoint(path, payload)
+            written = checkpoints.save_checkpoint(path, content)
         except StorageError:
             if not self._prune():  # a second try makes sense only with more space
                 raise
-            written = checkpoints.save_checkpoint(path, payload)
+            written = checkpoints.save_checkpoint(path, content)
         entry = Entry(path.name, step, written.size, written.sha256, metric if finite else None)
         self._publish((*self._known.entries, entry), path.name if is_best else self._known.best)
         self._prune()
@@ -99,7 +100,8 @@ class Checkpoints:
         Damaged ones on the way are named in the log and set aside as `*.corrupt`.
 
         Raises:
-            CheckpointError: There are or were checkpoints, but none is intact.
+            CheckpointError: There are or were checkpoints, but none is intact; or the newest is of
+                a newer vtrain.
         """
         skipped = 0
         for found in _findings(self.run_dir):
@@ -107,7 +109,10 @@ class Checkpoints:
                 self._go_on_from(found)
                 return found.path
             log.warning("skipped a checkpoint: %s", found.problem)
-            found.path.replace(found.path.with_name(found.path.name + ".corrupt"))
+            try:
+                found.path.replace(found.path.with_name(found.path.name + ".corrupt"))
+            except OSError as error:
+                raise atomic.explain(error, found.path) from error
             skipped += 1
         if skipped == 0 and not self._known.entries:
             return None
@@ -120,17 +125,19 @@ class Checkpoints:
     def _go_on_from(self, found: Finding) -> None:
         """Bring manifest, `last.pt` and `best.pt` in line with the files, as after a save."""
         entries = [entry for entry in self._known.entries if (self.run_dir / entry.name).exists()]
-        name = found.path.name
+        name, best = found.path.name, self._known.best
         if NAME.fullmatch(name) and name not in [entry.name for entry in entries]:
             # The process was killed after it published the file and before the manifest.
             entries.append(Entry(name, order(name)[0], found.size, found.sha256))
-        if not entries:
-            return
-        kept_best = self._known.best in [entry.name for entry in entries]
-        self._publish(
-            tuple(sorted(entries, key=lambda entry: order(entry.name))),
-            self._known.best if kept_best else None,
-        )
+            if checkpoints.load_checkpoint(found.path).get("is_best") is True:
+                best = name
+        if best is not None and best not in [entry.name for entry in entries]:
+            log.warning("the best checkpoint, %s, is lost: best.pt is the newest from now on", best)
+            best = None
+        if entries:
+            self._publish(tuple(sorted(entries, key=lambda entry: order(entry.name))), best)
+        else:  # only `last.pt` or `best.pt` is intact: the next save begins anew
+            self._known = Manifest()
 
     def _publish(self, entries: tuple[Entry, ...], best: str | None) -> None:
         self._known = Manifest(entries, best)
@@ -195,7 +202,8 @@ def order(name: str) -> tuple[int, int]:
 
 def _findings(run_dir: Path) -> Iterator[Finding]:
     """Verify checkpoints newest first, then `last.pt` and `best.pt` where they are other files."""
-    names = sorted(filter(NAME.fullmatch, _names(run_dir)), key=order, reverse=True)
+    names = [path.name for path in run_dir.iterdir() if NAME.fullmatch(path.name)]
+    names.sort(key=order, reverse=True)
     seen = set()
     for name in [*names, LAST, BEST]:
         path = run_dir / name
@@ -204,10 +212,6 @@ def _findings(run_dir: Path) -> Iterator[Finding]:
             if inode not in seen:
                 seen.add(inode)
                 yield _finding(path)
-
-
-def _names(run_dir: Path) -> list[str]:
-    return [path.name for path in run_dir.iterdir()]
 
 
 def _finding(path: Path) -> Finding:

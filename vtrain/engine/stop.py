@@ -12,8 +12,9 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 class StopSignals:
     """While entered, a stop signal only sets `received`; a second Ctrl-C stops at once.
 
-    A handler makes no collective call, no file and no log line: the process may be in the middle of
-    any of these. Outside of the main thread Python cannot handle signals, and nothing changes.
+    The handler exchanges nothing with other processes and writes nothing: this one may be in the
+    middle of just that. Outside of the main thread, where Python cannot handle signals, nothing
+    changes.
     """
 
     def __init__(self) -> None:

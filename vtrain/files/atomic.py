@@ -90,7 +90,7 @@ def link(source: Path, path: Path) -> None:
     assert source.parent == path.parent, "a hard link cannot leave its file system"
     temporary = _temporary(path.parent)
     try:
-        os.link(source, temporary, follow_symlinks=False)
+        os.link(source, temporary)
     except OSError:  # not every file system has hard links
         with source.open("rb") as content, replacing(path, size=source.stat().st_size) as file:
             shutil.copyfileobj(content, file, 1 << 20)

@@ -22,7 +22,7 @@ from io import BufferedRandom, BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtrain.errors import CheckpointError
+from vtrain.errors import CheckpointError, StorageError
 from vtrain.files import atomic, manifest
 from vtrain.files.manifest import Written
 
@@ -59,6 +59,12 @@ OPCODE = re.compile(
 )
 """What building plain data needs. BUILD is for the `_metadata` of a state dict."""
 
+BROKEN = (
+    *(OSError, EOFError, ValueError, OverflowError, NotImplementedError),
+    *(zipfile.BadZipFile, struct.error),
+)
+"""What reading a damaged archive or program raises."""
+
 LOOKS = (
     (b"version https://git-lfs", "a Git LFS pointer", "fetch the file itself with `git lfs pull`"),
     (b"<!doctype html", "an HTML page", "a login page was saved instead: download it again"),
@@ -86,7 +92,12 @@ def save_checkpoint(path: Path, payload: dict[str, Any]) -> Written:
     with atomic.replacing(path, size=_storage_bytes(content)) as file:
         torch.save(content, file)
         file.flush()
-        return _verified(file, path, allowed=None)
+        try:
+            return _verified(file, path, allowed=None)
+        except CheckpointError as error:
+            raise StorageError(
+                f"what was written could not be read back ({error.what})", path, "check the disk"
+            ) from None
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -151,7 +162,11 @@ def verify_file(path: Path) -> Written:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[BufferedReader]:
-    """Open a regular file once, so that what is verified is what is read."""
+    """Open a regular file once, so that what is verified is what is read.
+
+    Raises:
+        CheckpointError: It is absent, not a regular file, or may not be read.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # else a FIFO waits for its writer
     except FileNotFoundError:
@@ -188,7 +203,7 @@ def _verified(file: File, path: Path, allowed: set[str] | None) -> Written:
             if damaged is not None:
                 raise _corrupt(path, f"the checksum of {damaged} is wrong")
             _check_program(archive.read(program), path)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
+    except BROKEN as error:
         raise _corrupt(path, str(error)) from None
     return Written(size, sha256)
 
