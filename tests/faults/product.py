@@ -36,7 +36,9 @@ data: {name: fake, image_size: 8, num_classes: 4, num_images: 45, size: 8}
 augment: {mixup: 0.2, cutmix: 0.2}
 optimizer: {name: adamw, lr: 1e-2}
 schedule: {name: cosine, warmup_epochs: 1}
-train: {epochs: 3, batch_size: 8, ema_decay: 0.9, device: cpu, precision: fp32}
+train:
+  {epochs: 3, batch_size: 8, ema_decay: 0.9, device: cpu, precision: fp32,
+   early_stopping: {metric: val/loss, mode: min, patience: 100}}
 checkpoint: {every_steps: 2}
 logging: {every_steps: 3, tensorboard: false}
 """

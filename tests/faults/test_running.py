@@ -15,8 +15,7 @@ STATE = [
     *("model", "optimizer", "ema", "loss", "step", "epoch", "epoch_step", "evaluated_step"),
     *("best", "metrics", "rows", "early_stopping"),
 ]
-"""What a CPU run in fp32 must not forget; `scaler` and `skipped` are for fp16 on a GPU."""
-EARLY_STOPPING = "train.early_stopping={metric: val/loss, mode: min, patience: 100}"
+"""What a run on a CPU must not forget."""
 
 
 def failures(trials: Iterator[str | None], count: int) -> list[str]:
@@ -35,13 +34,13 @@ def test_fifteen_random_kills_change_nothing(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("item", STATE)
 def test_forgetting_any_item_of_the_state_would_be_noticed(tmp_path: Path, item: str) -> None:
-    assert running.is_noticed(tmp_path, item, EARLY_STOPPING)
+    assert running.is_noticed(tmp_path, item)
 
 
 def test_every_item_of_the_state_is_tried(tmp_path: Path) -> None:
     state = running.reference(tmp_path)
     names = {name.removeprefix("state.") for name in state if name.startswith("state.")}
-    assert names == {*STATE, "scaler", "skipped"}
+    assert names == {*STATE, *running.FOR_FP16}
     assert names >= set(TrainState.COUNTERS)
 
 
