@@ -102,12 +102,23 @@ def predict(
 def check(
     config: ConfigPath,
     overrides: Overrides = None,
+    data: Annotated[
+        bool, typer.Option("--data", help="Scan every image instead, and draw augmented.png.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the scan as JSON.")] = False,
 ) -> None:
     """Check CONFIG without training: keys, shapes, parameters, memory and steps."""
     from vtrain.config import load_config
-    from vtrain.run.check import check_config
 
-    typer.echo(check_config(load_config(config, overrides or ())))
+    loaded = load_config(config, overrides or ())
+    if data or as_json:
+        from vtrain.run.check_data import check_data
+
+        typer.echo(check_data(loaded, as_json))
+    else:
+        from vtrain.run.check import check_config
+
+        typer.echo(check_config(loaded))
 
 
 @app.command()

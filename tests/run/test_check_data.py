@@ -1,0 +1,77 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.conftest import SMALL_RUN, Result
+
+Vtrain = Callable[..., Result]
+
+
+@pytest.fixture
+def photographs(small_run: Path) -> Path:
+    """Make a folder of two classes with a copy across splits, a bad file and a stray text."""
+    draw = torch.Generator().manual_seed(0)
+    for split, count in (("train", 6), ("val", 2)):
+        for label in ("cat", "dog"):
+            folder = Path("photos", split, label)
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = torch.randint(256, (16, 16, 3), generator=draw).to(torch.uint8).numpy()
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    shutil.copy("photos/train/cat/0.png", "photos/val/cat/copy.png")
+    Path("photos/train/dog/notes.txt").write_text("not an image")
+    config = Path("photos.yaml")
+    data = "data: {name: image_folder, root: photos, image_size: 16}"
+    lines = SMALL_RUN.splitlines()
+    config.write_text("\n".join(data if line.startswith("data:") else line for line in lines))
+    return config
+
+
+def test_a_scan_counts_classes_and_finds_bad_files_and_copies(
+    photographs: Path, vtrain: Vtrain
+) -> None:
+    Path("photos/val/dog/broken.png").write_text("<html>")
+    done = vtrain("check", photographs, "--json")
+    assert done.code == 0, done.err
+    report = json.loads(done.out)
+    assert report["splits"]["train"]["per_class"] == {"cat": 6, "dog": 6}
+    assert report["splits"]["train"]["ignored"] == {".txt": 1}
+    (bad,) = report["splits"]["val"]["bad"]
+    assert bad["name"].endswith("val/dog/broken.png")
+    ((first, second),) = report["duplicates"]
+    assert {first["split"], second["split"]} == {"train", "val"}
+
+
+def test_the_table_names_what_the_json_holds(photographs: Path, vtrain: Vtrain) -> None:
+    done = vtrain("check", photographs, "--data")
+    assert done.code == 0
+    assert "train: 12 images in 2 classes" in done.out
+    assert "duplicates: 1 files are exact copies" in done.out
+
+
+def test_the_picture_shows_the_augmentation_of_the_config(
+    photographs: Path, vtrain: Vtrain
+) -> None:
+    pictures = []
+    for change in ("augment.crop=none", "augment.crop=pad", "augment.mixup=1"):
+        assert vtrain("check", photographs, "--data", change).code == 0
+        pictures.append(Image.open("augmented.png").convert("RGB").tobytes())
+    assert len(set(pictures)) == 3
+
+
+def test_a_missing_folder_is_one_line(photographs: Path, vtrain: Vtrain) -> None:
+    done = vtrain("check", photographs, "--data", "data.root=none")
+    assert done.code == 3
+    assert done.err.count("\n") == 1
+
+
+def test_an_unwritable_folder_is_named(photographs: Path, vtrain: Vtrain) -> None:
+    Path("augmented.png").mkdir()
+    done = vtrain("check", photographs, "--data")
+    assert done.code == 5
+    assert "augmented.png" in done.err
