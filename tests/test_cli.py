@@ -281,10 +281,23 @@ def test_check_says_what_a_run_would_be(small_run: Path, vtrain: Vtrain) -> None
 
 
 def test_models_lists_names_parameters_and_references(vtrain: Vtrain) -> None:
-    done = vtrain("models", "vit_ti")
+    done = vtrain("models", "vit_t")
     assert "5,717,416" in done.out
     assert "1.25" in done.out
     assert "2010.11929" in done.out
+
+
+def test_a_model_named_exactly_is_described_with_its_arguments(vtrain: Vtrain) -> None:
+    done = vtrain("models", "swin_t")
+    assert "28,288,354" in done.out
+    for argument in ("relative_position_bias", "absolute_position_embedding", "window_shift"):
+        assert done.out.count(argument) >= 2  # what it means, and its default
+
+
+def test_a_pattern_without_a_match_is_answered_with_the_nearest(vtrain: Vtrain) -> None:
+    done = vtrain("models", "swinn_t")
+    assert done.code == 2
+    assert "did you mean 'swin_t'" in done.err
 
 
 @pytest.mark.slow

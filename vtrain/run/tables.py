@@ -2,12 +2,14 @@
 
 import csv
 import fnmatch
+import inspect
 import io
 import json
 from typing import Literal
 
 from vtrain.engine.state import Metrics
-from vtrain.errors import printable
+from vtrain.errors import ConfigError, printable
+from vtrain.registry import MODELS, Component, suggest
 from vtrain.run.predict import Prediction
 
 
@@ -40,24 +42,41 @@ def columns(rows: list[list[str]]) -> str:
 
 
 def models_text(pattern: str) -> str:
-    """Return the zoo as a table: name, parameters, GMACs at the native size, reference."""
+    """Return the zoo as a table: name, parameters, GMACs at the native size, reference.
+
+    One model named exactly is described in full, with every argument that a config may give it.
+    """
+    names = MODELS.names()
+    if pattern in names:
+        return f"{_models_table([pattern])}\n\n{_arguments_text(MODELS[pattern])}"
+    chosen = [name for name in names if fnmatch.fnmatch(name, pattern) or pattern in name]
+    if not chosen:
+        raise ConfigError(f"no model matches '{pattern}'", hint=suggest(pattern, names))
+    return _models_table(chosen)
+
+
+def _models_table(names: list[str]) -> str:
+    import torch
+
     from vtrain.api import create_model
     from vtrain.models.profile import count_macs, count_parameters
-    from vtrain.registry import MODELS
 
-    rows = [["name", "parameters", "GMACs", "pixels", "  reference"]]
-    for name in MODELS.names():
-        if not fnmatch.fnmatch(name, pattern) and pattern not in name:
-            continue
-        import torch
-
+    rows = [["name", "parameters", "GMACs", "pixels"]]
+    references = ["reference"]
+    for name in names:
         with torch.device("meta"):
             model = create_model(name)
-        size = f"{model.image_size}"
-        parameters, macs = count_parameters(model), count_macs(model) / 1e9
-        rows.append([name, f"{parameters:,}", f"{macs:.2f}", size, "  " + MODELS[name].reference])
-    table = columns([row[:4] for row in rows]).splitlines()
-    return "\n".join(f"{line}{row[4]}" for line, row in zip(table, rows, strict=True))
+        macs = f"{count_macs(model) / 1e9:.2f}"
+        rows.append([name, f"{count_parameters(model):,}", macs, str(model.image_size)])
+        references.append(MODELS[name].reference)
+    table = columns(rows).splitlines()
+    return "\n".join(f"{line}  {text}" for line, text in zip(table, references, strict=True))
+
+
+def _arguments_text(found: Component) -> str:
+    rows = [["argument", "default"]]
+    rows += [[name, json.dumps(default)] for name, _, default in found.parameters()]
+    return f"{inspect.getdoc(found.constructor)}\n\n{columns(rows)}"
 
 
 def _table_rows(predictions: list[Prediction]) -> list[str]:
