@@ -100,7 +100,11 @@ MATRIX = {
         "launcher dead, its workers alive",
         ROWS + "TestA::test_while_a_rank_of_a_dead_launcher_lives_nobody_else_writes",
     ),
-    "A13": row(2, "file system without locks"),
+    "A13": row(
+        2,
+        "file system without locks",
+        LOCK + "where_there_are_no_locks_a_warning_asks_for_care",
+    ),
     "A14": row(
         0,
         "temporary folder on another file system",
@@ -285,7 +289,11 @@ MATRIX = {
         ROWS + "TestC::test_weights_that_do_not_fit_are_counted",
         ROWS + "TestC::test_a_hostile_description_of_the_model_is_refused",
     ),
-    "C13": row(0, "data of another number of classes"),
+    "C13": row(
+        0,
+        "data of another number of classes",
+        ROWS + "TestC::test_data_of_other_classes_is_refused_with_both_counts",
+    ),
     "C14": row(0, "same classes in another order", CLI + "eval_maps_classes_by_name"),
     "C15": row(
         0,
@@ -744,7 +752,6 @@ MATRIX = {
 
 MISSING = {
     "B12": "the dataset's fingerprint is not yet kept in the checkpoint and compared at a resume",
-    "C13": "evaluating on other classes is only tested for other names, not for another number",
     "K4": "needs a GPU",
     "K5": "needs a GPU",
     "L1": "there is no export command yet",

@@ -1,5 +1,7 @@
 """The lock of a run folder, between real processes."""
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -122,3 +124,14 @@ def test_a_planted_link_or_pipe_is_refused(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="vanished"):
         RunLock(tmp_path / "nowhere")
+
+
+def test_where_there_are_no_locks_a_warning_asks_for_care(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    with RunLock(tmp_path):
+        assert "this file system has no locks" in caplog.text
