@@ -1,17 +1,28 @@
 """TensorBoard: curves, the learning-rate schedule and a grid of augmented training images."""
 
+import contextlib
+import logging
 import math
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from vtrain.callbacks.base import Callback
 from vtrain.engine.state import Metrics, TrainState
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+log = logging.getLogger(__name__)
+
 
 class TensorBoard(Callback):
     """Writes event files; a resumed run hides what an interrupted one wrote after its checkpoint.
+
+    Training goes on without them if they cannot be written.
 
     Args:
         folder: Where the event files go.
@@ -20,27 +31,50 @@ class TensorBoard(Callback):
 
     def __init__(self, folder: Path, images: Callable[[], Tensor] | None) -> None:
         self.folder, self.images = folder, images
+        self.writer: SummaryWriter | None = None
 
     def on_fit_start(self, state: TrainState) -> None:
         from torch.utils.tensorboard import SummaryWriter  # slow to import
 
-        self.writer = SummaryWriter(str(self.folder), purge_step=state.step + 1)
-        if self.images is not None and state.step == 0:
-            self.writer.add_image("train/images", tiled(self.images()), 0)
+        threading.excepthook = _without_lost_writers
+        with self._best_effort():
+            self.writer = SummaryWriter(str(self.folder), purge_step=state.step + 1)
+            if self.images is not None and state.step == 0:
+                self.writer.add_image("train/images", tiled(self.images()), 0)
 
     def on_log(self, state: TrainState, metrics: Metrics) -> None:
         self._scalars(state, metrics)
 
     def on_eval_end(self, state: TrainState, metrics: Metrics) -> None:
         self._scalars(state, metrics)
-        self.writer.flush()
+        with self._best_effort():
+            if self.writer is not None:
+                self.writer.flush()
 
     def on_fit_end(self, state: TrainState) -> None:
-        self.writer.close()
+        with self._best_effort():
+            if self.writer is not None:
+                self.writer.close()
 
     def _scalars(self, state: TrainState, metrics: Metrics) -> None:
-        for name, value in metrics.items():
-            self.writer.add_scalar(name, value, state.step)
+        with self._best_effort():
+            for name, value in metrics.items():
+                if self.writer is not None:
+                    self.writer.add_scalar(name, value, state.step)
+
+    @contextlib.contextmanager
+    def _best_effort(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.writer = None
+            log.warning("TensorBoard's files cannot be written (%s); going on", error.strerror)
+
+
+def _without_lost_writers(lost: threading.ExceptHookArgs) -> None:
+    """Print what ended a thread, but not of TensorBoard's writer, which hands it to its caller."""
+    if not (isinstance(lost.exc_value, OSError) and "Writer" in type(lost.thread).__name__):
+        threading.__excepthook__(lost)
 
 
 def tiled(images: Tensor) -> Tensor:
