@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import Annotated, Literal
@@ -182,8 +183,7 @@ def _report(error: VtrainError, debug: bool) -> None:
     if debug:
         traceback.print_exception(error)
     kind = "" if isinstance(error, StoppedBySignal) else "error: "
-    for line in error.lines():
-        typer.echo(f"vtrain: {kind}{line}", err=True)
+    _say("\n".join(f"vtrain: {kind}{line}" for line in error.lines()))
 
 
 def _report_other(error: Exception, debug: bool) -> None:
@@ -192,13 +192,26 @@ def _report_other(error: Exception, debug: bool) -> None:
         traceback.print_exception(error)
     message = getattr(error, "format_message", None)  # only what typer raises for bad usage has one
     if message is not None:
-        typer.echo(
-            f"vtrain: error: {printable(message())} (command line): see vtrain --help", err=True
-        )
+        _say(f"vtrain: error: {printable(message())} (command line): see vtrain --help")
         sys.exit(2)
     text = printable(f"{type(error).__name__}: {error}")[:200]
-    typer.echo(f"vtrain: internal error: {text}: run again with --debug to see where", err=True)
+    _say(f"vtrain: internal error: {text}: run again with --debug to see where")
     sys.exit(1)
+
+
+def _say(text: str) -> None:
+    """Print why the process ends; under torchrun only the main one does.
+
+    Any other leaves it to torchrun, which ends all processes and reports the first that failed.
+    """
+    report = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if os.environ.get("RANK", "0") == "0" or report is None:
+        typer.echo(text, err=True)
+        return
+    from vtrain.files.atomic import write_json
+
+    facts = {"py_callstack": text, "timestamp": str(int(time.time()))}
+    write_json(Path(report), {"message": {"message": text, "extraInfo": facts}})
 
 
 if __name__ == "__main__":

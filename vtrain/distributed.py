@@ -9,8 +9,8 @@ import inspect
 import json
 import os
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, cast
@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from vtrain.errors import ConfigError, DeviceError, VtrainError, WorkerError
+from vtrain.errors import ConfigError, DeviceError, StoppedBySignal, VtrainError, WorkerError
 
+LAST_WORDS = "vtrain/last_words"
 VARIABLES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """What `torchrun` sets for each process."""
 
@@ -192,6 +193,11 @@ def all_max(tensor: Tensor) -> Tensor:
     return largest
 
 
+def any_true(value: bool) -> bool:
+    """Return whether the value is true in any process."""
+    return bool(all_max(torch.tensor(value, dtype=torch.uint8)))
+
+
 def broadcast(tensor: Tensor) -> Tensor:
     """Return the main process's tensor; every process hands in one of its shape and dtype."""
     if world_size() == 1:
@@ -221,6 +227,42 @@ def is_lost_peer(error: BaseException) -> bool:
     signs = ("gloo", "Connection closed by peer", "Connection reset by peer", "Timed out waiting")
     by_text = isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
     return isinstance(error, dist.DistError) or by_text
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Let the processes fail together: the main one learns from any other why that one failed.
+
+    Raises:
+        WorkerError: Another process is lost; in the main one, with its last words if it had any.
+    """
+    try:
+        yield
+    except Exception as error:
+        if is_lost_peer(error):
+            words = _last_words()
+            hint = None if words else "its own output and the system's log may say why"
+            raise WorkerError(words or "another process is lost or silent", hint=hint) from error
+        if not is_main() and not isinstance(error, StoppedBySignal):
+            text = str(error) if isinstance(error, VtrainError) else repr(error)
+            # Only the first failure is the cause; what an empty text is compared with is unset.
+            _store().compare_set(LAST_WORDS, "", f"rank {rank()} failed: {text.splitlines()[0]}")
+        raise
+
+
+def _last_words() -> str | None:
+    """Return what the first process that failed left, if this is the main one."""
+    with suppress(RuntimeError):  # what holds the words may be lost too
+        if is_main() and _store().check([LAST_WORDS]):
+            return str(_store().get(LAST_WORDS).decode())
+    return None
+
+
+def _store() -> Any:
+    """Return the small key-value store through which the processes have found each other."""
+    import torch.distributed as dist
+
+    return dist.distributed_c10d._get_default_store()  # torch has no public name for it
 
 
 def check_same(parts: Mapping[str, Any], error: type[VtrainError] = ConfigError) -> None:
@@ -321,18 +363,34 @@ def shard(model: nn.Module, device: torch.device) -> nn.Module:
     return model
 
 
-def gathered(state: Any) -> Any:
-    """Return nested state with every sharded tensor made whole; all processes must call it."""
-    return _mapped(state, lambda tensor: tensor.full_tensor() if is_sharded(tensor) else tensor)
+def gathered(state: Any, keep: bool = True) -> Any:
+    """Return nested state with every sharded tensor made whole, one by one, and moved to the CPU.
+
+    All processes must call it. One with `keep` false gets an empty tensor instead of each whole.
+    """
+    if world_size() == 1:
+        return state
+
+    def whole(tensor: Any) -> Tensor:
+        if not is_sharded(tensor):
+            return cast(Tensor, tensor)
+        full: Tensor = tensor.full_tensor()
+        return full.cpu() if keep else full.new_empty(0, device="cpu")
+
+    return _mapped(state, whole)
 
 
-def sharded_like(state: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def sharded_like(state: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Undo `gathered`: cut whole tensors as those of the same name in `like` are cut."""
+    if world_size() == 1:
+        return state
     return {name: _cut_as(tensor, like[name]) for name, tensor in state.items()}
 
 
 def shard_optimizer(optimizer: Optimizer) -> None:
     """Cut the whole tensors that an optimizer has loaded as its parameters are cut."""
+    if world_size() == 1:
+        return
     for parameter, state in optimizer.state.items():
         for name, tensor in state.items():
             if isinstance(tensor, Tensor) and tensor.shape == parameter.shape:

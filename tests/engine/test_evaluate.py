@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vtrain.data.loader import Batch
-from vtrain.engine.evaluate import evaluate
+from vtrain.data.loader import Batch, EvalLoader
+from vtrain.data.preprocess import Preprocess
+from vtrain.data.samples import ArraySamples
+from vtrain.engine.evaluate import evaluate, in_step
 
 
 class Table(nn.Module):
@@ -30,6 +32,72 @@ def batches(targets: Tensor, size: int) -> list[Batch]:
             images.split(size), targets.split(size), numbers.split(size), strict=True
         )
     ]
+
+
+class Exact(nn.Module):
+    """Weighs pixels with small integers: sums of these are exact in whatever order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        draw = torch.Generator().manual_seed(1)
+        self.weight = nn.Parameter(torch.randint(-9, 10, (12, 10), generator=draw).float())
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1).float() @ self.weight
+
+
+def totals_of(samples: ArraySamples, processes: int, batch_size: int) -> list[float]:
+    """Evaluate as each of several processes in turn, and return the sums over them."""
+    totals: list[Tensor] = []
+
+    def keep(total: Tensor) -> Tensor:
+        totals.append(total)
+        return torch.ones(4)
+
+    loaders = [
+        EvalLoader(
+            samples,
+            Preprocess(2),
+            batch_size=batch_size,
+            rank=rank,
+            world_size=processes,
+            show=False,
+        )
+        for rank in range(processes)
+    ]
+    most = max(map(len, loaders))
+    for loader in loaders:
+        batches = in_step(loader.batches(), most, torch.zeros(1, 3, 2, 2, dtype=torch.uint8))
+        evaluate(Exact(), batches, lambda x: x, nullcontext, keep)
+    sums: list[float] = torch.stack(totals).sum(0).tolist()
+    return sums
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8, 64])
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 10, 101, 1000])
+def test_counts_are_the_same_integers_in_any_number_of_processes(
+    count: int, batch_size: int
+) -> None:
+    draw = torch.Generator().manual_seed(count)
+    images = torch.randint(256, (count, 3, 2, 2), generator=draw, dtype=torch.uint8)
+    targets = torch.randint(10, (count,), generator=draw)
+    logits = Exact()(images)
+    loss = nn.functional.cross_entropy(logits, targets, reduction="sum").item()
+    best = logits.topk(5).indices
+    hits = (best[:, 0] == targets).sum().item(), (best == targets[:, None]).sum().item()
+    for processes in (1, 2, 3, 4):
+        found = totals_of(ArraySamples(images, targets, "x"), processes, batch_size)
+        assert (found[0], *found[2:]) == (count, *hits)
+        assert found[1] == pytest.approx(loss, rel=1e-6)
+
+
+def test_all_processes_call_the_model_equally_often() -> None:
+    own = batches(torch.arange(3), size=2)
+    image = torch.zeros(1, 3, 1, 1, dtype=torch.uint8)
+    padded = list(in_step(own, 4, image))
+    assert padded[:2] == own
+    assert [batch.targets.tolist() for batch in padded[2:]] == [[-100], [-100]]
+    assert list(in_step(own, 2, image)) == own
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 101])

@@ -70,7 +70,7 @@ def test_classes_are_found_by_name() -> None:
     [
         ("torchvision:resnet81", True, CLASSES, ConfigError, "no classifier 'resnet81'.*resnet"),
         ("torchvision:resnet18", False, CLASSES, ConfigError, "resnet18 needs weights .*_weights"),
-        ("torchvision:resnet18", True, CLASSES[:3], ConfigError, "has 4 classes, the dataset has 3"),
+        ("torchvision:resnet18", True, CLASSES[:3], ConfigError, "has 4 classes, .* has 3"),
         ("torchvision:resnet34", True, CLASSES, CheckpointError, "not the weights of resnet34"),
         ("none.pt", False, CLASSES, CheckpointError, "no such checkpoint"),
         ("none.pt", True, CLASSES, ConfigError, "has its own weights"),

@@ -14,25 +14,28 @@ class Saver(Callback):
     """Writes checkpoints that hold the run's description and its whole state.
 
     Args:
-        checkpoints: Where they are kept.
+        checkpoints: Where they are kept; None in a process that only hands over its part.
         content: What describes the run, the same in every checkpoint.
         best_metric: Decides which checkpoint is best; a loss is minimised, all else maximised. Of
             equal values the first stays best.
         every_minutes: Minutes between saves within an epoch, or None.
         every_steps: Steps between saves within an epoch, or None.
+        agree: Makes all processes that save decide alike whether the minutes are over.
     """
 
     def __init__(
         self,
-        checkpoints: Checkpoints,
+        checkpoints: Checkpoints | None,
         content: dict[str, Any],
         best_metric: str,
         every_minutes: float | None,
         every_steps: int | None,
+        agree: Callable[[bool], bool] = bool,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.checkpoints, self.content, self.best_metric = checkpoints, content, best_metric
-        self.every_minutes, self.every_steps, self.clock = every_minutes, every_steps, clock
+        self.every_minutes, self.every_steps = every_minutes, every_steps
+        self.agree, self.clock = agree, clock
         self.saved_at = clock()
         self.saved_position: tuple[int, int] | None = None
 
@@ -40,7 +43,7 @@ class Saver(Callback):
         if state.epoch_step == 0:
             return  # the epoch's end is saved once it is evaluated
         minutes = (self.clock() - self.saved_at) / 60
-        due = self.every_minutes is not None and minutes >= self.every_minutes
+        due = self.every_minutes is not None and self.agree(minutes >= self.every_minutes)
         if due or (self.every_steps is not None and state.step % self.every_steps == 0):
             self._save(state)
 
@@ -70,5 +73,6 @@ class Saver(Callback):
     def _save(self, state: TrainState, *, is_best: bool = False) -> None:
         payload = {**self.content, "metrics": state.metrics, "state": state.state_dict()}
         metric = state.metrics.get(self.best_metric)
-        self.checkpoints.save(payload, state.step, metric, is_best=is_best)
+        if self.checkpoints is not None:
+            self.checkpoints.save(payload, state.step, metric, is_best=is_best)
         self.saved_at, self.saved_position = self.clock(), (state.step, state.evaluated_step)

@@ -10,7 +10,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import islice, tee
 from typing import Any, Literal, TypeAlias
 
@@ -363,6 +363,13 @@ def share_of(size: int, rank: int, world_size: int) -> tuple[int, int]:
     pairs = (size + 1) // 2
     first, last = (2 * (r * pairs // world_size) for r in (rank, rank + 1))
     return first, min(last, size)
+
+
+@cache
+def smallest_share(size: int, world_size: int) -> int:
+    """Return how many images of a batch the process with the fewest gets."""
+    shares = (share_of(size, rank, world_size) for rank in range(world_size))
+    return min(last - first for first, last in shares)
 
 
 def _split(indices: Tensor, size: int) -> list[Tensor]:

@@ -1,6 +1,6 @@
 """Evaluate a model exactly: every image once, integer counts, one wait for the device."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 
 import torch
@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from vtrain.data.loader import Batch
 from vtrain.engine.state import Metrics
+
+NOTHING = -100
+"""A target that stands for no image; it is the one that torch's cross entropy leaves out."""
 
 
 @torch.no_grad()
@@ -49,5 +52,19 @@ def _counts(logits: Tensor, targets: Tensor) -> Tensor:
     loss = F.cross_entropy(logits, targets, reduction="sum")
     nearest = logits.topk(min(5, logits.shape[1]), dim=1).indices
     hits = (nearest == targets[:, None]).double()
-    images = torch.full_like(hits[0, 0], len(targets))
-    return torch.stack([images, loss.double(), hits[:, 0].sum(), hits.sum()])
+    images = (targets != NOTHING).sum()
+    return torch.stack([images.double(), loss.double(), hits[:, 0].sum(), hits.sum()])
+
+
+def in_step(batches: Iterable[Batch], count: int, image: Tensor) -> Iterator[Batch]:
+    """Yield the batches and then `image`, which counts for nothing, up to `count` batches in all.
+
+    A sharded model is whole only while every process calls it, so all of them must call it equally
+    often. Shape: `image` (1, 3, S, S) uint8.
+    """
+    for batch in batches:
+        yield batch
+        count -= 1
+    nothing = torch.full((1,), NOTHING, device=image.device)
+    for _ in range(count):
+        yield Batch(image, nothing, nothing, 0, 1)

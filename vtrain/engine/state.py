@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from vtrain import distributed
 from vtrain.engine.early_stopping import EarlyStopping
 from vtrain.engine.ema import EMA
 from vtrain.optim.gradients import LossScaler
@@ -77,11 +78,17 @@ class TrainState:
         return self.stop_reason is not None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return plain data and tensors from which `load_state_dict` restores the run."""
-        return {
+        """Return plain data and tensors from which `load_state_dict` restores the run.
+
+        Of a sharded model all processes must call it, and the main one gets the whole tensors.
+        """
+        large = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.state_dict() if self.ema else None,
+        }
+        return {
+            **distributed.gathered(large, keep=distributed.is_main()),
             "scaler": self.scaler.state_dict() if self.scaler else None,
             "early_stopping": self.early_stopping.state_dict() if self.early_stopping else None,
             "loss": {"total": float(self.loss.total), "count": self.loss.count},
@@ -90,10 +97,12 @@ class TrainState:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned, into parts built from the same config."""
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        model = distributed.sharded_like(state["model"], self.model.state_dict())
+        self.model.load_state_dict(model)
+        load_optimizer(self.optimizer, state["optimizer"])
         if self.ema is not None:
-            self.ema.load_state_dict(state["ema"])
+            averages = distributed.sharded_like(state["ema"]["weights"], self.ema.weights)
+            self.ema.load_state_dict({"weights": averages})
         if self.scaler is not None and state["scaler"] is not None:
             self.scaler.load_state_dict(state["scaler"])
         if self.early_stopping is not None:
@@ -101,3 +110,12 @@ class TrainState:
         self.loss = Meter(**state["loss"])
         for name in self.COUNTERS:
             setattr(self, name, state[name])
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Restore an optimizer whose parameters may be elsewhere, or cut, than when it was saved."""
+    fused = [group.get("fused") for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, can_fuse in zip(optimizer.param_groups, fused, strict=True):
+        group["fused"] = can_fuse  # a choice of this run's device, not of the run
+    distributed.shard_optimizer(optimizer)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vtrain import distributed
-from vtrain.data.loader import Batch
+from vtrain.data.loader import Batch, smallest_share
 from vtrain.engine.state import Meter, Metrics, TrainState
 from vtrain.optim.gradients import StepGuard, clip_grad_norm
 from vtrain.optim.groups import set_lr
@@ -146,23 +146,24 @@ class Trainer:
         state.optimizer.zero_grad(set_to_none=True)
         # Gradients are averaged over the processes, whose shares may differ in size.
         weight = self.world_size / batch.total if share else 0.0
-        state.loss.add(self.backward(images, targets, weight))
+        # Every process cuts its share into as many pieces: sharded models compute in step.
+        least = smallest_share(batch.total, self.world_size)
+        count = max(1, min(self.accum_steps, least, share))
+        state.loss.add(self.backward(images, targets, weight, count))
         self.update()
         state.step += 1
         state.epoch_step += 1
         if state.epoch_step == self.steps_per_epoch:
             state.epoch, state.epoch_step = state.epoch + 1, 0
 
-    def backward(self, images: Tensor, targets: Tensor, weight: float) -> Tensor:
-        """Add the gradients of the summed loss times `weight`, piece by piece.
+    def backward(self, images: Tensor, targets: Tensor, weight: float, count: int) -> Tensor:
+        """Add the gradients of the summed loss times `weight`, in `count` pieces.
 
         Returns:
             That loss, still on the device. Shape: ().
         """
         total = torch.zeros((), device=images.device)
-        pieces = list(
-            zip(images.chunk(self.accum_steps), targets.chunk(self.accum_steps), strict=True)
-        )
+        pieces = list(zip(images.tensor_split(count), targets.tensor_split(count), strict=True))
         for number, (x, y) in enumerate(pieces, start=1):
             is_last = number == len(pieces)
             with nullcontext() if is_last else distributed.no_sync(self.forward):

@@ -33,7 +33,7 @@ from vtrain.engine.state import Meter, TrainState
 from vtrain.engine.trainer import Trainer
 from vtrain.files.atomic import make_folder
 from vtrain.models.profile import count_macs, count_parameters
-from vtrain.run.fit import outputs
+from vtrain.run.fit import build_saver, outputs
 from vtrain.run.parts import Parts, build_parts, build_trainer
 
 KERNELS = 5
@@ -197,7 +197,8 @@ class Subject:
             parts = build_parts(config, device, Rank())
         pace = Pace(len(parts.train), config.train.batch_size, parts.steps_per_epoch)
         pace.device = device
-        told = outputs(config, parts, Checkpoints(folder), folder, History())
+        saver = build_saver(config, parts, {}, Checkpoints(folder))
+        told = [*outputs(config, parts, folder, History()), saver]
         trainer = replace(
             build_trainer(config, parts, Rank(), Callbacks(*told, pace)),
             lr=0.0,

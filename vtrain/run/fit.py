@@ -1,10 +1,13 @@
 """`vtrain fit`: build the parts in order, train, and leave a complete run folder behind."""
 
 import logging
+import signal
 import sys
 import time
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,17 +16,19 @@ from vtrain import distributed
 from vtrain.callbacks.base import Callback, Callbacks
 from vtrain.callbacks.history import History
 from vtrain.callbacks.metrics_file import MetricsFile
+from vtrain.callbacks.peer_timeout import PeerTimeout
 from vtrain.callbacks.progress import Progress
 from vtrain.callbacks.saver import Saver
 from vtrain.callbacks.stop_early import StopEarly
 from vtrain.callbacks.stop_on_signal import StopOnSignal
 from vtrain.callbacks.tensorboard import TensorBoard
 from vtrain.config import Config, config_from_text
+from vtrain.data.fingerprint import check_unchanged, fingerprint
 from vtrain.distributed import Rank
 from vtrain.engine.checkpointing import Checkpoints
 from vtrain.engine.device import choose_device
 from vtrain.engine.stop import StopSignals
-from vtrain.errors import ConfigError, StoppedBySignal, StorageError, VtrainError
+from vtrain.errors import ConfigError, DataError, StoppedBySignal, StorageError, VtrainError
 from vtrain.files.atomic import make_folder, write_json, write_text
 from vtrain.files.checkpoints import load_checkpoint
 from vtrain.files.lock import RunLock
@@ -33,8 +38,18 @@ from vtrain.run.logs import logging_to
 from vtrain.run.parts import Parts, build_parts, build_trainer, describe_model
 
 log = logging.getLogger(__name__)
-FREE_TO_CHANGE = ("logging", "checkpoint", "data.num_workers", "data.cache", "train.max_steps")
-"""Keys that may differ when a run goes on: they do not change its result."""
+FREE_TO_CHANGE = (
+    "logging",
+    "checkpoint",
+    "data.num_workers",
+    "data.cache",
+    "train.max_steps",
+    "train.eval_batch_size",
+    "train.accum_steps",
+    "train.activation_checkpointing",
+    "train.parallel",
+)
+"""Keys that may differ when a run goes on: they do not change its result, but for rounding."""
 
 
 def fit(config: Config, name: str, run_dir: Path | None = None, resume: bool = False) -> Path:
@@ -52,24 +67,33 @@ def fit(config: Config, name: str, run_dir: Path | None = None, resume: bool = F
     place = distributed.rank_from_env()
     device = choose_device(config.train.device, place.local_rank)
     distributed.start(device)
-    try:
-        folder = Path(distributed.broadcast_json(str(_folder(place, name, run_dir, resume))))
-        if not place.is_main:
-            _train(config, device, place, folder)
-        elif read_status(folder).get("state") == "finished":
+    with ExitStack() as stack:
+        stack.callback(distributed.stop)
+        folder, is_finished = _agreed_folder(name, run_dir, resume)
+        if is_finished:
             log.info("the run is already complete; see %s", folder / "summary.json")
+        elif place.is_main:
+            stack.enter_context(RunLock(folder))
+            stack.enter_context(logging_to(folder / "vtrain.log"))
+            _recorded(config, device, place, folder, stack)
         else:
-            with RunLock(folder), logging_to(folder / "vtrain.log"):
-                _recorded(config, device, place, folder)
-        return folder
-    finally:
-        distributed.stop()
+            _train(config, device, place, folder, stack)
+    return folder
 
 
-def _folder(place: Rank, name: str, run_dir: Path | None, resume: bool) -> Path:
-    """Choose the run's folder and make it; only the main process does."""
-    if not place.is_main:
-        return Path()
+@distributed.together()
+def _agreed_folder(name: str, run_dir: Path | None, resume: bool) -> tuple[Path, bool]:
+    """Return the run's folder, which the main process chooses, and whether the run is finished."""
+    choice = None
+    if distributed.is_main():
+        folder = _folder(name, run_dir, resume)
+        choice = [str(folder), read_status(folder).get("state") == "finished"]
+    path, is_finished = distributed.broadcast_json(choice)
+    return Path(path), is_finished
+
+
+def _folder(name: str, run_dir: Path | None, resume: bool) -> Path:
+    """Choose the run's folder and make it."""
     if run_dir is None:
         unfinished = newest_run(finished=False, name=name) if resume else None
         if resume and unfinished is None:
@@ -83,11 +107,13 @@ def _folder(place: Rank, name: str, run_dir: Path | None, resume: bool) -> Path:
     return run_dir
 
 
-def _recorded(config: Config, device: torch.device, place: Rank, folder: Path) -> None:
+def _recorded(
+    config: Config, device: torch.device, place: Rank, folder: Path, stack: ExitStack
+) -> None:
     """Train, and leave word in `status.json` however it ends."""
     write_status(folder, "running")
     try:
-        _train(config, device, place, folder)
+        _train(config, device, place, folder, stack)
     except BaseException as error:
         log.debug("the run ended early", exc_info=True)
         state = "stopped" if isinstance(error, StoppedBySignal) else "failed"
@@ -96,29 +122,41 @@ def _recorded(config: Config, device: torch.device, place: Rank, folder: Path) -
         raise
 
 
-def _train(config: Config, device: torch.device, place: Rank, folder: Path) -> None:
-    """Build every part, go on from a checkpoint if there is one, and train to the end."""
-    distributed.check_same({"config": config.model_dump(mode="json")})
-    checkpoints = Checkpoints(folder, config.checkpoint.keep)
+@distributed.together()
+def _train(
+    config: Config, device: torch.device, place: Rank, folder: Path, stack: ExitStack
+) -> None:
+    """Build every part, go on from a checkpoint if there is one, and train to the end.
+
+    Stop signals are caught until `stack` is closed: a lost process brings one to all the others.
+    """
+    versions = [vtrain.__version__, torch.__version__]
+    distributed.check_same({"config": config.model_dump(mode="json"), "versions": versions})
+    checkpoints = Checkpoints(folder, config.checkpoint.keep) if place.is_main else None
+    found = _newest(checkpoints)
     parts = build_parts(config, device, place)
-    found = checkpoints.newest_valid()
+    images = fingerprint(parts.train)
+    distributed.check_same({"classes": list(parts.source.classes), "images": images}, DataError)
     if found is not None:
-        _restore(parts, config, found)
-    with StopSignals() as signals:
-        history = History()
-        callbacks: list[Callback] = [StopOnSignal(signals), StopEarly()]
-        if place.is_main:
-            callbacks += outputs(config, parts, checkpoints, folder, history)
-            write_text(folder / "config.yaml", config.to_yaml())
-            write_json(folder / "env.json", screens.environment(parts))
-            screens.say_start(config, parts, folder, found)
-        started = time.monotonic()
-        build_trainer(config, parts, place, Callbacks(*callbacks)).fit(parts.train_loader)
-        seconds = time.monotonic() - started
+        _restore(parts, config, images, found)
+    signals = stack.enter_context(StopSignals())
+    history = History()
+    callbacks: list[Callback] = [StopOnSignal(signals), StopEarly(), PeerTimeout()]
+    if place.is_main:
+        callbacks += outputs(config, parts, folder, history)
+    if place.is_main or config.train.parallel == "fsdp":  # all have a part of a sharded model
+        callbacks.append(build_saver(config, parts, images, checkpoints))
+    if place.is_main:
+        write_text(folder / "config.yaml", config.to_yaml())
+        write_json(folder / "env.json", screens.environment(parts))
+        screens.say_start(config, parts, folder, found)
+    started = time.monotonic()
+    build_trainer(config, parts, place, Callbacks(*callbacks)).fit(parts.train_loader)
+    seconds = time.monotonic() - started
     if signals.received is not None:
         raise StoppedBySignal(
-            f"{parts.state.stop_reason} after step {parts.state.step}, which is saved; go on with "
-            f"--run-dir {folder} --resume",
+            f"stopped by {signal.Signals(signals.received).name} after step {parts.state.step}, "
+            f"which is saved; go on with --run-dir {folder} --resume",
             signals.received,
         )
     if place.is_main:
@@ -129,10 +167,15 @@ def _train(config: Config, device: torch.device, place: Rank, folder: Path) -> N
         screens.say_end(folder, history, seconds, reason)
 
 
-def outputs(
-    config: Config, parts: Parts, checkpoints: Checkpoints, folder: Path, history: History
-) -> list[Callback]:
-    """Return the callbacks of the main process: what a run writes and shows."""
+def _newest(checkpoints: Checkpoints | None) -> Path | None:
+    """Return the checkpoint to go on from, which the main process alone looks for."""
+    found = checkpoints.newest_valid() if checkpoints is not None else None
+    path = distributed.broadcast_json(None if found is None else str(found))
+    return None if path is None else Path(path)
+
+
+def outputs(config: Config, parts: Parts, folder: Path, history: History) -> list[Callback]:
+    """Return the callbacks of the main process: what a run writes and shows beside checkpoints."""
     outputs: list[Callback] = [
         history,
         MetricsFile(folder / "metrics.jsonl"),
@@ -143,31 +186,38 @@ def outputs(
         outputs.append(
             TensorBoard(folder / "tensorboard", images if config.logging.images else None)
         )
+    return outputs
+
+
+def build_saver(
+    config: Config, parts: Parts, images: dict[str, Any], checkpoints: Checkpoints | None
+) -> Saver:
+    """Return what saves, to be called last: a checkpoint counts the rows that others wrote."""
     content = {
         "vtrain": vtrain.__version__,
         "model": describe_model(config, parts.model),
         "classes": list(parts.source.classes),
         "preprocess": parts.preprocess.to_dict(),
+        "images": images,
         "config": config.to_yaml(),
     }
     checkpoint = config.checkpoint
-    outputs.append(  # last, so that what it saves counts the rows that the others wrote
-        Saver(
-            checkpoints,
-            content,
-            checkpoint.best_metric,
-            checkpoint.every_minutes,
-            checkpoint.every_steps,
-        )
+    return Saver(
+        checkpoints,
+        content,
+        checkpoint.best_metric,
+        checkpoint.every_minutes,
+        checkpoint.every_steps,
+        distributed.any_true if config.train.parallel == "fsdp" else bool,
     )
-    return outputs
 
 
-def _restore(parts: Parts, config: Config, path: Path) -> None:
+def _restore(parts: Parts, config: Config, images: dict[str, Any], path: Path) -> None:
     """Go on from a checkpoint of the same run.
 
     Raises:
         ConfigError: The config has changed in a way that changes the result.
+        DataError: The training images have changed.
     """
     content = load_checkpoint(path)
     before = config_from_text(content["config"], f"config in {path.name}")
@@ -179,6 +229,8 @@ def _restore(parts: Parts, config: Config, path: Path) -> None:
             path,
             "use the run's own config.yaml, or start a new run",
         )
+    if images != content["images"]:
+        check_unchanged(content["images"], parts.train, path)
     parts.state.load_state_dict(content["state"])
 
 

@@ -1,6 +1,7 @@
 """Where messages go: to a person on stderr, and with all details to `vtrain.log`."""
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +11,10 @@ ROOT = logging.getLogger("vtrain")
 
 
 def to_console() -> None:
-    """Show information and warnings on stderr, as plain lines."""
+    """Show information and warnings on stderr, as plain lines; of many processes the main one."""
     ROOT.setLevel(logging.DEBUG)
     handler = logging.StreamHandler(sys.stderr)
-    handler.setLevel(logging.INFO)
+    handler.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
     handler.setFormatter(logging.Formatter("%(message)s"))
     ROOT.handlers = [handler]
 

@@ -22,7 +22,7 @@ from vtrain.distributed import Rank
 from vtrain.engine.device import autocast, choose_precision
 from vtrain.engine.early_stopping import EarlyStopping
 from vtrain.engine.ema import EMA
-from vtrain.engine.evaluate import evaluate
+from vtrain.engine.evaluate import evaluate, in_step
 from vtrain.engine.state import Metrics, TrainState
 from vtrain.engine.trainer import Hooks, Trainer
 from vtrain.errors import ConfigError
@@ -65,11 +65,13 @@ class Parts:
 
     def evaluate(self) -> Metrics:
         """Evaluate the average of the weights where there is one, else the weights."""
-        ema = self.state.ema
+        ema, size = self.state.ema, self.preprocess.image_size
+        most = int(distributed.all_max(torch.tensor(len(self.val_loader))))
+        image = torch.zeros((1, 3, size, size), dtype=torch.uint8, device=self.device)
         with ema.swapped_into(self.model) if ema is not None else nullcontext():
             return evaluate(
                 self.model,
-                self.val_loader.batches(),
+                in_step(self.val_loader.batches(), most, image),
                 self.preprocess.normalise,
                 self.autocast,
                 distributed.all_sum,
@@ -94,9 +96,12 @@ def build_parts(config: Config, device: torch.device, place: Rank) -> Parts:
     preprocess = build_preprocess(config, source)
     train, val = source.split("train"), source.split("val")
     augment = build_augment(config, preprocess, train)
-    model = build_model(config, len(source.classes)).to(device)
+    model = build_model(config, len(source.classes))
     if config.model.pretrained is not None:
         log.info("weights: %s", load_pretrained(model, config.model.pretrained))
+    if config.train.parallel == "fsdp":
+        distributed.shard(model, device)  # block by block: the whole may not fit on the device
+    model.to(device)
     steps_per_epoch, total_steps = count_steps(config, len(train))
     class_counts = train.targets.bincount(minlength=len(source.classes)).tolist()
     ema_decay = config.train.ema_decay
@@ -345,6 +350,8 @@ def build_trainer(config: Config, parts: Parts, place: Rank, callbacks: Hooks) -
 
 def build_forward(config: Config, parts: Parts) -> nn.Module:
     """Return the model as the trainer calls it: wrapped for several processes, and compiled."""
+    if config.train.parallel == "fsdp":
+        return compiled(config, parts.model, parts.device)
     model = distributed.wrap_ddp(parts.model, config.train.accum_steps)
     return compiled(config, model, parts.device)
 
@@ -352,6 +359,8 @@ def build_forward(config: Config, parts: Parts) -> nn.Module:
 def compiled(config: Config, module: nn.Module, device: torch.device) -> nn.Module:
     """Return a module compiled, if that is wanted; shapes are static, for the fastest kernels."""
     wanted = config.train.compile
-    if wanted is True or (wanted == "auto" and device.type == "cuda"):
+    if wanted == "auto":
+        wanted = device.type == "cuda" and config.train.parallel == "ddp"
+    if wanted:
         return cast(nn.Module, torch.compile(module, dynamic=False))
     return module

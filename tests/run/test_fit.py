@@ -1,0 +1,55 @@
+"""What a run folder promises across restarts."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.conftest import Result
+
+Vtrain = Callable[..., Result]
+
+
+@pytest.fixture
+def photos(small_run: Path) -> Path:
+    """The config of a small run over files of its own."""
+    for split in ("train", "val"):
+        for number in range(8):
+            path = Path("photos", split, f"class_{number % 2}", f"{number}.png")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (16, 16), (30 * number, 0, 0)).save(path)
+    data = "data: {name: image_folder, root: photos, image_size: 16}"
+    lines = small_run.read_text().splitlines()
+    small_run.write_text("\n".join(data if ln.startswith("data:") else ln for ln in lines))
+    return small_run
+
+
+def interrupted(config: Path, vtrain: Vtrain) -> None:
+    """Leave a run that has not finished."""
+    assert vtrain("fit", config, "--run-dir", "run", "train.max_steps=1").code == 0
+    Path("run/status.json").write_text('{"state": "failed"}')
+
+
+def test_a_run_goes_on_with_the_images_it_began_with(photos: Path, vtrain: Vtrain) -> None:
+    interrupted(photos, vtrain)
+    more = Path("photos/train/class_0/more.png")
+    Image.new("RGB", (16, 16)).save(more)
+    done = vtrain("fit", photos, "--run-dir", "run", "--resume")
+    assert done.code == 3
+    assert "the images are not those the run began with: 8 then, 9 now" in done.err
+    more.unlink()
+    assert vtrain("fit", photos, "--run-dir", "run", "--resume").code == 0
+    assert json.loads(Path("run/status.json").read_text())["step"] == 2
+
+
+@pytest.mark.parametrize(
+    "override", ["train.accum_steps=3", "train.eval_batch_size=5", "train.parallel=fsdp"]
+)
+def test_what_changes_only_memory_may_change_at_a_restart(
+    small_run: Path, vtrain: Vtrain, override: str
+) -> None:
+    interrupted(small_run, vtrain)
+    done = vtrain("fit", small_run, "--run-dir", "run", "--resume", override)
+    assert done.code == 0, done.err

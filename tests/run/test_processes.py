@@ -1,0 +1,213 @@
+"""Whole runs in several processes: the result of one process, and how they fail together."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+pytestmark = pytest.mark.dist
+
+CONFIG = """\
+seed: 0
+model: {name: vit_ti, patch_size: 4, embed_dim: 32, depth: 2, num_heads: 2}
+data: {name: fake, image_size: 16, size: 16, num_classes: 4, num_images: 70}
+augment: {crop_padding: 2, mixup: 0.8, cutmix: 1.0}
+optimizer: {name: sgd, lr: 0.1, nesterov: true, weight_decay: 0.05}
+schedule: {name: cosine, warmup_epochs: 1}
+train:
+  epochs: 7
+  batch_size: 27
+  precision: fp32
+  ema_decay: 0.9
+  grad_clip_norm: 0.5
+  accum_steps: 2
+checkpoint: {keep: 9}
+logging: {every_steps: 5, tensorboard: false}
+"""
+"""21 steps; each epoch's last batch has 16 images, and neither that nor 27 divides evenly."""
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+def command(folder: Path, processes: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    torchrun = f"-m torch.distributed.run --standalone --nproc-per-node={processes}".split()
+    before = [sys.executable, *(torchrun if processes > 1 else []), "-m", "vtrain.cli"]
+    return subprocess.run(
+        [*before, "fit", "config.yaml", *arguments],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+
+
+def fit(folder: Path, run: str, *overrides: str, processes: int = 1) -> None:
+    """Run `vtrain fit` to its end, under torchrun if there are several processes."""
+    done = command(folder, processes, "--run-dir", run, "--resume", *overrides)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("done in") == 1  # only one process speaks
+
+
+def state(folder: Path, run: str, name: str = "last.pt") -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(folder / run / name, weights_only=True)["state"]
+    return content
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the run of one process, and of two that hold whole models, or parts."""
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "config.yaml").write_text(CONFIG)
+    fit(folder, "one")
+    fit(folder, "ddp", processes=2)
+    fit(folder, "fsdp", "train.parallel=fsdp", processes=2)
+    return folder
+
+
+def assert_same_run(folder: Path, run: str) -> None:
+    got, expected = state(folder, run), state(folder, "one")
+    assert got["step"] == expected["step"] == 21
+    for found, wanted in (
+        (got["model"], expected["model"]),
+        (got["ema"]["weights"], expected["ema"]["weights"]),
+    ):
+        assert found.keys() == wanted.keys()
+        for name in wanted:
+            torch.testing.assert_close(found[name], wanted[name], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("run", ["ddp", "fsdp"])
+def test_two_processes_give_the_weights_and_the_average_of_one(runs: Path, run: str) -> None:
+    assert_same_run(runs, run)
+
+
+@pytest.mark.parametrize("run", ["ddp", "fsdp"])
+def test_two_processes_write_the_metrics_of_one(runs: Path, run: str) -> None:
+    def rows(run: str) -> list[dict[str, float]]:
+        lines = (runs / run / "metrics.jsonl").read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
+    for got, expected in zip(rows(run), rows("one"), strict=True):
+        assert got.keys() == expected.keys()
+        for name in expected.keys() - {"train/images_per_second"}:
+            exact = name.startswith("val/top") or name in ("step", "epoch")
+            assert got[name] == pytest.approx(expected[name], rel=0 if exact else 1e-5), name
+
+
+@pytest.mark.parametrize(("first", "processes"), [("one", 2), ("fsdp", 1), ("ddp", 2)])
+def test_a_run_goes_on_with_another_number_of_processes_or_kind(
+    runs: Path, tmp_path: Path, first: str, processes: int
+) -> None:
+    """A checkpoint of one process, or of several, is plain: it does not say who made it."""
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    (tmp_path / "again").mkdir()
+    name = "step-00000009.pt"
+    (tmp_path / "again" / name).write_bytes((runs / first / name).read_bytes())
+    fit(tmp_path, "again", "train.parallel=fsdp", processes=processes)
+    (tmp_path / "one").symlink_to(runs / "one")
+    assert_same_run(tmp_path, "again")
+
+
+CHILD = """\
+import os, signal, sys
+from vtrain.engine.trainer import Trainer
+from vtrain.errors import DataError
+original = Trainer.train_step
+def train_step(self, batch):
+    if (self.rank, self.state.step) == (1, 3):
+        {what}
+    original(self, batch)
+Trainer.train_step = train_step
+sys.argv = ["vtrain", *sys.argv[1:]]
+from vtrain.cli import main
+main()
+"""
+
+
+def two_processes(
+    folder: Path, what: str = "pass", overrides: tuple[str, str] = ("seed=0", "seed=0")
+) -> list[tuple[int, str]]:
+    """Run two processes, of which the second does `what` at its fourth step: codes and stderr."""
+    (folder / "config.yaml").write_text(CONFIG)
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        port = server.getsockname()[1]
+    with ExitStack() as stack:
+        processes = []
+        for rank in range(2):
+            place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_PORT": port}
+            env = {name: str(value) for name, value in place.items()}
+            arguments = ["fit", "config.yaml", "--run-dir", "run", overrides[rank]]
+            process = subprocess.Popen(
+                [sys.executable, "-c", CHILD.format(what=what), *arguments],
+                cwd=folder,
+                env={**environment(), **env, "MASTER_ADDR": "127.0.0.1"},
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            processes.append(process)
+        started = time.monotonic()
+        errors = [process.communicate(timeout=100)[1] for process in processes]
+        assert time.monotonic() - started < 60
+    return [(p.returncode, err) for p, err in zip(processes, errors, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("what", "code", "words"),
+    [
+        ("raise ValueError('boom')", 1, "rank 1 failed: ValueError('boom')"),
+        ("raise DataError('not an image', 'x.png')", 3, "rank 1 failed: not an image (x.png)"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", -9, "another process is lost or silent"),
+        ("os._exit(0)", 0, "another process is lost or silent"),
+    ],
+)
+def test_a_process_that_fails_ends_the_others_and_the_main_one_says_why(
+    tmp_path: Path, what: str, code: int, words: str
+) -> None:
+    main, other = two_processes(tmp_path, what)
+    assert (main[0], other[0]) == (8, code), main[1] + other[1]
+    (line,) = [line for line in main[1].splitlines() if line.startswith("vtrain: ")]
+    assert line.startswith(f"vtrain: error: {words}")
+    assert "Traceback" not in main[1]
+    status = json.loads((tmp_path / "run" / "status.json").read_text())
+    assert (status["state"], status["code"]) == ("failed", 8)
+    assert (tmp_path / "run" / "last.pt").exists()
+
+
+def test_processes_with_different_configs_refuse_to_start(tmp_path: Path) -> None:
+    main, other = two_processes(tmp_path, overrides=("seed=0", "seed=1"))
+    assert (main[0], other[0]) == (2, 2)
+    assert "the processes differ in config: rank 1" in main[1]
+
+
+def test_under_torchrun_a_bad_image_of_one_process_is_reported_once(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        for number in range(8):
+            path = tmp_path / "photos" / split / f"class_{number % 2}" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (16, 16), (number, 0, 0)).save(path)
+    (tmp_path / "photos/val/class_0/2.png").write_text("<html>")  # sample 1: of process 1
+    data = "data: {name: image_folder, root: photos, image_size: 16}"
+    lines = [data if line.startswith("data:") else line for line in CONFIG.splitlines()]
+    (tmp_path / "config.yaml").write_text("\n".join(lines))
+    done = command(tmp_path, 2, "--run-dir", "run")
+    assert done.returncode == 1  # torchrun's own
+    ours = [line for line in done.stderr.splitlines() if line.startswith("vtrain: error: ")]
+    assert len(ours) == 1
+    assert "rank 1 failed: " in ours[0]
+    assert "2.png" in ours[0]
+    status = json.loads((tmp_path / "run" / "status.json").read_text())
+    assert (status["state"], status["code"]) == ("failed", 8)
