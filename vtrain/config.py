@@ -370,8 +370,9 @@ def _explain(error: ValidationError, document: Document, schema: type[Config]) -
     for detail in error.errors(include_url=False, include_context=True):
         keys = _document_keys(detail["loc"], document)
         mistake = _mistake(detail, keys, document, schema)
-        if keys in found:  # a union reports each of its members: all of them are allowed
-            before = found[keys]
+        before = found.get(keys)
+        if before is not None and before.hint != mistake.hint:
+            # A union reports each of its members: all of them are allowed.
             hint = f"{before.hint}, or {mistake.hint}".replace(", or must be", " or")
             mistake = ConfigError(before.what, before.where, hint)
         found[keys] = mistake
@@ -388,6 +389,11 @@ def _document_keys(location: tuple[int | str, ...], document: Document) -> Keys:
         is_last = place == len(location) - 1
         if isinstance(value, dict) and key not in value and not is_last:
             continue  # the name of a union's member
+        if isinstance(value, list):
+            if not isinstance(key, int):
+                continue  # the same
+            if key >= len(value):
+                break  # an item that is missing: the list is to blame
         keys.append(key)
         value = value.get(key) if isinstance(value, dict) else value[int(key)]
     return tuple(keys)
@@ -399,7 +405,7 @@ def _mistake(detail: Any, keys: Keys, document: Document, schema: type[Config]) 
     if detail["type"] == "extra_forbidden":
         allowed = _allowed(schema, keys[:-1])
         return ConfigError(f"unknown key '{dotted}'", where, suggest(str(keys[-1]), allowed))
-    if detail["type"] == "missing":
+    if detail["type"] == "missing" and not isinstance(detail["input"], list):
         return ConfigError(f"missing key '{dotted}'", where, "it has no default; give it a value")
     given = json.dumps(detail["input"], default=str)
     given = given if len(given) <= 60 else given[:57] + "..."
@@ -409,6 +415,8 @@ def _mistake(detail: Any, keys: Keys, document: Document, schema: type[Config]) 
 def _requirement(detail: Any) -> str:
     """Say what a key must be, in the words of the config rather than of the validator."""
     kind, context = detail["type"], detail.get("ctx", {})
+    if kind == "missing":
+        return "must have more items"
     if kind == "literal_error":
         return f"must be {context['expected']}"
     if kind == "string_pattern_mismatch" and "cuda" in context["pattern"]:
