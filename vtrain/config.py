@@ -124,6 +124,8 @@ class TrainSection(Section):
     """Pieces a process cuts its share of a batch into; changes memory, not the result."""
     max_steps: PositiveInt | None = None
     """Stop after this many optimizer steps, even within an epoch: a first part of the same run."""
+    max_minutes: PositiveFloat | None = None
+    """Minutes of training after which the run ends; the schedule is fitted to them."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:[0-9]{1,3})$")] = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:N`; auto takes CUDA where there is one."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"

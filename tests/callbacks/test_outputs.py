@@ -11,6 +11,7 @@ from vtrain.callbacks.metrics_file import MetricsFile
 from vtrain.callbacks.progress import Progress, clock
 from vtrain.callbacks.stop_on_signal import StopOnSignal
 from vtrain.callbacks.tensorboard import TensorBoard, tiled
+from vtrain.engine.budget import TimeBudget
 from vtrain.engine.state import TrainState
 from vtrain.engine.stop import StopSignals
 
@@ -73,6 +74,16 @@ def test_on_a_terminal_each_epoch_has_a_bar_and_a_lasting_line() -> None:
     assert "epoch 2/2" in text
     assert "\r" in text
     assert len([line for line in text.split("\n") if "val/top1" in line]) == 2
+
+
+def test_a_run_with_a_time_budget_is_expected_to_end_with_it() -> None:
+    stream, run = io.StringIO(), state(step=0)
+    run.budget = TimeBudget(2, clock=lambda: 0.0)
+    progress = Progress(2, 3, 10**9, stream)
+    progress.on_fit_start(run)
+    run.step = 1
+    progress.on_log(run, ROW)
+    assert "ETA 2:00" in stream.getvalue()
 
 
 @pytest.mark.parametrize(

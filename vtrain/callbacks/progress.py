@@ -65,6 +65,8 @@ class Progress(Callback):
     def _status(self, state: TrainState) -> str:
         done, left = state.step - self.first_step, self.total_steps - state.step
         eta = (time.monotonic() - self.started) / max(1, done) * left
+        if state.budget is not None:
+            eta = min(eta, state.budget.left)
         parts = [f"ETA {clock(eta)}"]
         if self.latest:
             rate = self.latest["train/images_per_second"]

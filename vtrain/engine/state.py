@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vtrain import distributed
+from vtrain.engine.budget import TimeBudget
 from vtrain.engine.early_stopping import EarlyStopping
 from vtrain.engine.ema import EMA
 from vtrain.optim.gradients import LossScaler
@@ -45,6 +46,7 @@ class TrainState:
     ema: EMA | None = None
     scaler: LossScaler | None = None
     early_stopping: EarlyStopping | None = None
+    budget: TimeBudget | None = None
     step: int = 0
     epoch: int = 0
     epoch_step: int = 0
@@ -91,6 +93,7 @@ class TrainState:
             **distributed.gathered(large, keep=distributed.is_main()),
             "scaler": self.scaler.state_dict() if self.scaler else None,
             "early_stopping": self.early_stopping.state_dict() if self.early_stopping else None,
+            "budget": self.budget.state_dict() if self.budget else None,
             "loss": {"total": float(self.loss.total), "count": self.loss.count},
             **{name: getattr(self, name) for name in self.COUNTERS},
         }
@@ -107,6 +110,8 @@ class TrainState:
             self.scaler.load_state_dict(state["scaler"])
         if self.early_stopping is not None:
             self.early_stopping.load_state_dict(state["early_stopping"])
+        if self.budget is not None:
+            self.budget.load_state_dict(state["budget"])
         self.loss = Meter(**state["loss"])
         for name in self.COUNTERS:
             setattr(self, name, state[name])

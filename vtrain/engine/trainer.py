@@ -66,7 +66,7 @@ class Trainer:
         schedule: Step -> factor of `lr`.
         evaluate: Returns the metrics of the weights as they are now.
         autocast: Makes the context that sets the precision.
-        total_steps: The optimizer step after which training is done.
+        total_steps: The optimizer step after which training is done, or earlier: `state.budget`.
         world_size: Processes that share each batch.
         teacher: Says of the model's input what the model should learn beside the targets.
     """
@@ -99,13 +99,17 @@ class Trainer:
     def fit(self, loader: Loader) -> None:
         """Train to the last step, or until a callback asks to stop."""
         state = self.state
+        if state.budget is not None:
+            state.budget.begin()
         self.callbacks.on_fit_start(state)
         self.evaluate_if_due()  # a run may go on where an epoch was trained but not yet evaluated
-        while state.step < self.total_steps and not state.should_stop:
+        while not self.is_done and not state.should_stop:
             self.train_epoch(loader)
             self.evaluate_if_due()
             if state.epoch_step == 0:
                 self.callbacks.on_epoch_end(state)
+        if state.step < self.total_steps and self.is_done:
+            state.stop_reason = state.stop_reason or "the time of train.max_minutes is over"
         self.callbacks.on_fit_end(state)
 
     def train_epoch(self, loader: Loader) -> None:
@@ -115,18 +119,19 @@ class Trainer:
         for batch in loader.batches(state.epoch, start=state.epoch_step):
             self.train_step(batch)
             self._clock.images += batch.total
-            done = state.step >= self.total_steps
-            if state.step % self.log_every == 0 or state.epoch_step == 0 or done:
+            if state.budget is not None:
+                state.budget.tick()
+            if state.step % self.log_every == 0 or state.epoch_step == 0 or self.is_done:
                 self.log()
             self.callbacks.on_step_end(state)
-            if state.should_stop or done:
+            if state.should_stop or self.is_done:
                 break
 
     def evaluate_if_due(self) -> None:
         """Evaluate at the end of an epoch, every `eval_every` of them, and of the training."""
         state = self.state
         epoch_end = state.epoch_step == 0 and state.epoch % self.eval_every == 0
-        due = epoch_end or state.step >= self.total_steps
+        due = epoch_end or self.is_done
         if due and state.step > state.evaluated_step and not state.should_stop:
             metrics = self.evaluate()
             state.evaluated_step = state.step
@@ -206,6 +211,12 @@ class Trainer:
             "train/images_per_second": self._clock.rate(),
         }
         self.callbacks.on_log(self.state, metrics)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the steps are made or the time is over."""
+        budget = self.state.budget
+        return self.state.step >= self.total_steps or (budget is not None and budget.elapsed >= 1)
 
     @property
     def lr_now(self) -> float:

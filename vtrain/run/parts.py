@@ -19,6 +19,7 @@ from vtrain.data.preprocess import Preprocess, TrainGeometry
 from vtrain.data.samples import ArraySamples, Samples, Source
 from vtrain.data.splits import Selection
 from vtrain.distributed import Rank
+from vtrain.engine.budget import TimeBudget
 from vtrain.engine.device import autocast, choose_precision
 from vtrain.engine.early_stopping import EarlyStopping
 from vtrain.engine.ema import EMA
@@ -31,6 +32,7 @@ from vtrain.models.freeze import freeze
 from vtrain.models.pretrained import load_pretrained
 from vtrain.optim.distillation import BothHeads, Distillation, Teacher
 from vtrain.optim.gradients import LossScaler
+from vtrain.optim.schedules import Schedule, fitted_step
 from vtrain.registry import LOSSES, MODELS, OPTIMIZERS, SCHEDULES, SOURCES
 from vtrain.run.teacher import load_teacher
 
@@ -104,7 +106,7 @@ def build_parts(config: Config, device: torch.device, place: Rank) -> Parts:
     model.to(device)
     steps_per_epoch, total_steps = count_steps(config, len(train))
     class_counts = train.targets.bincount(minlength=len(source.classes)).tolist()
-    ema_decay = config.train.ema_decay
+    ema_decay, max_minutes = config.train.ema_decay, config.train.max_minutes
     return Parts(
         device=device,
         precision=precision,
@@ -128,6 +130,7 @@ def build_parts(config: Config, device: torch.device, place: Rank) -> Parts:
             ema=None if ema_decay is None else EMA(model, ema_decay),
             scaler=LossScaler(device) if precision == "fp16" else None,
             early_stopping=build_early_stopping(config),
+            budget=None if max_minutes is None else TimeBudget(max_minutes),
         ),
     )
 
@@ -322,6 +325,14 @@ def count_steps(config: Config, images: int) -> tuple[int, int]:
     return steps_per_epoch, min(total, config.train.max_steps or total)
 
 
+def fitted(schedule: Callable[[int], float], steps: int, state: TrainState) -> Schedule:
+    """Return a schedule of `steps` steps that ends with the run's time, if that is over first."""
+    budget = state.budget
+    if budget is None:
+        return schedule
+    return lambda step: schedule(fitted_step(step, steps, budget.elapsed))
+
+
 def build_trainer(config: Config, parts: Parts, place: Rank, callbacks: Hooks) -> Trainer:
     """Return the loop over the parts; nothing is computed yet."""
     return Trainer(
@@ -330,7 +341,7 @@ def build_trainer(config: Config, parts: Parts, place: Rank, callbacks: Hooks) -
         augment=parts.augment,
         mixing=parts.mixing,
         criterion=parts.criterion,
-        schedule=parts.schedule,
+        schedule=fitted(parts.schedule, config.train.epochs * parts.steps_per_epoch, parts.state),
         evaluate=parts.evaluate,
         autocast=parts.autocast,
         callbacks=callbacks,
