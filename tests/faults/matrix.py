@@ -364,7 +364,12 @@ MATRIX = {
     "D5": row(0, "key twice", YAML + "every_repeated_key_is_a_mistake_with_both_lines"),
     "D6": row(0, "1e-3", YAML + "a_scalar_means_what_it_says"),
     "D7": row(0, "YAML's scalars", YAML + "a_scalar_means_what_it_says"),
-    "D8": row(0, "wrong type", CONFIG + "a_value_out_of_range_or_type_is_refused"),
+    "D8": row(
+        0,
+        "wrong type",
+        CONFIG + "a_value_out_of_range_or_type_is_refused",
+        ROWS + "TestD::test_a_list_of_the_wrong_length_or_type_is_a_mistake",
+    ),
     "D9": row(0, "value out of range", CONFIG + "a_value_out_of_range_or_type_is_refused"),
     "D10": row(
         0,

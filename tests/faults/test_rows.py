@@ -290,6 +290,19 @@ class TestC:
         assert not canary.exists()
 
 
+class TestD:
+    """Config."""
+
+    @pytest.mark.parametrize("value", ["[1]", "[]", "[1, 2, 3]", "[a, b]", "{a: 1}", "7"])
+    def test_a_list_of_the_wrong_length_or_type_is_a_mistake(
+        self, tmp_path: Path, value: str
+    ) -> None:
+        ended = run(tmp_path, "check", tiny(tmp_path), f"augment.crop_scale={value}")
+        assert ended.code == 2, ended.err
+        assert ended.errors
+        assert all("augment.crop_scale" in line for line in ended.errors)
+
+
 class TestI:
     """Signals."""
 
