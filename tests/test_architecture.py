@@ -9,7 +9,7 @@ import pytest
 from vtrain.registry import LOSSES, MODELS, OPTIMIZERS, SCHEDULES, SOURCES, Registry
 
 ROWS = (
-    "registry errors rng distributed files | layers optim data | models engine"
+    "registry errors rng distributed files | layers optim data | models engine bench"
     " | config callbacks api | run | cli"
 )
 RANK = {name: rank for rank, row in enumerate(ROWS.split("|")) for name in row.split()}

@@ -8,18 +8,16 @@ import torch
 from arm import LABEL_SMOOTHING, LR, WEIGHT_DECAY, Job, Turns, first_losses, static_batch
 
 from vtrain.callbacks.base import Callback, Callbacks
-from vtrain.callbacks.history import History
 from vtrain.config import Config, config_from_text
 from vtrain.data.loader import Batch
 from vtrain.distributed import Rank
-from vtrain.engine.checkpointing import Checkpoints
 from vtrain.engine.device import choose_device
 from vtrain.engine.state import TrainState
 from vtrain.engine.trainer import Trainer
 from vtrain.files.yaml import dump_yaml
 from vtrain.models.pretrained import load_pretrained
 from vtrain.models.profile import count_macs, count_parameters
-from vtrain.run.fit import outputs
+from vtrain.run.bench import run_callbacks
 from vtrain.run.parts import build_model, build_parts, build_trainer
 
 
@@ -46,9 +44,8 @@ def main() -> None:
         precision=parts.precision,
         torch=torch.__version__,
     )
-    folder = Path(job.folder)
-    told = outputs(config, parts, Checkpoints(folder), folder, History())
-    trainer = build_trainer(config, parts, Rank(), Callbacks(*told, TakeTurns(turns)))
+    callbacks = Callbacks(*run_callbacks(config, parts, Path(job.folder)), TakeTurns(turns))
+    trainer = build_trainer(config, parts, Rank(), callbacks)
     if not job.bare:
         trainer.fit(parts.train_loader)
     train_on(trainer, turns)

@@ -99,6 +99,9 @@ def bench(config: Config, seconds: float = 10.0, trace: Path | None = None) -> R
         VtrainError: The config's parts cannot be built, or the device is absent.
     """
     cold = {"import": process_age()}
+    # The time of a run is not over while it is measured.
+    train = config.train.model_copy(update={"max_minutes": None})
+    config = config.model_copy(update={"train": train})
     device = choose_device(config.train.device)
     neighbours = Neighbours(time.process_time)
     with TemporaryDirectory(prefix="vtrain_bench_") as folder:
@@ -108,6 +111,7 @@ def bench(config: Config, seconds: float = 10.0, trace: Path | None = None) -> R
         work = subject.work()
         kernels = [] if trace is None else subject.profile(trace)
         subject.close()
+    memory = peak_memory(device)  # before the probe, which needs some of its own
     rates = probe(device, DTYPES[subject.parts.precision])
     limit = len(subject.batch.images) / work.seconds(rates)
     return Report(
@@ -119,7 +123,7 @@ def bench(config: Config, seconds: float = 10.0, trace: Path | None = None) -> R
         noise=noise,
         split=split,
         kernels=kernels,
-        peak_memory=peak_memory(device),
+        peak_memory=memory,
         others_share=neighbours.share(),
         next=advice(layers, limit, split),
     )
@@ -197,10 +201,9 @@ class Subject:
             parts = build_parts(config, device, Rank())
         pace = Pace(len(parts.train), config.train.batch_size, parts.steps_per_epoch)
         pace.device = device
-        saver = build_saver(config, parts, {}, Checkpoints(folder))
-        told = [*outputs(config, parts, folder, History()), saver]
+        callbacks = Callbacks(*run_callbacks(config, parts, folder), pace)
         trainer = replace(
-            build_trainer(config, parts, Rank(), Callbacks(*told, pace)),
+            build_trainer(config, parts, Rank(), callbacks),
             lr=0.0,
             total_steps=sys.maxsize,
             eval_every=sys.maxsize,  # evaluation is timed by itself
@@ -357,6 +360,12 @@ class WatchedLoader:
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         return self.watches.each("data", self.loader.batches(epoch, start))
+
+
+def run_callbacks(config: Config, parts: Parts, folder: Path) -> list[Callback]:
+    """Return all that a run writes and shows, for a run folder that nobody goes on with."""
+    saver = build_saver(config, parts, {}, Checkpoints(folder))
+    return [*outputs(config, parts, folder, History()), saver]
 
 
 def advice(layers: dict[str, Layer], limit: float, split: dict[str, float]) -> str:
