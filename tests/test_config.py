@@ -76,7 +76,7 @@ train:
         "unknown key 'model.patch_sz' (run.yaml:1): did you mean 'patch_size'?",
         "optimizer.name: unknown optimizer 'adamww' (run.yaml:3): did you mean 'adamw'?",
         "train.epochs is -1 (run.yaml:5): must be greater than 0",
-        "train.batch_size is 0.5 (run.yaml:6): must be an integer",
+        "train.batch_size is 0.5 (run.yaml:6): must be an integer or 'auto'",
         "key 'train.epochs' appears twice (run.yaml:7): remove one; the first is in line 5",
     ]
 

@@ -92,6 +92,13 @@ class DataSection(ComponentSection):
     """Where decoded images are kept: nowhere, in memory, or on the training device."""
 
 
+class OptimizerSection(ComponentSection):
+    """`optimizer`: how the weights move."""
+
+    lr_base_size: PositiveInt | None = None
+    """Images per step that `lr` is meant for: it is multiplied by batch_size / lr_base_size."""
+
+
 class AugmentSection(Section):
     """`augment`: the keys are those of `vtrain.data.augment.Augment` and `Mixing`."""
 
@@ -114,8 +121,8 @@ class TrainSection(Section):
 
     epochs: PositiveInt
     """Passes over the training set."""
-    batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 128
-    """Images per optimizer step, summed over all processes."""
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000)] | Literal["auto"] = 128
+    """Images per optimizer step, over all processes; `auto` finds how many fit in memory."""
     eval_batch_size: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """Images per evaluation step and process; null is `batch_size`."""
     eval_every: PositiveInt = 1
@@ -181,7 +188,7 @@ class Config(Section):
     model: ModelSection
     data: DataSection
     augment: AugmentSection
-    optimizer: ComponentSection
+    optimizer: OptimizerSection
     schedule: ComponentSection
     train: TrainSection
     checkpoint: CheckpointSection = CheckpointSection()
@@ -195,7 +202,7 @@ class Config(Section):
 COMPONENTS: dict[Keys, tuple[Registry, type[ComponentSection], str | None]] = {
     ("model",): (MODELS, ModelSection, None),
     ("data",): (SOURCES, DataSection, None),
-    ("optimizer",): (OPTIMIZERS, ComponentSection, None),
+    ("optimizer",): (OPTIMIZERS, OptimizerSection, None),
     ("schedule",): (SCHEDULES, ComponentSection, "cosine"),
     ("train", "loss"): (LOSSES, ComponentSection, "cross_entropy"),
 }

@@ -1,7 +1,8 @@
 """Choose the device and the precision, and say what they are."""
 
 import platform
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import torch
@@ -62,6 +63,25 @@ def describe(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)} ({device})"
     return f"CPU, {torch.get_num_threads()} threads ({platform.machine()})"
+
+
+@contextmanager
+def naming_failures(key: str, hint: str) -> Iterator[None]:
+    """Name what was too large where memory runs out, and say what to do; also if the GPU fails.
+
+    Raises:
+        DeviceError: The device has failed.
+    """
+    try:
+        yield
+    except torch.AcceleratorError as error:  # nothing on the GPU can be used after it
+        what = f"the device failed: {str(error).splitlines()[0]}"
+        raise DeviceError(what, hint="the last checkpoint stands: go on with --resume") from error
+    except RuntimeError as error:
+        lack = isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+        if not lack:
+            raise
+        raise DeviceError(f"out of memory at {key}", hint=hint) from error
 
 
 def peak_memory(device: torch.device) -> int:

@@ -71,7 +71,7 @@ def profile(
     batch_size: int = 1,
     precision: Literal["fp32", "bf16", "fp16"] = "fp32",
     device: str = "cpu",
-    optimizer_states: int = 2,
+    optimizer_states: float = 2,
     ema: bool = False,
 ) -> Profile:
     """Measure `model`, which is left as it is and may live on the meta device.
@@ -90,7 +90,7 @@ def profile(
     memory = Memory(
         parameters=4 * parameters,
         gradients=4 * trainable,
-        optimizer=4 * trainable * optimizer_states,
+        optimizer=round(4 * trainable * optimizer_states),
         ema=4 * parameters if ema else 0,
         activations=_activation_bytes(model, image_size, batch_size, precision, device),
     )

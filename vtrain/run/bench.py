@@ -33,8 +33,9 @@ from vtrain.engine.state import Meter, TrainState
 from vtrain.engine.trainer import Trainer
 from vtrain.files.atomic import make_folder
 from vtrain.models.profile import count_macs, count_parameters
+from vtrain.run.batch_size import with_batch_size
 from vtrain.run.fit import build_saver, outputs
-from vtrain.run.parts import Parts, build_parts, build_trainer
+from vtrain.run.parts import Parts, batch_size, build_parts, build_trainer
 
 KERNELS = 5
 """How many kernels a profile names."""
@@ -103,6 +104,7 @@ def bench(config: Config, seconds: float = 10.0, trace: Path | None = None) -> R
     train = config.train.model_copy(update={"max_minutes": None})
     config = config.model_copy(update={"train": train})
     device = choose_device(config.train.device)
+    config = with_batch_size(config, device, Rank(), trial=True)
     neighbours = Neighbours(time.process_time)
     with TemporaryDirectory(prefix="vtrain_bench_") as folder:
         subject = Subject.build(config, device, Path(folder), cold)
@@ -199,7 +201,7 @@ class Subject:
         """Build a run and make its first step; note in `cold` how long each part of that takes."""
         with timed(cold, "parts"):
             parts = build_parts(config, device, Rank())
-        pace = Pace(len(parts.train), config.train.batch_size, parts.steps_per_epoch)
+        pace = Pace(len(parts.train), batch_size(config), parts.steps_per_epoch)
         pace.device = device
         callbacks = Callbacks(*run_callbacks(config, parts, folder), pace)
         trainer = replace(

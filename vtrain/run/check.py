@@ -3,9 +3,11 @@
 import torch
 
 from vtrain.config import Config
+from vtrain.distributed import Rank
 from vtrain.engine.device import choose_device, choose_precision
-from vtrain.models.profile import Profile, profile
+from vtrain.models.profile import Profile
 from vtrain.run import parts
+from vtrain.run.batch_size import profile_run, with_batch_size
 from vtrain.run.tables import columns
 
 GIB = 1 << 30
@@ -18,6 +20,7 @@ def check_config(config: Config) -> str:
         VtrainError: Something in the config, the dataset's folder or the machine is wrong.
     """
     device = choose_device(config.train.device)
+    config = with_batch_size(config, device, Rank(), trial=False)
     precision = choose_precision(config.train.precision, device)
     source = parts.build_source(config)
     preprocess = parts.build_preprocess(config, source)
@@ -26,20 +29,14 @@ def check_config(config: Config) -> str:
     parts.build_mixing(config, len(source.classes))
     with torch.device("meta"):
         model = parts.build_model(config, len(source.classes))
-        parts.build_optimizer(config, model)
+        optimizer = parts.build_optimizer(config, model)
     images = len(train)
     steps_per_epoch, total_steps = parts.count_steps(config, images)
     parts.build_schedule(config, steps_per_epoch)
     parts.build_criterion(config, model, [1] * len(source.classes))
     parts.build_teacher(config, source.classes, preprocess, torch.device("cpu"))
-    at_once = -(-min(config.train.batch_size, images) // config.train.accum_steps)
-    found = profile(
-        model,
-        batch_size=at_once,
-        precision=precision,  # type: ignore[arg-type] # one of the three
-        device=device.type,
-        ema=config.train.ema_decay is not None,
-    )
+    at_once = -(-min(parts.batch_size(config), images) // config.train.accum_steps)
+    found = profile_run(config, model, optimizer, precision, device, at_once)
     facts = [
         ["classes", f"{len(source.classes)}"],
         ["training images", f"{images:,}"],

@@ -26,7 +26,7 @@ from vtrain.config import Config, config_from_text
 from vtrain.data.fingerprint import check_unchanged, fingerprint
 from vtrain.distributed import Rank
 from vtrain.engine.checkpointing import Checkpoints
-from vtrain.engine.device import choose_device
+from vtrain.engine.device import choose_device, naming_failures
 from vtrain.engine.stop import StopSignals
 from vtrain.errors import ConfigError, DataError, StoppedBySignal, StorageError, VtrainError
 from vtrain.files.atomic import make_folder, write_json, write_text
@@ -34,6 +34,7 @@ from vtrain.files.checkpoints import load_checkpoint
 from vtrain.files.lock import RunLock
 from vtrain.files.runs import is_run_folder, new_run_folder, newest_run, read_status, write_status
 from vtrain.run import screens
+from vtrain.run.batch_size import memory_advice, with_batch_size, with_number
 from vtrain.run.logs import logging_to
 from vtrain.run.parts import Parts, build_parts, build_trainer, describe_model
 
@@ -134,11 +135,13 @@ def _train(
     distributed.check_same({"config": config.model_dump(mode="json"), "versions": versions})
     checkpoints = Checkpoints(folder, config.checkpoint.keep) if place.is_main else None
     found = _newest(checkpoints)
+    before = None if found is None else load_checkpoint(found)
+    config = _sized(config, before, device, place)
     parts = build_parts(config, device, place)
     images = fingerprint(parts.train)
     distributed.check_same({"classes": list(parts.source.classes), "images": images}, DataError)
-    if found is not None:
-        _restore(parts, config, images, found)
+    if before is not None:
+        _restore(parts, config, images, before, found)
     signals = stack.enter_context(StopSignals())
     history = History()
     callbacks: list[Callback] = [StopOnSignal(signals), StopEarly(), PeerTimeout()]
@@ -151,7 +154,9 @@ def _train(
         write_json(folder / "env.json", screens.environment(parts))
         screens.say_start(config, parts, folder, found)
     started = time.monotonic()
-    build_trainer(config, parts, place, Callbacks(*callbacks)).fit(parts.train_loader)
+    trainer = build_trainer(config, parts, place, Callbacks(*callbacks))
+    with naming_failures(*memory_advice(config, place)):
+        trainer.fit(parts.train_loader)
     seconds = time.monotonic() - started
     if signals.received is not None:
         raise StoppedBySignal(
@@ -172,6 +177,17 @@ def _newest(checkpoints: Checkpoints | None) -> Path | None:
     found = checkpoints.newest_valid() if checkpoints is not None else None
     path = distributed.broadcast_json(None if found is None else str(found))
     return None if path is None else Path(path)
+
+
+def _sized(
+    config: Config, before: dict[str, Any] | None, device: torch.device, place: Rank
+) -> Config:
+    """Replace `train.batch_size: auto`: by the run's number, or by the largest if it is new."""
+    if before is None or config.train.batch_size != "auto":
+        return with_batch_size(config, device, place, trial=True)
+    size = config_from_text(before["config"], "its config").train.batch_size
+    assert size != "auto"
+    return with_number(config, size)
 
 
 def outputs(config: Config, parts: Parts, folder: Path, history: History) -> list[Callback]:
@@ -212,15 +228,16 @@ def build_saver(
     )
 
 
-def _restore(parts: Parts, config: Config, images: dict[str, Any], path: Path) -> None:
+def _restore(
+    parts: Parts, config: Config, images: dict[str, Any], content: dict[str, Any], path: object
+) -> None:
     """Go on from a checkpoint of the same run.
 
     Raises:
         ConfigError: The config has changed in a way that changes the result.
         DataError: The training images have changed.
     """
-    content = load_checkpoint(path)
-    before = config_from_text(content["config"], f"config in {path.name}")
+    before = config_from_text(content["config"], f"config in {path}")
     changed = [key for key in _differences(before, config) if not key.startswith(FREE_TO_CHANGE)]
     if changed:
         more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""

@@ -20,7 +20,7 @@ from vtrain.data.samples import ArraySamples, Samples, Source
 from vtrain.data.splits import Selection
 from vtrain.distributed import Rank
 from vtrain.engine.budget import TimeBudget
-from vtrain.engine.device import autocast, choose_precision
+from vtrain.engine.device import autocast, choose_precision, naming_failures
 from vtrain.engine.early_stopping import EarlyStopping
 from vtrain.engine.ema import EMA
 from vtrain.engine.evaluate import evaluate, in_step
@@ -67,10 +67,13 @@ class Parts:
 
     def evaluate(self) -> Metrics:
         """Evaluate the average of the weights where there is one, else the weights."""
-        ema, size = self.state.ema, self.preprocess.image_size
+        ema, size, count = self.state.ema, self.preprocess.image_size, self.val_loader.batch_size
         most = int(distributed.all_max(torch.tensor(len(self.val_loader))))
         image = torch.zeros((1, 3, size, size), dtype=torch.uint8, device=self.device)
-        with ema.swapped_into(self.model) if ema is not None else nullcontext():
+        with (
+            naming_failures(f"train.eval_batch_size {count}", "take a smaller one"),
+            ema.swapped_into(self.model) if ema is not None else nullcontext(),
+        ):
             return evaluate(
                 self.model,
                 in_step(self.val_loader.batches(), most, image),
@@ -287,7 +290,7 @@ def build_train_loader(
     return TrainLoader(
         samples,
         geometry,
-        batch_size=config.train.batch_size,
+        batch_size=batch_size(config),
         seed=config.seed,
         rank=place.rank,
         world_size=place.world_size,
@@ -308,7 +311,7 @@ def build_val_loader(
     return EvalLoader(
         samples,
         preprocess,
-        batch_size=config.train.eval_batch_size or config.train.batch_size,
+        batch_size=config.train.eval_batch_size or batch_size(config),
         rank=place.rank,
         world_size=place.world_size,
         num_workers=config.data.num_workers,
@@ -318,9 +321,22 @@ def build_val_loader(
     )
 
 
+def batch_size(config: Config) -> int:
+    """Return the images of a step, once `auto` has been replaced."""
+    assert config.train.batch_size != "auto", "see run.batch_size"
+    return config.train.batch_size
+
+
+def learning_rate(config: Config) -> float:
+    """Return the base rate, scaled with the batch size if that is asked for."""
+    lr: float = config.optimizer.lr  # type: ignore[attr-defined] # a key of every optimizer
+    base = config.optimizer.lr_base_size
+    return lr if base is None else lr * batch_size(config) / base
+
+
 def count_steps(config: Config, images: int) -> tuple[int, int]:
     """Return the optimizer steps of an epoch and of the whole run."""
-    steps_per_epoch = -(-images // config.train.batch_size)  # a partial last batch is a step
+    steps_per_epoch = -(-images // batch_size(config))  # a partial last batch is a step
     total = config.train.epochs * steps_per_epoch
     return steps_per_epoch, min(total, config.train.max_steps or total)
 
@@ -333,11 +349,13 @@ def fitted(schedule: Callable[[int], float], steps: int, state: TrainState) -> S
     return lambda step: schedule(fitted_step(step, steps, budget.elapsed))
 
 
-def build_trainer(config: Config, parts: Parts, place: Rank, callbacks: Hooks) -> Trainer:
-    """Return the loop over the parts; nothing is computed yet."""
+def build_trainer(
+    config: Config, parts: Parts, place: Rank, callbacks: Hooks, forward: nn.Module | None = None
+) -> Trainer:
+    """Return the loop over the parts; `forward` stands in for the wrapped and compiled model."""
     return Trainer(
         state=parts.state,
-        forward=build_forward(config, parts),
+        forward=build_forward(config, parts) if forward is None else forward,
         augment=parts.augment,
         mixing=parts.mixing,
         criterion=parts.criterion,
@@ -345,7 +363,7 @@ def build_trainer(config: Config, parts: Parts, place: Rank, callbacks: Hooks) -
         evaluate=parts.evaluate,
         autocast=parts.autocast,
         callbacks=callbacks,
-        lr=config.optimizer.lr,  # type: ignore[attr-defined] # a key of every optimizer
+        lr=learning_rate(config),
         total_steps=parts.total_steps,
         steps_per_epoch=parts.steps_per_epoch,
         eval_every=config.train.eval_every,

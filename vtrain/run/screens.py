@@ -15,7 +15,7 @@ from vtrain.callbacks.history import History
 from vtrain.callbacks.progress import clock
 from vtrain.config import Config
 from vtrain.engine.device import describe, peak_memory
-from vtrain.run.parts import Parts
+from vtrain.run.parts import Parts, batch_size, learning_rate
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +32,8 @@ def say_start(config: Config, parts: Parts, folder: Path, resumed_from: Path | N
         "data": f"{config.data.name}, {len(parts.source.classes)} classes, {train:,} training and "
         f"{val:,} validation images, {size} x {size} pixels",
         "device": f"{describe(parts.device)}, {parts.precision}",
-        "steps": f"{parts.total_steps:,} of {config.train.batch_size} images, "
-        f"{parts.steps_per_epoch:,} per epoch",
+        "steps": steps_text(config, parts),
+        "rate": rate_text(config),
         "run": str(folder),
     }
     for note in parts.source.notes:
@@ -43,6 +43,26 @@ def say_start(config: Config, parts: Parts, folder: Path, resumed_from: Path | N
         rows["resume"] = f"{resumed_from.name}: {state.step:,} steps, {state.epoch} epochs done"
     for name, text in rows.items():
         log.info("%-7s %s", name, text)
+
+
+def steps_text(config: Config, parts: Parts) -> str:
+    """Say how long the run is."""
+    minutes = config.train.max_minutes
+    limit = "" if minutes is None else f", or {minutes:g} minutes"
+    return (
+        f"{parts.total_steps:,} of {batch_size(config):,} images, "
+        f"{parts.steps_per_epoch:,} per epoch{limit}"
+    )
+
+
+def rate_text(config: Config) -> str:
+    """Say how fast the weights move at most, and why."""
+    optimizer, rate = config.optimizer, learning_rate(config)
+    text = f"{optimizer.name}, {config.schedule.name}, at most {rate:.4g}"
+    if optimizer.lr_base_size is None:
+        return text
+    lr: float = optimizer.lr  # type: ignore[attr-defined] # a key of every optimizer
+    return f"{text}, which is {lr:g} * {batch_size(config)} / {optimizer.lr_base_size}"
 
 
 def say_end(folder: Path, history: History, seconds: float, reason: str | None) -> None:
