@@ -87,7 +87,17 @@ def load_model(ckpt: Path | str, device: torch.device | str = "cpu") -> LoadedMo
         CheckpointError: It is absent, damaged, or not a checkpoint of vtrain.
     """
     path = checkpoint_of(Path(ckpt))
-    content = load_checkpoint(path)
+    return described_by(load_checkpoint(path), path, device)
+
+
+def described_by(
+    content: dict[str, Any], path: Path, device: torch.device | str = "cpu"
+) -> LoadedModel:
+    """Build the model that a checkpoint's content describes; `path` is for messages.
+
+    Raises:
+        CheckpointError: The content does not describe a model.
+    """
     try:
         described = content["model"]
         component = MODELS[described["name"]]

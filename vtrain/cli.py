@@ -61,12 +61,20 @@ def evaluate(
     overrides: Overrides = None,
     split: Annotated[Literal["train", "val"], typer.Option(help="Which images.")] = "val",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    average: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Average the run's N newest checkpoints."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Save the averaged weights there, as a checkpoint.")
+    ] = None,
 ) -> None:
     """Evaluate a checkpoint on the dataset it was trained for, or on another one."""
     from vtrain.run.evaluate import evaluate_checkpoint
     from vtrain.run.tables import metrics_text
 
-    typer.echo(metrics_text(evaluate_checkpoint(ckpt, overrides or (), split), as_json))
+    metrics = evaluate_checkpoint(ckpt, overrides or (), split, average, output)
+    typer.echo(metrics_text(metrics, as_json))
 
 
 @app.command()

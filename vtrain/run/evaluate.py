@@ -1,28 +1,38 @@
 """`vtrain eval`: the metrics of a checkpoint, from nothing but the checkpoint and the images."""
 
 import dataclasses
+import logging
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from vtrain import distributed
-from vtrain.api import load_model
+from vtrain.api import LoadedModel, described_by, load_model, model_weights
 from vtrain.config import config_from_text
 from vtrain.distributed import Rank
+from vtrain.engine.averaging import average_state_dicts
 from vtrain.engine.device import autocast, choose_device, choose_precision
 from vtrain.engine.evaluate import evaluate
 from vtrain.engine.state import Metrics
-from vtrain.errors import CheckpointError, ConfigError, DataError
+from vtrain.errors import CheckpointError, ConfigError, DataError, StorageError
+from vtrain.files import manifest
+from vtrain.files.checkpoints import load_checkpoint, save_checkpoint
 from vtrain.files.runs import checkpoint_of
 from vtrain.run.parts import build_source, build_val_loader
 
+log = logging.getLogger(__name__)
+
 
 def evaluate_checkpoint(
-    ckpt: Path, overrides: Iterable[str], split: Literal["train", "val"]
+    ckpt: Path,
+    overrides: Iterable[str],
+    split: Literal["train", "val"],
+    average: int | None = None,
+    output: Path | None = None,
 ) -> Metrics:
     """Evaluate a checkpoint with the preprocessing, precision and batch size of its run.
 
@@ -30,13 +40,56 @@ def evaluate_checkpoint(
         ckpt: A checkpoint file or a run folder.
         overrides: Changes to the stored config; those of `data` choose other images.
         split: Which images of the dataset.
+        average: Evaluate the mean of the weights of so many of the run's newest checkpoints.
+        output: Where the checkpoint with these averaged weights is saved, if anywhere.
 
     Raises:
         CheckpointError: The checkpoint cannot be used.
         DataError: The images cannot be used, or have classes that the model does not know.
+        StorageError: There is already something at `output`.
     """
-    path = checkpoint_of(ckpt)
-    loaded = load_model(path)
+    if output is not None and average is None:
+        raise ConfigError("--output saves averaged weights", "command line", "add --average N")
+    if output is not None and output.exists():
+        raise StorageError("this file is there already", output, "choose another name")
+    if average is None:
+        path = checkpoint_of(ckpt)
+        loaded = load_model(path)
+    else:
+        path = ckpt
+        loaded = described_by(averaged(ckpt, average), ckpt)
+    metrics = evaluate_model(loaded, path, overrides, split)
+    if output is not None:
+        save_checkpoint(output, {**loaded.content, "metrics": metrics})
+    return metrics
+
+
+def averaged(run_dir: Path, count: int) -> dict[str, Any]:
+    """Return the newest checkpoint of a run with the mean weights of the `count` newest.
+
+    It can be used like any other, but no training can go on from it.
+
+    Raises:
+        CheckpointError: The run has fewer, or one of them cannot be used.
+    """
+    names = [entry.name for entry in manifest.read(run_dir).entries][-count:]
+    if len(names) < count:
+        raise CheckpointError(
+            f"there are {len(names)} checkpoints to average, not {count}",
+            run_dir,
+            f"give a run folder; a run with checkpoint.keep={count} keeps enough",
+        )
+    log.info("the mean of %s", ", ".join(names))
+    contents = (load_checkpoint(run_dir / name) for name in names)
+    weights = average_state_dicts(model_weights(content) for content in contents)
+    newest = load_checkpoint(run_dir / names[-1])
+    return {**newest, "state": {"model": weights, "ema": None}}
+
+
+def evaluate_model(
+    loaded: LoadedModel, path: Path, overrides: Iterable[str], split: Literal["train", "val"]
+) -> Metrics:
+    """Evaluate a loaded model on the images of its own config, or of a changed one."""
     try:
         config = config_from_text(loaded.content["config"], f"config in {path}", overrides)
     except ConfigError as error:
