@@ -115,12 +115,19 @@ def check(
         bool, typer.Option("--data", help="Scan every image instead, and draw augmented.png.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the scan as JSON.")] = False,
+    lr_find: Annotated[
+        bool, typer.Option("--lr-find", help="Suggest a learning rate, and draw lr_find.png.")
+    ] = False,
 ) -> None:
-    """Check CONFIG without training: keys, shapes, parameters, memory and steps."""
+    """Check CONFIG without training: keys, shapes, parameters, memory, steps and schedule."""
     from vtrain.config import load_config
 
     loaded = load_config(config, overrides or ())
-    if data or as_json:
+    if lr_find:
+        from vtrain.run.find_lr import find_lr
+
+        typer.echo(find_lr(loaded))
+    elif data or as_json:
         from vtrain.run.check_data import check_data
 
         typer.echo(check_data(loaded, as_json))
@@ -168,8 +175,10 @@ def main() -> None:
     command = typer.main.get_command(app)
     try:
         from vtrain.run.logs import to_console
+        from vtrain.run.memory import keep_freed_memory
 
         to_console()
+        keep_freed_memory()
         code = command.main(
             [a for a in arguments if a != "--debug"], prog_name="vtrain", standalone_mode=False
         )

@@ -18,6 +18,7 @@ from vtrain.files.yaml import dump_yaml
 from vtrain.models.pretrained import load_pretrained
 from vtrain.models.profile import count_macs, count_parameters
 from vtrain.run.bench import run_callbacks
+from vtrain.run.memory import keep_freed_memory
 from vtrain.run.parts import build_model, build_parts, build_trainer
 
 
@@ -34,6 +35,7 @@ class TakeTurns(Callback):
 def main() -> None:
     """Train until nobody asks for more."""
     job = Job.from_command_line()
+    keep_freed_memory()  # as the command does
     config = config_from_text(dump_yaml(settings(job)), "bench_peers")
     device = choose_device(config.train.device)
     turns = Turns(job, commands={"check": lambda command: check(config, job, command["folder"])})
