@@ -15,6 +15,6 @@ def keep_freed_memory() -> None:
     What that is worth differs between machines and runs; see benchmarks/README.md.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if hasattr(libc, "mallopt"):
+    if libc is not None and hasattr(libc, "mallopt"):
         libc.mallopt(M_MMAP_MAX, 0)  # no block of its own for a large tensor
         libc.mallopt(M_TRIM_THRESHOLD, -1)  # and none of the common one is given back
