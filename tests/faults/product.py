@@ -20,7 +20,11 @@ from typing import Any
 
 import torch
 
-import vtrain.run.fit  # noqa: F401 - loaded before the forks
+import vtrain.run.check  # all that the commands import is loaded before the forks
+import vtrain.run.evaluate
+import vtrain.run.fit
+import vtrain.run.predict
+import vtrain.run.tables  # noqa: F401
 from vtrain import cli
 from vtrain.engine.checkpointing import order
 from vtrain.files.checkpoints import load_checkpoint

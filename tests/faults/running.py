@@ -133,23 +133,23 @@ def dying_after(step: int) -> Callable[[], None]:
     return prepare
 
 
-def is_noticed(folder: Path, item: str, *more: object) -> bool:
-    """Whether a run that forgets one item when it resumes differs from one that does not.
+def interrupted(folder: Path, name: str, prepare: Callable[[], None]) -> dict[str, Any] | None:
+    """Return the result of a run that is killed three times; None if it does not come to its end.
 
     It is killed within an epoch, between two, and between the last save and the end.
     """
-    results = []
-    for prepare in (lambda: None, forgetting(item)):
-        run_dir = folder / f"without_{item}"
-        for step in (8, 12, 18):
-            killed = fit(folder, run_dir, *more, prepare=both(dying_after(step), prepare)).wait()
-            assert killed.code == 128 + signal.SIGKILL, killed.err
-        ended = fit(folder, run_dir, *more, prepare=prepare).wait()
-        if ended.code != 0:
-            return True
-        results.append(result(run_dir))
-        shutil.rmtree(run_dir)
-    return any(differences(*results))
+    run_dir = folder / name
+    for step in (8, 12, 18):
+        killed = fit(folder, run_dir, prepare=both(dying_after(step), prepare)).wait()
+        assert killed.code == 128 + signal.SIGKILL, killed.err
+    ended = fit(folder, run_dir, prepare=prepare).wait()
+    return result(run_dir) if ended.code == 0 else None
+
+
+def is_noticed(folder: Path, item: str, expected: dict[str, Any]) -> bool:
+    """Whether a run that forgets one item when it resumes ends otherwise than `expected`."""
+    found = interrupted(folder, f"without_{item}", forgetting(item))
+    return found is None or any(differences(expected, found))
 
 
 def both(one: Callable[[], None], other: Callable[[], None]) -> Callable[[], None]:

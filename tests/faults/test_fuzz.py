@@ -18,13 +18,13 @@ def test_damaged_configs_are_mistakes_or_configs(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_thousand_damaged_configs_are_mistakes_or_configs(tmp_path: Path) -> None:
-    assert failures(fuzz.configs(tmp_path, random.Random(1)), 1000) == []
+def test_hundreds_of_damaged_configs_are_mistakes_or_configs(tmp_path: Path) -> None:
+    assert failures(fuzz.configs(tmp_path, random.Random(1)), 300) == []
 
 
 @pytest.mark.slow
 def test_damaged_configs_are_checked_without_a_traceback(tmp_path: Path) -> None:
-    assert failures(fuzz.checked_configs(tmp_path, random.Random(0)), 50) == []
+    assert failures(fuzz.checked_configs(tmp_path, random.Random(0)), 25) == []
 
 
 @pytest.mark.parametrize("image_format", fuzz.FORMATS)
@@ -34,8 +34,8 @@ def test_damaged_images_are_decoded_or_refused(image_format: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("image_format", fuzz.FORMATS)
-def test_five_thousand_damaged_images_are_decoded_or_refused(image_format: str) -> None:
-    assert failures(fuzz.images(random.Random(1), image_format), 5000) == []
+def test_thousands_of_damaged_images_are_decoded_or_refused(image_format: str) -> None:
+    assert failures(fuzz.images(random.Random(1), image_format), 2000) == []
 
 
 def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:

@@ -5,9 +5,11 @@ import signal
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 import running
+from product import differences
 
 from vtrain.engine.state import TrainState
 
@@ -31,15 +33,28 @@ def test_fifteen_random_kills_change_nothing(tmp_path: Path) -> None:
     assert failures(running.random_kills(tmp_path, random.Random(1)), 15) == []
 
 
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return the result of the tiny run without a disturbance."""
+    return running.reference(tmp_path_factory.mktemp("expected"))
+
+
+@pytest.mark.slow
+def test_forgetting_nothing_is_not_noticed(tmp_path: Path, expected: dict[str, Any]) -> None:
+    found = running.interrupted(tmp_path, "control", lambda: None)
+    assert list(differences(expected, found)) == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("item", STATE)
-def test_forgetting_any_item_of_the_state_would_be_noticed(tmp_path: Path, item: str) -> None:
-    assert running.is_noticed(tmp_path, item)
+def test_forgetting_any_item_of_the_state_would_be_noticed(
+    tmp_path: Path, item: str, expected: dict[str, Any]
+) -> None:
+    assert running.is_noticed(tmp_path, item, expected)
 
 
-def test_every_item_of_the_state_is_tried(tmp_path: Path) -> None:
-    state = running.reference(tmp_path)
-    names = {name.removeprefix("state.") for name in state if name.startswith("state.")}
+def test_every_item_of_the_state_is_tried(expected: dict[str, Any]) -> None:
+    names = {name.removeprefix("state.") for name in expected if name.startswith("state.")}
     assert names == {*STATE, *running.FOR_FP16, "budget"}  # no two runs by the clock are equal
     assert names >= set(TrainState.COUNTERS)
 

@@ -62,7 +62,7 @@ def forgetful(folder: Path, draw: random.Random) -> Trials:
     state = running.reference(folder)
     names = {name.removeprefix("state.") for name in state if name.startswith("state.")}
     for name in draw.sample(sorted(names - running.FOR_FP16), len(names - running.FOR_FP16)):
-        yield None if running.is_noticed(folder, name) else f"{name} was forgotten unnoticed"
+        yield None if running.is_noticed(folder, name, state) else f"{name} was forgotten unnoticed"
 
 
 def stops(number: int, ranks: int) -> Callable[[Path, random.Random], Trials]:

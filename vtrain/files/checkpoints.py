@@ -15,6 +15,7 @@ import pickletools
 import re
 import stat
 import struct
+import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -134,8 +135,10 @@ def load_weights(path: Path) -> dict[str, Any]:
         _verified(file, path, allowed)
         file.seek(0)
         try:
-            content = torch.load(file, map_location="cpu", weights_only=True, mmap=False)
-        except Exception:  # torch raises seven kinds, and some advise to switch the safety off
+            with warnings.catch_warnings():  # torch's texts are not for users, here and below
+                warnings.simplefilter("ignore")
+                content = torch.load(file, map_location="cpu", weights_only=True, mmap=False)
+        except Exception:  # of seven kinds; some advise to switch the safety off
             raise _corrupt(path, "its tensors cannot be read") from None
         largest = os.fstat(file.fileno()).st_size
     try:
