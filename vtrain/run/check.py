@@ -8,6 +8,8 @@ from vtrain.engine.device import choose_device, choose_precision
 from vtrain.models.profile import Profile
 from vtrain.run import parts
 from vtrain.run.batch_size import profile_run, with_batch_size
+from vtrain.run.curve import curve
+from vtrain.run.screens import rate_text
 from vtrain.run.tables import columns
 
 GIB = 1 << 30
@@ -32,7 +34,8 @@ def check_config(config: Config) -> str:
         optimizer = parts.build_optimizer(config, model)
     images = len(train)
     steps_per_epoch, total_steps = parts.count_steps(config, images)
-    parts.build_schedule(config, steps_per_epoch)
+    schedule = parts.build_schedule(config, steps_per_epoch)
+    lr = parts.learning_rate(config)
     parts.build_criterion(config, model, [1] * len(source.classes))
     parts.build_teacher(config, source.classes, preprocess, torch.device("cpu"))
     at_once = -(-min(parts.batch_size(config), images) // config.train.accum_steps)
@@ -44,14 +47,16 @@ def check_config(config: Config) -> str:
         ["parameters", f"{found.parameters:,} ({found.trainable:,} trained)"],
         ["GMACs per image", f"{found.gmacs:.4f}"],
         ["steps", f"{total_steps:,} ({steps_per_epoch:,} per epoch)"],
+        ["learning rate", rate_text(config)],
         ["memory estimate", f"{found.memory.total / GIB:.2f} GiB at {at_once} images at once"],
     ]
     width = max(len(name) for name, _ in facts)
     lines = [f"{name:{width}}  {value}" for name, value in facts]
-    return "\n".join([config.to_yaml(), *lines, "", _stages(found, at_once)])
+    drawn = curve(lambda step: lr * schedule(step), total_steps)
+    return "\n".join([config.to_yaml(), *lines, "", *drawn, "", _stages(found)])
 
 
-def _stages(found: Profile, batch_size: int) -> str:
+def _stages(found: Profile) -> str:
     rows = [["stage", "shape"]]
     for stage in found.stages:
         rows.append([stage.name, ", ".join(str(shape) for shape in stage.shapes)])

@@ -1,0 +1,99 @@
+"""`vtrain check --lr-find`: train with a rising rate, and see where the loss falls fastest."""
+
+import io
+import logging
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from vtrain.callbacks.base import Callback, Callbacks
+from vtrain.config import Config
+from vtrain.distributed import Rank
+from vtrain.engine.device import choose_device
+from vtrain.engine.state import Metrics, TrainState
+from vtrain.errors import DivergedError
+from vtrain.files.atomic import write_bytes
+from vtrain.optim.range_test import has_diverged, rates, smoothed, suggested
+from vtrain.run.batch_size import with_batch_size
+from vtrain.run.parts import build_parts, build_trainer, learning_rate
+
+log = logging.getLogger(__name__)
+
+LOW, HIGH, STEPS = 1e-5, 1.0, 200
+PICTURE = Path("lr_find.png")
+
+
+class RangeTest(Callback):
+    """Collects the loss of each step, and stops once it has left all bounds."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+
+    def on_log(self, state: TrainState, metrics: Metrics) -> None:
+        self.losses.append(metrics["train/loss"])
+        if has_diverged(self.losses):
+            state.stop_reason = "the loss grows"
+
+
+def find_lr(config: Config) -> str:
+    """Make a range test of a config, draw it in `lr_find.png`, and return what it suggests.
+
+    Raises:
+        VtrainError: The config's parts cannot be built, or the picture cannot be written.
+    """
+    device = choose_device(config.train.device)
+    config = with_batch_size(config, device, Rank(), trial=True)
+    tested = rates(LOW, HIGH, STEPS)
+    log.info("up to %d steps with rates from %g to %g", STEPS, LOW, HIGH)
+    losses = losses_at(tested, config)
+    try:
+        best = suggested(tested, losses)
+    except ValueError as error:
+        write_bytes(PICTURE, picture(tested, losses))
+        return f"no suggestion: {error}; see {PICTURE}"
+    write_bytes(PICTURE, picture(tested, losses, best))
+    lr: float = config.optimizer.lr  # type: ignore[attr-defined] # a key of every optimizer
+    return f"suggested: optimizer.lr={best * lr / learning_rate(config):.2g}; see {PICTURE}"
+
+
+def losses_at(tested: Sequence[float], config: Config) -> list[float]:
+    """Train the config's model from its start, a step with each rate, and return the losses."""
+    plain = {"ema_decay": None, "max_minutes": None, "max_steps": None}
+    config = config.model_copy(update={"train": config.train.model_copy(update=plain)})
+    parts = build_parts(config, choose_device(config.train.device), Rank())
+    test = RangeTest()
+    trainer = replace(
+        build_trainer(config, parts, Rank(), Callbacks(test)),
+        schedule=lambda step: tested[min(step, len(tested) - 1)],
+        evaluate=dict,
+        lr=1.0,
+        total_steps=len(tested),
+        eval_every=sys.maxsize,
+        log_every=1,
+    )
+    with suppress(DivergedError):  # that is how a range test may end
+        trainer.fit(parts.train_loader)
+    parts.train_loader.close()
+    return test.losses
+
+
+def picture(tested: Sequence[float], losses: Sequence[float], best: float | None = None) -> bytes:
+    """Draw the losses, as they were and smoothed, over their rates, and return a PNG file."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    shown = tested[: len(losses)]
+    axes.plot(shown, losses, color="tab:blue", alpha=0.3, label="loss of each step")
+    axes.plot(shown, smoothed(losses), color="tab:blue", label="smoothed")
+    if best is not None:
+        axes.axvline(best, color="tab:orange", label=f"steepest at {best:.2g}")
+    axes.set(xscale="log", xlabel="learning rate", ylabel="training loss")
+    if losses:  # the last ones, which grow without bound, would hide the rest
+        axes.set_ylim(0.9 * min(losses), 1.1 * max(losses[: 1 + len(losses) // 2]))
+    axes.legend()
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=120)
+    return file.getvalue()
