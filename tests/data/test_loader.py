@@ -1,9 +1,11 @@
 import itertools
 import logging
 import os
+import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -302,7 +304,8 @@ def test_skip_leaves_bad_images_out_and_repeats_no_other(
             assert sorted(seen) == sorted(set(range(400)) - bad)
             assert [i for b in batches for i in ids_in(b.images)] == seen
             assert len(batches) == len(loader)
-    assert sorted(caplog.messages) == [
+    left_out = [message for message in caplog.messages if message.startswith("left out")]
+    assert sorted(left_out) == [
         f"left out: a damaged image (file {i})" for i in sorted(bad, key=str)
     ]
 
@@ -526,6 +529,60 @@ def test_a_tiny_shared_memory_is_enough() -> None:
     command = f"{mount} && exec {sys.executable} -c '{SCRIPT}' large"
     run = subprocess.run(["unshare", "-rm", "sh", "-c", command], capture_output=True, text=True)
     assert (run.stdout, run.stderr, run.returncode) == ("started\n", "", 0)
+
+
+def test_epochs_leave_no_file_open(close: list[TrainLoader]) -> None:
+    loader = TrainLoader(
+        numbered(200), Marked(), batch_size=20, seed=0, num_workers=2, cache="none"
+    )
+    close.append(loader)
+    descriptors = Path("/proc/self/fd")
+    counts = []
+    for epoch in range(6):
+        bits(loader.batches(epoch))
+        counts.append(len(list(descriptors.iterdir())))
+    assert len(set(counts)) == 1
+
+
+def test_too_few_files_for_workers_is_a_worker_error() -> None:
+    before = children()
+    used = len(list(Path("/proc/self/fd").iterdir()))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    loader = TrainLoader(numbered(20), Same(), batch_size=2, seed=0, num_workers=8, cache="none")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 12, hard))
+    try:
+        with pytest.raises(WorkerError, match=r"8 data workers need \d+ open files"):
+            bits(loader.batches(0))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert children() <= before
+
+
+@pytest.mark.slow
+def test_workers_start_beside_busy_threads_every_time() -> None:
+    stop = threading.Event()
+
+    matrix = torch.randn(64, 64)
+
+    def work() -> None:
+        while not stop.is_set():
+            matrix @ matrix
+            logging.getLogger("busy").debug("x")
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(40):
+            loader = TrainLoader(
+                numbered(4), Marked(), batch_size=2, seed=0, num_workers=2, cache="none", timeout=20
+            )
+            assert len(bits(loader.batches(0))) == 2
+            loader.close()
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
 
 
 def test_large_batches_travel_in_pieces_that_shared_memory_can_hold(

@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -349,6 +350,14 @@ def test_image_names_are_known_by_their_ending_in_either_case() -> None:
     assert is_image_name("a.tar.jfif")
     assert not is_image_name("a.txt")
     assert not is_image_name("jpg")
+
+
+def test_threads_that_decode_one_file_get_the_same_pixels(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(encoded(gradient(200, 150), "JPEG"))
+    with ThreadPoolExecutor(4) as pool:
+        images = set(pool.map(lambda _: read_image(path).tobytes(), range(40)))
+    assert len(images) == 1
 
 
 # Mutated files: whatever happens to the bytes, the outcome is an RGB image or a DataError.

@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -83,33 +83,54 @@ def fill(
     return Cached(images, dict(sorted(errors.items())))
 
 
-def as_array(samples: Samples, mode: CacheMode, processes: int, *, show: bool) -> Samples:
-    """Return the undecorated images as `ArraySamples` if all have one size and fit in memory.
+@dataclass(frozen=True)
+class Decoded(ArraySamples):
+    """Samples that were decoded beforehand."""
 
-    Otherwise, and if one of them cannot be read, return `samples` as they are.
+    source: Samples = field(kw_only=True)
+
+    def name(self, index: int) -> str:
+        return self.source.name(index)
+
+
+class _UnlikeError(Exception):
+    """An image does not fit into an array with the others."""
+
+
+def as_array(samples: Samples, mode: CacheMode, processes: int, *, show: bool) -> Samples:
+    """Return the images as `ArraySamples` if all can be read, have one size and fit in memory.
+
+    Otherwise return `samples` as they are.
     """
-    if mode == "none" or isinstance(samples, ArraySamples) or not len(samples):
+    if mode == "none" or isinstance(samples, ArraySamples):
         return samples
-    some = range(0, len(samples), max(1, len(samples) // 16))
     try:
-        sizes = {tuple(pixels(samples, i).shape) for i in some}
-    except DataError:
-        return samples
-    shape = torch.Size(min(sizes))
-    fits = choose(mode, len(samples) * shape.numel(), torch.device("cpu"), processes) != "none"
-    if len(sizes) > 1 or not fits:
+        return Decoded(_alike(samples, mode, processes, show), samples.targets, "", source=samples)
+    except (_UnlikeError, DataError) as reason:
         if mode != "auto":
-            logger.warning("data.cache=%s: images of different sizes are not cached", mode)
+            logger.warning("data.cache=%s: the images are not cached, because %s", mode, reason)
         return samples
+
+
+def _alike(samples: Samples, mode: CacheMode, processes: int, show: bool) -> Tensor:
+    some = range(0, len(samples), max(1, len(samples) // 16))  # mostly shows whether it is worth it
+    shapes = {pixels(samples, index).shape for index in some}
+    shape = next(iter(shapes))
 
     def read(index: int) -> Tensor:
-        image = pixels(samples, index)
+        try:
+            image = pixels(samples, index)
+        except DataError as error:
+            raise _UnlikeError(str(error)) from error
         if image.shape != shape:
-            raise DataError("an image of another size", samples.name(index))
+            raise _UnlikeError(f"their sizes differ ({samples.name(index)})")
         return image
 
-    cached = fill(len(samples), read, shape, threads=cpu_count(processes), show=show)
-    return samples if cached.errors else ArraySamples(cached.images, samples.targets, "cached")
+    if len(shapes) > 1:
+        raise _UnlikeError("their sizes differ")
+    if choose(mode, len(samples) * shape.numel(), torch.device("cpu"), processes) == "none":
+        raise _UnlikeError("they are too many for the memory")
+    return fill(len(samples), read, shape, threads=cpu_count(processes), show=show).images
 
 
 def pixels(samples: Samples, index: int) -> Tensor:

@@ -5,6 +5,7 @@ import math
 import mmap
 import os
 import re
+import resource
 import signal
 import sys
 import threading
@@ -15,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,6 +36,8 @@ PIECE = 64
 the pieces under way take little memory and the first ones of an epoch are there soon."""
 PREFETCH = 2
 """Pieces that each worker may be ahead."""
+FILES_PER_WORKER = 4
+"""A pipe to send jobs, and one that tells of its end."""
 POLL = 5.0
 """Seconds between looks at whether the workers live."""
 
@@ -173,6 +177,8 @@ class Workers:
         self._iterator = self._loader._iterator = None
 
     def _start(self) -> None:
+        if self._iterator is None:
+            check_open_files(self._loader.num_workers)
         with _quiet_start():
             iterator = iter(self._loader)
         if iterator is not self._iterator:
@@ -235,6 +241,22 @@ def _end(iterator: Any) -> None:
         for worker in workers:
             worker.kill()
             worker.join(1.0)  # one that waits for a dead disk cannot even be killed
+
+
+def check_open_files(workers: int) -> None:
+    """Refuse to start workers that would run out of files halfway.
+
+    Raises:
+        WorkerError: The process may not open enough files.
+    """
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = len(list(Path("/dev/fd").iterdir())) + FILES_PER_WORKER * workers + 16
+    if needed > allowed:
+        raise WorkerError(
+            f"{workers} data workers need {needed} open files, but {allowed} are allowed",
+            None,
+            "raise `ulimit -n`, or lower data.num_workers",
+        )
 
 
 @contextmanager
