@@ -1,7 +1,7 @@
 """Know a dataset again: a run goes on only with the images that it began with."""
 
 import hashlib
-from pathlib import Path
+import os
 from typing import Any
 
 import torch
@@ -52,7 +52,7 @@ def _identity(samples: Samples, index: int) -> str:
     if not isinstance(samples, FileSamples):
         return f"{samples.name(index)}\0"
     try:
-        size = Path(samples.name(index)).stat().st_size
+        size = os.stat(samples.name(index)).st_size  # noqa: PTH116 - a Path takes twice as long
     except OSError:  # a broken link: whether that matters is the loader's policy
         size = -1
     return f"{samples.paths[index]}\0{size}\0"

@@ -109,10 +109,10 @@ class FileSamples:
         return len(self.paths)
 
     def image(self, index: int) -> Image.Image:
-        return read_image(self.root / self.paths[index])
+        return read_image(self.name(index))
 
     def name(self, index: int) -> str:
-        return str(self.root / self.paths[index])
+        return f"{self.root}/{self.paths[index]}"
 
 
 def check_targets(targets: Tensor, num_classes: int, where: object) -> None:
