@@ -75,3 +75,14 @@ def test_an_unwritable_folder_is_named(photographs: Path, vtrain: Vtrain) -> Non
     done = vtrain("check", photographs, "--data")
     assert done.code == 5
     assert "augmented.png" in done.err
+
+
+def test_bad_training_images_are_reported_and_left_out_of_the_picture(
+    photographs: Path, vtrain: Vtrain
+) -> None:
+    for number in range(3):
+        Path(f"photos/train/cat/{number}.png").write_text("<html>")
+    done = vtrain("check", photographs, "--data")
+    assert done.code == 0, done.err
+    assert "bad: 3 images cannot be read" in done.out
+    assert Path("augmented.png").exists()

@@ -11,7 +11,15 @@ import torch
 from tqdm import tqdm
 
 from vtrain.data.cache import cpu_count
-from vtrain.data.samples import ArraySamples, FileSamples, Samples, Source, SplitName, origin
+from vtrain.data.samples import (
+    ArraySamples,
+    FileSamples,
+    Samples,
+    Source,
+    SplitName,
+    origin,
+    subset,
+)
 from vtrain.errors import DataError, printable
 from vtrain.files.images import decode_image, read_bytes
 
@@ -131,6 +139,15 @@ def scan(source: Source, *, show: bool = True) -> ScanReport:
             )
     duplicates = [group for group in copies.values() if len(group) > 1]
     return ScanReport(reports, duplicates, source.notes)
+
+
+def readable(samples: Samples, report: SplitReport) -> Samples:
+    """Return the samples without those that the report of their split calls bad."""
+    if not report.bad:
+        return samples
+    bad = {image.name for image in report.bad}
+    good = [index for index in range(len(samples)) if samples.name(index) not in bad]
+    return subset(samples, torch.tensor(good, dtype=torch.int64))
 
 
 @dataclass(frozen=True)

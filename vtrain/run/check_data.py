@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from vtrain.config import Config
-from vtrain.data.scan import scan
+from vtrain.data.scan import readable, scan
 from vtrain.distributed import Rank
 from vtrain.files.atomic import write_bytes
 from vtrain.run import parts
@@ -28,7 +28,7 @@ def check_data(config: Config, as_json: bool) -> str:
     report = scan(source)
     text = json.dumps(report.to_dict(), indent=2) if as_json else "\n".join(report.lines())
     preprocess = parts.build_preprocess(config, source)
-    samples = source.split("train")
+    samples = readable(source.split("train"), report.splits["train"])
     augment = parts.build_augment(config, preprocess, samples)
     cpu = torch.device("cpu")
     loading = {"num_workers": 0, "cache": "none"}  # a few images of many
