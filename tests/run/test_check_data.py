@@ -77,12 +77,13 @@ def test_an_unwritable_folder_is_named(photographs: Path, vtrain: Vtrain) -> Non
     assert "augmented.png" in done.err
 
 
+@pytest.mark.parametrize("spoilt", [3, 12])
 def test_bad_training_images_are_reported_and_left_out_of_the_picture(
-    photographs: Path, vtrain: Vtrain
+    photographs: Path, vtrain: Vtrain, spoilt: int
 ) -> None:
-    for number in range(3):
-        Path(f"photos/train/cat/{number}.png").write_text("<html>")
+    for path in sorted(Path("photos/train").glob("*/*.png"))[:spoilt]:
+        path.write_text("version https://git-lfs.github.com/spec/v1")
     done = vtrain("check", photographs, "--data")
     assert done.code == 0, done.err
-    assert "bad: 3 images cannot be read" in done.out
-    assert Path("augmented.png").exists()
+    assert f"bad: {spoilt} images cannot be read" in done.out
+    assert Path("augmented.png").exists() == (spoilt < 12)

@@ -29,6 +29,9 @@ def check_data(config: Config, as_json: bool) -> str:
     text = json.dumps(report.to_dict(), indent=2) if as_json else "\n".join(report.lines())
     preprocess = parts.build_preprocess(config, source)
     samples = readable(source.split("train"), report.splits["train"])
+    if not len(samples):
+        log.warning("no training image can be read, so there is no %s", PICTURE)
+        return text
     augment = parts.build_augment(config, preprocess, samples)
     cpu = torch.device("cpu")
     loading = {"num_workers": 0, "cache": "none"}  # a few images of many
