@@ -47,12 +47,22 @@ def fit(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in that folder, or the newest.")
     ] = False,
+    overfit: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Only see whether the model memorises N images."),
+    ] = None,
 ) -> None:
     """Train the model that CONFIG describes."""
     from vtrain.config import load_config
     from vtrain.run.fit import fit as run_fit
 
-    run_fit(load_config(config, overrides or ()), config.stem, run_dir, resume)
+    loaded = load_config(config, overrides or ())
+    if overfit is None:
+        run_fit(loaded, config.stem, run_dir, resume)
+    else:
+        from vtrain.run.overfit import overfit as run_overfit
+
+        run_overfit(loaded, overfit)
 
 
 @app.command("eval")

@@ -93,11 +93,20 @@ class Parts:
         return (self.augment(batch.images, batch.indices, 0).cpu() * std + mean).clamp(0, 1)
 
 
-def build_parts(config: Config, device: torch.device, place: Rank) -> Parts:
-    """Build everything that a config describes, in the order in which one part needs another."""
+def build_parts(
+    config: Config, device: torch.device, place: Rank, source: Source | None = None
+) -> Parts:
+    """Build everything that a config describes, in the order in which one part needs another.
+
+    Args:
+        config: Complete and valid.
+        device: Where the model is and computes.
+        place: This process among all.
+        source: Stands in for the dataset that the config names.
+    """
     precision = choose_precision(config.train.precision, device)
     torch.use_deterministic_algorithms(config.train.deterministic)
-    source = build_source(config)
+    source = build_source(config) if source is None else source
     preprocess = build_preprocess(config, source)
     train, val = source.split("train"), source.split("val")
     augment = build_augment(config, preprocess, train)

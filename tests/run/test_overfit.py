@@ -1,0 +1,78 @@
+"""Memorising a few images."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import TINY, Result
+from vtrain.config import load_config
+from vtrain.distributed import Rank
+from vtrain.registry import MODELS
+from vtrain.run import overfit
+from vtrain.run.overfit import memorising
+from vtrain.run.parts import build_parts
+
+Vtrain = Callable[..., Result]
+ALL_ON = (
+    "augment={crop: resized, mixup: 1, cutmix: 1, horizontal_flip: 1, vertical_flip: 1, hue: 0.5, "
+    "policy: {name: randaugment}, brightness: 1, contrast: 1, saturation: 1, grey: 1, solarize: 1, "
+    "blur: 1, erasing: 1, transforms: [{name: RandomInvert, p: 1.0}]}"
+)
+LR = "optimizer.lr=0.003"  # these are narrow
+FAMILIES = ["vit_ti", "deit_ti_distilled", "tnt_s", "swin_t", "swinv2_t"]
+
+
+def test_a_model_memorises_and_no_run_is_left(small_run: Path, vtrain: Vtrain) -> None:
+    done = vtrain("fit", small_run, "--overfit", "8", "optimizer.lr=0.01")
+    assert done.code == 0
+    assert done.err.splitlines()[-1].endswith("8 of 8 images are memorised")
+    assert not Path("runs").exists()
+
+
+def test_what_does_not_learn_is_told(
+    small_run: Path, vtrain: Vtrain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overfit, "STEPS", 30)
+    done = vtrain("fit", small_run, "--overfit", "8", "optimizer.lr=1e-9")
+    assert done.code == 2
+    assert "of 8 images were memorised in 30 steps (train): what cannot do that" in done.err
+
+
+def test_images_and_targets_are_left_as_they_are(small_run: Path) -> None:
+    config = memorising(load_config(small_run, [ALL_ON, "model.drop_path_rate=0.5"]), 8)
+    parts = build_parts(config, torch.device("cpu"), Rank())
+    batch = next(parts.train_loader.batches(0))
+    images = parts.augment(batch.images, batch.indices, 0)
+    torch.testing.assert_close(images, parts.preprocess.normalise(parts.train.array[batch.indices]))
+    positions = torch.arange(len(images))
+    assert parts.mixing(images, batch.targets, positions, 0, 0)[1] is batch.targets
+    assert config.model.drop_path_rate == 0
+    assert len(batch.images) == 8
+
+
+def test_a_batch_may_be_smaller_than_the_images(small_run: Path) -> None:
+    config = memorising(load_config(small_run, ["train.batch_size=10"]), 35)
+    assert config.train.batch_size == 10
+    assert config.train.epochs * 4 >= overfit.STEPS
+    assert config.train.eval_every * 4 >= overfit.EVERY
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_memorises_32_photographs(
+    small_run: Path, vtrain: Vtrain, cifar10: Path, name: str
+) -> None:
+    family = next(family for family in TINY if name.startswith(family))
+    model = json.dumps({"name": name, **TINY[family]})
+    data = json.dumps({"name": "image_folder", "root": str(cifar10), "image_size": 32})
+    done = vtrain("fit", small_run, "--overfit", "32", f"model={model}", f"data={data}", ALL_ON, LR)
+    assert done.code == 0, done.err
+    assert "32 of 32 images are memorised" in done.err
+
+
+def test_the_slow_test_has_every_family() -> None:
+    constructors = {MODELS[name].constructor for name in MODELS.names()}
+    assert constructors == {MODELS[name].constructor for name in FAMILIES}

@@ -1,0 +1,116 @@
+"""`vtrain fit CONFIG --overfit N`: memorise N images. What cannot do that cannot learn more."""
+
+import logging
+from dataclasses import dataclass
+
+from vtrain.callbacks.base import Callback, Callbacks
+from vtrain.config import Config
+from vtrain.data.samples import Samples, Source, SplitName, Triple
+from vtrain.distributed import Rank
+from vtrain.engine.device import choose_device
+from vtrain.engine.state import Metrics, TrainState
+from vtrain.errors import ConfigError
+from vtrain.registry import SCHEDULES
+from vtrain.run.batch_size import with_batch_size, with_number
+from vtrain.run.parts import batch_size, build_parts, build_source, build_trainer
+
+log = logging.getLogger(__name__)
+
+STEPS, EVERY, WARMUP = 500, 10, 20  # at most; between evaluations; of which the rate rises
+UNCHANGED = {
+    "crop": "none",
+    "policy": None,
+    "transforms": (),
+    **dict.fromkeys(("horizontal_flip", "vertical_flip", "brightness", "contrast"), 0.0),
+    **dict.fromkeys(("saturation", "hue", "grey", "solarize", "blur", "erasing"), 0.0),
+    **dict.fromkeys(("mixup", "cutmix"), 0.0),
+}
+"""Keys of `augment` that leave the images as they are."""
+AS_IT_IS = ("ema_decay", "early_stopping", "distillation", "max_steps", "max_minutes")
+"""Keys of `train` that are off here."""
+
+
+@dataclass(frozen=True)
+class TrainingImages:
+    """A source whose training images are all there is: evaluation sees them too."""
+
+    source: Source
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.source.classes
+
+    @property
+    def mean(self) -> Triple:
+        return self.source.mean
+
+    @property
+    def std(self) -> Triple:
+        return self.source.std
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self.source.notes
+
+    def split(self, name: SplitName) -> Samples:
+        """Return the same images whatever the name."""
+        return self.source.split("train")
+
+
+class UntilMemorised(Callback):
+    """Says how many images are memorised, and stops at all of them."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.known = count, 0
+
+    def on_eval_end(self, state: TrainState, metrics: Metrics) -> None:
+        self.known = round(metrics["val/top1"] * self.count)
+        log.info("step %d: %d of %d images are memorised", state.step, self.known, self.count)
+        if self.known == self.count:
+            state.stop_reason = "all images are memorised"
+
+
+def overfit(config: Config, count: int) -> int:
+    """Train on `count` images without augmentation or dropping, until the model knows all of them.
+
+    Returns:
+        The steps that this took.
+
+    Raises:
+        ConfigError: It does not, in `STEPS` steps.
+    """
+    device = choose_device(config.train.device)
+    config = memorising(with_batch_size(config, device, Rank(), trial=True), count)
+    parts = build_parts(config, device, Rank(), TrainingImages(build_source(config)))
+    watch = UntilMemorised(len(parts.train))
+    build_trainer(config, parts, Rank(), Callbacks(watch)).fit(parts.train_loader)
+    parts.train_loader.close()
+    if watch.known < watch.count:
+        raise ConfigError(
+            f"{watch.known} of {watch.count} images were memorised in {parts.state.step} steps",
+            "train",
+            "what cannot do that cannot learn more: see check --lr-find and check --data",
+        )
+    return parts.state.step
+
+
+def memorising(config: Config, count: int) -> Config:
+    """Return the config without what keeps a model from memorising, and with enough steps."""
+    dropping = {k: 0.0 for k, _ in config.model if k.endswith(("drop_rate", "drop_path_rate"))}
+    constant = (
+        SCHEDULES["constant"].section().model_validate({"name": "constant", "warmup_steps": WARMUP})
+    )
+    config = with_number(config, min(batch_size(config), count))
+    steps_per_epoch = -(-count // batch_size(config))
+    long = {"epochs": -(-STEPS // steps_per_epoch), "eval_every": -(-EVERY // steps_per_epoch)}
+    train = {**dict.fromkeys(AS_IT_IS), **long}
+    few = {"limit": count, "repeats": 1, "balanced": False}
+    return config.model_copy(
+        update={
+            "model": config.model.model_copy(update=dropping),
+            "data": config.data.model_copy(update=few),
+            "augment": config.augment.model_copy(update=UNCHANGED),
+            "schedule": constant,
+            "train": config.train.model_copy(update=train),
+        }
+    )
