@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vtrain.errors import StorageError
+from vtrain.errors import DataError, StorageError
 from vtrain.files import atomic
 
 
@@ -65,6 +65,19 @@ def test_an_error_in_the_block_leaves_the_old_content_alone(
         write_half()
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["file"]
+
+
+def test_an_error_of_ours_in_the_block_is_not_explained_again(tmp_path: Path) -> None:
+    def lose_the_server() -> None:
+        with atomic.replacing(tmp_path / "file"):
+            try:
+                raise OSError(errno.ECONNRESET, "connection reset")
+            except OSError as error:
+                raise DataError("the download broke off") from error
+
+    with pytest.raises(DataError, match="broke off"):
+        lose_the_server()
+    assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])

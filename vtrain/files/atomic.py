@@ -18,7 +18,7 @@ from io import BufferedRandom
 from pathlib import Path
 from typing import Any
 
-from vtrain.errors import StorageError
+from vtrain.errors import StorageError, VtrainError
 
 log = logging.getLogger(__name__)
 
@@ -197,7 +197,7 @@ def _megabytes(size: int) -> str:
 def _explained(path: Path, size: int = 0) -> Iterator[None]:
     try:
         yield
-    except StorageError:
+    except VtrainError:  # it says more
         raise
     except Exception as error:
         found = cause(error)

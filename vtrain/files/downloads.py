@@ -6,12 +6,14 @@ import os
 import sys
 import urllib.request
 from collections.abc import Iterator
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 
 from tqdm import tqdm
 
 from vtrain.errors import DataError
+from vtrain.files import atomic
 
 TIMEOUT = 60.0
 """Seconds without a byte after which a server counts as gone."""
@@ -22,10 +24,10 @@ def alone(folder: Path) -> Iterator[None]:
     """Let one process of the machine download into `folder` at a time; others find it done."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".download.lock").open("w")
+        lock = os.open(folder / ".download.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     except OSError as error:
         raise DataError(f"cannot download into the folder: {error.strerror}", folder) from None
-    with lock:
+    with os.fdopen(lock, "rb"):
         fcntl.flock(lock, fcntl.LOCK_EX)  # let go by the system if the process dies
         with contextlib.redirect_stdout(sys.stderr):  # torchvision prints; stdout is for results
             yield
@@ -35,26 +37,32 @@ def download(url: str, target: Path) -> None:
     """Fetch `url`, which appears as `target` only when all of it is there.
 
     Raises:
-        DataError: The server does not answer, ends early, or the disk refuses.
+        DataError: The server does not answer, or ends early.
+        StorageError: The disk refuses.
     """
-    partial = target.with_name(f".{target.name}.part")
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, partial.open("wb") as file:  # noqa: S310 - the caller has checked the scheme
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:  # noqa: S310 - the caller has checked the scheme
             announced = int(answer.headers.get("Content-Length") or 0)
-            with tqdm(total=announced or None, desc=target.name, unit="B", unit_scale=True) as bar:
-                while block := answer.read(2**20):
+            with (
+                atomic.replacing(target, size=announced) as file,
+                tqdm(total=announced or None, desc=target.name, unit="B", unit_scale=True) as bar,
+            ):
+                while block := _block(answer, url):
                     file.write(block)
                     bar.update(len(block))
-            file.flush()
-            os.fsync(file.fileno())
-        if announced and partial.stat().st_size != announced:
-            raise DataError(f"the download ended at {partial.stat().st_size:,} bytes", url)
-        partial.replace(target)
+                if announced and file.tell() != announced:
+                    raise DataError(f"the download ended at {file.tell():,} bytes", url)
     except HTTPError as error:
         error.close()
         raise DataError(f"cannot download: {error.code} {error.reason}", url) from None
     except (URLError, OSError) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
         raise DataError(f"cannot download: {reason}", url, "is there a network?") from None
-    finally:
-        partial.unlink(missing_ok=True)
+
+
+def _block(answer: HTTPResponse, url: str) -> bytes:
+    """Read some bytes; an error is the server's, and not of the disk that they are written to."""
+    try:
+        return answer.read(2**20)
+    except (OSError, HTTPException) as error:
+        raise DataError(f"the download broke off: {error!s:.100}", url) from None
