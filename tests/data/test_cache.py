@@ -20,25 +20,23 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 def test_auto_takes_a_quarter_of_the_free_memory_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "free_memory", lambda: 1000)
-    assert choose("auto", 250, CPU, processes=1) == "ram"
-    assert choose("auto", 251, CPU, processes=1) == "none"
-    assert choose("auto", 125, CPU, processes=2) == "ram"
-    assert choose("auto", 126, CPU, processes=2) == "none"
+    assert choose("auto", 250, CPU) == "ram"
+    assert choose("auto", 251, CPU) == "none"
 
 
 def test_auto_prefers_the_device_where_it_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "free_memory", lambda: 10_000)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 2000))
-    assert choose("auto", 250, CUDA, processes=1) == "device"
-    assert choose("auto", 251, CUDA, processes=1) == "ram"
+    assert choose("auto", 250, CUDA) == "device"
+    assert choose("auto", 251, CUDA) == "ram"
 
 
 def test_a_mode_that_is_asked_for_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "free_memory", lambda: 0)
-    assert choose("none", 1, CPU, 1) == "none"
-    assert choose("ram", 10**15, CUDA, 1) == "ram"
-    assert choose("device", 10**15, CUDA, 1) == "device"
-    assert choose("device", 10**15, CPU, 1) == "ram"  # the same thing there
+    assert choose("none", 1, CPU) == "none"
+    assert choose("ram", 10**15, CUDA) == "ram"
+    assert choose("device", 10**15, CUDA) == "device"
+    assert choose("device", 10**15, CPU) == "ram"  # the same thing there
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -71,7 +69,7 @@ def test_an_interrupt_ends_the_filling_at_once() -> None:
 def test_files_of_one_size_become_an_array(tmp_path: Path) -> None:
     samples = ImageFolder(root=plant(tmp_path, *(f"{c}/{i}.png" for c in "ab" for i in range(9))))
     train = samples.split("train")
-    array = as_array(train, "auto", 1, show=False)
+    array = as_array(train, "auto", show=False)
     assert isinstance(array, ArraySamples)
     for i in range(len(train)):
         assert (np.asarray(array.image(i)) == np.asarray(train.image(i))).all()
@@ -86,7 +84,7 @@ def test_files_of_several_sizes_stay_files(
     plant(tmp_path, *(f"a/{i}.png" for i in range(40)), "b/0.png")
     Image.new("RGB", (5, 4)).save(tmp_path / "a/33.png")
     samples = ImageFolder(root=tmp_path).split("train")
-    assert as_array(samples, mode, 1, show=False) is samples
+    assert as_array(samples, mode, show=False) is samples
     assert ("their sizes differ" in caplog.text) == (mode == "ram")
 
 
@@ -94,12 +92,12 @@ def test_a_bad_file_leaves_files_to_the_policy_on_bad_images(tmp_path: Path) -> 
     plant(tmp_path, *(f"{c}/{i}.png" for c in "ab" for i in range(20)))
     (tmp_path / "a/13.png").write_bytes(b"spoilt")
     samples = ImageFolder(root=tmp_path).split("train")
-    assert as_array(samples, "ram", 1, show=False) is samples
+    assert as_array(samples, "ram", show=False) is samples
 
 
 def test_nothing_is_decoded_beforehand_when_caching_is_off(tmp_path: Path) -> None:
     samples = FileSamples(tmp_path, ["none.png"], torch.zeros(1).long())  # reading would fail
-    assert as_array(samples, "none", 1, show=False) is samples
+    assert as_array(samples, "none", show=False) is samples
 
 
 def test_a_cached_evaluation_decodes_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +115,38 @@ def test_a_cached_evaluation_decodes_once(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_this_machine_has_memory_and_cores() -> None:
     assert free_memory() > 2**20
-    assert cpu_count() >= cpu_count(2) >= 1
+    assert cpu_count() >= 1
+
+
+@pytest.mark.parametrize("variable", ["LOCAL_WORLD_SIZE", "WORLD_SIZE"])
+def test_processes_share_the_memory_and_cores_of_a_machine(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    alone = free_memory()
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(12)))
+    monkeypatch.setattr(Path, "read_text", no_container)
+    monkeypatch.setenv(variable, "4")
+    assert cpu_count() == 3
+    assert free_memory() == 1000 * 1024 // 4 < alone
+
+
+def no_container(path: Path) -> str:
+    if path.name == "meminfo":
+        return "MemTotal: 2000 kB\nMemAvailable: 1000 kB\n"
+    raise FileNotFoundError(path)
+
+
+@pytest.mark.parametrize(("quota", "cores"), [("max 100000", 12), ("250000 100000", 2), ("1 2", 1)])
+def test_the_limits_of_a_container_count(
+    monkeypatch: pytest.MonkeyPatch, quota: str, cores: int
+) -> None:
+    files = {"cpu.max": quota, "memory.max": "500000", "memory.current": "200000"}
+    files["meminfo"] = "MemAvailable: 1000 kB"
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(12)))
+    monkeypatch.setattr(Path, "read_text", lambda path: files[path.name])
+    for variable in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"):
+        monkeypatch.delenv(variable, raising=False)
+    assert (cpu_count(), free_memory()) == (cores, 300_000)
 
 
 @pytest.mark.gpu

@@ -64,7 +64,7 @@ def test_a_report_is_json_and_printable_text_whatever_the_names(root: Path) -> N
     for name in (b"\xff.png", b"\x1b[31m.png", b"new\nline.png"):
         (root / "train/cat" / os.fsdecode(name)).write_bytes(b"spoilt")
     report = scan(ImageFolder(root=root), show=False)
-    json.loads(json.dumps(report.to_dict()))
+    json.loads(json.dumps(report.to_dict(), ensure_ascii=False).encode("utf-8"))
     lines = list(report.lines())
     assert all(line.isprintable() for line in lines)
     assert "train: 6 images in 2 classes" in lines

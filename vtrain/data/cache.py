@@ -38,9 +38,9 @@ class Cached:
 
 
 def choose(
-    mode: CacheMode, num_bytes: int, device: torch.device, processes: int
+    mode: CacheMode, num_bytes: int, device: torch.device
 ) -> Literal["none", "ram", "device"]:
-    """Decide where `num_bytes` of images go. `processes` share this machine's memory.
+    """Decide where `num_bytes` of images go.
 
     Asked for `device` on a CPU, the images go to memory, which is the same thing there.
     """
@@ -50,7 +50,7 @@ def choose(
         return mode
     if device.type == "cuda" and num_bytes <= AUTO_SHARE * torch.cuda.mem_get_info(device)[0]:
         return "device"
-    return "ram" if num_bytes <= AUTO_SHARE * free_memory() / processes else "none"
+    return "ram" if num_bytes <= AUTO_SHARE * free_memory() else "none"
 
 
 def fill(
@@ -97,7 +97,7 @@ class _UnlikeError(Exception):
     """An image does not fit into an array with the others."""
 
 
-def as_array(samples: Samples, mode: CacheMode, processes: int, *, show: bool) -> Samples:
+def as_array(samples: Samples, mode: CacheMode, *, show: bool) -> Samples:
     """Return the images as `ArraySamples` if all can be read, have one size and fit in memory.
 
     Otherwise return `samples` as they are.
@@ -105,14 +105,14 @@ def as_array(samples: Samples, mode: CacheMode, processes: int, *, show: bool) -
     if mode == "none" or isinstance(samples, ArraySamples):
         return samples
     try:
-        return Decoded(_alike(samples, mode, processes, show), samples.targets, "", source=samples)
+        return Decoded(_alike(samples, mode, show), samples.targets, "", source=samples)
     except (_UnlikeError, DataError) as reason:
         if mode != "auto":
             logger.warning("data.cache=%s: the images are not cached, because %s", mode, reason)
         return samples
 
 
-def _alike(samples: Samples, mode: CacheMode, processes: int, show: bool) -> Tensor:
+def _alike(samples: Samples, mode: CacheMode, show: bool) -> Tensor:
     some = range(0, len(samples), max(1, len(samples) // 16))  # mostly shows whether it is worth it
     shapes = {pixels(samples, index).shape for index in some}
     shape = next(iter(shapes))
@@ -128,9 +128,9 @@ def _alike(samples: Samples, mode: CacheMode, processes: int, show: bool) -> Ten
 
     if len(shapes) > 1:
         raise _UnlikeError("their sizes differ")
-    if choose(mode, len(samples) * shape.numel(), torch.device("cpu"), processes) == "none":
+    if choose(mode, len(samples) * shape.numel(), torch.device("cpu")) == "none":
         raise _UnlikeError("they are too many for the memory")
-    return fill(len(samples), read, shape, threads=cpu_count(processes), show=show).images
+    return fill(len(samples), read, shape, threads=cpu_count(), show=show).images
 
 
 def pixels(samples: Samples, index: int) -> Tensor:
@@ -139,7 +139,7 @@ def pixels(samples: Samples, index: int) -> Tensor:
 
 
 def free_memory() -> int:
-    """Return the bytes this process may still take, the limit of its container included."""
+    """Return this process's share of the memory that its machine or container has left."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvail"))
@@ -150,12 +150,12 @@ def free_memory() -> int:
         limit = int((group / "memory.max").read_text())
         used = int((group / "memory.current").read_text())
     except (OSError, ValueError):  # no container, or no limit ("max")
-        return free
-    return max(0, min(free, limit - used))
+        return free // processes_here()
+    return max(0, min(free, limit - used)) // processes_here()
 
 
-def cpu_count(processes: int = 1) -> int:
-    """Return the cores this process may use, where `processes` of its kind share the machine."""
+def cpu_count() -> int:
+    """Return this process's share of the cores that its machine or container has."""
     try:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # not Linux
@@ -165,4 +165,9 @@ def cpu_count(processes: int = 1) -> int:
         cores = min(cores, max(1, int(quota) // int(period)))
     except (OSError, ValueError):  # no container, or no limit ("max")
         pass
-    return max(1, cores // processes)
+    return max(1, cores // processes_here())
+
+
+def processes_here() -> int:
+    """Return how many processes of this run share the machine, as `torchrun` tells each of them."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("WORLD_SIZE") or 1)

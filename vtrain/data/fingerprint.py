@@ -15,9 +15,9 @@ def fingerprint(samples: Samples) -> dict[str, Any]:
 
     Of files, path below the root and size count, not the content: reading it all would take long.
     """
-    digest = hashlib.sha256(samples.targets.numpy().tobytes())
+    digest = hashlib.sha256(samples.targets.contiguous().numpy().data)
     if isinstance(samples, ArraySamples):
-        digest.update(samples.array.numpy().tobytes())
+        digest.update(samples.array.contiguous().numpy().data)
     else:
         for index in range(len(samples)):
             digest.update(_identity(samples, index).encode(errors="surrogateescape"))

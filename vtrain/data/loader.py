@@ -77,7 +77,6 @@ class Feed:
             machine has.
         cache: Where decoded images are kept.
         device: Where batches go.
-        processes: Processes of this run on this machine.
         on_bad_image: Whether an unreadable image ends the run, or is left out of its batch.
         timeout: Seconds to wait for a worker.
         show: Whether to show progress.
@@ -91,14 +90,13 @@ class Feed:
         num_workers: int | Literal["auto"] = "auto",
         cache: CacheMode = "auto",
         device: torch.device | str = "cpu",
-        processes: int = 1,
         on_bad_image: BadImage = "error",
         timeout: float = 300.0,
         show: bool = True,
     ) -> None:
         self.samples, self.prepare = samples, prepare
         self.device = torch.device(device)
-        self.cache, self.processes, self.show = cache, processes, show
+        self.cache, self.show = cache, show
         self.on_bad_image, self.timeout = on_bad_image, timeout
         self.varies = bool(getattr(prepare, "varies", True))
         self._num_workers = num_workers
@@ -109,10 +107,11 @@ class Feed:
         """Yield a batch for each share, on the device."""
         if not len(self.samples):  # a process may have no image to evaluate
             return
-        if self.cached is not None:
-            yield from self._from_cache(self.cached, shares)
+        if self.cached is None:
+            batches = self._from_samples(shares, epoch)
         else:
-            yield from _ahead(self._from_samples(shares, epoch), self.device)
+            batches = self._from_cache(self.cached, shares)
+        yield from batches if self._on_device else _ahead(batches, self.device)
 
     def close(self) -> None:
         """End the worker processes."""
@@ -127,7 +126,7 @@ class Feed:
             return self._num_workers
         if isinstance(self._stored, ArraySamples):
             return 0
-        cores = cpu_count(self.processes)
+        cores = cpu_count()
         # On a CPU the model needs the cores itself.
         return min(16, max(1, cores - 1)) if self.device.type == "cuda" else min(4, cores // 4)
 
@@ -137,14 +136,14 @@ class Feed:
         if self.varies:
             return None
         num_bytes = len(self.samples) * self._shape.numel()
-        place = choose(self.cache, num_bytes, self.device, self.processes)
+        place = choose(self.cache, num_bytes, self.device)
         if place == "none":
             return None
         cached = fill(
             len(self.samples),
             lambda i: prepared(self.samples, self.prepare, i, 0),
             self._shape,
-            threads=cpu_count(self.processes),
+            threads=cpu_count(),
             show=self.show,
         )
         for index, error in cached.errors.items():
@@ -156,7 +155,7 @@ class Feed:
         """The samples, decoded beforehand if that is possible and wanted."""
         if not self.varies:  # then prepared images are cached, or none
             return self.samples
-        return as_array(self.samples, self.cache, self.processes, show=self.show)
+        return as_array(self.samples, self.cache, show=self.show)
 
     @cached_property
     def _shape(self) -> torch.Size:
@@ -169,6 +168,7 @@ class Feed:
         raise AssertionError("a dataset of bad images alone is refused long before")
 
     def _from_cache(self, cached: Cached, shares: Iterable[Share]) -> Iterator[Batch]:
+        """Yield batches where the cache is: in memory, or on the device."""
         place = cached.images.device
         targets = self.samples.targets.to(place)
         bad = torch.tensor(list(cached.errors), dtype=torch.int64)
@@ -178,11 +178,12 @@ class Feed:
                 indices = indices[~torch.isin(indices % len(self.samples), bad)]
             indices = indices.to(place)
             chosen = indices % len(self.samples)
-            images = cached.images.index_select(0, chosen)
-            yield Batch(images, targets[chosen], indices, share.start, share.total).to(self.device)
+            images = self._empty(len(chosen), place)
+            torch.index_select(cached.images, 0, chosen, out=images)
+            yield Batch(images, targets[chosen], indices, share.start, share.total)
 
     def _from_samples(self, shares: Iterable[Share], epoch: int) -> Iterator[Batch]:
-        """Yield batches in memory, pinned where that makes copying to the device faster."""
+        """Yield batches in memory."""
         asked, due = tee(shares)  # workers are ahead of the batches that are due
         jobs = (
             Job(indices.tolist(), epoch)
@@ -191,11 +192,7 @@ class Feed:
         )
         ring, pieces = self._prepared(jobs)
         for share in due:
-            images = torch.empty(
-                (len(share.indices), *self._shape),
-                dtype=torch.uint8,
-                pin_memory=self.device.type == "cuda",
-            )
+            images = self._empty(len(share.indices), torch.device("cpu"))
             kept: list[int] = []
             for piece in islice(pieces, math.ceil(len(images) / PIECE)):
                 for index, error in piece.errors:
@@ -206,6 +203,16 @@ class Feed:
             indices = torch.tensor(kept, dtype=torch.int64)
             targets = self.samples.targets[indices % len(self.samples)]
             yield Batch(images[: len(kept)], targets, indices, share.start, share.total)
+
+    def _empty(self, count: int, place: torch.device) -> Tensor:
+        """Return room for images; in memory, from where a GPU can copy it by itself."""
+        pinned = place.type == "cpu" and self.device.type == "cuda"
+        shape = (count, *self._shape)
+        return torch.empty(shape, dtype=torch.uint8, device=place, pin_memory=pinned)
+
+    @property
+    def _on_device(self) -> bool:
+        return self.cached is not None and self.cached.images.device.type == self.device.type
 
     def _prepared(self, jobs: Iterator[Job]) -> tuple[Tensor, Iterator[Piece]]:
         """Start on jobs, here or in workers; return where the images will be, and the pieces."""

@@ -2,10 +2,10 @@
 
 import itertools
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias, overload
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -20,6 +20,7 @@ Triple: TypeAlias = tuple[float, float, float]
 
 IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
 IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
+GREY = "grey images: the one channel is repeated three times"
 
 
 class Samples(Protocol):
@@ -130,7 +131,7 @@ def check_targets(targets: Tensor, num_classes: int, where: object) -> None:
         )
 
 
-class Paths(Sequence[str]):
+class Paths:
     """Many strings in little memory.
 
     A million `Path` objects take a gigabyte, and forked workers, which count references in them,
@@ -145,13 +146,7 @@ class Paths(Sequence[str]):
     def __len__(self) -> int:
         return len(self._ends)
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> "Paths": ...
-    def __getitem__(self, index: int | slice) -> "str | Paths":
-        if isinstance(index, slice):
-            return Paths(self[i] for i in range(*index.indices(len(self))))
+    def __getitem__(self, index: int) -> str:
         index = range(len(self))[index]
         start = self._ends[index - 1] if index else 0
         return os.fsdecode(self._bytes[start : self._ends[index]])

@@ -1,7 +1,7 @@
 """Look at every image of a dataset before training does: counts, sizes, bad files, duplicates."""
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -11,6 +11,7 @@ import torch
 from tqdm import tqdm
 
 from vtrain.data.cache import cpu_count
+from vtrain.data.folder import shown
 from vtrain.data.samples import (
     ArraySamples,
     FileSamples,
@@ -108,7 +109,7 @@ def scan(source: Source, *, show: bool = True) -> ScanReport:
     """
     names: tuple[SplitName, ...] = ("train", "val")
     splits = {name: source.split(name) for name in names}
-    copies: dict[bytes, list[Copy]] = defaultdict(list)
+    copies = Copies()
     reports: dict[str, SplitReport] = {}
     hide = None if show else True  # None: shown on a terminal only
     with (
@@ -116,7 +117,6 @@ def scan(source: Source, *, show: bool = True) -> ScanReport:
         ThreadPoolExecutor(cpu_count()) as pool,
     ):
         for name, samples in splits.items():
-            labels = [source.classes[target] for target in samples.targets.tolist()]
             sizes: Counter[str] = Counter()
             bad = []
             chunks = (range(i, min(i + CHUNK, len(samples))) for i in range(0, len(samples), CHUNK))
@@ -125,10 +125,9 @@ def scan(source: Source, *, show: bool = True) -> ScanReport:
                     if isinstance(look.size, str):
                         sizes[look.size] += 1
                     else:
-                        bad.append(BadImage(samples.name(look.index), look.size.what))
+                        bad.append(BadImage(shown(samples.name(look.index)), look.size.what))
                     if look.digest is not None:
-                        copy = Copy(name, labels[look.index], samples.name(look.index))
-                        copies[look.digest].append(copy)
+                        copies.add(look.digest, name, look.index)
                 bar.update(len(seen))
             reports[name] = SplitReport(
                 images=len(samples),
@@ -137,8 +136,32 @@ def scan(source: Source, *, show: bool = True) -> ScanReport:
                 ignored=_ignored(samples),
                 bad=bad,
             )
-    duplicates = [group for group in copies.values() if len(group) > 1]
+    duplicates = [
+        [
+            Copy(
+                split,
+                source.classes[int(splits[split].targets[index])],
+                shown(splits[split].name(index)),
+            )
+            for split, index in group
+        ]
+        for group in copies.groups.values()
+    ]
     return ScanReport(reports, duplicates, source.notes)
+
+
+class Copies:
+    """Finds images of one content, in little memory where there are few."""
+
+    def __init__(self) -> None:
+        self._first: dict[bytes, tuple[SplitName, int]] = {}
+        self.groups: dict[bytes, list[tuple[SplitName, int]]] = {}
+
+    def add(self, digest: bytes, split: SplitName, index: int) -> None:
+        """Note where a content is."""
+        first = self._first.setdefault(digest, (split, index))
+        if first != (split, index):
+            self.groups.setdefault(digest, [first]).append((split, index))
 
 
 def readable(samples: Samples, report: SplitReport) -> Samples:
@@ -146,7 +169,7 @@ def readable(samples: Samples, report: SplitReport) -> Samples:
     if not report.bad:
         return samples
     bad = {image.name for image in report.bad}
-    good = [index for index in range(len(samples)) if samples.name(index) not in bad]
+    good = [index for index in range(len(samples)) if shown(samples.name(index)) not in bad]
     return subset(samples, torch.tensor(good, dtype=torch.int64))
 
 

@@ -5,11 +5,9 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from vtrain import rng
-from vtrain.data.samples import ArraySamples, SplitName, Triple
+from vtrain.data.samples import GREY, ArraySamples, SplitName, Triple
 from vtrain.data.splits import hold_out
 from vtrain.registry import SOURCES
-
-GREY_NOTE = "grey images: the one channel is repeated three times"
 
 
 @SOURCES.register("digits")
@@ -23,7 +21,7 @@ class Digits:
     classes = tuple("0123456789")
     mean: Triple = (0.3053,) * 3  # of the 1,797 images: x.mean() / 16
     std: Triple = (0.3760,) * 3
-    notes = (GREY_NOTE,)
+    notes = (GREY,)
 
     def split(self, name: SplitName) -> ArraySamples:
         from sklearn.datasets import load_digits

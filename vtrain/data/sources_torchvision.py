@@ -33,13 +33,14 @@ class TorchvisionSource:
     ) -> None:
         self.spec, self.root, self.download = spec, root, download
         self.mean, self.std, self.notes = spec.mean, spec.std, spec.notes
+        self._opened: dict[SplitName, Any] = {}
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
         """The names of the classes; for the large sets, from the files of the dataset itself."""
         if self.spec.classes:
             return self.spec.classes
-        found = self._open("train")
+        found = self._opened["train"] = self._open("train")
         names = getattr(found, "classes", None) or getattr(found, "categories", None)
         return _unique(names or found.all_categories, getattr(found, "wnids", None))
 
@@ -55,7 +56,8 @@ class TorchvisionSource:
         if split is None:
             hint = "set data.val_fraction, e.g. 0.1"
             raise DataError(f"{self.spec.kind} has no official {name} split", None, hint)
-        images, labels = self.spec.read(self._open(name))
+        found = self._opened.pop(name, None) or self._open(name)
+        images, labels = self.spec.read(found)
         if len(labels) != split.images:
             raise self._incomplete(f"{len(labels):,} of {split.images:,} images are there")
         targets = torch.as_tensor(labels).long()

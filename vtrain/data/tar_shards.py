@@ -209,7 +209,7 @@ class Index:
     def _add_sample(
         self, archive: tarfile.TarFile, number: int, key: str, members: list[tarfile.TarInfo]
     ) -> None:
-        images = [member for member in members if is_image_name(member.name)]
+        images = [m for m in members if is_image_name(m.name) and "." not in m.name[len(key) + 1 :]]
         labels = [member for member in members if member.name == f"{key}.cls"]
         self.ignored += len(members) - len(images[:1]) - len(labels[:1])
         if not images:
@@ -241,8 +241,8 @@ def _grouped(archive: tarfile.TarFile) -> Iterator[tuple[str, list[tarfile.TarIn
     for member in archive:
         if not member.isreg() or member.issparse():
             continue
-        folder, _, name = member.name.rpartition("/")
-        own = f"{folder}/{name.partition('.')[0]}".lstrip("/") if folder else name.partition(".")[0]
+        dot = member.name.find(".", member.name.rfind("/") + 1)
+        own = member.name if dot < 0 else member.name[:dot]
         if own != key and members:
             yield key, members
             members = []

@@ -14,12 +14,10 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from vtrain.data.samples import IMAGENET_MEAN, IMAGENET_STD, SplitName, Triple
+from vtrain.data.samples import GREY, IMAGENET_MEAN, IMAGENET_STD, SplitName, Triple
 
 Listing: TypeAlias = tuple[Sequence[str | os.PathLike[str]], Sequence[int]]
 """Image files and their classes."""
-
-GREY = "grey images: the one channel is repeated three times"
 
 
 @dataclass(frozen=True)

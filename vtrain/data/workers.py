@@ -14,7 +14,7 @@ import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -166,9 +166,12 @@ class Workers:
             while (piece := self._wait()) is not None:
                 self._queue.pending.popleft()
                 yield piece
+                assert self._queue.jobs is jobs, "these workers have begun something else"
         except RuntimeError as error:
             lost = self._lost(error)
             self.close()
+            if lost is None:
+                raise
             raise lost from error
 
     def close(self) -> None:
@@ -199,8 +202,8 @@ class Workers:
                     raise
         raise AssertionError("the last wait returns or raises")
 
-    def _lost(self, error: RuntimeError) -> WorkerError:
-        """Say which worker is lost and how, and what it was doing."""
+    def _lost(self, error: RuntimeError) -> WorkerError | None:
+        """Say how a worker was lost and what it was doing; None if the error is of another kind."""
         waiting_for = None
         if self._queue.pending:
             first, *others = self._queue.pending[0].indices
@@ -208,7 +211,7 @@ class Workers:
             waiting_for = f"{self._samples.name(first % len(self._samples))}{more}"
         codes = [worker.exitcode for worker in self._iterator._workers] if self._iterator else []
         numbers = [-code for code in codes if code is not None and code < 0]
-        return worker_error(error, waiting_for, *numbers) or WorkerError(str(error), waiting_for)
+        return worker_error(error, waiting_for, *numbers)
 
 
 class _JobQueue:
@@ -235,7 +238,8 @@ def _end(iterator: Any) -> None:
     workers = iterator._workers
     with _deaf_to_children():
         killer = threading.Timer(2.0, lambda: [worker.kill() for worker in workers])
-        killer.start()
+        with suppress(RuntimeError):  # the interpreter may be too far gone for a new thread
+            killer.start()
         iterator._shutdown_workers()
         killer.cancel()
         for worker in workers:

@@ -20,9 +20,8 @@ from vtrain.errors import DataError
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 """What Pillow may try. Left to itself it sniffs forty formats, and hands EPS to Ghostscript."""
-EXTENSIONS = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib"} | {
-    *(".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm")
-}
+ENDINGS = "jpg jpeg jpe jfif png apng bmp dib gif webp tif tiff ppm pgm pbm pnm"
+EXTENSIONS = frozenset(f".{ending}" for ending in ENDINGS.split())
 """Lower-case endings of file names that are taken for images in a folder."""
 MAX_FILE_BYTES = 256 * 2**20
 MAX_PIXELS = 64_000_000

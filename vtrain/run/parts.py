@@ -296,21 +296,22 @@ def build_train_loader(
     config: Config, samples: Samples, geometry: TrainGeometry, device: torch.device, place: Rank
 ) -> TrainLoader:
     """Return the training batches of this process."""
-    return TrainLoader(
-        samples,
-        geometry,
-        batch_size=batch_size(config),
-        seed=config.seed,
-        rank=place.rank,
-        world_size=place.world_size,
-        repeats=config.data.repeats,
-        balanced=config.data.balanced,
-        on_bad_image=config.data.on_bad_image,
-        num_workers=config.data.num_workers,
-        cache=config.data.cache,
-        device=device,
-        show=place.is_main,
-    )
+    with section("data"):
+        return TrainLoader(
+            samples,
+            geometry,
+            batch_size=batch_size(config),
+            seed=config.seed,
+            rank=place.rank,
+            world_size=place.world_size,
+            repeats=config.data.repeats,
+            balanced=config.data.balanced,
+            on_bad_image=config.data.on_bad_image,
+            num_workers=config.data.num_workers,
+            cache=config.data.cache,
+            device=device,
+            show=place.is_main,
+        )
 
 
 def build_val_loader(
