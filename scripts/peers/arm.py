@@ -6,8 +6,10 @@ still between turns, wherever in somebody's training loop it is called from. The
 and torch are all that it needs, so that an arm can run in any environment.
 """
 
+import ctypes
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -71,6 +73,7 @@ class Turns:
     """More commands and what answers them."""
 
     def __post_init__(self) -> None:
+        _die_with_the_parent()
         # Whatever the program prints must not get between the answers.
         self._answers = os.fdopen(os.dup(1), "w", buffering=1)
         os.dup2(2, 1)
@@ -189,6 +192,13 @@ def pixel_transforms(job: Job) -> list[Any]:
         bicubic = transforms.InterpolationMode.BICUBIC
         crop = transforms.RandomResizedCrop(job.image_size, interpolation=bicubic)
     return [crop, transforms.RandomHorizontalFlip()]
+
+
+def _die_with_the_parent() -> None:
+    """Leave no stopped process behind, however the one that started this ends; Linux only."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
 def _wait(device: str) -> None:
