@@ -108,6 +108,8 @@ train:
         ("train.loss.label_smoothing=2", "less than or equal to 1"),
         ("seed=-1", "greater than or equal to 0"),
         ("model=7", "mapping of keys"),
+        ("augment.policy={name: trivialaugment}", "did you mean 'trivialaugment_wide'"),
+        ("augment.policy={magnitude: 3}", "needs the key 'name'"),
         ("checkpoint.every_minutes=0", "must be greater than 0"),
     ],
 )

@@ -421,19 +421,25 @@ def _mistake(detail: Any, keys: Keys, document: Document, schema: type[Config]) 
     return ConfigError(f"{dotted} is {given}", where, _requirement(detail))
 
 
+REQUIREMENTS = {
+    "bool_type": "must be true or false",
+    "missing": "must have more items",
+    "none_required": "null",
+    "union_tag_not_found": "needs the key 'name'",
+}
+
+
 def _requirement(detail: Any) -> str:
     """Say what a key must be, in the words of the config rather than of the validator."""
     kind, context = detail["type"], detail.get("ctx", {})
-    if kind == "missing":
-        return "must have more items"
+    if kind in REQUIREMENTS:
+        return REQUIREMENTS[kind]
     if kind == "literal_error":
         return f"must be {context['expected']}"
     if kind == "string_pattern_mismatch" and "cuda" in context["pattern"]:
         return "must be auto, cpu, cuda or cuda:N"
-    if kind == "bool_type":
-        return "must be true or false"
-    if kind == "none_required":
-        return "null"
+    if kind == "union_tag_invalid":
+        return suggest(context["tag"], context["expected_tags"].replace("'", "").split(", "))
     text: str = detail["msg"].removeprefix("Value error, ")
     for old, new in (
         ("Input should be a valid ", "must be a "),
