@@ -86,6 +86,18 @@ def test_a_run_with_a_time_budget_is_expected_to_end_with_it() -> None:
     assert "ETA 2:00" in stream.getvalue()
 
 
+def test_a_bar_shows_position_loss_speed_and_what_is_left() -> None:
+    stream, run = Terminal(), state()
+    progress = Progress(2, 3, 6, stream)
+    progress.on_fit_start(run)
+    run.step = 1
+    progress.on_log(run, ROW)
+    progress.on_step_end(run)
+    assert progress.bar is not None
+    progress.bar.refresh()
+    assert "1/3, loss 0.5000  100 images/s  ETA 0:00" in stream.getvalue()
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (3599, "59:59"), (3661, "1:01:01")]
 )

@@ -41,7 +41,7 @@ class Progress(Callback):
                 file=self.stream,
                 leave=False,
                 dynamic_ncols=True,
-                bar_format="{desc} {bar} {n_fmt}/{total_fmt} {postfix}",
+                bar_format="{desc} {bar} {n_fmt}/{total_fmt}{postfix}",
             )
         self.bar.set_postfix_str(self._status(state), refresh=False)
         self.bar.update()

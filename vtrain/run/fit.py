@@ -169,7 +169,7 @@ def _train(
         write_json(folder / "summary.json", screens.summary(best_metric, parts, history, seconds))
         reason = parts.state.stop_reason
         write_status(folder, "finished", code=0, step=parts.state.step, reason=reason)
-        screens.say_end(folder, history, seconds, reason)
+        screens.say_end(config, parts.state, folder, history, seconds)
 
 
 def _newest(checkpoints: Checkpoints | None) -> Path | None:

@@ -3,6 +3,7 @@
 import logging
 import os
 import platform
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,13 @@ import torch
 import torchvision
 
 import vtrain
+from vtrain import distributed
 from vtrain.callbacks.history import History
 from vtrain.callbacks.progress import clock
 from vtrain.config import Config
 from vtrain.engine.device import describe, peak_memory
+from vtrain.engine.state import TrainState
+from vtrain.errors import printable
 from vtrain.run.parts import Parts, batch_size, learning_rate
 
 log = logging.getLogger(__name__)
@@ -31,18 +35,27 @@ def say_start(config: Config, parts: Parts, folder: Path, resumed_from: Path | N
         "model": f"{config.model.name}, {parameters:,} parameters{frozen}",
         "data": f"{config.data.name}, {len(parts.source.classes)} classes, {train:,} training and "
         f"{val:,} validation images, {size} x {size} pixels",
-        "device": f"{describe(parts.device)}, {parts.precision}",
+        "device": device_text(config, parts),
         "steps": steps_text(config, parts),
         "rate": rate_text(config),
         "run": str(folder),
     }
-    for note in parts.source.notes:
-        rows["data"] += f"; {note}"
+    if config.train.distillation is not None:
+        rows["teacher"] = config.train.distillation.teacher
+    if parts.source.notes:
+        rows["note"] = "; ".join(parts.source.notes)
     if resumed_from is not None:
         state = parts.state
         rows["resume"] = f"{resumed_from.name}: {state.step:,} steps, {state.epoch} epochs done"
     for name, text in rows.items():
-        log.info("%-7s %s", name, text)
+        log.info("%-7s %s", name, printable(text))
+
+
+def device_text(config: Config, parts: Parts) -> str:
+    """Say what computes, in which precision, and how many of it there are."""
+    text = f"{describe(parts.device)}, {parts.precision}"
+    count = distributed.world_size()
+    return text if count == 1 else f"{text}, {count} processes ({config.train.parallel})"
 
 
 def steps_text(config: Config, parts: Parts) -> str:
@@ -65,20 +78,23 @@ def rate_text(config: Config) -> str:
     return f"{text}, which is {lr:g} * {batch_size(config)} / {optimizer.lr_base_size}"
 
 
-def say_end(folder: Path, history: History, seconds: float, reason: str | None) -> None:
+def say_end(
+    config: Config, state: TrainState, folder: Path, history: History, seconds: float
+) -> None:
     """Say what was reached, why so early, where it is, and what to type next."""
     reached = [f"{name} {value:.4f}" for name, value in history.val.items()]
     log.info("done in %s  %s", clock(seconds), "  ".join(reached))
-    if reason is not None:
-        log.info("stopped early: %s", reason)
-    log.info("results in %s", folder)
+    if state.stop_reason is not None:
+        log.info("stopped early: %s", state.stop_reason)
+    if state.best is not None:
+        log.info("best.pt has %s %.4f", config.checkpoint.best_metric, state.best)
+    log.info("results in %s", printable(str(folder)))
     log.info("next:")
-    for command in (
-        f"vtrain eval --ckpt {folder}",
-        f"vtrain predict IMAGE --ckpt {folder}",
-        f"tensorboard --logdir {folder.parent.parent}",
-    ):
-        log.info("  %s", command)
+    name = printable(shlex.quote(str(folder)))
+    log.info("  vtrain eval --ckpt %s", name)
+    log.info("  vtrain predict IMAGE --ckpt %s", name)
+    if config.logging.tensorboard:
+        log.info("  tensorboard --logdir %s", name)
 
 
 def summary(best_metric: str, parts: Parts, history: History, seconds: float) -> dict[str, Any]:
