@@ -167,6 +167,20 @@ def bench(
 
 
 @app.command()
+def verify(
+    path: Annotated[
+        Path, typer.Argument(metavar="RUN_DIR|CKPT", help="A run folder, or a checkpoint.")
+    ],
+) -> None:
+    """Say which checkpoints are intact, and where a resume would go on."""
+    from vtrain.run.verify import raise_if_lost, verify_checkpoints
+
+    text, usable = verify_checkpoints(path)
+    typer.echo(text)
+    raise_if_lost(path, usable)
+
+
+@app.command()
 def models(
     pattern: Annotated[
         str, typer.Argument(metavar="[PATTERN]", help="Part of a name, or a glob.")

@@ -71,6 +71,7 @@ class Saver(Callback):
             self._save(state)
 
     def _save(self, state: TrainState, *, is_best: bool = False) -> None:
+        state.guard.check()  # what is saved is from before the numbers went wrong
         payload = {**self.content, "metrics": state.metrics, "state": state.state_dict()}
         metric = state.metrics.get(self.best_metric)
         if self.checkpoints is not None:

@@ -10,7 +10,7 @@ from vtrain import distributed
 from vtrain.engine.budget import TimeBudget
 from vtrain.engine.early_stopping import EarlyStopping
 from vtrain.engine.ema import EMA
-from vtrain.optim.gradients import LossScaler
+from vtrain.optim.gradients import LossScaler, StepGuard
 
 Metrics = dict[str, float]
 """Names such as `val/top1` and their values."""
@@ -73,6 +73,9 @@ class TrainState:
         "metrics",
         "rows",
     )
+
+    def __post_init__(self) -> None:
+        self.guard = StepGuard(self.optimizer)
 
     @property
     def should_stop(self) -> bool:

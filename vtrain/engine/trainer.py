@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vtrain import distributed
 from vtrain.data.loader import Batch, smallest_share
 from vtrain.engine.state import Meter, Metrics, TrainState
-from vtrain.optim.gradients import StepGuard, clip_grad_norm
+from vtrain.optim.gradients import clip_grad_norm
 from vtrain.optim.groups import set_lr
 from vtrain.rng import hash_ints
 
@@ -92,9 +92,6 @@ class Trainer:
     world_size: int
     teacher: Callable[[Tensor], Tensor] | None = None
     _clock: Stopwatch = field(default_factory=Stopwatch)
-
-    def __post_init__(self) -> None:
-        self.guard = StepGuard(self.state.optimizer)
 
     def fit(self, loader: Loader) -> None:
         """Train to the last step, or until a callback asks to stop."""
@@ -188,7 +185,7 @@ class Trainer:
             state.scaler.unscale(state.optimizer)
         grad_norm = clip_grad_norm(state.model.parameters(), self.grad_clip_norm)
         if state.scaler is None:
-            self.guard.step(grad_norm, state.step + 1)
+            state.guard.step(grad_norm, state.step + 1)
         elif not state.scaler.step(state.optimizer, state.step + 1):
             state.skipped += 1
             return
@@ -201,7 +198,7 @@ class Trainer:
         Raises:
             DivergedError: A loss or gradient since the last row was not finite.
         """
-        self.guard.check()
+        self.state.guard.check()
         # Each process has its part of the loss, weighted so that their mean is the batch's.
         loss = distributed.all_sum(self.state.loss.mean()) / self.world_size
         self.state.loss = Meter()
