@@ -316,3 +316,8 @@ def test_a_closed_pipe_is_no_error(small_run: Path) -> None:
     )
     assert done.returncode == 0
     assert b"Traceback" not in done.stderr
+
+
+def test_a_run_that_never_began_does_not_occupy_its_folder(small_run: Path, vtrain: Vtrain) -> None:
+    assert vtrain("fit", small_run, "--run-dir", "run", "model.patch_size=5").code == 2
+    assert vtrain("fit", small_run, "--run-dir", "run", "train.max_steps=1").code == 0

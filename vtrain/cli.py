@@ -211,7 +211,7 @@ def main() -> None:
         _report(error, debug)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("vtrain: stopped before anything was saved", err=True)
+        typer.echo("vtrain: stopped at once; what was saved before is intact", err=True)
         sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -47,8 +47,8 @@ def write_status(folder: Path, state: str, **facts: Any) -> None:
 
 
 def is_run_folder(folder: Path) -> bool:
-    """Whether a run was started in the folder."""
-    return (folder / "config.yaml").exists() or (folder / STATUS).exists()
+    """Whether a run got as far as its first step in the folder: it then has a config."""
+    return (folder / "config.yaml").exists()
 
 
 def newest_run(*, finished: bool, name: str | None = None, root: Path = RUNS) -> Path | None:

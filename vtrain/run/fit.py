@@ -118,7 +118,10 @@ def _recorded(
     except BaseException as error:
         log.debug("the run ended early", exc_info=True)
         state = "stopped" if isinstance(error, StoppedBySignal) else "failed"
-        code = error.exit_code if isinstance(error, VtrainError) else 1
+        if isinstance(error, VtrainError):
+            code = error.exit_code
+        else:
+            code = 128 + signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
         write_status(folder, state, code=code, reason=str(error)[:500])
         raise
 

@@ -13,6 +13,7 @@ ROOT = logging.getLogger("vtrain")
 def to_console() -> None:
     """Show information and warnings on stderr, as plain lines; of many processes the main one."""
     ROOT.setLevel(logging.DEBUG)
+    logging.raiseExceptions = False  # a full disk under vtrain.log must not spoil the screen
     handler = logging.StreamHandler(sys.stderr)
     handler.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
     handler.setFormatter(logging.Formatter("%(message)s"))
