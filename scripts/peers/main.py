@@ -57,7 +57,7 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
     torch.set_num_threads(options.threads)
     results: dict[str, Any] = {
-        "machine": {**describe_machine(torch.device("cpu")), "commit": commit()},
+        "machine": {**describe_machine(torch.device(options.device)), "commit": commit()},
         "command": ["scripts/bench_peers", *sys.argv[1:]],
         "clock": options.clock,
         "models": {},
@@ -101,6 +101,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, help="default: 128 at 32 pixels, 32 at 224")
     parser.add_argument("--minutes", type=float, default=10.0, help="of turns, for all models")
     parser.add_argument("--window", type=float, default=4.0, help="seconds of a turn, about")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument(
         "--clock",
@@ -112,6 +113,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.clock == "cpu":
         options.threads = 1  # processor time of several threads counts their waiting for each other
+    options.compiled |= options.device == "cuda"  # where it is a documented way to more speed
     if "all" in options.peers:
         options.peers = [c.program for c in COLUMNS]
     return options
@@ -196,7 +198,8 @@ def start(
         bare=layer == "bare",
         fast=column.fast,
         compile=column.compile,
-        workers=0 if options.clock == "cpu" else column.workers,
+        workers=workers(column, options),
+        device=options.device,
     )
     process = Process(
         column.title,
@@ -218,6 +221,15 @@ def start(
         print(f"  left out: {column.title}: {error}")
         return None
     return Arm(column, process, {**facts, "folder": str(own)})
+
+
+def workers(column: Column, options: argparse.Namespace) -> int:
+    """Return the processes of a column's loader: what it has by default, or what is best here."""
+    if options.clock == "cpu":
+        return 0
+    if column.fast and options.device == "cuda":
+        return max(1, min(16, len(os.sched_getaffinity(0)) - 1))
+    return column.workers
 
 
 def same_work(ours: Arm, arm: Arm) -> bool:
@@ -255,7 +267,8 @@ def take_turns(arms: list[Arm], seconds: float, options: argparse.Namespace) -> 
             shares.append(neighbours.share() or 0.0)
             arm.rates.append(turn["images"] / turn[options.clock])
             arm.memory = turn["peak_memory"]
-            arm.workers_memory = max(arm.workers_memory, arm.process.workers_memory())
+            if options.device == "cpu":
+                arm.workers_memory = max(arm.workers_memory, arm.process.workers_memory())
         row += 1
         left = max(0.0, until - time.monotonic())
         print(f"  row {row}, {left:.0f} s left", end="\r", file=sys.stderr, flush=True)
@@ -264,9 +277,10 @@ def take_turns(arms: list[Arm], seconds: float, options: argparse.Namespace) -> 
 
 def warmed_up(arm: Arm, options: argparse.Namespace) -> int:
     """Let an arm make a few steps and return how many make a turn."""
-    arm.process.ask(do="train", steps=2)
-    turn = arm.process.ask(do="train", steps=2)
-    return max(2, round(options.window / (turn[options.clock] / 2)))
+    steps = 2 if options.device == "cpu" else 20
+    arm.process.ask(do="train", steps=steps)
+    turn = arm.process.ask(do="train", steps=steps)
+    return max(2, round(options.window / (turn[options.clock] / steps)))
 
 
 def report(arms: list[Arm], shares: list[float], options: argparse.Namespace) -> dict[str, Any]:
@@ -340,7 +354,7 @@ def say_machine(machine: dict[str, Any], options: argparse.Namespace) -> None:
     """Print what the numbers depend on."""
     clock = "wall time" if options.clock == "wall" else "processor time"
     print(
-        f"{machine['processor']}, {machine['cpus']} cores, {options.threads} thread(s), {clock}; "
+        f"{machine['device']}, {machine['processor']}, {machine['cpus']} cores, {options.threads} thread(s), {clock}; "
         f"torch {machine['torch']}, Python {machine['python']}, load {machine['load']}, "
         f"commit {machine['commit']}"
     )
