@@ -54,9 +54,10 @@ def fit(
 ) -> None:
     """Train the model that CONFIG describes."""
     from vtrain.config import load_config
-    from vtrain.run.fit import fit as run_fit
 
     loaded = load_config(config, overrides or ())
+    from vtrain.run.fit import fit as run_fit  # slow to import: not before the config is right
+
     if overfit is None:
         run_fit(loaded, config.stem, run_dir, resume)
     else:

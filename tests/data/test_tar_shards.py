@@ -11,6 +11,7 @@ from PIL import Image
 
 from vtrain.data.tar_shards import WebDataset, expanded
 from vtrain.errors import DataError
+from vtrain.registry import SOURCES
 
 
 def picture(red: int) -> bytes:
@@ -190,3 +191,8 @@ def test_a_server_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     source = WebDataset(root=tmp_path, train="http://127.0.0.1:1/a.tar", download=True)
     with pytest.raises(DataError, match=r"cannot download.*is there a network\?"):
         source.split("train")
+
+
+def test_a_config_names_shards_webdataset(root: Path) -> None:
+    source = SOURCES["webdataset"](root=root)
+    assert isinstance(source, WebDataset)

@@ -41,9 +41,13 @@ def attend_plainly(
     return weights.to(v.dtype) @ v
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _has_amx() -> bool:
     return bool(torch.cpu._is_amx_tile_supported())
+
+
+# What the decorator `torch.compiler.assume_constant_result` sets; to call it would import the whole
+# compiler, more than two seconds at every start.
+_has_amx._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 class SelfAttention(nn.Module):
