@@ -354,7 +354,8 @@ def say_machine(machine: dict[str, Any], options: argparse.Namespace) -> None:
     """Print what the numbers depend on."""
     clock = "wall time" if options.clock == "wall" else "processor time"
     print(
-        f"{machine['device']}, {machine['processor']}, {machine['cpus']} cores, {options.threads} thread(s), {clock}; "
+        f"{machine['device']}, {machine['processor']}, {machine['cpus']} cores, "
+        f"{options.threads} thread(s), {clock}; "
         f"torch {machine['torch']}, Python {machine['python']}, load {machine['load']}, "
         f"commit {machine['commit']}"
     )

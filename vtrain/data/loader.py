@@ -38,7 +38,8 @@ class Batch:
     """This process's share of the images of one step.
 
     Shape: `images` (B, 3, S, S) uint8, `targets` (B,) int64, `indices` (B,) int64: which samples,
-    plus N for each time that a sample has come before in this epoch.
+    plus N for each time that a sample has come before in this epoch. They stay on the CPU, where
+    the augmentation draws: to ask a GPU for them would be to wait for it.
     """
 
     images: Tensor
@@ -51,10 +52,8 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """Copy to a device; from pinned memory this does not wait for the copy."""
-        images, targets, indices = (
-            t.to(device, non_blocking=True) for t in (self.images, self.targets, self.indices)
-        )
-        return Batch(images, targets, indices, self.start, self.total)
+        images, targets = (t.to(device, non_blocking=True) for t in (self.images, self.targets))
+        return replace(self, images=images, targets=targets)
 
 
 @dataclass(frozen=True)
@@ -176,8 +175,7 @@ class Feed:
             indices = share.indices
             if len(bad):
                 indices = indices[~torch.isin(indices % len(self.samples), bad)]
-            indices = indices.to(place)
-            chosen = indices % len(self.samples)
+            chosen = (indices % len(self.samples)).to(place, non_blocking=True)
             images = self._empty(len(chosen), place)
             torch.index_select(cached.images, 0, chosen, out=images)
             yield Batch(images, targets[chosen], indices, share.start, share.total)
@@ -340,11 +338,10 @@ class EvalLoader:
 
     def batches(self) -> Iterator[Batch]:
         """Yield this process's images."""
-        own = self.own.to(self.feed.device)
         local = torch.arange(len(self.own))
         shares = (Share(part, int(part[0]), len(part)) for part in _split(local, self.batch_size))
         for batch in self.feed.batches(shares, epoch=0):
-            yield replace(batch, indices=own[batch.indices])
+            yield replace(batch, indices=self.own[batch.indices])
 
     def close(self) -> None:
         self.feed.close()
@@ -402,6 +399,6 @@ def _ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
 def _received(batch: Batch, copied: torch.cuda.Event) -> Batch:
     compute = torch.cuda.current_stream(batch.images.device)
     compute.wait_event(copied)
-    for tensor in (batch.images, batch.targets, batch.indices):
+    for tensor in (batch.images, batch.targets):
         tensor.record_stream(compute)  # its memory is not free for the next copy before it is used
     return batch

@@ -224,5 +224,5 @@ class Trainer:
 def placeholder(batch: Batch) -> Batch:
     """Stand in one black image for a share without images; its loss must be weighted with 0."""
     images = batch.images.new_zeros(1, *batch.images.shape[1:])
-    nothing = batch.targets.new_zeros(1)
-    return Batch(images, nothing, nothing, batch.start, batch.total)
+    target, index = batch.targets.new_zeros(1), batch.indices.new_zeros(1)
+    return Batch(images, target, index, batch.start, batch.total)

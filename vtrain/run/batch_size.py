@@ -104,8 +104,8 @@ def tried(config: Config, device: torch.device) -> Fits:
         return torch.zeros((count, 3, size, size), dtype=torch.uint8, device=device)
 
     def fits(images: int) -> bool:
-        numbers = torch.arange(images, device=device)
-        batch = Batch(black(images), torch.zeros_like(numbers), numbers, 0, images)
+        targets = torch.zeros(images, dtype=torch.int64, device=device)
+        batch = Batch(black(images), targets, torch.arange(images), 0, images)
         torch.cuda.set_per_process_memory_fraction(SHARE, device)
         try:
             trainer.train_step(batch)
