@@ -359,6 +359,22 @@ def test_a_head_for_other_classes_is_new(file: Path, headless: bool) -> None:
     assert "2 new (head.weight, head.bias)" in str(report)
 
 
+@pytest.mark.parametrize(
+    ("classes", "rows"),
+    [(["a", "b", "c"], [0, 1, 2]), (["c", "a"], [2, 0]), (["b", "x", "a"], None)],
+)
+def test_a_head_is_matched_by_the_names_of_classes(
+    file: Path, classes: list[str], rows: list[int] | None
+) -> None:
+    source, model = other("vit_ti", num_classes=3), tiny("vit_ti", num_classes=len(classes))
+    start = model.head.weight.clone()
+    torch.save({"model": source.state_dict(), "classes": ["a", "b", "c"]}, file)
+    report = load_pretrained(model, str(file), classes)
+    assert torch.equal(model.head.weight, start if rows is None else source.head.weight[rows])
+    assert report.new == (() if rows is not None else ("head.weight", "head.bias"))
+    assert torch.equal(model.norm.weight, source.norm.weight)
+
+
 # Mistakes.
 
 

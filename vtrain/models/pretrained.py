@@ -7,7 +7,7 @@ number of classes stay new. Anything else that does not match is an error.
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,12 +55,16 @@ class LoadReport:
         return ", ".join(parts)
 
 
-def load_pretrained(model: ImageClassifier, source: str) -> LoadReport:
+def load_pretrained(
+    model: ImageClassifier, source: str, classes: Sequence[str] | None = None
+) -> LoadReport:
     """Replace the weights of `model` by those of `source`; on an error it is left as it was.
 
     Args:
         model: Any model of the zoo.
         source: A file of weights, or `hf-hub:owner/name`, which is downloaded.
+        classes: The model's classes. Where the file names its own and they differ, the heads are
+            matched by name, and stay new if the file does not know all of them.
 
     Raises:
         CheckpointError: The file cannot be used, or its weights do not fit the model.
@@ -68,17 +72,20 @@ def load_pretrained(model: ImageClassifier, source: str) -> LoadReport:
     """
     path = fetch(source) if source.startswith(HUB) else Path(source)
     try:
-        dialect, given, ignored = translate(weights_in(read_weights(path), path))
+        content = read_weights(path)
+        dialect, given, ignored = translate(weights_in(content, path))
     except RuntimeError:  # torch cannot stack or split tensors of such shapes
         raise CheckpointError("tensors that belong together do not fit together", source) from None
     wanted = model.state_dict()
+    heads = [name for name in wanted if name.split(".")[0] in model.depth_groups()[-1]]
+    if classes is not None and "classes" in content:
+        given = with_classes(given, heads, list(content["classes"]), list(classes))
     shared = [name for name in wanted if name in given]
     fitted = {name: fit(name, given[name], wanted[name].shape) for name in shared}
     taken = {name: tensor for name, tensor in fitted.items() if tensor is not None}
     unfit = [name for name in shared if name not in taken]
     absent = [name for name in wanted if name not in given]
 
-    heads = [name for name in wanted if name.split(".")[0] in model.depth_groups()[-1]]
     refuse_any(
         source,
         absent=[n for n in absent if n not in heads and not re.search(dialect.lacking, n)],
@@ -94,6 +101,17 @@ def load_pretrained(model: ImageClassifier, source: str) -> LoadReport:
         new=tuple(name for name in wanted if name not in taken),
         unused=(*ignored, *unfit),
     )
+
+
+def with_classes(given: State, heads: list[str], known: list[str], classes: list[str]) -> State:
+    """Return the tensors with the heads' rows for `classes`, or without heads if one is unknown."""
+    if known == classes:
+        return given
+    if not set(classes) <= set(known):
+        return {name: tensor for name, tensor in given.items() if name not in heads}
+    rows = torch.tensor([known.index(name) for name in classes])
+    ordered = {n: given[n][rows] for n in heads if n in given and len(given[n]) == len(known)}
+    return {**given, **ordered}
 
 
 def fetch(source: str) -> Path:

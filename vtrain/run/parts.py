@@ -112,7 +112,7 @@ def build_parts(
     augment = build_augment(config, preprocess, train)
     model = build_model(config, len(source.classes))
     if config.model.pretrained is not None:
-        log.info("weights: %s", load_pretrained(model, config.model.pretrained))
+        log.info("weights %s", load_pretrained(model, config.model.pretrained, source.classes))
     if config.train.parallel == "fsdp":
         distributed.shard(model, device)  # block by block: the whole may not fit on the device
     model.to(device)
