@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/finetune_gain"))
     parser.add_argument("--seeds", type=int, default=3, help="repetitions")
     parser.add_argument("--images", type=int, default=100, help="training images of each new class")
+    parser.add_argument("--epochs", type=int, default=20, help="epochs of the first training")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for every run")
     options = parser.parse_args()
     if options.data is None:
@@ -51,7 +52,8 @@ def measured(seed: int, options: argparse.Namespace) -> tuple[float, float]:
     folder = options.output / f"seed_{seed}"
     old, new = halves(options.data, folder, options.images, seed)
     common = (f"seed={seed}", "data.follow_links=true", *options.overrides)
-    fit("vit_cifar_small", folder / "pretrained", f"data.root={old}", *common)
+    first = (f"data.root={old}", f"train.epochs={options.epochs}", *common)
+    fit("vit_cifar_small", folder / "pretrained", *first)
     weights = f"model.pretrained={folder / 'pretrained' / 'last.pt'}"
     more = (f"data.root={new}", *common)
     tuned = fit("vit_cifar_finetune", folder / "finetuned", weights, *more)
