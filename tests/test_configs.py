@@ -1,3 +1,5 @@
+import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +9,7 @@ from torchvision.models import resnet18
 
 from tests.conftest import Result
 from vtrain.config import load_config
+from vtrain.files.checkpoints import load_checkpoint
 
 CONFIGS = sorted(Path("configs").rglob("*.yaml"))
 
@@ -39,3 +42,23 @@ def test_a_config_loads_and_builds(
         ]
     done = vtrain("check", path, *overrides)
     assert done.code == 0, done.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", sorted(Path("configs").glob("*_imagenet.yaml")), ids=str)
+def test_an_imagenet_recipe_makes_a_step_on_made_up_images(
+    path: Path, vtrain: Callable[..., Result], tmp_path: Path
+) -> None:
+    data = {"name": "fake", "num_classes": 1000, "num_images": 16}
+    before = load_config(path).data  # the other keys of the section stay those of the recipe
+    data |= {"image_size": before.image_size, "size": before.image_size, "repeats": before.repeats}
+    overrides = [f"data={json.dumps(data)}", "train.batch_size=8"]
+    done = vtrain("check", path, *overrides)
+    assert done.code == 0, done.err
+    done = vtrain("fit", path, *overrides, "train.max_steps=1", "--run-dir", tmp_path / "run")
+    assert done.code == 0, done.err
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert [row["step"] for row in rows] == [1, 1]
+    assert math.isfinite(rows[0]["train/loss"])
+    assert load_checkpoint(tmp_path / "run" / "last.pt")["state"]["step"] == 1

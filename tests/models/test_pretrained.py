@@ -3,6 +3,7 @@ import types
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 import torchvision.models as tv
 from safetensors.torch import save_file
@@ -146,6 +147,23 @@ HUGGING_FACE_BLOCK = [
 ]
 
 
+TRANSFORMERS_5 = [
+    ("encoder.layer.", "layers."),
+    ("attention.output.dense.", "attention.o_proj."),
+    ("attention.attention.", "attention."),
+    (
+        "attention.self.relative_position_bias_table",
+        "attention.relative_position_bias.relative_position_bias_table",
+    ),
+    ("attention.self.", "attention."),
+    ("attention.query.", "attention.q_proj."),
+    ("attention.key.", "attention.k_proj."),
+    ("attention.value.", "attention.v_proj."),
+    ("intermediate.dense.", "mlp.fc1."),
+    ("output.dense.", "mlp.fc2."),
+]
+"""What version 5 calls what version 4 called otherwise: both are found in files."""
+
 FINAL_NORM = {"norm.weight": "layernorm.weight", "norm.bias": "layernorm.bias"}
 
 
@@ -162,14 +180,15 @@ def as_hugging_face_vit(state: State) -> State:
     return {FINAL_NORM.get(name, name): tensor for name, tensor in state.items()}
 
 
+@pytest.mark.parametrize("version", [4, 5])
 @pytest.mark.parametrize("prefix", ["vit.", "deit.", ""])
-def test_hugging_face_vit(file: Path, prefix: str) -> None:
+def test_hugging_face_vit(file: Path, prefix: str, version: int) -> None:
     source = other("vit_ti")
     body = {n: t for n, t in source.state_dict().items() if not n.startswith("head")}
     state = {prefix + name: t for name, t in as_hugging_face_vit(body).items()}
     state |= {"classifier.weight": source.head.weight, "classifier.bias": source.head.bias}
     state |= {f"{prefix}pooler.dense.weight": torch.zeros(3)}
-    torch.save(state, file)
+    torch.save(state if version == 4 else renamed(state, TRANSFORMERS_5), file)
     assert_loads(tiny("vit_ti"), file, source)
 
 
@@ -189,8 +208,9 @@ def merged_at_the_end(state: State) -> State:
     return renamed(state, [("layers.1.downsample", "layers.0.downsample")])
 
 
+@pytest.mark.parametrize("version", [4, 5])
 @pytest.mark.parametrize(("name", "prefix"), [("swin_t", "swin."), ("swinv2_t", "swinv2.")])
-def test_hugging_face_swin(file: Path, name: str, prefix: str) -> None:
+def test_hugging_face_swin(file: Path, name: str, prefix: str, version: int) -> None:
     source = other(name)
     names = [
         ("attn.q_bias", "attention.self.query.bias"),  # the second version has no bias for keys
@@ -209,8 +229,55 @@ def test_hugging_face_swin(file: Path, name: str, prefix: str) -> None:
     }
     state = {n if n.startswith("classifier") else prefix + n: t for n, t in state.items()}
     index = f"{prefix}encoder.layers.0.blocks.0.attention.self.relative_position_index"
-    torch.save({**state, index: torch.zeros(16, 16)}, file)
+    state[index] = torch.zeros(16, 16)
+    torch.save(state if version == 4 else renamed(state, TRANSFORMERS_5), file)
     assert_loads(tiny(name), file, source)
+
+
+VIT_OF_TRANSFORMERS = {
+    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128,
+    "image_size": 32, "patch_size": 8, "layer_norm_eps": 1e-6,
+}  # fmt: skip
+SWIN_OF_TRANSFORMERS = {
+    "embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "window_size": 4, "image_size": 32,
+    "patch_size": 2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("saved", [True, False])
+@pytest.mark.parametrize(
+    ("name", "family", "head", "sizes"),
+    [
+        ("vit_ti", "ViT", "ForImageClassification", VIT_OF_TRANSFORMERS),
+        ("deit_ti_distilled", "DeiT", "ForImageClassificationWithTeacher", VIT_OF_TRANSFORMERS),
+        ("swin_t", "Swin", "ForImageClassification", SWIN_OF_TRANSFORMERS),
+        ("swinv2_t", "Swinv2", "ForImageClassification", SWIN_OF_TRANSFORMERS),
+    ],
+)
+def test_models_of_transformers_compute_the_same(
+    tmp_path: Path, name: str, family: str, head: str, sizes: dict, saved: bool
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = getattr(transformers, f"{family}Config")(**sizes, num_labels=10)
+    theirs = shaken(getattr(transformers, family + head)(config)).eval()
+    file = tmp_path / "model.safetensors"
+    if saved:
+        theirs.save_pretrained(tmp_path)
+    else:
+        save_file(theirs.state_dict(), file)
+    ours = tiny(name, **({"window_size": 4} if "swin" in name else {}))
+    report = load_pretrained(ours, str(file))
+    assert len(report.loaded) == len(ours.state_dict())
+    images = torch.randn(2, 3, 32, 32)
+    expected = theirs(images).logits
+    torch.testing.assert_close(ours.eval()(images), expected, rtol=0, atol=1e-5)
+
+
+def test_official_deit_iii(file: Path) -> None:
+    source = other("deit3_s")
+    names = [(".ls1.gamma", ".gamma_1"), (".ls2.gamma", ".gamma_2")]
+    torch.save({"model": renamed(source.state_dict(), names)}, file)
+    assert_loads(tiny("deit3_s"), file, source)
 
 
 @pytest.mark.parametrize("name", ["swin_t", "swinv2_t"])
@@ -249,9 +316,32 @@ def test_official_tnt(file: Path) -> None:
     assert_loads(tiny("tnt_s"), file, source)
 
 
-def test_legacy_tnt_is_taken_by_name_and_the_rest_is_reported(file: Path) -> None:
+def legacy_tnt() -> nn.Module:
     sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "inner_dim": 24, "depth": 2}
-    theirs = shaken(timm_tnt(**sizes, num_heads_outer=2, num_classes=10, legacy=True))
+    return shaken(timm_tnt(**sizes, num_heads_outer=2, num_classes=10, legacy=True))
+
+
+def test_the_legacy_layout_takes_all_of_a_legacy_tnt(file: Path) -> None:
+    theirs = legacy_tnt()
+    torch.save({"state_dict": theirs.state_dict()}, file)
+    assert_loads(tiny("tnt_s_legacy"), file, theirs)
+
+
+@pytest.mark.slow
+def test_a_published_legacy_tnt(file: Path) -> None:
+    theirs = shaken(timm.create_model("tnt_s_legacy_patch16_224")).eval()
+    torch.save({"state_dict": theirs.state_dict()}, file)
+    ours = MODELS["tnt_s_legacy"]().eval()
+    assert len(load_pretrained(ours, str(file)).loaded) == len(theirs.state_dict())
+    images = torch.randn(1, 3, 224, 224)
+    given, expected = ours(images), theirs(images)
+    torch.testing.assert_close(given, expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+
+
+def test_the_official_layout_takes_what_a_legacy_tnt_shares_and_reports_the_rest(
+    file: Path,
+) -> None:
+    theirs = legacy_tnt()
     torch.save(theirs.state_dict(), file)
     model = tiny("tnt_s")
     report = load_pretrained(model, str(file))

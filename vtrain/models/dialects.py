@@ -32,8 +32,8 @@ class Dialect:
         sign: A pattern that one name of every such file matches, and none of the others'.
         renames: Patterns and what replaces them, in this order, on every name.
         rearrange: Turns the renamed tensors into ours.
-        ignored: A pattern of renamed names that hold nothing to load: buffers that are computed,
-            and layers that classification does not use.
+        ignored: A pattern of renamed names that may hold nothing to load: buffers that are
+            computed, layers that classification does not use, and those that another layout lacks.
         lacking: A pattern of our names that such a file never has; these weights stay new.
     """
 
@@ -45,8 +45,8 @@ class Dialect:
     lacking: str = r"$^"
 
 
-def translate(state: State) -> tuple[Dialect, State, list[str]]:
-    """Return the dialect of `state`, its tensors under our names, and the names it may ignore.
+def translate(state: State) -> tuple[Dialect, State]:
+    """Return the dialect of `state`, and its tensors under our names.
 
     Prefixes that `torch.compile` and data parallelism leave on names are removed first.
     """
@@ -55,9 +55,7 @@ def translate(state: State) -> tuple[Dialect, State, list[str]]:
         for name, tensor in state.items()
     }
     dialect = next(d for d in DIALECTS if any(re.search(d.sign, name) for name in state))
-    renamed = dialect.rearrange({_rename(name, dialect): t for name, t in state.items()})
-    ignored = [name for name in renamed if re.search(dialect.ignored, name)]
-    return dialect, {n: t for n, t in renamed.items() if n not in ignored}, ignored
+    return dialect, dialect.rearrange({_rename(name, dialect): t for name, t in state.items()})
 
 
 def _rename(name: str, dialect: Dialect) -> str:
@@ -113,13 +111,14 @@ TORCHVISION_MLP: tuple[Rename, ...] = (
     (r"\.mlp\.(3|linear_2)\.", ".mlp.fc2."),
 )
 
+# transformers 5 renamed what is inside a block; its `save_pretrained` still writes the old names.
 HUGGING_FACE_BLOCK: tuple[Rename, ...] = (
     (r"^(vit|deit|swin|swinv2)\.", ""),
     (r"\.layernorm_before\.", ".norm1."),
     (r"\.layernorm_after\.", ".norm2."),
-    (r"\.attention\.output\.dense\.", ".attn.proj."),
-    (r"\.attention\.(attention|self)\.", ".attn."),
-    (r"\.attn\.(q|k|v)(uery|ey|alue)\.", r".attn.\1."),
+    (r"\.attention\.(output\.dense|o_proj)\.", ".attn.proj."),
+    (r"\.attention\.(attention\.|self\.|relative_position_bias\.)?", ".attn."),
+    (r"\.attn\.(q|k|v)(uery|ey|alue|_proj)\.", r".attn.\1."),
     (r"\.intermediate\.dense\.", ".mlp.fc1."),
     (r"\.output\.dense\.", ".mlp.fc2."),
     (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
@@ -156,6 +155,7 @@ DIALECTS = (
         ),
         rearrange=split_v2_bias,
     ),
+    # Its norms add 1e-12 to the variance by default, and ours 1e-6, as the code of the paper does.
     Dialect(
         "Hugging Face ViT",
         sign=r"(^|\.)embeddings\.cls_token$",
@@ -164,7 +164,7 @@ DIALECTS = (
             (r"^embeddings\.cls_token$", "cls_token"),
             (r"^embeddings\.distillation_token$", "dist_token"),
             (r"^embeddings\.position_embeddings$", "pos_embed"),
-            (r"^encoder\.layer\.", "blocks."),
+            (r"^(encoder\.layer|layers)\.", "blocks."),
             (r"^(cls_)?classifier\.", "head."),
             (r"^distillation_classifier\.", "head_dist."),
         ),
@@ -185,6 +185,11 @@ DIALECTS = (
         ),
         rearrange=join_qkv,
         ignored=r"(^embeddings\.mask_token|relative_position_index|relative_coords_table)$",
+    ),
+    Dialect(
+        "DeiT III official",
+        sign=r"^blocks\.0\.gamma_1$",
+        renames=((r"\.gamma_([12])$", r".ls\1.gamma"),),
     ),
     Dialect(
         "Swin official",
@@ -210,8 +215,8 @@ DIALECTS = (
         rearrange=words_on_a_map,
         ignored=r"^outer_tokens$",  # registered by the reference code, used by nothing
     ),
-    # Another model: words across patch borders, a norm for each word, no norm after the projection.
-    # What both layouts have is taken by name, as a start for training.
+    # Another function: words across patch borders, a norm for each word, none after the projection.
+    # A model of the legacy layout takes all; the official one, as a start, what both layouts have.
     Dialect(
         "TNT legacy",
         sign=r"^blocks\.0\.proj\.bias$",

@@ -73,10 +73,17 @@ def load_pretrained(
     path = fetch(source) if source.startswith(HUB) else Path(source)
     try:
         content = read_weights(path)
-        dialect, given, ignored = translate(weights_in(content, path))
+        dialect, given = translate(weights_in(content, path))
     except RuntimeError:  # torch cannot stack or split tensors of such shapes
         raise CheckpointError("tensors that belong together do not fit together", source) from None
     wanted = model.state_dict()
+    ignored = [
+        name
+        for name, tensor in given.items()
+        if re.search(dialect.ignored, name)
+        and (name not in wanted or tensor.shape != wanted[name].shape)
+    ]
+    given = {name: tensor for name, tensor in given.items() if name not in ignored}
     heads = [name for name in wanted if name.split(".")[0] in model.depth_groups()[-1]]
     if classes is not None and "classes" in content:
         given = with_classes(given, heads, list(content["classes"]), list(classes))
