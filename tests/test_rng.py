@@ -1,6 +1,6 @@
 import torch
 
-from vtrain.rng import hash_ints, permutation, uniforms
+from vtrain.rng import hash_ints, permutation, row, uniforms
 
 MASK = (1 << 64) - 1
 
@@ -36,6 +36,12 @@ def test_a_row_depends_on_its_index_alone() -> None:
     part = uniforms(torch.tensor([42, 7]), 3, 7, 2)
     assert torch.equal(part, whole[[42, 7]])
     assert not torch.equal(whole, uniforms(torch.arange(100), 3, 7, 3))
+
+
+def test_numbers_drawn_one_by_one_are_those_of_the_row() -> None:
+    for index in (0, 5, 2**40):
+        drawn = [row(index, 7, 2)(column) for column in range(30)]
+        assert drawn == uniforms(torch.tensor([index]), 30, 7, 2)[0].tolist()
 
 
 def test_uniforms_fill_the_unit_interval_evenly_and_independently() -> None:

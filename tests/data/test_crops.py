@@ -14,9 +14,10 @@ from vtrain.data.crops import (
     inside_boxes,
     pad_crop_flip,
     resized_crop,
+    resized_crop_box,
     resized_crop_boxes,
 )
-from vtrain.data.draws import Stream, draws
+from vtrain.data.draws import Stream, draws, draws_of
 
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 
@@ -64,6 +65,21 @@ def test_where_no_crop_fits_the_largest_central_one_is_torchvisions(
     rival = v2.RandomResizedCrop(8, scale=scale)
     want = rival.make_params([torch.zeros(3, height, width)])
     assert ours.tolist() == [[want["top"], want["left"], want["height"], want["width"]]] * 2
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "scale"),
+    [(375, 500, SCALE), (100, 900, SCALE), (900, 100, SCALE), (1, 1, SCALE), (50, 60, (4.0, 5.0))],
+)
+def test_a_box_drawn_for_one_image_is_the_one_drawn_for_a_batch(
+    height: int, width: int, scale: tuple[float, float]
+) -> None:
+    together = resized_crop_boxes(uniforms(1000), height, width, scale, RATIO)
+    alone = [
+        resized_crop_box(draws_of(index, 0, 0, Stream.CROP), height, width, scale, RATIO)
+        for index in range(1000)
+    ]
+    assert torch.equal(torch.tensor(alone), together)
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])

@@ -2,12 +2,15 @@
 
 import math
 from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+Box: TypeAlias = tuple[int, int, int, int]
+"""Top, left, height, width."""
 ONE = 1 << 22  # Pillow scales with weights of so many parts
 BOX_DRAWS = 22  # uniforms for one random box: 10 attempts of (area, ratio), then top and left
 
@@ -77,10 +80,43 @@ def resized_crop_boxes(
     Shape: (B, 22) in [0, 1) -> (B, 4) int64 (top, left, height, width).
     """
     boxes, found = random_boxes(u, height, width, scale, ratio, (height, width))
+    central = torch.tensor(_central_box(height, width, ratio))
+    return torch.where(found[:, None], boxes, central)
+
+
+def resized_crop_box(
+    draw: Callable[[int], float],
+    height: int,
+    width: int,
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+) -> Box:
+    """Draw the box of one image: what `resized_crop_boxes` gives for the same uniforms.
+
+    A worker crops one image at a time, and arrays of one row would cost half of a JPEG's decoding.
+
+    Args:
+        draw: Gives the uniforms by their column.
+        height: Of the image.
+        width: Of the image.
+        scale: Range of the box's share of the area.
+        ratio: Range of the box's width over height.
+    """
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    for attempt in range(0, 20, 2):
+        area = height * width * (scale[0] + (scale[1] - scale[0]) * draw(attempt))
+        aspect = math.exp(low + (high - low) * draw(attempt + 1))
+        h, w = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
+        if 0 < h <= height and 0 < w <= width:
+            return int(draw(20) * (height - h + 1)), int(draw(21) * (width - w + 1)), h, w
+    return _central_box(height, width, ratio)
+
+
+def _central_box(height: int, width: int, ratio: tuple[float, float]) -> Box:
+    """Return the largest central box whose shape is in the range."""
     aspect = min(max(width / height, ratio[0]), ratio[1])
     h, w = min(height, round(width / aspect)), min(width, round(height * aspect))
-    central = torch.tensor([(height - h) // 2, (width - w) // 2, h, w])
-    return torch.where(found[:, None], boxes, central)
+    return (height - h) // 2, (width - w) // 2, h, w
 
 
 def resized_crop(

@@ -37,6 +37,11 @@ def draws(indices: Tensor, count: int, seed: int, when: int, stream: Stream) -> 
     return rng.uniforms(indices, count, seed, when, stream)
 
 
+def draws_of(index: int, seed: int, when: int, stream: Stream) -> Callable[[int], float]:
+    """Return what gives one index's row of `draws`, column by column."""
+    return rng.row(index, seed, when, stream)
+
+
 def between(u: Tensor, low: float, high: float) -> Tensor:
     """Stretch uniforms in [0, 1) to [low, high). Returns float64."""
     return low + (high - low) * u.to(torch.float64)

@@ -78,12 +78,19 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         if status.st_size > MAX_FILE_BYTES:
             size = f"{status.st_size:,} bytes, over the limit of {MAX_FILE_BYTES:,}"
             raise DataError(f"an image file of {size}", _shown(path))
-        with open(descriptor, "rb", closefd=False) as file:
-            return file.read(MAX_FILE_BYTES)
+        return _read(descriptor, status.st_size)
     except OSError as error:
         raise _unreadable(path, error) from None
     finally:
         os.close(descriptor)
+
+
+def _read(descriptor: int, size: int) -> bytes:
+    """Read a file to its end, without a buffered file around it: that costs as much again."""
+    content = os.read(descriptor, size)
+    while len(content) < size and (more := os.read(descriptor, size - len(content))):
+        content += more
+    return content
 
 
 def _unreadable(path: object, error: Exception) -> DataError:
