@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from pydantic import ValidationError
 from torch import Tensor
 
 from vtrain.data.preprocess import Preprocess
@@ -16,6 +17,7 @@ from vtrain.files.checkpoints import load_checkpoint
 from vtrain.files.images import read_image
 from vtrain.files.runs import checkpoint_of
 from vtrain.models.base import ImageClassifier
+from vtrain.models.limits import affordable
 from vtrain.registry import MODELS
 
 
@@ -109,13 +111,17 @@ def described_by(
         build = partial(
             component, num_classes=len(classes), **handed, **component.arguments(section)
         )
-        with torch.device("meta"):  # shapes are compared before any memory is taken
-            check_fit(build(), weights, path)
+        check_fit(affordable(build), weights, path)  # before any memory is taken
         model: ImageClassifier = build()
         model.load_state_dict(weights)
         geometry = Preprocess.from_dict(content["preprocess"])
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        reason = f"model.{key} is {first['input']!r:.60}: {first['msg']}"
+        raise CheckpointError(f"the checkpoint does not describe a model: {reason}", path) from None
     except (KeyError, TypeError, ValueError, RuntimeError, ConfigError) as error:
-        reason = str(error).splitlines()[0][:100]
+        reason = str(error).splitlines()[0][:150]
         raise CheckpointError(f"the checkpoint does not describe a model: {reason}", path) from None
     model.to(device).eval()
     return LoadedModel(model, classes, geometry, content)

@@ -22,6 +22,9 @@ Probability = Annotated[float, Field(ge=0, lt=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 """A number in [0, 1]."""
 
+Depth = Annotated[int, Field(ge=1, le=1000)]
+"""Blocks of a model, or of a stage: far more than any published one has would never be built."""
+
 C = TypeVar("C", bound=Callable[..., Any])
 
 

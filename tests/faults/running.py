@@ -11,24 +11,28 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import torch
 from product import Command, differences, newest_step, result, tiny
 
+from vtrain.engine.budget import TimeBudget
 from vtrain.engine.checkpointing import Checkpoints, verify
 from vtrain.engine.state import TrainState
 from vtrain.errors import VtrainError
 from vtrain.files import atomic
 from vtrain.files.checkpoints import load_checkpoint
 from vtrain.files.runs import read_status
+from vtrain.optim.gradients import LossScaler
 
 Trials = Iterator[str | None]
 """For each trial None if all was as promised, else what was not."""
 
 
-FOR_FP16 = {"scaler", "skipped"}
-"""Items of the state that only a run in fp16 has, and that only on a GPU."""
+COMPLETE = ("train.precision=fp16", "train.max_minutes=0.3")
+"""With `completing`, what makes a run have every item of the state: a scaler and a budget too."""
 
 
 def fit(folder: Path, run_dir: Path, *more: object, **options: Any) -> Command:
@@ -37,10 +41,11 @@ def fit(folder: Path, run_dir: Path, *more: object, **options: Any) -> Command:
     return Command(folder, "fit", *arguments, **options)
 
 
-def reference(folder: Path, *more: object) -> dict[str, Any]:
+def reference(folder: Path, *more: object, **options: Any) -> dict[str, Any]:
     """Run the tiny run without a disturbance and return its result."""
+    folder.mkdir(parents=True, exist_ok=True)
     run_dir = folder / "reference"
-    ended = fit(folder, run_dir, *more).wait()
+    ended = fit(folder, run_dir, *more, **options).wait()
     assert ended.code == 0, ended.err
     return result(run_dir)
 
@@ -62,9 +67,15 @@ def damage_in(run_dir: Path) -> str | None:
     return first(str(found.problem) for found in verify(run_dir) if found.problem)
 
 
+MOST_KILLS = 20
+"""Of one run, so that 200 kills are spread over ten runs at least."""
+
+
 def random_kills(folder: Path, draw: random.Random) -> Trials:
-    """Kill runs at random moments until they are done; compare each with an undisturbed one."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Kill runs at random moments until they are done; compare each with an undisturbed one.
+
+    Each kill is a trial.
+    """
     expected = reference(folder)
     number = 0
     while True:
@@ -81,6 +92,8 @@ def random_kills(folder: Path, draw: random.Random) -> Trials:
             else:
                 pause = draw.uniform(0, 0.5)
             time.sleep(pause)
+            if kills == MOST_KILLS:
+                command.wait()
             finished = not command.alive()
             command.kill()
             ended = command.wait()
@@ -96,8 +109,9 @@ def random_kills(folder: Path, draw: random.Random) -> Trials:
         found = first(differences(expected, result(run_dir)))
         if list(run_dir.glob(f"{atomic.PREFIX}*")):
             found = found or "temporary files are left"
-        yield found and f"run {number}: {found}"
-        yield from [None] * (kills - 1)
+        if found:
+            yield f"run {number}: {found}"
+        yield from [None] * kills
         shutil.rmtree(run_dir)
 
 
@@ -133,16 +147,35 @@ def dying_after(step: int) -> Callable[[], None]:
     return prepare
 
 
+def completing() -> None:
+    """Let a CPU train in fp16, which overflows at first, and let the clock count the steps."""
+    from vtrain.run import parts
+
+    def scale(self: LossScaler, device: torch.device) -> None:
+        self.scaler = torch.amp.GradScaler(device.type, init_scale=2.0**22)
+
+    LossScaler.__init__ = scale  # type: ignore[method-assign]
+    parts.choose_precision = lambda name, device: name  # type: ignore[attr-defined]
+    parts.TimeBudget = partial(TimeBudget, clock=count().__next__)  # type: ignore[attr-defined,misc]
+
+
+def complete_reference(folder: Path) -> dict[str, Any]:
+    """Return the result of a run that has every item of the state, without a disturbance."""
+    return reference(folder, *COMPLETE, prepare=completing)
+
+
 def interrupted(folder: Path, name: str, prepare: Callable[[], None]) -> dict[str, Any] | None:
-    """Return the result of a run that is killed three times; None if it does not come to its end.
+    """Return the result of that run if it is killed three times; None if it does not end.
 
     It is killed within an epoch, between two, and between the last save and the end.
     """
     run_dir = folder / name
     for step in (8, 12, 18):
-        killed = fit(folder, run_dir, prepare=both(dying_after(step), prepare)).wait()
-        assert killed.code == 128 + signal.SIGKILL, killed.err
-    ended = fit(folder, run_dir, prepare=prepare).wait()
+        dying = both(both(completing, dying_after(step)), prepare)
+        killed = fit(folder, run_dir, *COMPLETE, prepare=dying).wait()
+        if killed.code != 128 + signal.SIGKILL:
+            return None
+    ended = fit(folder, run_dir, *COMPLETE, prepare=both(completing, prepare)).wait()
     return result(run_dir) if ended.code == 0 else None
 
 
@@ -150,6 +183,16 @@ def is_noticed(folder: Path, item: str, expected: dict[str, Any]) -> bool:
     """Whether a run that forgets one item when it resumes ends otherwise than `expected`."""
     found = interrupted(folder, f"without_{item}", forgetting(item))
     return found is None or any(differences(expected, found))
+
+
+def forgetful(folder: Path, draw: random.Random) -> Trials:
+    """Forget each item of the state in turn, and nothing at first: the harness must notice."""
+    expected = complete_reference(folder)
+    found = interrupted(folder, "control", lambda: None)
+    yield first(differences(expected, found))
+    names = sorted(name.removeprefix("state.") for name in expected if name.startswith("state."))
+    for name in draw.sample(names, len(names)):
+        yield None if is_noticed(folder, name, expected) else f"{name} was forgotten unnoticed"
 
 
 def both(one: Callable[[], None], other: Callable[[], None]) -> Callable[[], None]:
@@ -164,7 +207,6 @@ def both(one: Callable[[], None], other: Callable[[], None]) -> Callable[[], Non
 
 def stops(folder: Path, draw: random.Random, number: int, ranks: int = 1) -> Trials:
     """Send a signal at a random moment; the run stops at a step that is saved, and goes on."""
-    folder.mkdir(parents=True, exist_ok=True)
     expected = reference(folder)
     trial = 0
     while True:
@@ -175,7 +217,7 @@ def stops(folder: Path, draw: random.Random, number: int, ranks: int = 1) -> Tri
         time.sleep(draw.uniform(0, 0.3))
         for command in draw.sample(commands, draw.randint(1, ranks)):
             command.send(number)
-        ended = [command.wait(60) for command in commands]
+        ended = [command.wait(30) for command in commands]
         codes = {end.code for end in ended}
         found = None
         if codes == {0}:  # it was done before the signal came
@@ -268,7 +310,6 @@ def two_starters(folder: Path, starters: int = 2) -> Trials:
 
 def runs_without_space(folder: Path, draw: random.Random) -> Trials:
     """Run where files may not grow beyond a random size: exit 5, earlier checkpoints intact."""
-    folder.mkdir(parents=True, exist_ok=True)
     reference(folder)
     size = (folder / "reference" / "last.pt").stat().st_size
     trial = 0

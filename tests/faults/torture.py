@@ -1,18 +1,24 @@
 # ruff: noqa: T201 - it prints its table
-"""Hurts vtrain for as long as it is told to, and prints what held: a claim, n, and the failures.
+"""Hurts vtrain and prints what held: a claim, how often it was tried, and the failures.
 
-Run it by `scripts/torture --minutes 30`. The seed makes the trials; only where a kill lands within
-a moment is the machine's choice. Exit code 1 if anything did not hold.
+Run it by `scripts/torture --minutes 30`. Every claim is tried as often as its target says, however
+long that takes; what is left of the minutes goes on until they are over. Fewer minutes than 30 have
+smaller targets. The seed makes the trials; only where a kill lands within a moment is the machine's
+choice. Exit code 1 if anything did not hold.
 """
 
 import argparse
+import json
 import logging
+import math
+import os
 import random
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,25 +29,32 @@ import strace
 import torch
 
 Trials = Iterator[str | None]
+Experiment = Callable[[Path, random.Random], Trials]
+
+NIGHTLY = 30
+"""Minutes for which the targets below are meant."""
+FEWEST_KILLS = 15
 
 
 @dataclass
 class Claim:
-    """Something that is promised, the trials that could refute it, and its share of the time.
+    """Something that is promised, the trials that could refute it, and how many are wanted.
 
-    Zero failures in n trials mean a rate of failure below 3 / n, with 95 % confidence.
+    Zero failures in n trials mean a rate of failure below 3 / n, with 95 % confidence. `target` is
+    None where the trials come to an end by themselves. What is left of the time is shared out by
+    `share`.
     """
 
     promise: str
-    trials: Callable[[Path, random.Random], Trials]
+    trials: Experiment
+    target: int | None = None
     share: float = 1.0
-    most: int = 1_000_000
     n: int = 0
     seconds: float = 0.0
     failures: list[str] = field(default_factory=list)
 
-    def try_for(self, seconds: float, folder: Path, seed: int) -> None:
-        """Make trials until the time is over, but at least one."""
+    def attempt(self, folder: Path, seed: str, most: float, seconds: float) -> None:
+        """Make `most` trials, or as many as `seconds` allow, but at least one."""
         draw = random.Random(f"{seed} {self.promise}")
         began = time.monotonic()
         try:
@@ -49,33 +62,108 @@ class Claim:
                 self.n += 1
                 if found:
                     self.failures.append(found)
-                if self.n >= self.most or time.monotonic() - began > seconds:
+                if self.n >= most or time.monotonic() - began > seconds:
                     break
         except Exception as error:
             self.failures.append(f"the experiment itself failed: {type(error).__name__}: {error}")
         self.seconds = time.monotonic() - began
 
 
-def forgetful(folder: Path, draw: random.Random) -> Trials:
-    """Forget each item of the state in turn: the harness must notice."""
-    folder.mkdir(parents=True, exist_ok=True)
-    state = running.reference(folder)
-    names = {name.removeprefix("state.") for name in state if name.startswith("state.")}
-    for name in draw.sample(sorted(names - running.FOR_FP16), len(names - running.FOR_FP16)):
-        yield None if running.is_noticed(folder, name, state) else f"{name} was forgotten unnoticed"
+@dataclass(frozen=True)
+class Attempt:
+    """What a process of its own does for a claim."""
+
+    claim: Claim
+    seed: str
+    most: float = math.inf
+    seconds: float = math.inf
+
+    def start(self, folder: Path) -> int:
+        """Begin, and return the process; its result will be in `folder`."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # forking beside other threads
+            worker = os.fork()
+        if worker == 0:
+            code = 1
+            try:
+                self.claim.n, self.claim.failures = 0, []
+                self.claim.attempt(folder / "x", self.seed, self.most, self.seconds)
+                found = [self.claim.n, self.claim.seconds, self.claim.failures]
+                (folder / "result").write_text(json.dumps(found))
+                code = 0
+            finally:
+                os._exit(code)
+        return worker
+
+    def collect(self, folder: Path, code: int) -> None:
+        """Add the result to the claim's."""
+        if code != 0:
+            self.claim.failures.append(f"the experiment ended with {code}")
+            return
+        n, seconds, failures = json.loads((folder / "result").read_text())
+        self.claim.n += n
+        self.claim.seconds += seconds
+        self.claim.failures += failures
 
 
-def stops(number: int, ranks: int) -> Callable[[Path, random.Random], Trials]:
-    return lambda folder, draw: running.stops(folder, draw, number, ranks)
+def carry_out(attempts: Iterable[Attempt], jobs: int) -> None:
+    """Make the attempts, `jobs` of them at the same time."""
+    waiting = list(attempts)
+    running_now: dict[int, tuple[Attempt, tempfile.TemporaryDirectory[str]]] = {}
+    while waiting or running_now:
+        while waiting and len(running_now) < jobs:
+            attempt = waiting.pop(0)
+            place = tempfile.TemporaryDirectory(
+                prefix="vtrain-torture-", ignore_cleanup_errors=True
+            )
+            running_now[attempt.start(Path(place.name))] = attempt, place
+        ended, status = os.wait()
+        attempt, place = running_now.pop(ended)
+        attempt.collect(Path(place.name), os.waitstatus_to_exitcode(status))
+        place.cleanup()
+        print(row(attempt.claim), file=sys.stderr, flush=True)
+
+
+def row(claim: Claim) -> str:
+    """Return a claim's line of the table."""
+    target = "all" if claim.target is None else claim.target
+    counts = f"{claim.n:7} {target:>7} {len(claim.failures):6} {claim.seconds:6.0f}"
+    return f"{claim.promise:62} {counts}"
 
 
 def claims() -> list[Claim]:
-    """Return everything that is tried, in the order of the table."""
+    """Return everything that is tried, what takes longest first."""
     signals = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
     errors = ("ENOSPC", "EDQUOT", "EIO", "EACCES", "EROFS")
+
+    def stops(number: int, ranks: int) -> Experiment:
+        return lambda folder, draw: running.stops(folder, draw, number, ranks)
+
+    def starters(count: int) -> Experiment:
+        return lambda folder, _: running.two_starters(folder, count)
+
+    def flips(*, with_manifest: bool) -> Experiment:
+        return lambda folder, draw: saving.flipped_bits(folder, draw, with_manifest=with_manifest)
+
+    def pictures(name: str) -> Experiment:
+        return lambda _, draw: fuzz.images(draw, name)
+
     return [
-        Claim("SIGKILL at a random moment: the same bits in the end", running.random_kills, 8),
-        Claim("forgetting an item of the state is noticed", forgetful, 2),
+        *(
+            Claim(
+                f"{number.name} to {ranks}: the step is saved, exit 128+n", stops(number, ranks), 50
+            )
+            for ranks in (2, 1)
+            for number in signals
+        ),
+        Claim("a damaged config: ours to report, in lines", fuzz.configs, 10_000),
+        Claim("two starters in one folder: one runs", starters(2), 100),
+        Claim("fifty starters in one folder: one runs", starters(50), 20),
+        Claim("SIGKILL at a random moment: the same bits in the end", running.random_kills, 200, 6),
+        Claim("a damaged config by the command line: exit 2", fuzz.checked_configs, 300),
+        Claim("no space within a run: exit 5, checkpoints intact", running.runs_without_space, 50),
+        Claim("a storm of signals is one stop", running.storms, 20),
+        Claim("forgetting an item of the state is noticed", running.forgetful),
         Claim(
             "SIGKILL at every system call of a save: nothing lost",
             lambda folder, _: saving.killed_at_each_call(folder),
@@ -83,54 +171,29 @@ def claims() -> list[Claim]:
         Claim(
             "an error from every system call of a save: nothing lost",
             lambda folder, _: saving.failed_at_each_call(folder, errors),
-            2,
         ),
         Claim(
             "SIGTERM at every system call of a save: saved",
             lambda folder, _: saving.interrupted_at_each_call(folder),
         ),
-        Claim("no space within a save: earlier checkpoints intact", saving.without_space, 0.5, 500),
-        Claim("no space within a run: exit 5, checkpoints intact", running.runs_without_space),
-        Claim(
-            "a flipped bit is found by the manifest",
-            lambda folder, draw: saving.flipped_bits(folder, draw, with_manifest=True),
-            0.5,
-            3000,
-        ),
+        Claim("no space within a save: earlier checkpoints intact", saving.without_space, 50),
+        Claim("a flipped bit is found by the manifest", flips(with_manifest=True), 1000),
         Claim(
             "a flipped bit that matters is found without a manifest",
-            lambda folder, draw: saving.flipped_bits(folder, draw, with_manifest=False),
-            0.5,
-            3000,
+            flips(with_manifest=False),
+            1000,
         ),
-        Claim("a truncation is found, the one before is used", saving.truncations, 0.7, 1500),
-        *(
-            Claim(f"{number.name} to {ranks}: the step is saved, exit 128+n", stops(number, ranks))
-            for number in signals
-            for ranks in (1, 2)
-        ),
-        Claim("a storm of signals is one stop", running.storms, 0.7),
+        Claim("a truncation is found, the one before is used", saving.truncations, 500),
         Claim(
-            "two starters in one folder: one runs", lambda folder, _: running.two_starters(folder)
+            "a hostile checkpoint: refused, nothing run, little memory",
+            lambda folder, _: fuzz.hostile(folder),
         ),
-        Claim(
-            "fifty starters in one folder: one runs",
-            lambda folder, _: running.two_starters(folder, 50),
-            0.7,
-        ),
-        Claim("a damaged config: ours to report, in lines", fuzz.configs, 6, 20_000),
-        Claim("a damaged config by the command line: exit 2", fuzz.checked_configs),
         *(
-            Claim(
-                f"a damaged {name} image: decoded or refused",
-                lambda _, draw, name=name: fuzz.images(draw, name),  # type: ignore[misc]
-                0.3,
-                20_000,
-            )
+            Claim(f"a damaged {name} image: decoded or refused", pictures(name), 5000)
             for name in fuzz.FORMATS
         ),
-        Claim("a damaged checkpoint: refused in one line", fuzz.archives, 0.5, 20_000),
-        Claim("a damaged pickle program: refused, no crash", fuzz.programs, 0.5, 20_000),
+        Claim("a damaged checkpoint: refused in one line", fuzz.archives, 2000),
+        Claim("a damaged pickle program: refused, no crash", fuzz.programs, 2000),
     ]
 
 
@@ -140,6 +203,9 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=3, help="for all claims together")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="claims that contain this text")
+    parser.add_argument(
+        "--jobs", type=int, default=len(os.sched_getaffinity(0)), help="claims tried at once"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
@@ -147,19 +213,30 @@ def main() -> int:
     if not strace.available():
         print("strace cannot trace here: the claims about system calls are left out")
         chosen = [claim for claim in chosen if "system call" not in claim.promise]
-    second = arguments.minutes * 60 / sum(claim.share for claim in chosen)
-    print(f"seed {arguments.seed}, {arguments.minutes:g} minutes, {torch.__version__=!s}")
-    print(f"{'claim':62} {'n':>6} {'failed':>6} {'s':>6}")
-    left = 0.0  # what a claim does not use, because it is through, the others get
-    for number, claim in enumerate(chosen):
-        with tempfile.TemporaryDirectory(prefix="vtrain-torture-") as folder:
-            seconds = second * claim.share + left / (len(chosen) - number)
-            claim.try_for(seconds, Path(folder) / "x", arguments.seed)
-            left = max(0.0, left + second * claim.share - claim.seconds)
-        row = f"{claim.promise:62} {claim.n:6} {len(claim.failures):6} {claim.seconds:6.0f}"
-        print(row, flush=True)
+    for claim in chosen:
+        if claim.target is not None:
+            least = FEWEST_KILLS if claim.trials is running.random_kills else 1
+            part = math.ceil(claim.target * min(1, arguments.minutes / NIGHTLY))
+            claim.target = max(least, part)
+    began, seed = time.monotonic(), str(arguments.seed)
+    carry_out(
+        (Attempt(claim, seed, most=claim.target or math.inf) for claim in chosen), arguments.jobs
+    )
+    left = began + 60 * arguments.minutes - time.monotonic()
+    endless = [claim for claim in chosen if claim.target is not None]
+    if left > 0 and endless:
+        second = left * arguments.jobs / sum(claim.share for claim in endless)
+        more = [Attempt(claim, f"{seed} more", seconds=second * claim.share) for claim in endless]
+        carry_out(more, arguments.jobs)
+    minutes = (time.monotonic() - began) / 60
+    print(
+        f"seed {seed}, {minutes:.1f} minutes, {arguments.jobs} at once, torch {torch.__version__}"
+    )
+    print(f"{'claim':62} {'n':>7} {'target':>7} {'failed':>6} {'s':>6}")
+    for claim in chosen:
+        print(row(claim))
         for failure in claim.failures[:3]:
-            print(f"    {failure[:1000]}", flush=True)
+            print(f"    {failure[:1000]}")
     failed = sum(len(claim.failures) for claim in chosen)
     print(f"{sum(claim.n for claim in chosen)} trials, {failed} failures")
     return 1 if failed else 0

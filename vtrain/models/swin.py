@@ -22,7 +22,7 @@ from vtrain.layers.mlp import MLP
 from vtrain.layers.patch_embed import PatchEmbed
 from vtrain.layers.windows import RelativeBias, WindowPair, Windows, attend_in_windows
 from vtrain.models.base import ImageClassifier, init_linear_layers
-from vtrain.registry import MODELS, Probability
+from vtrain.registry import MODELS, Depth, Probability
 
 LayerNorm = partial(nn.LayerNorm, eps=1e-5)
 
@@ -308,7 +308,7 @@ class Swin(ShiftedWindowTransformer):
         *,
         patch_size: PositiveInt = 4,
         embed_dim: PositiveInt = 96,
-        depths: tuple[PositiveInt, ...] = (2, 2, 6, 2),
+        depths: tuple[Depth, ...] = (2, 2, 6, 2),
         num_heads: tuple[PositiveInt, ...] = (3, 6, 12, 24),
         window_size: PositiveInt = 7,
         mlp_ratio: PositiveFloat = 4.0,

@@ -19,7 +19,7 @@ from vtrain.layers.drop_path import DropPath
 from vtrain.layers.mlp import MLP
 from vtrain.layers.windows import RelativeBias, Windows, attend_in_windows
 from vtrain.models.swin import LayerNorm, ShiftedWindowTransformer, two_by_two
-from vtrain.registry import MODELS, Probability
+from vtrain.registry import MODELS, Depth, Probability
 
 MAX_LOGIT_SCALE = math.log(100)  # section 3.2: the temperature is not set below 0.01
 
@@ -162,7 +162,7 @@ class SwinV2(ShiftedWindowTransformer):
         *,
         patch_size: PositiveInt = 4,
         embed_dim: PositiveInt = 96,
-        depths: tuple[PositiveInt, ...] = (2, 2, 6, 2),
+        depths: tuple[Depth, ...] = (2, 2, 6, 2),
         num_heads: tuple[PositiveInt, ...] = (3, 6, 12, 24),
         window_size: PositiveInt = 8,
         pretrained_window_sizes: tuple[PositiveInt, ...] | None = None,

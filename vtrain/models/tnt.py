@@ -20,7 +20,7 @@ from vtrain.layers.attention import attend
 from vtrain.layers.drop_path import DropPath, drop_path_rates
 from vtrain.layers.mlp import MLP
 from vtrain.models.base import ImageClassifier, init_linear_layers
-from vtrain.registry import MODELS, Probability
+from vtrain.registry import MODELS, Depth, Probability
 
 LayerNorm = partial(nn.LayerNorm, eps=1e-5)
 Layout = Literal["official", "legacy"]
@@ -195,7 +195,7 @@ class TNT(ImageClassifier):
         *,
         patch_size: PositiveInt = 16,
         embed_dim: PositiveInt = 384,
-        depth: PositiveInt = 12,
+        depth: Depth = 12,
         num_heads: PositiveInt = 6,
         inner_dim: PositiveInt = 24,
         inner_num_heads: PositiveInt = 4,

@@ -20,7 +20,7 @@ from vtrain.layers.mlp import MLP
 from vtrain.layers.patch_embed import PatchEmbed
 from vtrain.layers.position import sincos_2d
 from vtrain.models.base import ImageClassifier, init_linear_layers
-from vtrain.registry import MODELS, Probability
+from vtrain.registry import MODELS, Depth, Probability
 
 
 class DistilledLogits(NamedTuple):
@@ -151,7 +151,7 @@ class ViT(ImageClassifier):
         *,
         patch_size: PositiveInt = 16,
         embed_dim: PositiveInt = 768,
-        depth: PositiveInt = 12,
+        depth: Depth = 12,
         num_heads: PositiveInt = 12,
         mlp_ratio: PositiveFloat = 4.0,
         qkv_bias: bool = True,

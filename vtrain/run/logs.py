@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = logging.getLogger("vtrain")
@@ -30,4 +30,5 @@ def logging_to(path: Path) -> Iterator[None]:
         yield
     finally:
         ROOT.removeHandler(handler)
-        handler.close()
+        with suppress(OSError):  # a full disk: what ended the run is the error to report
+            handler.close()

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,6 +30,7 @@ from vtrain.engine.trainer import Hooks, Trainer
 from vtrain.errors import ConfigError
 from vtrain.models.base import ImageClassifier
 from vtrain.models.freeze import freeze
+from vtrain.models.limits import affordable
 from vtrain.models.pretrained import load_pretrained
 from vtrain.optim.distillation import BothHeads, Distillation, Teacher
 from vtrain.optim.gradients import LossScaler
@@ -183,11 +185,11 @@ def build_preprocess(config: Config, source: Source) -> Preprocess:
 def build_model(config: Config, num_classes: int) -> ImageClassifier:
     """Return the model with random weights, a function of the config's seed."""
     found, arguments = component(MODELS, config.model)
-    torch.manual_seed(config.seed)
+    build = partial(found, num_classes=num_classes, image_size=config.data.image_size, **arguments)
     with section("model"):
-        model: ImageClassifier = found(
-            num_classes=num_classes, image_size=config.data.image_size, **arguments
-        )
+        affordable(build)
+        torch.manual_seed(config.seed)
+        model: ImageClassifier = build()
         if config.model.freeze is not None:
             freeze(model, config.model.freeze)
     model.activation_checkpointing = config.train.activation_checkpointing
