@@ -47,6 +47,12 @@ def fit(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in that folder, or the newest.")
     ] = False,
+    accept_data_change: Annotated[
+        bool,
+        typer.Option(
+            "--accept-data-change", help="Resume also if images were added, removed or changed."
+        ),
+    ] = False,
     overfit: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="Only see whether the model memorises N images."),
@@ -59,7 +65,7 @@ def fit(
     from vtrain.run.fit import fit as run_fit  # slow to import: not before the config is right
 
     if overfit is None:
-        run_fit(loaded, config.stem, run_dir, resume)
+        run_fit(loaded, config.stem, run_dir, resume, accept_data_change)
     else:
         from vtrain.run.overfit import overfit as run_overfit
 

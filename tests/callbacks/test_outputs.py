@@ -150,8 +150,8 @@ def test_a_signal_stops_after_the_step(tmp_path: Path) -> None:
     assert run.stop_reason == "stopped by SIGTERM"
 
 
-def test_history_gives_the_median_speed() -> None:
-    history = History()
+def test_history_gives_the_median_speed(tmp_path: Path) -> None:
+    history = History(tmp_path / "metrics.jsonl")
     assert history.images_per_second is None
     for rate in (10.0, 1000.0, 20.0):
         history.on_log(state(), {**ROW, "train/images_per_second": rate})

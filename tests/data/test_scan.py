@@ -6,12 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.data.pictures import plant
-from vtrain.data.fingerprint import check_unchanged, fingerprint
 from vtrain.data.folder import ImageFolder
 from vtrain.data.scan import Copy, scan
 from vtrain.data.sources import Digits, Fake
 from vtrain.data.splits import Selection
-from vtrain.errors import DataError
 
 
 @pytest.fixture
@@ -107,47 +105,3 @@ def test_the_real_cifar10_is_scanned_in_under_a_minute() -> None:
     assert [split.images for split in report.splits.values()] == [50_000, 10_000]
     assert all(split.sizes == {"32 x 32": split.images} for split in report.splits.values())
     assert all(split.bad == [] for split in report.splits.values())
-
-
-# Fingerprints
-
-
-def test_a_fingerprint_is_the_same_wherever_the_dataset_lies(tmp_path: Path) -> None:
-    names = [f"{c}/{i}.png" for c in "ab" for i in range(3)]
-    first, second = (
-        ImageFolder(root=plant(tmp_path / place, *names)).split("train") for place in ("x", "y")
-    )
-    assert fingerprint(first) == fingerprint(second)
-    assert fingerprint(first)["per_class"] == [3, 3]
-    check_unchanged(fingerprint(first), second, "y")
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda r: plant(r, "a/9.png"), "6 then, 7 now"),
-        (lambda r: (r / "a/0.png").unlink(), "6 then, 5 now"),
-        (lambda r: (r / "a/0.png").rename(r / "b/9.png"), "other numbers of images per class"),
-        (lambda r: (r / "a/0.png").rename(r / "a/9.png"), "other names or contents"),
-        (lambda r: (r / "a/0.png").write_bytes(b"longer" * 1000), "other names or contents"),
-    ],
-)
-def test_any_change_of_the_files_is_noticed(tmp_path: Path, change: object, message: str) -> None:
-    root = plant(tmp_path, *(f"{c}/{i}.png" for c in "ab" for i in range(3)))
-    before = fingerprint(ImageFolder(root=root).split("train"))
-    change(root)
-    with pytest.raises(DataError, match=message):
-        check_unchanged(before, ImageFolder(root=root).split("train"), root)
-
-
-def test_swapped_labels_of_stored_images_are_noticed() -> None:
-    samples = Fake(num_images=20).split("train")
-    before = fingerprint(samples)
-    samples.targets[[0, 1]] = samples.targets[[1, 0]]
-    with pytest.raises(DataError, match="other names or contents"):
-        check_unchanged(before, samples, "fake")
-
-
-def test_another_selection_has_another_fingerprint() -> None:
-    one, other = (Selection(Fake(num_images=50), limit=n).split("train") for n in (20, 21))
-    assert fingerprint(one) != fingerprint(other)

@@ -67,7 +67,11 @@ MATRIX = {
         "disk full while writing TensorBoard",
         ROWS + "TestA::test_training_goes_on_without_tensorboard_if_its_disk_is_full",
     ),
-    "A6": row(1, "disk full while writing status or log"),
+    "A6": row(
+        1,
+        "disk full while writing status or log",
+        RUNNING + "test_a_full_log_does_not_hide_why_a_run_ended",
+    ),
     "A7": row(
         0,
         "run folder not writable",
@@ -206,7 +210,13 @@ MATRIX = {
         ROWS + "TestB::test_a_checkpoint_of_a_newer_vtrain_is_refused",
         KEEPER + "a_checkpoint_of_a_newer_vtrain_is_not_fallen_back_from",
     ),
-    "B12": row(0, "dataset changed"),
+    "B12": row(
+        0,
+        "dataset changed",
+        ROWS + "TestB::test_changed_images_are_refused_unless_that_is_accepted",
+        ROWS + "TestB::test_other_classes_are_refused_and_named",
+        DATA + "fingerprint.py::test_any_change_of_the_files_is_noticed_and_may_be_accepted",
+    ),
     "B13": row(
         0,
         "best metric after a resume",
@@ -303,7 +313,11 @@ MATRIX = {
     ),
     "C16": row(1, "weights that are not numbers"),
     "C17": row(1, "optimizer state of other parameters"),
-    "C18": row(1, "weights alone given to --resume"),
+    "C18": row(
+        1,
+        "weights alone given to --resume",
+        ROWS + "TestB::test_weights_alone_are_no_run_to_go_on_with",
+    ),
     "C19": row(
         1,
         "prefixes of wrappers",
@@ -756,7 +770,6 @@ MATRIX = {
 }
 
 MISSING = {
-    "B12": "the dataset's fingerprint is not yet kept in the checkpoint and compared at a resume",
     "K4": "needs a GPU",
     "K5": "needs a GPU",
     "L1": "there is no export command yet",

@@ -50,6 +50,16 @@ def killed(folder: Path, run_dir: Path, step: int = 8, *more: object) -> None:
     assert ended.code == 128 + signal.SIGKILL, ended.err
 
 
+def planted(root: Path, count: int) -> None:
+    """Write `count` small pictures of each of four classes."""
+    for name in "abcd":
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            Image.new("RGB", (8, 8), (number * 20, 9, ord(name))).save(
+                root / name / f"{number}.png"
+            )
+
+
 def described(run_dir: Path, change: dict[str, Any]) -> Path:
     """Return a checkpoint whose description of the model is changed."""
     content = load_checkpoint(run_dir / "last.pt")
@@ -179,6 +189,66 @@ class TestB:
         ended = fit(tmp_path, tmp_path / "new", *SHORT).wait()
         assert ended.code == 0
         assert newest_step(tmp_path / "new") == 2
+
+    def test_changed_images_are_refused_unless_that_is_accepted(self, tmp_path: Path) -> None:
+        images, run_dir = tmp_path / "images", tmp_path / "run"
+        planted(images, 6)
+        more = ("data={name: image_folder, root: images, image_size: 8, val_fraction: 0.25}",)
+        killed(tmp_path, run_dir, 2, *more)
+        before = {path.name: path.read_bytes() for path in run_dir.glob("*.pt")}
+        planted(images, 12)
+        line = one_line(fit(tmp_path, run_dir, *more).wait(), 3, "images are not those", "run")
+        assert "train: 18 then, 36 now" in line
+        assert "val: 6 then, 12 now" in line
+        assert {path.name: path.read_bytes() for path in run_dir.glob("*.pt")} == before
+        ended = fit(tmp_path, run_dir, *more, "--accept-data-change").wait()
+        assert ended.code == 0, ended.err
+        assert "going on" in ended.err
+        state = load_checkpoint(run_dir / "last.pt")["state"]
+        assert (state["epoch"], state["epoch_step"], state["step"]) == (3, 0, 3 * 5)
+
+    def test_other_classes_are_refused_and_named(self, tmp_path: Path) -> None:
+        images, run_dir = tmp_path / "images", tmp_path / "run"
+        planted(images, 6)
+        more = ("data={name: image_folder, root: images, image_size: 8, val_fraction: 0.25}",)
+        killed(tmp_path, run_dir, 2, *more)
+        (images / "a").rename(images / "x")
+        for accept in ((), ("--accept-data-change",)):
+            ended = fit(tmp_path, run_dir, *more, *accept).wait()
+            one_line(ended, 3, "1 missing ('a')", "1 new ('x')")
+
+    def test_a_resume_with_nothing_left_to_do_keeps_the_last_figures(self, tmp_path: Path) -> None:
+        reference(tmp_path)
+        killed(tmp_path, tmp_path / "run", 18)  # between the last save and the summary
+        assert not (tmp_path / "run" / "summary.json").exists()
+        assert fit(tmp_path, tmp_path / "run").wait().code == 0
+        expected, found = (
+            json.loads((tmp_path / name / "summary.json").read_text())["final"]
+            for name in ("reference", "run")
+        )
+        for final in (expected, found):
+            final.pop("train/images_per_second")
+        assert found == expected
+
+    def test_weights_alone_are_no_run_to_go_on_with(self, trained: Path) -> None:
+        content = load_checkpoint(trained / "last.pt")
+        content["state"] = {"model": content["state"]["model"], "ema": None}
+        content.pop("format")
+        run_dir = trained.parent / "other"
+        run_dir.mkdir()
+        save_checkpoint(run_dir / "last.pt", content)
+        ended = fit(trained.parent, run_dir, *SHORT).wait()
+        one_line(ended, 4, "no run can go on from it", "model.pretrained")
+
+    def test_a_damaged_stored_config_is_named(self, trained: Path) -> None:
+        content = load_checkpoint(trained / "last.pt")
+        content["config"] = content["config"].replace("epochs: 3", "epochs: -3")
+        content.pop("format")
+        run_dir = trained.parent / "other"
+        run_dir.mkdir()
+        save_checkpoint(run_dir / "last.pt", content)
+        ended = fit(trained.parent, run_dir, *SHORT).wait()
+        one_line(ended, 4, "the stored config is not valid: train.epochs is -3")
 
     def test_a_checkpoint_of_a_newer_vtrain_is_refused(self, trained: Path) -> None:
         content = {**load_checkpoint(trained / "last.pt"), "format": FORMAT + 1}

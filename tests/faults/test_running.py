@@ -1,8 +1,10 @@
 """Whole runs that are killed, stopped, started twice or without space end as if they were not."""
 
 import random
+import resource
 import signal
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -97,3 +99,14 @@ def test_of_many_starters_in_one_folder_one_runs(tmp_path: Path) -> None:
 
 def test_a_run_without_space_says_so_and_keeps_what_it_has(tmp_path: Path) -> None:
     assert failures(running.runs_without_space(tmp_path, random.Random(0)), 1) == []
+
+
+def test_a_full_log_does_not_hide_why_a_run_ended(tmp_path: Path) -> None:
+    command = running.fit(tmp_path, tmp_path / "run")
+    running.saved(command, tmp_path / "run", 4)
+    command.kill()
+    for size in (3000, 5000):  # vtrain.log is full, and no checkpoint fits
+        limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size, size))
+        ended = running.fit(tmp_path, tmp_path / "run", prepare=limit).wait()
+        assert ended.code == 5, ended.err
+        assert "no space to write" in ended.errors[-1]

@@ -1,16 +1,32 @@
 """What the summary of a run is made from."""
 
+import json
+from pathlib import Path
+
 from vtrain.callbacks.base import Callback
 from vtrain.engine.state import Metrics, TrainState
 
 
 class History(Callback):
-    """Remembers the latest rows, the best evaluation and the speed."""
+    """Remembers the latest rows and the speed.
 
-    def __init__(self) -> None:
+    Args:
+        path: Where the rows of the run before a resume are.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
         self.train: Metrics = {}
         self.val: Metrics = {}
         self.rates: list[float] = []
+
+    def on_fit_start(self, state: TrainState) -> None:
+        """Take over the last rows of a run that goes on: nothing may be left to do."""
+        self.val = state.metrics
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        for row in map(json.loads, lines[: state.rows]):
+            if "train/loss" in row:
+                self.train = {name: row[name] for name in row if name.startswith("train/")}
 
     def on_log(self, state: TrainState, metrics: Metrics) -> None:
         self.train = metrics

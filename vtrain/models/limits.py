@@ -49,7 +49,7 @@ def check_bytes(what: str, size: int) -> None:
 
 
 def largest_output(model: ImageClassifier) -> int:
-    """Return the most numbers that a layer returns for one image."""
+    """Return the most numbers that a layer of a model on the meta device returns for one image."""
     largest = 0
 
     def see(_: nn.Module, __: Any, output: Any) -> None:
@@ -58,8 +58,9 @@ def largest_output(model: ImageClassifier) -> int:
         largest = max(largest, *sizes, 0)
 
     hooks = [module.register_forward_hook(see) for module in model.modules()]
+    size = model.image_size
     with torch.no_grad():
-        model(torch.empty(1, model.in_channels, model.image_size, model.image_size))
+        model(torch.empty(1, model.in_channels, size, size, device="meta"))
     for hook in hooks:
         hook.remove()
     return largest

@@ -367,7 +367,7 @@ class WatchedLoader:
 def run_callbacks(config: Config, parts: Parts, folder: Path) -> list[Callback]:
     """Return all that a run writes and shows, for a run folder that nobody goes on with."""
     saver = build_saver(config, parts, {}, Checkpoints(folder))
-    return [*outputs(config, parts, folder, History()), saver]
+    return [*outputs(config, parts, folder, History(folder / "metrics.jsonl")), saver]
 
 
 def advice(layers: dict[str, Layer], limit: float, split: dict[str, float]) -> str:

@@ -23,12 +23,19 @@ from vtrain.callbacks.stop_early import StopEarly
 from vtrain.callbacks.stop_on_signal import StopOnSignal
 from vtrain.callbacks.tensorboard import TensorBoard
 from vtrain.config import Config, config_from_text
-from vtrain.data.fingerprint import check_unchanged, fingerprint
+from vtrain.data.fingerprint import check_unchanged, dataset_fingerprint
 from vtrain.distributed import Rank
 from vtrain.engine.checkpointing import Checkpoints
 from vtrain.engine.device import choose_device, naming_failures
 from vtrain.engine.stop import StopSignals
-from vtrain.errors import ConfigError, DataError, StoppedBySignal, StorageError, VtrainError
+from vtrain.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    StoppedBySignal,
+    StorageError,
+    VtrainError,
+)
 from vtrain.files.atomic import make_folder, write_json, write_text
 from vtrain.files.checkpoints import load_checkpoint
 from vtrain.files.lock import RunLock
@@ -53,7 +60,13 @@ FREE_TO_CHANGE = (
 """Keys that may differ when a run goes on: they do not change its result, but for rounding."""
 
 
-def fit(config: Config, name: str, run_dir: Path | None = None, resume: bool = False) -> Path:
+def fit(
+    config: Config,
+    name: str,
+    run_dir: Path | None = None,
+    resume: bool = False,
+    accept_data_change: bool = False,
+) -> Path:
     """Train what the config describes and return the run's folder.
 
     Args:
@@ -61,6 +74,7 @@ def fit(config: Config, name: str, run_dir: Path | None = None, resume: bool = F
         name: The config's name, under which the run is kept.
         run_dir: The run's folder; by default `runs/<name>/<date_time>`.
         resume: Go on with the run in `run_dir`, or with the newest unfinished one of this name.
+        accept_data_change: Go on also if the images are not those that the run began with.
 
     Raises:
         VtrainError: The run cannot start, cannot go on, or was stopped by a signal.
@@ -76,9 +90,9 @@ def fit(config: Config, name: str, run_dir: Path | None = None, resume: bool = F
         elif place.is_main:
             stack.enter_context(RunLock(folder))
             stack.enter_context(logging_to(folder / "vtrain.log"))
-            _recorded(config, device, place, folder, stack)
+            _recorded(config, device, place, folder, stack, accept_data_change)
         else:
-            _train(config, device, place, folder, stack)
+            _train(config, device, place, folder, stack, accept_data_change)
     return folder
 
 
@@ -109,12 +123,17 @@ def _folder(name: str, run_dir: Path | None, resume: bool) -> Path:
 
 
 def _recorded(
-    config: Config, device: torch.device, place: Rank, folder: Path, stack: ExitStack
+    config: Config,
+    device: torch.device,
+    place: Rank,
+    folder: Path,
+    stack: ExitStack,
+    accept_data_change: bool,
 ) -> None:
     """Train, and leave word in `status.json` however it ends."""
     write_status(folder, "running")
     try:
-        _train(config, device, place, folder, stack)
+        _train(config, device, place, folder, stack, accept_data_change)
     except BaseException as error:
         log.debug("the run ended early", exc_info=True)
         state = "stopped" if isinstance(error, StoppedBySignal) else "failed"
@@ -128,7 +147,12 @@ def _recorded(
 
 @distributed.together()
 def _train(
-    config: Config, device: torch.device, place: Rank, folder: Path, stack: ExitStack
+    config: Config,
+    device: torch.device,
+    place: Rank,
+    folder: Path,
+    stack: ExitStack,
+    accept_data_change: bool,
 ) -> None:
     """Build every part, go on from a checkpoint if there is one, and train to the end.
 
@@ -139,19 +163,20 @@ def _train(
     checkpoints = Checkpoints(folder, config.checkpoint.keep) if place.is_main else None
     found = _newest(checkpoints)
     before = None if found is None else load_checkpoint(found)
-    config = _sized(config, before, device, place)
+    config = _sized(config, before, found, device, place)
     parts = build_parts(config, device, place)
-    images = fingerprint(parts.train)
-    distributed.check_same({"classes": list(parts.source.classes), "images": images}, DataError)
+    dataset = dataset_fingerprint(parts.source.classes, parts.train, parts.val)
+    distributed.check_same({"dataset": dataset}, DataError)
     if before is not None:
-        _restore(parts, config, images, before, found)
+        _check_config(config, before, found)
+        _restore(parts, dataset, before, found, accept_data_change)
     signals = stack.enter_context(StopSignals())
-    history = History()
+    history = History(folder / "metrics.jsonl")
     callbacks: list[Callback] = [StopOnSignal(signals), StopEarly(), PeerTimeout()]
     if place.is_main:
         callbacks += outputs(config, parts, folder, history)
     if place.is_main or config.train.parallel == "fsdp":  # all have a part of a sharded model
-        callbacks.append(build_saver(config, parts, images, checkpoints))
+        callbacks.append(build_saver(config, parts, dataset, checkpoints))
     if place.is_main:
         write_text(folder / "config.yaml", config.to_yaml())
         write_json(folder / "env.json", screens.environment(parts))
@@ -183,12 +208,16 @@ def _newest(checkpoints: Checkpoints | None) -> Path | None:
 
 
 def _sized(
-    config: Config, before: dict[str, Any] | None, device: torch.device, place: Rank
+    config: Config,
+    before: dict[str, Any] | None,
+    path: Path | None,
+    device: torch.device,
+    place: Rank,
 ) -> Config:
     """Replace `train.batch_size: auto`: by the run's number, or by the largest if it is new."""
     if before is None or config.train.batch_size != "auto":
         return with_batch_size(config, device, place, trial=True)
-    size = config_from_text(before["config"], "its config").train.batch_size
+    size = _stored_config(before, path).train.batch_size
     assert size != "auto"
     return with_number(config, size)
 
@@ -209,7 +238,7 @@ def outputs(config: Config, parts: Parts, folder: Path, history: History) -> lis
 
 
 def build_saver(
-    config: Config, parts: Parts, images: dict[str, Any], checkpoints: Checkpoints | None
+    config: Config, parts: Parts, dataset: dict[str, Any], checkpoints: Checkpoints | None
 ) -> Saver:
     """Return what saves, to be called last: a checkpoint counts the rows that others wrote."""
     content = {
@@ -217,7 +246,7 @@ def build_saver(
         "model": describe_model(config, parts.model),
         "classes": list(parts.source.classes),
         "preprocess": parts.preprocess.to_dict(),
-        "images": images,
+        "dataset": dataset,
         "config": config.to_yaml(),
     }
     checkpoint = config.checkpoint
@@ -231,16 +260,26 @@ def build_saver(
     )
 
 
-def _restore(
-    parts: Parts, config: Config, images: dict[str, Any], content: dict[str, Any], path: object
-) -> None:
-    """Go on from a checkpoint of the same run.
+def _stored_config(content: dict[str, Any], path: object) -> Config:
+    """Return the config that a checkpoint holds.
 
     Raises:
-        ConfigError: The config has changed in a way that changes the result.
-        DataError: The training images have changed.
+        CheckpointError: It is not valid.
     """
-    before = config_from_text(content["config"], f"config in {path}")
+    try:
+        return config_from_text(content["config"], "its config")
+    except (ConfigError, KeyError, TypeError) as error:
+        what = error.what if isinstance(error, ConfigError) else "it is missing"
+        raise CheckpointError(f"the stored config is not valid: {what}", path) from None
+
+
+def _check_config(config: Config, content: dict[str, Any], path: object) -> None:
+    """Refuse to go on with a config that has changed in a way that changes the result.
+
+    Raises:
+        ConfigError: It names the keys.
+    """
+    before = _stored_config(content, path)
     changed = [key for key in _differences(before, config) if not key.startswith(FREE_TO_CHANGE)]
     if changed:
         more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
@@ -249,9 +288,28 @@ def _restore(
             path,
             "use the run's own config.yaml, or start a new run",
         )
-    if images != content["images"]:
-        check_unchanged(content["images"], parts.train, path)
-    parts.state.load_state_dict(content["state"])
+
+
+def _restore(
+    parts: Parts, dataset: dict[str, Any], content: dict[str, Any], path: object, accept: bool
+) -> None:
+    """Go on from a checkpoint of the same run.
+
+    Raises:
+        DataError: The images have changed, and that is not accepted.
+        CheckpointError: It holds no state of this run, but perhaps weights alone.
+    """
+    state = parts.state
+    try:
+        changed = check_unchanged(content["dataset"], dataset, path, accept=accept)
+        state.load_state_dict(content["state"])
+    except (KeyError, TypeError, ValueError, RuntimeError, AssertionError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:100]
+        raise CheckpointError(
+            f"no run can go on from it ({reason})", path, "its weights may serve model.pretrained"
+        ) from error
+    if changed:  # with more or fewer images the same step is another place in an epoch
+        state.epoch, state.epoch_step = divmod(state.step, parts.steps_per_epoch)
 
 
 def _differences(before: Config, after: Config) -> list[str]:
