@@ -1,3 +1,4 @@
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -62,6 +63,20 @@ def test_the_picture_shows_the_augmentation_of_the_config(
         assert vtrain("check", photographs, "--data", change).code == 0
         pictures.append(Image.open("augmented.png").convert("RGB").tobytes())
     assert len(set(pictures)) == 3
+
+
+def test_tensorboard_shows_the_same_picture(photographs: Path, vtrain: Vtrain) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    changes = ("augment.mixup=1", "logging.tensorboard=true", "logging.images=9")
+    assert vtrain("check", photographs, "--data", *changes).code == 0
+    done = vtrain("fit", photographs, "--run-dir", "run", *changes, "train.max_steps=1")
+    assert done.code == 0, done.err
+    events = EventAccumulator("run/tensorboard")
+    events.Reload()
+    (event,) = events.Images("train/images")
+    shown = Image.open(io.BytesIO(event.encoded_image_string)).convert("RGB")
+    assert shown.tobytes() == Image.open("augmented.png").convert("RGB").tobytes()
 
 
 def test_a_missing_folder_is_one_line(photographs: Path, vtrain: Vtrain) -> None:

@@ -2,13 +2,13 @@
 
 import contextlib
 import logging
-import math
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torch import Tensor
+import numpy as np
+from PIL import Image
 
 from vtrain.callbacks.base import Callback
 from vtrain.engine.state import Metrics, TrainState
@@ -26,11 +26,11 @@ class TensorBoard(Callback):
 
     Args:
         folder: Where the event files go.
-        images: Makes some augmented training images, (N, 3, H, W) in [0, 1]; None shows none.
+        picture: Draws some augmented training images; None shows none.
     """
 
-    def __init__(self, folder: Path, images: Callable[[], Tensor] | None) -> None:
-        self.folder, self.images = folder, images
+    def __init__(self, folder: Path, picture: Callable[[], Image.Image] | None) -> None:
+        self.folder, self.picture = folder, picture
         self.writer: SummaryWriter | None = None
 
     def on_fit_start(self, state: TrainState) -> None:
@@ -39,8 +39,9 @@ class TensorBoard(Callback):
         threading.excepthook = _without_lost_writers
         with self._best_effort():
             self.writer = SummaryWriter(str(self.folder), purge_step=state.step + 1)
-            if self.images is not None and state.step == 0:
-                self.writer.add_image("train/images", tiled(self.images()), 0)
+            if self.picture is not None and state.step == 0:
+                pixels = np.asarray(self.picture())
+                self.writer.add_image("train/images", pixels, 0, dataformats="HWC")
 
     def on_log(self, state: TrainState, metrics: Metrics) -> None:
         self._scalars(state, metrics)
@@ -75,15 +76,3 @@ def _without_lost_writers(lost: threading.ExceptHookArgs) -> None:
     """Print what ended a thread, but not of TensorBoard's writer, which hands it to its caller."""
     if not (isinstance(lost.exc_value, OSError) and "Writer" in type(lost.thread).__name__):
         threading.__excepthook__(lost)
-
-
-def tiled(images: Tensor) -> Tensor:
-    """Lay images out in a square; small ones are enlarged so that a person sees their pixels.
-
-    Shape: (N, 3, H, W) -> (3, H', W').
-    """
-    from torchvision.utils import make_grid
-
-    scale = max(1, 96 // images.shape[-1])
-    enlarged = images.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
-    return make_grid(enlarged, nrow=math.ceil(math.sqrt(len(images))))  # type: ignore[no-any-return]

@@ -230,9 +230,9 @@ def outputs(config: Config, parts: Parts, folder: Path, history: History) -> lis
         Progress(config.train.epochs, parts.steps_per_epoch, parts.total_steps, sys.stderr),
     ]
     if config.logging.tensorboard:
-        images = partial(parts.training_images, config.logging.images)
+        picture = partial(parts.picture, config.logging.images)
         outputs.append(
-            TensorBoard(folder / "tensorboard", images if config.logging.images else None)
+            TensorBoard(folder / "tensorboard", picture if config.logging.images else None)
         )
     return outputs
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from PIL import Image
+from torch import nn
 
 from vtrain import distributed
 from vtrain.config import Config, augment_parts, component
 from vtrain.data.augment import Augment
-from vtrain.data.loader import EvalLoader, Share, TrainLoader
+from vtrain.data.loader import EvalLoader, TrainLoader
 from vtrain.data.mixing import Mixing
 from vtrain.data.preprocess import Preprocess, TrainGeometry
 from vtrain.data.samples import ArraySamples, Samples, Source
@@ -36,6 +37,7 @@ from vtrain.optim.distillation import BothHeads, Distillation, Teacher
 from vtrain.optim.gradients import LossScaler
 from vtrain.optim.schedules import Schedule, fitted_step
 from vtrain.registry import LOSSES, MODELS, OPTIMIZERS, SCHEDULES, SOURCES
+from vtrain.run.pictures import augmented
 from vtrain.run.teacher import load_teacher
 
 log = logging.getLogger(__name__)
@@ -84,15 +86,16 @@ class Parts:
                 distributed.all_sum,
             )
 
-    def training_images(self, count: int) -> Tensor:
-        """Return the first `count` training images as the first epoch augments them.
-
-        Shape: (count, 3, S, S) float32 in [0, 1].
-        """
-        indices = torch.arange(min(count, len(self.train)))
-        batch = next(self.train_loader.feed.batches([Share(indices, 0, len(indices))], epoch=0))
-        mean, std = (torch.tensor(v)[:, None, None] for v in (self.source.mean, self.source.std))
-        return (self.augment(batch.images, batch.indices, 0).cpu() * std + mean).clamp(0, 1)
+    def picture(self, count: int) -> Image.Image:
+        """Draw `count` training images as the first step augments and mixes them."""
+        return augmented(
+            self.train_loader,
+            self.augment,
+            self.mixing,
+            self.preprocess,
+            self.source.classes,
+            count,
+        )
 
 
 def build_parts(
