@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -278,6 +279,17 @@ def test_check_says_what_a_run_would_be(small_run: Path, vtrain: Vtrain) -> None
     assert "6 (3 per epoch)" in done.out
     assert "patch_embed" in done.out
     assert not Path("runs").exists()
+
+
+def test_check_reads_the_weights_that_a_run_would_start_from(
+    small_run: Path, vtrain: Vtrain
+) -> None:
+    assert vtrain("fit", small_run, "train.max_steps=1", "--run-dir", "before").code == 0
+    done = vtrain("check", small_run, "model.pretrained=before/best.pt", "data.num_classes=5")
+    assert re.search(r"^weights +timm: \d+ tensors loaded, 2 new \(head.weight, ", done.out, re.M)
+    done = vtrain("check", small_run, "model.pretrained=nowhere.pt")
+    assert done.code == 4
+    assert "nowhere.pt" in done.err
 
 
 def test_models_lists_names_parameters_and_references(vtrain: Vtrain) -> None:

@@ -33,10 +33,10 @@ def test_a_config_loads_and_builds(
         lines = path.read_text().splitlines()
         path = tmp_path / path.name
         path.write_text("\n".join(stand_in if ln.startswith("data:") else ln for ln in lines))
-    overrides = []
-    if config.train.distillation is not None:  # nor is its teacher
+    overrides = ["model.pretrained=null"]  # nor are the weights that it starts from
+    if config.train.distillation is not None:  # nor its teacher
         torch.save(resnet18(num_classes=10).state_dict(), tmp_path / "teacher.pt")
-        overrides = [
+        overrides += [
             "train.distillation.teacher=torchvision:resnet18",
             f"train.distillation.teacher_weights={tmp_path / 'teacher.pt'}",
         ]

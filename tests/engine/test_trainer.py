@@ -192,7 +192,10 @@ def test_the_schedule_sets_the_rate_of_each_step_and_groups_scale_it() -> None:
     part = trainer(None, recorder)
     part.state.optimizer.param_groups[0]["lr_scale"] = 0.5
     part.fit(Loader())
-    assert recorder.lrs == pytest.approx([0.05 / (step + 1) for step in range(6)])
+    rates = [0.1 / (step + 1) for step in range(6)]
+    assert recorder.lrs == pytest.approx([rate / 2 for rate in rates])
+    # A row has the rate that the schedule gave its last step, whatever the groups made of it.
+    assert [row["train/lr"] for row in recorder.rows] == [rates[step] for step in (1, 2, 3, 5)]
 
 
 @pytest.mark.parametrize("stop", [1, 2, 3, 4, 5])

@@ -139,3 +139,12 @@ def test_a_training_step_is_one_graph_without_breaks(name: str, checkpointing: b
     with torch.autocast("cpu", torch.bfloat16):
         logits_of(compiled(images)).square().sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@every_model
+def test_every_argument_is_explained(name: str) -> None:
+    component = MODELS[name]
+    text = component.constructor.__doc__
+    missing = [key for key, _, _ in component.parameters() if f"\n        {key}: " not in text]
+    assert missing == []
+    assert "arXiv:" in component.reference

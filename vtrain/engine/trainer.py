@@ -92,6 +92,7 @@ class Trainer:
     world_size: int
     teacher: Callable[[Tensor], Tensor] | None = None
     _clock: Stopwatch = field(default_factory=Stopwatch)
+    _lr: float = 0.0
 
     def fit(self, loader: Loader) -> None:
         """Train to the last step, or until a callback asks to stop."""
@@ -138,7 +139,8 @@ class Trainer:
         """Make one optimizer step from this process's share of a batch."""
         state = self.state
         torch.manual_seed(hash_ints(self.seed, state.step, self.rank))  # dropout and drop path
-        set_lr(state.optimizer, self.lr_now)
+        self._lr = self.lr_now
+        set_lr(state.optimizer, self._lr)
         share = len(batch.images)
         if share == 0:  # every process must take part in the exchange of gradients
             batch = placeholder(batch)
@@ -204,7 +206,7 @@ class Trainer:
         self.state.loss = Meter()
         metrics = {
             "train/loss": loss.item(),
-            "train/lr": self.state.optimizer.param_groups[0]["lr"],
+            "train/lr": self._lr,  # of the last step; a layer's own may be a part of it
             "train/images_per_second": self._clock.rate(),
         }
         self.callbacks.on_log(self.state, metrics)

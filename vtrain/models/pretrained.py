@@ -61,7 +61,7 @@ def load_pretrained(
     """Replace the weights of `model` by those of `source`; on an error it is left as it was.
 
     Args:
-        model: Any model of the zoo.
+        model: Any model of the zoo. On the meta device it has no weights: only the report is made.
         source: A file of weights, or `hf-hub:owner/name`, which is downloaded.
         classes: The model's classes. Where the file names its own and they differ, the heads are
             matched by name, and stay new if the file does not know all of them.
@@ -100,7 +100,8 @@ def load_pretrained(
         reshaped=[name for name in unfit if name not in heads],
         nonfinite=[name for name, tensor in taken.items() if not tensor.isfinite().all()],
     )
-    model.load_state_dict({**wanted, **taken})
+    if not any(tensor.is_meta for tensor in wanted.values()):
+        model.load_state_dict({**wanted, **taken})
     return LoadReport(
         dialect.name,
         loaded=tuple(name for name in taken if taken[name] is given[name]),

@@ -126,7 +126,7 @@ class ViT(ImageClassifier):
             and one for each column, each half as wide, side by side (arXiv:2010.11929, appendix
             D.4); `sincos_2d`: fixed sines and cosines (arXiv:2104.02057); `none`.
         class_position: Whether prefix tokens have rows of their own in `learned_1d`; not in DeiT
-            III.
+            III (arXiv:2204.07118).
         pooling: `cls` classifies the class token; `mean` has no class token and normalises the
             mean of the patch tokens (as timm's `avg`, and fine-tuning in arXiv:2111.06377).
         num_registers: Extra learned tokens that no head reads (arXiv:2309.16588).
@@ -135,8 +135,9 @@ class ViT(ImageClassifier):
             out.
         drop_rate: Dropout after every dense layer but qkv and heads, and after the positions
             (arXiv:2010.11929, appendix B.1).
-        drop_path_rate: Chance to skip a residual branch, for the last block.
-        drop_path_schedule: `linear` grows from 0 at the first block; `constant` is the same in all.
+        drop_path_rate: Chance to skip a residual branch, for the last block (arXiv:1603.09382).
+        drop_path_schedule: `linear` grows from 0 at the first block; `constant` is the same in all
+            (DeiT III, arXiv:2204.07118).
     """
 
     no_weight_decay = frozenset(

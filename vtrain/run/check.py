@@ -5,6 +5,7 @@ import torch
 from vtrain.config import Config
 from vtrain.distributed import Rank
 from vtrain.engine.device import choose_device, choose_precision
+from vtrain.models.pretrained import load_pretrained
 from vtrain.models.profile import Profile
 from vtrain.run import parts
 from vtrain.run.batch_size import profile_run, with_batch_size
@@ -32,6 +33,9 @@ def check_config(config: Config) -> str:
     with torch.device("meta"):
         model = parts.build_model(config, len(source.classes))
         optimizer = parts.build_optimizer(config, model)
+    start = "random"
+    if config.model.pretrained is not None:
+        start = str(load_pretrained(model, config.model.pretrained, source.classes))
     images = len(train)
     steps_per_epoch, total_steps = parts.count_steps(config, images)
     schedule = parts.build_schedule(config, steps_per_epoch)
@@ -45,6 +49,7 @@ def check_config(config: Config) -> str:
         ["training images", f"{images:,}"],
         ["device", f"{device}, {precision}"],
         ["parameters", f"{found.parameters:,} ({found.trainable:,} trained)"],
+        ["weights", start],
         ["GMACs per image", f"{found.gmacs:.4f}"],
         ["steps", f"{total_steps:,} ({steps_per_epoch:,} per epoch)"],
         ["learning rate", rate_text(config)],

@@ -76,7 +76,12 @@ def _models_table(names: list[str]) -> str:
 def _arguments_text(found: Component) -> str:
     rows = [["argument", "default"]]
     rows += [[name, json.dumps(default)] for name, _, default in found.parameters()]
-    return f"{inspect.getdoc(found.constructor)}\n\n{columns(rows)}"
+    where = (
+        "A config sets the arguments below under `model`, beside `name`, `pretrained` (weights to "
+        "start from)\nand `freeze` (`backbone`, or the first N blocks); image_size is "
+        "`data.image_size`, and the dataset says\nhow many classes there are."
+    )
+    return f"{inspect.getdoc(found.constructor)}\n\n{where}\n\n{columns(rows)}"
 
 
 def _table_rows(predictions: list[Prediction]) -> list[str]:
