@@ -422,6 +422,13 @@ class TestManifest:
         self, saved: Path
     ) -> None:
         written = verify_file(saved)
-        (saved.parent / manifest.NAME).write_text(self.rows(name=saved.name, sha256="a" * 64))
+        row = {"name": saved.name, "size": written.size, "sha256": "a" * 64}
+        (saved.parent / manifest.NAME).write_text(self.rows(**row))
         with pytest.raises(CheckpointError, match=f"{written.sha256[:12]}.*aaaaaaaaaaaa"):
+            load_checkpoint(saved)
+
+    def test_a_checkpoint_of_another_size_is_refused_with_both_sizes(self, saved: Path) -> None:
+        written = verify_file(saved)
+        (saved.parent / manifest.NAME).write_text(self.rows(name=saved.name, sha256="a" * 64))
+        with pytest.raises(CheckpointError, match=f"has {written.size:,} bytes.* says 2 "):
             load_checkpoint(saved)

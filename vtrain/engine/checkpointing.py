@@ -188,6 +188,9 @@ def verify(path: Path) -> list[Finding]:
     Raises:
         CheckpointError: There is nothing to verify, or the manifest is damaged.
     """
+    if not path.exists():
+        raise CheckpointError("no such run folder or checkpoint", path)
+    manifest.read(path if path.is_dir() else path.parent)
     found = list(_findings(path)) if path.is_dir() else [_finding(path)]
     if not found:
         raise CheckpointError("this folder holds no checkpoint", path)
@@ -211,7 +214,9 @@ def _findings(run_dir: Path) -> Iterator[Finding]:
             inode = path.stat().st_ino
             if inode not in seen:
                 seen.add(inode)
-                yield _finding(path)
+                found = _finding(path)
+                if found.problem is None or path.exists():  # a run may remove an old one meanwhile
+                    yield found
 
 
 def _finding(path: Path) -> Finding:

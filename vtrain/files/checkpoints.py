@@ -183,7 +183,7 @@ def opened(path: Path) -> Iterator[BufferedReader]:
         yield file
 
 
-def _verified(file: File, path: Path, allowed: set[str] | None) -> Written:
+def _verified(file: File, path: Path, allowed: dict[str, int] | None) -> Written:
     """Check size, checksums, layout and program of an open file; build nothing."""
     try:
         size = os.fstat(file.fileno()).st_size
@@ -194,8 +194,7 @@ def _verified(file: File, path: Path, allowed: set[str] | None) -> Written:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         if allowed is not None and sha256 not in allowed:
             raise CheckpointError(
-                f"the checkpoint is not the one that was written: its sha256 is {sha256[:12]}..., "
-                f"{manifest.NAME} says {min(allowed)[:12]}...",
+                f"the checkpoint is not the one that was written: {_unlike(size, sha256, allowed)}",
                 path,
                 DAMAGED,
             )
@@ -209,6 +208,13 @@ def _verified(file: File, path: Path, allowed: set[str] | None) -> Written:
     except BROKEN as error:
         raise _corrupt(path, str(error)) from None
     return Written(size, sha256)
+
+
+def _unlike(size: int, sha256: str, allowed: dict[str, int]) -> str:
+    """Say how a file differs from what the manifest says."""
+    if size not in allowed.values():
+        return f"it has {size:,} bytes, {manifest.NAME} says {max(allowed.values()):,}"
+    return f"its sha256 is {sha256[:12]}..., {manifest.NAME} says {min(allowed)[:12]}..."
 
 
 def _recognise(file: File, path: Path) -> None:

@@ -42,11 +42,11 @@ class Manifest:
     entries: tuple[Entry, ...] = ()
     best: str | None = None
 
-    def allowed(self, name: str) -> set[str] | None:
-        """Return the checksums that the file `name` may have; None if any will do."""
-        if name in (LAST, BEST):  # other names of one of the entries, re-pointed after the manifest
-            return {entry.sha256 for entry in self.entries} or None
-        return {entry.sha256 for entry in self.entries if entry.name == name} or None
+    def allowed(self, name: str) -> dict[str, int] | None:
+        """Return the checksums that the file `name` may have, with sizes; None if any will do."""
+        # last.pt and best.pt are other names of an entry, and re-pointed after the manifest.
+        names = [entry.name for entry in self.entries] if name in (LAST, BEST) else [name]
+        return {entry.sha256: entry.size for entry in self.entries if entry.name in names} or None
 
 
 def read(folder: Path) -> Manifest:

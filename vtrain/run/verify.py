@@ -3,23 +3,25 @@
 from pathlib import Path
 
 from vtrain.engine.checkpointing import Finding, verify
-from vtrain.errors import CheckpointError
+from vtrain.errors import CheckpointError, printable
+from vtrain.files import lock, manifest
+from vtrain.files.runs import read_status
 
 
 def verify_checkpoints(path: Path) -> tuple[str, bool]:
     """Verify a checkpoint or every checkpoint of a run folder; nothing is loaded or changed.
 
     Returns:
-        A line for each file, and whether a run can go on from one of them.
+        A line for each file and what they mean for the run, and whether any is intact.
 
     Raises:
         CheckpointError: There is no checkpoint, or the manifest is damaged.
     """
     findings = verify(path)
-    intact = next((found for found in findings if found.problem is None), None)
     lines = [_line(found) for found in findings]
-    if intact is not None and path.is_dir():
-        lines.append(f"a resume goes on from {intact.path.name}")
+    intact = next((found for found in findings if found.problem is None), None)
+    if path.is_dir():
+        lines += _outlook(path, intact)
     return "\n".join(lines), intact is not None
 
 
@@ -30,10 +32,39 @@ def raise_if_lost(path: Path, usable: bool) -> None:
         CheckpointError: It names the path.
     """
     if not usable:
-        raise CheckpointError("no checkpoint is intact", path, "start the run anew")
+        hint = "start the run anew in another folder" if path.is_dir() else "use another one"
+        raise CheckpointError("no checkpoint is intact", path, hint)
 
 
 def _line(found: Finding) -> str:
+    name = printable(found.path.name)
     if found.problem is not None:
-        return f"damaged  {found.path.name}: {found.problem.what}"
-    return f"intact   {found.path.name}  {found.size:,} bytes  sha256 {found.sha256[:16]}"
+        return f"damaged  {name}: {found.problem.what}"
+    known = manifest.read(found.path.parent)
+    best = "  best" if found.sha256 in _checksums(known, known.best) else ""
+    return f"intact   {name}  {found.size:,} bytes  sha256 {found.sha256[:16]}{best}"
+
+
+def _outlook(run_dir: Path, intact: Finding | None) -> list[str]:
+    """Say what a resume would do, and why that may not be certain."""
+    lines = []
+    known = manifest.read(run_dir)
+    if not known.entries:
+        lines.append(
+            f"there is no {manifest.NAME}: the checksums inside the files were verified alone"
+        )
+    if owner := lock.holder(run_dir):
+        lines.append(f"the run goes on now: it is locked by {owner}")
+    if intact is not None:
+        steps = [entry.step for entry in known.entries if entry.sha256 == intact.sha256]
+        step = intact.step if intact.step is not None else next(iter(steps), None)
+        place = intact.path.name if step is None else f"step {step:,} ({intact.path.name})"
+        if read_status(run_dir).get("state") == "finished":
+            lines.append(f"the run is finished; the newest intact checkpoint is {place}")
+        else:
+            lines.append(f"a resume goes on from {place}")
+    return lines
+
+
+def _checksums(known: manifest.Manifest, name: str | None) -> list[str]:
+    return [entry.sha256 for entry in known.entries if entry.name == name]
