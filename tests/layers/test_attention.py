@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from vtrain.layers import attention
-from vtrain.layers.attention import SelfAttention, attend, attend_plainly
+from vtrain.layers.attention import SelfAttention, attend, attend_plainly, self_attend
 
 
 def textbook(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float) -> Tensor:
@@ -27,6 +27,30 @@ def test_every_kernel_agrees_with_the_textbook_in_float64(kernel, dtype, error, 
     expected.backward(upstream)
     gradients = [(x.grad, y.grad) for x, y in zip(inputs, exact, strict=True)]
     for ours, theirs in [(given, expected), *gradients]:
+        assert (ours - theirs).norm() <= error * theirs.norm()
+
+
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
+@pytest.mark.parametrize("tokens", [7, 20])
+@pytest.mark.parametrize("periods", [0, 1, 2])
+@pytest.mark.parametrize("scale", [None, 1.0])
+def test_self_attention_agrees_with_the_textbook_in_float64(
+    dtype, error, tokens, periods, scale
+) -> None:
+    shapes = [(4, tokens, 3 * 3 * 8), (max(periods, 1), 3, tokens, tokens)]
+    inputs = [torch.randn(shape).to(dtype).requires_grad_() for shape in shapes]
+    qkv, bias = (x.detach().double().requires_grad_() for x in inputs)
+    q, k, v = qkv.view(4, tokens, 3, 3, 8).permute(2, 0, 3, 1, 4)
+    biases = bias.repeat(4 // len(bias), 1, 1, 1) * bool(periods)
+    expected = textbook(q, k, v, biases, 8**-0.5 if scale is None else scale)
+    expected = expected.transpose(1, 2).flatten(2)
+    given = self_attend(inputs[0], 3, inputs[1] if periods else None, scale)
+    upstream = torch.randn_like(expected)
+    given.backward(upstream.to(dtype))
+    expected.backward(upstream)
+    gradients = [(inputs[0].grad, qkv.grad)] + [(inputs[1].grad, bias.grad)] * bool(periods)
+    for ours, theirs in [(given, expected), *gradients]:
+        assert ours.dtype == dtype
         assert (ours - theirs).norm() <= error * theirs.norm()
 
 

@@ -128,13 +128,14 @@ def test_a_smaller_window_has_the_biases_of_its_offsets(side: int) -> None:
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("biased", [False, True])
 def test_attention_in_windows_matches_the_formula(masked: bool, biased: bool) -> None:
-    q, k, v = torch.randn(3, 2, 6, 4, 3, 5).unbind(0)  # each (B, nW, N, h, d)
+    qkv = torch.randn(2, 6, 4, 3, 3, 5)
+    q, k, v = qkv.unbind(3)  # each (B, nW, N, h, d)
     bias = torch.randn(3, 4, 4) if biased else None
     mask = shift_mask(4, 6, 2, 1) if masked else None
     scores = torch.einsum("bwnhd,bwmhd->bwhnm", q, k) / 5**0.5
     scores = scores + (bias if biased else 0) + (mask[:, None] if masked else 0)
     expected = torch.einsum("bwhnm,bwmhd->bwnhd", scores.softmax(-1), v).flatten(3)
-    torch.testing.assert_close(attend_in_windows(q, k, v, bias, mask), expected)
+    torch.testing.assert_close(attend_in_windows(qkv.flatten(3), 3, bias, mask), expected)
 
 
 def test_windows_of_a_size_are_made_once() -> None:

@@ -3,9 +3,37 @@
 B images, N tokens, H heads, d head dimension, D = H * d.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from vtrain.layers.linear import Linear, column_sums, linear
+
+
+def self_attend(
+    qkv: Tensor, num_heads: int, bias: Tensor | None = None, scale: float | None = None
+) -> Tensor:
+    """Let the tokens of each row attend to one another; the heads' results end up side by side.
+
+    `scale` is 1 / sqrt(d) unless given.
+
+    Shape: qkv (B, N, 3 * D), which holds the queries, keys and values of all heads, bias
+    (P, H, N, N), of which row i takes number i modulo P -> (B, N, D).
+    """
+    B, N, _ = qkv.shape
+    if _plain_is_faster(qkv) and not torch.compiler.is_compiling():
+        out: Tensor = _SelfAttention.apply(qkv, num_heads, bias, scale)
+        return out
+    # With rows that differ in their bias beside one another, as if they were heads, it is broadcast
+    # and not copied for each group of them.
+    groups = num_heads if bias is None else len(bias) * num_heads
+    parts = qkv.view(B, N, 3, num_heads, -1).permute(2, 0, 3, 1, 4)
+    q, k, v = parts.reshape(3, -1, groups, N, parts.shape[-1]).unbind(0)
+    x = attend(q, k, v, None if bias is None else bias.flatten(0, 1), scale)
+    return x.reshape(B, num_heads, N, -1).transpose(1, 2).flatten(2)
 
 
 def attend(
@@ -18,9 +46,7 @@ def attend(
     Shape: q (B, H, Nq, d), k and v (B, H, Nk, d), bias broadcastable to (B, H, Nq, Nk)
     -> (B, H, Nq, d).
     """
-    # Without matrix tiles (AMX) the fused CPU kernel is slow in bf16, while plain products run at
-    # the full bf16 rate; scripts/bench_attention.py times both.
-    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and not _has_amx():
+    if _plain_is_faster(q):
         return attend_plainly(q, k, v, bias, scale)
     return F.scaled_dot_product_attention(
         q, k, v, attn_mask=None if bias is None else bias.to(q.dtype), scale=scale
@@ -34,11 +60,27 @@ def attend_plainly(
     scores = (q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.transpose(-2, -1)
     if bias is not None:
         scores = scores + bias.to(scores.dtype)
-    # A row of 16 to 31 fills a vector of 512 bits in fp32 but not in bf16, whose kernel then goes
-    # number by number: bench_attention.py --shape 1024,3,16,32 (a window of Swin, a patch of TNT).
-    narrow = scores.dtype == torch.bfloat16 and 16 <= scores.shape[-1] < 32
-    weights = scores.softmax(dim=-1, dtype=torch.float32 if narrow else None)
+    weights = scores.softmax(dim=-1, dtype=_softmax_dtype(scores))
     return weights.to(v.dtype) @ v
+
+
+def _plain_is_faster(q: Tensor) -> bool:
+    """Whether two products and a softmax beat the fused kernel.
+
+    Without matrix tiles (AMX) the fused CPU kernel is slow in bf16, while plain products run at the
+    full bf16 rate; scripts/bench_attention.py times both.
+    """
+    return q.device.type == "cpu" and q.dtype == torch.bfloat16 and not _has_amx()
+
+
+def _softmax_dtype(scores: Tensor) -> torch.dtype:
+    """Return the dtype in which softmax is fast.
+
+    A row of 16 to 31 fills a vector of 512 bits in fp32 but not in bf16, whose kernel then goes
+    number by number: bench_attention.py --shape 1024,3,16,32 (a window of Swin, a patch of TNT).
+    """
+    narrow = scores.dtype == torch.bfloat16 and 16 <= scores.shape[-1] < 32
+    return torch.float32 if narrow else scores.dtype
 
 
 def _has_amx() -> bool:
@@ -48,6 +90,50 @@ def _has_amx() -> bool:
 # What the decorator `torch.compiler.assume_constant_result` sets; to call it would import the whole
 # compiler, more than two seconds at every start.
 _has_amx._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+class _SelfAttention(torch.autograd.Function):
+    # `attend_plainly` with the copies that a chain of autograd's own steps would make left out:
+    # heads are put apart in one copy, scaled and biased in place, and the gradients of the three
+    # parts are written where one copy brings them together.
+
+    @staticmethod
+    def forward(
+        ctx: Any, qkv: Tensor, num_heads: int, bias: Tensor | None, scale: float | None
+    ) -> Tensor:
+        B, N, _ = qkv.shape
+        parts = qkv.view(B, N, 3, num_heads, -1).permute(2, 0, 3, 1, 4).contiguous()
+        q, k, v = parts.flatten(1, 2)  # each (B * H, N, d)
+        ctx.scale = q.shape[-1] ** -0.5 if scale is None else scale
+        q *= ctx.scale
+        scores = q @ k.mT
+        if bias is not None:
+            scores.view(-1, *bias.shape).add_(bias.to(scores.dtype))
+        weights = scores.softmax(-1, dtype=_softmax_dtype(scores)).to(scores.dtype)
+        ctx.save_for_backward(q, k, v, weights)
+        ctx.num_heads, ctx.bias = num_heads, None if bias is None else (bias.shape, bias.dtype)
+        return (weights @ v).view(B, num_heads, N, -1).transpose(1, 2).reshape(B, N, -1)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor | None, None]:
+        q, k, v, weights = ctx.saved_tensors
+        B, N, _ = grad.shape
+        grad = grad.view(B, N, ctx.num_heads, -1).transpose(1, 2).reshape(q.shape)
+        dtype = _softmax_dtype(weights)
+        scores_grad = torch.ops.aten._softmax_backward_data(
+            (grad @ v.mT).to(dtype), weights.to(dtype), -1, dtype
+        ).to(q.dtype)
+        parts = q.new_empty(3, *q.shape)
+        torch.bmm(scores_grad, k, out=parts[0]).mul_(ctx.scale)
+        torch.bmm(scores_grad.mT, q, out=parts[1])
+        torch.bmm(weights.mT, grad, out=parts[2])
+        bias_grad = None
+        if ctx.needs_input_grad[2]:
+            shape, dtype = ctx.bias
+            bias_grad = column_sums(scores_grad.view(-1, shape.numel())).view(shape).to(dtype)
+        parts = parts.view(3, B, ctx.num_heads, N, -1).permute(1, 3, 0, 2, 4)
+        return parts.reshape(B, N, -1), None, bias_grad, None
 
 
 class SelfAttention(nn.Module):
@@ -69,22 +155,22 @@ class SelfAttention(nn.Module):
                 f"embed_dim ({embed_dim}) must be a multiple of num_heads ({num_heads})"
             )
         self.num_heads = num_heads
-        self.qkv = nn.Linear(embed_dim, 3 * embed_dim, bias=qkv_bias)
-        self.proj = nn.Linear(embed_dim, embed_dim)
+        self.qkv = Linear(embed_dim, 3 * embed_dim, bias=qkv_bias)
+        self.proj = Linear(embed_dim, embed_dim)
         self.drop = nn.Dropout(drop_rate)
 
     def forward(self, x: Tensor, queries: int | None = None) -> Tensor:
         """Attend from the first `queries` tokens (all of them by default) to every token."""
         if queries is None:
-            q, k, v = self._heads(self.qkv(x), 3)
+            x = self_attend(self.qkv(x), self.num_heads)
         else:
             # Rows of the weight are [q; k; v]: keys and values of all tokens, few queries.
             D = x.shape[-1]
             weight, bias = self.qkv.weight, self.qkv.bias
             q_bias, kv_bias = (None, None) if bias is None else (bias[:D], bias[D:])
-            (q,) = self._heads(F.linear(x[:, :queries], weight[:D], q_bias), 1)
-            k, v = self._heads(F.linear(x, weight[D:], kv_bias), 2)
-        x = attend(q, k, v).transpose(1, 2).flatten(2)  # heads side by side: (B, queries, D)
+            (q,) = self._heads(linear(x[:, :queries], weight[:D], q_bias), 1)
+            k, v = self._heads(linear(x, weight[D:], kv_bias), 2)
+            x = attend(q, k, v).transpose(1, 2).flatten(2)  # heads side by side: (B, queries, D)
         out: Tensor = self.drop(self.proj(x))
         return out
 

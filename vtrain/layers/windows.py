@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtrain.layers.attention import attend
+from vtrain.layers.attention import self_attend
 
 
 class Windows(nn.Module):
@@ -128,9 +128,8 @@ class WindowPair(nn.Module):
 
 
 def attend_in_windows(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
+    qkv: Tensor,
+    num_heads: int,
     bias: Tensor | None,
     mask: Tensor | None,
     scale: float | None = None,
@@ -139,19 +138,15 @@ def attend_in_windows(
 
     `scale` of the products is 1 / sqrt(d) unless given.
 
-    Shape: q, k, v (B, nW, N, h, d), bias (h, N, N), mask (nW, N, N) -> (B, nW, N, h * d).
+    Shape: qkv (B, nW, N, 3 * h * d), queries, keys and values side by side, bias (h, N, N), mask
+    (nW, N, N) -> (B, nW, N, h * d).
     """
-    B, nW, N, h, d = q.shape
-    groups = h
-    if mask is not None:
-        # The mask differs between windows but not between images. With an image's windows beside
-        # one another, as if they were heads, it is broadcast instead of copied for each image.
-        groups = nW * h
-        masks = mask[:, None].expand(-1, h, -1, -1)
-        bias = (masks if bias is None else masks + bias).flatten(0, 1)
-    q, k, v = (t.transpose(2, 3).reshape(-1, groups, N, d) for t in (q, k, v))
-    x = attend(q, k, v, bias, scale)
-    return x.reshape(B, nW, h, N, d).transpose(2, 3).flatten(3)
+    if mask is not None:  # differs between windows, but not between images
+        masks = mask[:, None].expand(-1, num_heads, -1, -1)
+        bias = masks if bias is None else masks + bias
+    elif bias is not None:
+        bias = bias[None]
+    return self_attend(qkv.flatten(0, 1), num_heads, bias, scale).view(*qkv.shape[:3], -1)
 
 
 def cut(x: Tensor, side: int) -> Tensor:

@@ -18,6 +18,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from vtrain.layers.drop_path import DropPath, drop_path_rates
+from vtrain.layers.linear import Linear
 from vtrain.layers.mlp import MLP
 from vtrain.layers.patch_embed import PatchEmbed
 from vtrain.layers.windows import RelativeBias, WindowPair, Windows, attend_in_windows
@@ -49,16 +50,16 @@ class WindowAttention(nn.Module):
             table = torch.empty((2 * side - 1) ** 2, num_heads)
             self.relative_position_bias_table = nn.Parameter(nn.init.trunc_normal_(table, std=0.02))
         self.bias_of_offsets = RelativeBias(side)
-        self.qkv = nn.Linear(channels, 3 * channels)
-        self.proj = nn.Linear(channels, channels)
+        self.qkv = Linear(channels, 3 * channels)
+        self.proj = Linear(channels, channels)
 
     def forward(self, x: Tensor, windows: Windows) -> Tensor:
         bias, table = None, self.relative_position_bias_table
         if table is not None:
             bias = self.bias_of_offsets(table, windows.side)
         qkv = self.qkv(windows.split(x))
-        q, k, v = qkv.reshape(*qkv.shape[:3], 3, self.num_heads, -1).unbind(3)
-        return windows.join(self.proj(attend_in_windows(q, k, v, bias, windows.mask)))
+        x = attend_in_windows(qkv, self.num_heads, bias, windows.mask)
+        return windows.join(self.proj(x))
 
 
 class Block(nn.Module):
@@ -105,7 +106,7 @@ class PatchMerging(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.norm = LayerNorm(4 * channels)
-        self.reduction = nn.Linear(4 * channels, 2 * channels, bias=False)
+        self.reduction = Linear(4 * channels, 2 * channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.reduction(self.norm(two_by_two(x)))

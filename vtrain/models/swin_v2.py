@@ -16,6 +16,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from vtrain.layers.drop_path import DropPath
+from vtrain.layers.linear import Linear, linear
 from vtrain.layers.mlp import MLP
 from vtrain.layers.windows import RelativeBias, Windows, attend_in_windows
 from vtrain.models.swin import LayerNorm, ShiftedWindowTransformer, two_by_two
@@ -47,23 +48,25 @@ class WindowAttention(nn.Module):
         )
         self.register_buffer("offsets", log_spaced_offsets(side, trained_side), persistent=False)
         self.bias_of_offsets = RelativeBias(side)
-        self.qkv = nn.Linear(channels, 3 * channels, bias=False)
+        self.qkv = Linear(channels, 3 * channels, bias=False)
         self.q_bias = nn.Parameter(torch.zeros(channels))
         self.v_bias = nn.Parameter(torch.zeros(channels))
-        self.proj = nn.Linear(channels, channels)
+        self.proj = Linear(channels, channels)
 
     def forward(self, x: Tensor, windows: Windows) -> Tensor:
         table = 16 * self.cpb_mlp(self.offsets).sigmoid()
         bias = self.bias_of_offsets(table, windows.side)
         # Keys have no bias, as in the official code.
         qkv_bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
-        qkv = F.linear(windows.split(x), self.qkv.weight, qkv_bias)
+        qkv = linear(windows.split(x), self.qkv.weight, qkv_bias)
         q, k, v = qkv.reshape(*qkv.shape[:3], 3, self.num_heads, -1).unbind(3)
         scale = self.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()[:, 0]  # (h, 1)
         # Autocast may widen what `normalize` returns; the products are to have one dtype.
         q = (F.normalize(q, dim=-1) * scale).to(v.dtype)
         k = F.normalize(k, dim=-1).to(v.dtype)
-        return windows.join(self.proj(attend_in_windows(q, k, v, bias, windows.mask, scale=1.0)))
+        qkv = torch.stack([q, k, v], dim=3).flatten(3)
+        x = attend_in_windows(qkv, self.num_heads, bias, windows.mask, scale=1.0)
+        return windows.join(self.proj(x))
 
 
 def log_spaced_offsets(side: int, trained_side: int) -> Tensor:
@@ -114,7 +117,7 @@ class PatchMerging(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.reduction = nn.Linear(4 * channels, 2 * channels, bias=False)
+        self.reduction = Linear(4 * channels, 2 * channels, bias=False)
         self.norm = LayerNorm(2 * channels)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from vtrain.layers.attention import attend
+from vtrain.layers.attention import attend, self_attend
 from vtrain.layers.drop_path import DropPath, drop_path_rates
+from vtrain.layers.linear import Linear, linear
 from vtrain.layers.mlp import MLP
 from vtrain.models.base import ImageClassifier, init_linear_layers
 from vtrain.registry import MODELS, Depth, Probability
@@ -37,22 +38,24 @@ class Attention(nn.Module):
         self.num_heads = num_heads
         self.qk = nn.Linear(embed_dim, 2 * embed_dim, bias=False)
         self.v = nn.Linear(embed_dim, embed_dim, bias=False)
-        self.proj = nn.Linear(embed_dim, embed_dim)
+        self.proj = Linear(embed_dim, embed_dim)
 
     def forward(self, x: Tensor, queries: int | None = None) -> Tensor:
         D = x.shape[-1]
         if queries is None:  # one product in place of two: x is read once
-            q, k, v = self.heads(x, torch.cat([self.qk.weight, self.v.weight]))
+            qkv = linear(x, torch.cat([self.qk.weight, self.v.weight]))
+            x = self_attend(qkv, self.num_heads)
         else:
             (q,) = self.heads(x[:, :queries], self.qk.weight[:D])
             k, v = self.heads(x, torch.cat([self.qk.weight[D:], self.v.weight]))
-        out: Tensor = self.proj(attend(q, k, v).transpose(1, 2).flatten(2))
+            x = attend(q, k, v).transpose(1, 2).flatten(2)
+        out: Tensor = self.proj(x)
         return out
 
     def heads(self, x: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
         """Project and split into heads; D rows of `weight` make one part of shape (B, H, N, d)."""
         B, N, D = x.shape
-        x = F.linear(x, weight).reshape(B, N, -1, self.num_heads, D // self.num_heads)
+        x = linear(x, weight).reshape(B, N, -1, self.num_heads, D // self.num_heads)
         return x.permute(2, 0, 3, 1, 4).unbind(0)
 
 
@@ -82,7 +85,7 @@ class Block(nn.Module):
 
         legacy = layout == "legacy"
         self.norm1_proj = LayerNorm(inner_dim if legacy else words * inner_dim)
-        self.proj = nn.Linear(words * inner_dim, embed_dim, bias=legacy)
+        self.proj = Linear(words * inner_dim, embed_dim, bias=legacy)
         self.norm2_proj = nn.Identity() if legacy else LayerNorm(embed_dim)
 
         self.norm_out = LayerNorm(embed_dim)
@@ -228,7 +231,7 @@ class TNT(ImageClassifier):
         side, grid = math.ceil(patch_size / inner_stride), image_size // patch_size
         self.pixel_embed = PixelEmbed(in_channels, inner_dim, patch_size, inner_stride, layout)
         self.norm1_proj = LayerNorm(side**2 * inner_dim)
-        self.proj = nn.Linear(side**2 * inner_dim, embed_dim)
+        self.proj = Linear(side**2 * inner_dim, embed_dim)
         self.norm2_proj = LayerNorm(embed_dim)
 
         def learned(*shape: int) -> nn.Parameter:

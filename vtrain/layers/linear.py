@@ -1,0 +1,90 @@
+"""The dense layer, and the one place that chooses how it is computed.
+
+M rows (all leading dimensions together), K inputs, N outputs.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+
+class Linear(nn.Linear):
+    """`torch.nn.Linear`, computed by the kernels that suit device and dtype."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight, self.bias)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return x weight^T + bias as `torch.nn.functional.linear` does, autocast included.
+
+    Shape: x (..., K), weight (N, K), bias (N) -> (..., N).
+    """
+    if takes_cpu_bf16(x):
+        out: Tensor = _BFloat16Linear.apply(x, weight, bias)
+        return out
+    return F.linear(x, weight, bias)
+
+
+def takes_cpu_bf16(x: Tensor) -> bool:
+    """Whether a layer of `x` runs in bf16 on a CPU that computes it, by kernels chosen here."""
+    return (
+        x.device.type == "cpu"
+        and torch.is_autocast_enabled("cpu")
+        and torch.get_autocast_dtype("cpu") == torch.bfloat16
+        and not torch.compiler.is_compiling()
+        and _has_bf16()
+    )
+
+
+def _has_bf16() -> bool:
+    return torch.backends.mkldnn.is_available() and bool(
+        torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
+
+
+class _BFloat16Linear(torch.autograd.Function):
+    # What autocast would do, but faster on a CPU (scripts/bench_linear.py times each of the three):
+    # the bias is added where the product is stored, and not laid out as a matrix before it; the
+    # gradient of the bias is a product with ones, as a sum down the columns is slow in bf16; and
+    # of the two ways to the gradient of the weight the one is taken that turns the narrower matrix.
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        rows = x.reshape(-1, x.shape[-1]).bfloat16()
+        low = weight.bfloat16()
+        ctx.save_for_backward(rows, low)
+        ctx.shape, ctx.dtypes = x.shape, (x.dtype, weight.dtype)
+        out: Tensor = torch.ops.mkldnn._linear_pointwise(
+            rows, low, None if bias is None else bias.bfloat16(), "none", [], ""
+        )
+        return out.view(*x.shape[:-1], len(weight))
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        (rows, weight), (x_dtype, dtype) = ctx.saved_tensors, ctx.dtypes
+        grad = grad.reshape(-1, grad.shape[-1])
+        wants_x, wants_weight, wants_bias = ctx.needs_input_grad
+        x_grad = (grad @ weight).to(x_dtype).view(ctx.shape) if wants_x else None
+        weight_grad = product(grad, rows).to(dtype) if wants_weight else None
+        bias_grad = column_sums(grad).to(dtype) if wants_bias else None
+        return x_grad, weight_grad, bias_grad
+
+
+def product(grad: Tensor, rows: Tensor) -> Tensor:
+    """Return grad^T rows. Shape: (M, N), (M, K) -> (N, K)."""
+    (M, K), N = rows.shape, grad.shape[1]
+    # The first factor is turned in memory before the product; where that is much of the work, it
+    # should be the narrower one.
+    if N > K and M > 8 * K:
+        return (rows.t() @ grad).t().contiguous()
+    return grad.t() @ rows
+
+
+def column_sums(x: Tensor) -> Tensor:
+    """Return the sum of each column, added in fp32. Shape: (M, N) -> (N,)."""
+    return (x.new_ones(1, len(x)) @ x)[0]
