@@ -1,5 +1,6 @@
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -44,6 +45,7 @@ def test_a_scan_counts_classes_and_finds_bad_files_and_copies(
     assert report["splits"]["train"]["ignored"] == {".txt": 1}
     (bad,) = report["splits"]["val"]["bad"]
     assert bad["name"].endswith("val/dog/broken.png")
+    assert bad["label"] == "dog"
     ((first, second),) = report["duplicates"]
     assert {first["split"], second["split"]} == {"train", "val"}
 
@@ -92,7 +94,7 @@ def test_an_unwritable_folder_is_named(photographs: Path, vtrain: Vtrain) -> Non
     assert "augmented.png" in done.err
 
 
-@pytest.mark.parametrize("spoilt", [3, 12])
+@pytest.mark.parametrize("spoilt", [3, 6, 12])
 def test_bad_training_images_are_reported_and_left_out_of_the_picture(
     photographs: Path, vtrain: Vtrain, spoilt: int
 ) -> None:
@@ -101,4 +103,23 @@ def test_bad_training_images_are_reported_and_left_out_of_the_picture(
     done = vtrain("check", photographs, "--data")
     assert done.code == 0, done.err
     assert f"bad: {spoilt} images cannot be read" in done.out
+    lost = {3: None, 6: "cat", 12: "cat, dog"}[spoilt]
+    said = re.findall(r"classes without an image that can be read: (.*)", done.out)
+    assert said == ([lost] if lost else [])
     assert Path("augmented.png").exists() == (spoilt < 12)
+
+
+@pytest.mark.parametrize("spoilt", [b"", b"hello", None])
+def test_the_whole_report_is_printed_whatever_is_wrong_with_a_training_image(
+    photographs: Path, vtrain: Vtrain, spoilt: bytes | None
+) -> None:
+    path = Path("photos/train/cat/0.jpg")
+    Image.new("RGB", (200, 200)).save(path)
+    path.write_bytes(path.read_bytes()[:700] if spoilt is None else spoilt)
+    report = json.loads(vtrain("check", photographs, "--json").out)
+    assert [Path(bad["name"]).name for bad in report["splits"]["train"]["bad"]] == ["0.jpg"]
+    assert report["splits"]["val"]["images"] == 5
+    table = vtrain("check", photographs, "--data").out
+    assert "photos/train/cat/0.jpg: " in table
+    assert "in more than one of the classes: 0 images" in table
+    assert Path("augmented.png").exists()

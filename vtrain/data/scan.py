@@ -33,6 +33,7 @@ class BadImage:
     """An image that cannot be used, and why."""
 
     name: str
+    label: str
     what: str
 
 
@@ -125,7 +126,9 @@ def scan(source: Source, *, show: bool = True) -> ScanReport:
                     if isinstance(look.size, str):
                         sizes[look.size] += 1
                     else:
-                        bad.append(BadImage(shown(samples.name(look.index)), look.size.what))
+                        label = source.classes[int(samples.targets[look.index])]
+                        name_ = shown(samples.name(look.index))
+                        bad.append(BadImage(name_, label, look.size.what))
                     if look.digest is not None:
                         copies.add(look.digest, name, look.index)
                 bar.update(len(seen))
@@ -241,3 +244,8 @@ def _split_lines(name: str, split: SplitReport) -> Iterator[str]:
         yield f"    {bad.name}: {bad.what}"
     if len(split.bad) > 20:
         yield f"    and {len(split.bad) - 20:,} more"
+    spoilt = Counter(bad.label for bad in split.bad)
+    lost = [label for label, count in spoilt.items() if count == split.per_class[label]]
+    if lost:
+        more = ", ..." if len(lost) > 5 else ""
+        yield f"  classes without an image that can be read: {', '.join(lost[:5])}{more}"

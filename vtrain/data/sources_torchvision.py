@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import torch
 from torch import Tensor
@@ -97,7 +98,10 @@ class TorchvisionSource:
 
     def _refused(self, error: Exception) -> DataError:
         """Say why torchvision could not open the dataset, in one line."""
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if type(error) is URLError and isinstance(error.reason, OSError):
+            error = error.reason
+        text = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
+        reason = text.splitlines()[0].rstrip(": ")
         if self.download:
             what = f"{self.spec.kind} could not be downloaded: {reason[:100]}"
             return DataError(what, self.root, "is there a network?")

@@ -45,7 +45,13 @@ def download(url: str, target: Path) -> None:
             announced = int(answer.headers.get("Content-Length") or 0)
             with (
                 atomic.replacing(target, size=announced) as file,
-                tqdm(total=announced or None, desc=target.name, unit="B", unit_scale=True) as bar,
+                tqdm(
+                    total=announced or None,
+                    desc=target.name,
+                    unit="B",
+                    unit_scale=True,
+                    disable=None,  # shown on a terminal only
+                ) as bar,
             ):
                 while block := _block(answer, url):
                     file.write(block)
@@ -56,7 +62,8 @@ def download(url: str, target: Path) -> None:
         error.close()
         raise DataError(f"cannot download: {error.code} {error.reason}", url) from None
     except (URLError, OSError) as error:
-        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        inner = getattr(error, "reason", error)
+        reason = getattr(inner, "strerror", None) or inner
         raise DataError(f"cannot download: {reason}", url, "is there a network?") from None
 
 

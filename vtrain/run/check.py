@@ -8,6 +8,7 @@ from vtrain.engine.device import choose_device, choose_precision
 from vtrain.models.pretrained import load_pretrained
 from vtrain.models.profile import Profile
 from vtrain.run import parts
+from vtrain.run.balance import balance_rows
 from vtrain.run.batch_size import profile_run, with_batch_size
 from vtrain.run.curve import curve
 from vtrain.run.screens import rate_text
@@ -53,6 +54,7 @@ def check_config(config: Config) -> str:
         ["GMACs per image", f"{found.gmacs:.4f}"],
         ["steps", f"{total_steps:,} ({steps_per_epoch:,} per epoch)"],
         ["learning rate", rate_text(config)],
+        *map(list, balance_rows(config, source.classes, train).items()),
         ["memory estimate", f"{found.memory.total / GIB:.2f} GiB at {at_once} images at once"],
     ]
     width = max(len(name) for name, _ in facts)

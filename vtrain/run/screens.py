@@ -19,6 +19,7 @@ from vtrain.config import Config
 from vtrain.engine.device import describe, peak_memory
 from vtrain.engine.state import TrainState
 from vtrain.errors import printable
+from vtrain.run.balance import balance_rows
 from vtrain.run.parts import Parts, batch_size, learning_rate
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ def say_start(config: Config, parts: Parts, folder: Path, resumed_from: Path | N
         "rate": rate_text(config),
         "run": str(folder),
     }
+    rows |= balance_rows(config, parts.source.classes, parts.train)
     if config.train.distillation is not None:
         rows["teacher"] = config.train.distillation.teacher
     if parts.source.notes:
