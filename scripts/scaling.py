@@ -161,7 +161,7 @@ def processes(options: argparse.Namespace) -> Rows:
     for count in (1, 2):
         with tempfile.TemporaryDirectory(prefix="bench_scaling_") as folder:
             launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-            launch += [f"--nproc-per-node={count}", "-m", "vtrain.cli"]
+            launch += [f"--nproc-per-node={count}", "-m", "vtrain"]
             fit = ["fit", "configs/vit_digits.yaml", "--run-dir", f"{folder}/run", *LARGER]
             env = {**os.environ, "OMP_NUM_THREADS": "1"}
             subprocess.run([*launch, *fit], env=env, check=True, capture_output=True)

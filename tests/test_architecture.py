@@ -11,7 +11,7 @@ from vtrain.registry import LOSSES, MODELS, OPTIMIZERS, SCHEDULES, SOURCES, Regi
 
 ROWS = (
     "registry errors rng distributed files | layers optim data | models engine bench"
-    " | config callbacks api | run | cli"
+    " | config callbacks api | run | cli | __main__"
 )
 RANK = {name: rank for rank, row in enumerate(ROWS.split("|")) for name in row.split()}
 SOURCE = sorted(Path("vtrain").rglob("*.py"))

@@ -18,7 +18,7 @@ Vtrain = Callable[..., Result]
 
 def process(*arguments: str, **kwargs: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "vtrain.cli", *arguments], capture_output=True, text=True, **kwargs
+        [sys.executable, "-m", "vtrain", *arguments], capture_output=True, text=True, **kwargs
     )
 
 
@@ -324,7 +324,7 @@ def test_a_config_mistake_is_reported_quickly_by_the_real_command(small_run: Pat
 @pytest.mark.slow
 def test_a_closed_pipe_is_no_error(small_run: Path) -> None:
     done = subprocess.run(
-        f"{sys.executable} -m vtrain.cli models | head -n 1", shell=True, capture_output=True
+        f"{sys.executable} -m vtrain models | head -n 1", shell=True, capture_output=True
     )
     assert done.returncode == 0
     assert b"Traceback" not in done.stderr

@@ -260,7 +260,3 @@ def _say(text: str) -> None:
 
     facts = {"py_callstack": text, "timestamp": str(int(time.time()))}
     write_json(Path(report), {"message": {"message": text, "extraInfo": facts}})
-
-
-if __name__ == "__main__":
-    main()

@@ -42,7 +42,7 @@ def environment() -> dict[str, str]:
 
 def command(folder: Path, processes: int, *arguments: str) -> subprocess.CompletedProcess[str]:
     torchrun = f"-m torch.distributed.run --standalone --nproc-per-node={processes}".split()
-    before = [sys.executable, *(torchrun if processes > 1 else []), "-m", "vtrain.cli"]
+    before = [sys.executable, *(torchrun if processes > 1 else []), "-m", "vtrain"]
     return subprocess.run(
         [*before, "fit", "config.yaml", *arguments],
         cwd=folder,

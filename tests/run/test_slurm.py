@@ -17,7 +17,7 @@ STAND_INS = {
     "srun": 'shift; exec "$@"',
     "scontrol": 'case "$1" in show) echo localhost ;; requeue) echo "$2" >> requeued ;; esac',
     "torchrun": f'exec {sys.executable} -m torch.distributed.run "$@"',
-    "vtrain": f'exec {sys.executable} -m vtrain.cli "$@"',
+    "vtrain": f'exec {sys.executable} -m vtrain "$@"',
 }
 CONFIG = """\
 seed: 0
