@@ -112,10 +112,11 @@ class _SelfAttention(torch.autograd.Function):
         weights = scores.softmax(-1, dtype=_softmax_dtype(scores)).to(scores.dtype)
         ctx.save_for_backward(q, k, v, weights)
         ctx.num_heads, ctx.bias = num_heads, None if bias is None else (bias.shape, bias.dtype)
-        return (weights @ v).view(B, num_heads, N, -1).transpose(1, 2).reshape(B, N, -1)
+        heads: Tensor = weights @ v
+        return heads.view(B, num_heads, N, -1).transpose(1, 2).reshape(B, N, -1)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor | None, None]:
         q, k, v, weights = ctx.saved_tensors
         B, N, _ = grad.shape

@@ -41,9 +41,8 @@ def takes_cpu_bf16(x: Tensor) -> bool:
 
 
 def _has_bf16() -> bool:
-    return torch.backends.mkldnn.is_available() and bool(
-        torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    )
+    available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return available and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class _BFloat16Linear(torch.autograd.Function):
@@ -64,7 +63,7 @@ class _BFloat16Linear(torch.autograd.Function):
         return out.view(*x.shape[:-1], len(weight))
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         (rows, weight), (x_dtype, dtype) = ctx.saved_tensors, ctx.dtypes
         grad = grad.reshape(-1, grad.shape[-1])
