@@ -362,12 +362,19 @@ MATRIX = {
         YAML + "a_missing_file_and_a_folder_are_named",
         YAML + "a_file_that_is_no_small_text_is_refused",
         YAML + "a_byte_order_mark_is_read_over",
+        ROWS + "TestD::test_a_file_that_is_no_config_is_exit_code_2_and_runs_nothing",
     ),
-    "D2": row(0, "syntax error", YAML + "what_is_no_config_is_one_clear_error"),
+    "D2": row(
+        0,
+        "syntax error",
+        YAML + "what_is_no_config_is_one_clear_error",
+        ROWS + "TestD::test_a_file_that_is_no_config_is_exit_code_2_and_runs_nothing",
+    ),
     "D3": row(
         0,
         "empty, list, scalar, two documents",
         YAML + "what_is_no_config_is_one_clear_error",
+        ROWS + "TestD::test_a_file_that_is_no_config_is_exit_code_2_and_runs_nothing",
     ),
     "D4": row(
         0,
@@ -375,7 +382,12 @@ MATRIX = {
         CONFIG + "all_mistakes_are_reported_at_once_with_their_lines",
         CLI + "a_misspelt_key_is_one_line_with_place_and_suggestion",
     ),
-    "D5": row(0, "key twice", YAML + "every_repeated_key_is_a_mistake_with_both_lines"),
+    "D5": row(
+        0,
+        "key twice",
+        YAML + "every_repeated_key_is_a_mistake_with_both_lines",
+        ROWS + "TestD::test_a_file_that_is_no_config_is_exit_code_2_and_runs_nothing",
+    ),
     "D6": row(0, "1e-3", YAML + "a_scalar_means_what_it_says"),
     "D7": row(0, "YAML's scalars", YAML + "a_scalar_means_what_it_says"),
     "D8": row(
@@ -390,6 +402,7 @@ MATRIX = {
         "impossible combinations",
         "models/test_vit.py::test_values_that_do_not_fit_together_are_refused",
         "optim/test_schedules.py::test_a_warm_up_as_long_as_the_run_is_refused",
+        ROWS + "TestD::test_values_that_contradict_each_other_are_both_named",
     ),
     "D11": row(
         0,
@@ -402,6 +415,7 @@ MATRIX = {
         YAML + "anchors_aliases_and_tags_are_mistakes",
         CONFIG + "a_name_is_looked_up_and_never_imported_or_expanded",
         "faults/test_fuzz.py::test_damaged_configs_are_mistakes_or_configs",
+        ROWS + "TestD::test_a_file_that_is_no_config_is_exit_code_2_and_runs_nothing",
     ),
     "D13": row(
         0,
@@ -409,6 +423,7 @@ MATRIX = {
         YAML + "anchors_aliases_and_tags_are_mistakes",
         YAML + "a_file_that_is_no_small_text_is_refused",
         YAML + "what_is_no_config_is_one_clear_error",
+        ROWS + "TestD::test_a_file_that_is_no_config_is_exit_code_2_and_runs_nothing",
     ),
     "D14": row(0, "wrong override", CONFIG + "what_is_no_override_is_refused"),
     "D15": row(0, "wrong usage", CLI + "each_mistake_is_one_line_with_its_exit_code"),
@@ -545,11 +560,13 @@ MATRIX = {
         0,
         "worker killed",
         LOADER + "a_lost_worker_is_a_worker_error_and_nothing_stays_behind",
+        ROWS + "TestG::test_a_lost_worker_ends_the_run_and_it_goes_on_as_if_nothing_had_happened",
     ),
     "G2": row(
         0,
         "worker crashes",
         LOADER + "a_lost_worker_is_a_worker_error_and_nothing_stays_behind",
+        ROWS + "TestG::test_a_lost_worker_ends_the_run_and_it_goes_on_as_if_nothing_had_happened",
     ),
     "G3": row(
         0,
@@ -719,10 +736,21 @@ MATRIX = {
         "odd names of devices",
         CONFIG + "a_value_out_of_range_or_type_is_refused",
         ENGINE + "device.py::test_a_device_that_does_not_exist_is_counted",
+        ROWS + "TestK::test_a_device_that_is_none_is_one_line_and_never_the_cpu",
     ),
     "K3": row(2, "driver does not fit"),
-    "K4": row(0, "out of GPU memory in the first step"),
-    "K5": row(0, "out of GPU memory later or on one rank"),
+    "K4": row(
+        0,
+        "out of GPU memory in the first step",
+        ROWS + "TestK::test_no_memory_in_the_first_step_names_the_batch_and_leaves_nothing",
+        "run/test_gpu.py::test_out_of_memory_is_one_line_with_the_batch_size",
+    ),
+    "K5": row(
+        0,
+        "out of GPU memory later or on one rank",
+        ROWS + "TestK::test_no_memory_later_leaves_the_last_checkpoint_and_the_run_goes_on",
+        ROWS + "TestK::test_no_memory_on_one_rank_ends_all_and_the_run_goes_on",
+    ),
     "K6": row(1, "out of GPU memory in evaluation"),
     "K7": row(1, "CUDA error"),
     "K8": row(1, "precision not supported", ENGINE + "device.py::test_fp16_is_refused_on_a_cpu"),
@@ -770,8 +798,6 @@ MATRIX = {
 }
 
 MISSING = {
-    "K4": "needs a GPU",
-    "K5": "needs a GPU",
     "L1": "there is no export command yet",
     "L2": "there is no export command yet",
     "L3": "there is no export command yet",

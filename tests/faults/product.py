@@ -60,7 +60,8 @@ class Ended:
     @property
     def errors(self) -> list[str]:
         """The lines on stderr that report an error."""
-        return [line for line in self.err.splitlines() if line.startswith("vtrain: ")]
+        text = self.err.replace("\0", "")  # torch's handler of a worker's SIGSEGV prints one
+        return [line for line in text.splitlines() if line.startswith("vtrain: ")]
 
 
 class Command:

@@ -250,8 +250,14 @@ def exact_stop(run_dir: Path, number: int) -> str | None:
     return damage_in(run_dir)
 
 
-def together(folder: Path, run_dir: Path, ranks: int, *more: object) -> list[Command]:
-    """Start the processes of one run, as torchrun would."""
+def together(
+    folder: Path,
+    run_dir: Path,
+    ranks: int,
+    *more: object,
+    prepare: Callable[[int], object] = lambda rank: None,
+) -> list[Command]:
+    """Start the processes of one run, as torchrun would; `prepare` is called with each rank."""
     if ranks == 1:
         return [fit(folder, run_dir, *more)]
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -261,7 +267,12 @@ def together(folder: Path, run_dir: Path, ranks: int, *more: object) -> list[Com
         names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
         values = (rank, rank, ranks, "127.0.0.1", port)
         settings = {name: str(value) for name, value in zip(names, values, strict=True)}
-        return lambda: os.environ.update(settings)
+
+        def prepared() -> None:
+            os.environ.update(settings)
+            prepare(rank)
+
+        return prepared
 
     return [fit(folder, run_dir, *more, prepare=place(rank)) for rank in range(ranks)]
 

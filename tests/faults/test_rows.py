@@ -15,7 +15,7 @@ import pytest
 import running
 import torch
 from PIL import Image
-from product import Command, Ended, differences, newest_step, result, run, tiny
+from product import TINY, Command, Ended, differences, newest_step, result, run, tiny
 from running import dying_after, fit, reference
 
 from vtrain.engine.checkpointing import verify
@@ -359,6 +359,87 @@ class TestD:
         assert ended.errors
         assert all("augment.crop_scale" in line for line in ended.errors)
 
+    @pytest.mark.parametrize(
+        ("changes", "names"),
+        [
+            (("model.patch_size=3",), ("image_size (8)", "patch_size (3)")),
+            (("model.num_heads=5",), ("embed_dim (16)", "num_heads (5)")),
+            (("schedule.warmup_epochs=3",), ("warmup_epochs (3",)),
+            (("model.pooling=mean", "model.distillation_token=true"), ("pooling", "distillation")),
+            (("model.embed_dim=18", "model.position_embedding=sincos_2d"), ("embed_dim (18)",)),
+            (("data.val_fraction=0.5", "data.fold={of: 5, index: 0}"), ("val_fraction", "fold")),
+        ],
+    )
+    def test_values_that_contradict_each_other_are_both_named(
+        self, tmp_path: Path, changes: tuple[str, ...], names: tuple[str, ...]
+    ) -> None:
+        one_line(run(tmp_path, "check", tiny(tmp_path), *changes), 2, *names)
+
+    @pytest.mark.parametrize(
+        ("content", "says"),
+        [
+            (b"", "expected a mapping of sections, found nothing"),
+            (b"- 1", "found a list"),
+            (b"seed: 1\n---\nseed: 2", "several"),
+            (b"model: {name: [}", "YAML syntax"),
+            (b"model:\n\tname: vit_ti", "YAML syntax"),
+            (TINY.encode("utf-16"), "not UTF-8"),
+            (b"\0", "characters"),
+            (TINY.encode() + b"seed: 4\n", "'seed' appears twice"),
+            (TINY.encode() + b"canary: !!python/object/apply:os.mkdir [canary]\n", "tag"),
+            (TINY.encode() + b"canary: {_target_: os.mkdir, path: canary}\n", "unknown key"),
+            (b"a: &a [1]\nb: [*a, *a]\n", "anchors and aliases"),
+            (b"a: " + b"[" * 200, "nested deeper"),
+            (TINY.encode() + b"#" * 1_000_000, "larger than"),
+        ],
+        ids=str,
+    )
+    def test_a_file_that_is_no_config_is_exit_code_2_and_runs_nothing(
+        self, tmp_path: Path, content: bytes, says: str
+    ) -> None:
+        path = tmp_path / "odd.yaml"
+        path.write_bytes(content)
+        ended = run(tmp_path, "fit", path, "--run-dir", tmp_path / "run")
+        assert ended.code == 2, ended.err
+        assert any(says in line and "odd.yaml" in line for line in ended.errors), ended.err
+        assert "Traceback" not in ended.err
+        assert not (tmp_path / "canary").exists()
+        assert not (tmp_path / "run").exists()
+
+
+def workers_die_at(step: int, number: int) -> None:
+    """Send a signal to every data worker in one training step."""
+    from vtrain.engine.trainer import Trainer
+
+    real = Trainer.train_step
+
+    def train_step(self: Trainer, *arguments: Any) -> Any:
+        if self.state.step == step:
+            children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+            assert children
+            for child in children:
+                os.kill(int(child), number)
+        return real(self, *arguments)
+
+    Trainer.train_step = train_step  # type: ignore[method-assign]
+
+
+class TestG:
+    """Data workers."""
+
+    @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+    def test_a_lost_worker_ends_the_run_and_it_goes_on_as_if_nothing_had_happened(
+        self, tmp_path: Path, number: int
+    ) -> None:
+        run_dir, workers = tmp_path / "run", ("data.cache=none", "data.num_workers=2")
+        ended = fit(tmp_path, run_dir, *workers, prepare=partial(workers_die_at, 7, number)).wait()
+        one_line(ended, 8, "worker")
+        assert read_status(run_dir)["code"] == 8
+        assert [found for found in verify(run_dir) if found.problem] == []
+        assert newest_step(run_dir) >= 6
+        assert fit(tmp_path, run_dir, *workers).wait().code == 0
+        assert list(differences(reference(tmp_path), result(run_dir))) == []
+
 
 class TestI:
     """Signals."""
@@ -442,7 +523,7 @@ class TestI:
     def test_torchrun_passes_a_stop_on_and_the_step_is_saved(self, tmp_path: Path) -> None:
         run_dir = tmp_path / "run"
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        command += ["--nproc-per-node=2", "-m", "vtrain.cli", "fit", str(tiny(tmp_path))]
+        command += ["--nproc-per-node=2", "-m", "vtrain", "fit", str(tiny(tmp_path))]
         command += ["--run-dir", str(run_dir), "train.epochs=1000"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as launcher:
@@ -520,8 +601,73 @@ class TestJ:
         assert [command.wait(60).code for command in commands] == [0, 0]
 
 
+def out_of_memory_at(step: int) -> None:
+    """Let the device have no memory left in one training step, as a GPU would say."""
+    from vtrain.engine.trainer import Trainer
+
+    real = Trainer.backward
+
+    def backward(self: Trainer, *arguments: Any) -> Any:
+        if self.state.step == step:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.")
+        return real(self, *arguments)
+
+    Trainer.backward = backward  # type: ignore[method-assign]
+
+
 class TestK:
     """Devices and environment."""
+
+    def test_no_memory_in_the_first_step_names_the_batch_and_leaves_nothing(
+        self, tmp_path: Path
+    ) -> None:
+        run_dir = tmp_path / "run"
+        ended = fit(tmp_path, run_dir, prepare=partial(out_of_memory_at, 0)).wait()
+        one_line(ended, 6, "out of memory at train.batch_size 8", "train.accum_steps=2")
+        assert newest_step(run_dir) == -1
+        assert read_status(run_dir)["code"] == 6
+        assert fit(tmp_path, run_dir, *SHORT).wait().code == 0
+
+    def test_no_memory_later_leaves_the_last_checkpoint_and_the_run_goes_on(
+        self, tmp_path: Path
+    ) -> None:
+        run_dir = tmp_path / "run"
+        ended = fit(tmp_path, run_dir, prepare=partial(out_of_memory_at, 9)).wait()
+        one_line(ended, 6, "out of memory at train.batch_size 8")
+        assert [found.problem for found in verify(run_dir)] == [None] * len(verify(run_dir))
+        assert newest_step(run_dir) == 8
+        assert fit(tmp_path, run_dir).wait().code == 0
+        assert list(differences(reference(tmp_path), result(run_dir))) == []
+
+    @pytest.mark.dist
+    def test_no_memory_on_one_rank_ends_all_and_the_run_goes_on(self, tmp_path: Path) -> None:
+        run_dir = tmp_path / "run"
+        commands = running.together(
+            tmp_path, run_dir, 2, prepare=lambda rank: out_of_memory_at(9) if rank == 1 else None
+        )
+        ended = [command.wait(60) for command in commands]
+        assert ended[1].code == 6, ended[1].err
+        assert ended[0].code in (6, 8), ended[0].err
+        assert not any("Traceback" in end.err for end in ended)
+        assert newest_step(run_dir) == 8
+        assert [found for found in verify(run_dir) if found.problem] == []
+        assert fit(tmp_path, run_dir).wait().code == 0
+
+    @pytest.mark.parametrize(
+        ("name", "code"),
+        [
+            *((name, 2) for name in ("cud", "cuda:x", "cuda:-1", "cpu:1", "meta", "", "mps")),
+            *((name, 6) for name in ("cuda", "cuda:99")),
+        ],
+    )
+    def test_a_device_that_is_none_is_one_line_and_never_the_cpu(
+        self, tmp_path: Path, name: str, code: int
+    ) -> None:
+        if code == 6 and torch.cuda.is_available():
+            pytest.skip("there is a GPU here")
+        ended = fit(tmp_path, tmp_path / "run", f"train.device={name}").wait()
+        one_line(ended, code, "train.device")
+        assert not (tmp_path / "run" / "last.pt").exists()
 
     def test_modules_in_the_current_folder_are_not_imported(self, tmp_path: Path) -> None:
         for name in ("yaml", "types", "torch", "numpy"):

@@ -4,7 +4,8 @@ import logging
 import signal
 import sys
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from vtrain.callbacks.stop_on_signal import StopOnSignal
 from vtrain.callbacks.tensorboard import TensorBoard
 from vtrain.config import Config, config_from_text
 from vtrain.data.fingerprint import check_unchanged, dataset_fingerprint
+from vtrain.data.workers import worker_error
 from vtrain.distributed import Rank
 from vtrain.engine.checkpointing import Checkpoints
 from vtrain.engine.device import choose_device, naming_failures
@@ -183,7 +185,7 @@ def _train(
         screens.say_start(config, parts, folder, found)
     started = time.monotonic()
     trainer = build_trainer(config, parts, place, Callbacks(*callbacks))
-    with naming_failures(*memory_advice(config, place)):
+    with naming_failures(*memory_advice(config, place)), naming_lost_workers():
         trainer.fit(parts.train_loader)
     seconds = time.monotonic() - started
     if signals.received is not None:
@@ -198,6 +200,28 @@ def _train(
         reason = parts.state.stop_reason
         write_status(folder, "finished", code=0, step=parts.state.step, reason=reason)
         screens.say_end(config, parts.state, folder, history, seconds)
+
+
+@contextmanager
+def naming_lost_workers() -> Iterator[None]:
+    """Name a lost data worker wherever torch reports it, which may be in the middle of a save.
+
+    Raises:
+        WorkerError: A data worker was killed.
+    """
+    try:
+        yield
+    except VtrainError:  # it says more
+        raise
+    except Exception as error:
+        with suppress(ValueError):  # not the main thread: torch's handler is not there either
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a second one must not break the report
+        cause: BaseException | None = error
+        while cause is not None:
+            if found := worker_error(cause):
+                raise found from error
+            cause = cause.__cause__ or cause.__context__
+        raise
 
 
 def _newest(checkpoints: Checkpoints | None) -> Path | None:
