@@ -33,6 +33,8 @@ def test_a_gain_must_pass_the_best_by_more_than_the_minimum() -> None:
     rule = top1(patience=2, min_gain=0.125)
     # 0.5 + 0.125 is not more; small gains that add up count from the old best.
     assert stops(rule, [0.5, 0.625, 0.75, 0.75, 0.875]) == [False, False, False, False, True]
+    expected = "val/top1 was not better than 0.7500 by more than 0.125 in 2 evaluations in a row"
+    assert rule.reason == expected
 
 
 def test_what_is_no_number_is_never_a_gain() -> None:
@@ -42,7 +44,7 @@ def test_what_is_no_number_is_never_a_gain() -> None:
     assert stops(rule, [math.nan, math.nan, math.nan]) == [False, False, True]
     never = top1(patience=1)
     assert stops(never, [math.nan]) == [True]
-    assert never.reason == "val/top1 was not a number in 1 evaluations in a row"
+    assert never.reason == "val/top1 was not a number in 1 evaluation"
 
 
 def test_a_restored_rule_goes_on_counting() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.conftest import Result
 
@@ -31,6 +32,14 @@ def test_the_start_says_what_is_trained_on_what_and_where(small_run: Path, vtrai
         "run": "run",
     }
     assert re.fullmatch(r"CPU, \d+ threads \(\w+\), fp32", rows(done.err)["device"])
+
+
+def test_a_wait_for_the_compiler_is_said_before_it_begins(
+    small_run: Path, vtrain: Vtrain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", lambda model, **_: model)
+    done = vtrain("fit", small_run, "train.max_steps=1", "train.compile=true")
+    assert rows(done.err)["device"].endswith(", fp32, compiled in the first step")
 
 
 def test_parts_that_are_not_trained_and_a_resume_are_said(small_run: Path, vtrain: Vtrain) -> None:

@@ -53,8 +53,11 @@ class EarlyStopping:
         """Why the run should stop now, in words; None if it should go on."""
         if self.stale < self.patience:
             return None
-        best = "a number" if self.best is None else f"better than {self.best:.4f}"
-        return f"{self.metric} was not {best} in {self.stale} evaluations in a row"
+        times = "1 evaluation" if self.stale == 1 else f"{self.stale} evaluations in a row"
+        if self.best is None:
+            return f"{self.metric} was not a number in {times}"
+        gain = f" by more than {self.min_gain:g}" if self.min_gain else ""
+        return f"{self.metric} was not better than {self.best:.4f}{gain} in {times}"
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "stale": self.stale}

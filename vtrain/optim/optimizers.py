@@ -2,6 +2,12 @@
 
 A constructor takes the model and returns a `torch.optim.Optimizer` whose groups carry `lr_scale`;
 `groups.set_lr` sets the rate of a step.
+
+Schedule-free AdamW (Defazio et al., arXiv:2405.15682) is left out. It trains at one point and is
+evaluated and saved at another, and the library that has it (schedulefree; its newest release is
+1.4.1) exchanges the two in place: evaluation, checkpoints, averages and sharded models would each
+have to know. For a run whose end is open there are the schedules `constant` and
+`warmup_stable_decay`, with `train.ema_decay`.
 """
 
 from collections.abc import Callable

@@ -402,9 +402,14 @@ def build_forward(config: Config, parts: Parts) -> nn.Module:
 
 def compiled(config: Config, module: nn.Module, device: torch.device) -> nn.Module:
     """Return a module compiled, if that is wanted; shapes are static, for the fastest kernels."""
-    wanted = config.train.compile
-    if wanted == "auto":
-        wanted = device.type == "cuda" and config.train.parallel == "ddp"
-    if wanted:
+    if compiles(config, device):
         return cast(nn.Module, torch.compile(module, dynamic=False))
     return module
+
+
+def compiles(config: Config, device: torch.device) -> bool:
+    """Return whether the model is compiled on this device."""
+    wanted = config.train.compile
+    if wanted == "auto":
+        return device.type == "cuda" and config.train.parallel == "ddp"
+    return wanted

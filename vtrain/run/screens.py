@@ -20,7 +20,7 @@ from vtrain.engine.device import describe, peak_memory
 from vtrain.engine.state import TrainState
 from vtrain.errors import printable
 from vtrain.run.balance import balance_rows
-from vtrain.run.parts import Parts, batch_size, learning_rate
+from vtrain.run.parts import Parts, batch_size, compiles, learning_rate
 
 log = logging.getLogger(__name__)
 
@@ -54,20 +54,20 @@ def say_start(config: Config, parts: Parts, folder: Path, resumed_from: Path | N
 
 
 def device_text(config: Config, parts: Parts) -> str:
-    """Say what computes, in which precision, and how many of it there are."""
+    """Say what computes, in which precision, how many of it there are, and if one must wait."""
     text = f"{describe(parts.device)}, {parts.precision}"
     count = distributed.world_size()
-    return text if count == 1 else f"{text}, {count} processes ({config.train.parallel})"
+    if count > 1:
+        text = f"{text}, {count} processes ({config.train.parallel})"
+    return f"{text}, compiled in the first step" if compiles(config, parts.device) else text
 
 
 def steps_text(config: Config, parts: Parts) -> str:
     """Say how long the run is."""
     minutes = config.train.max_minutes
     limit = "" if minutes is None else f", or {minutes:g} minutes"
-    return (
-        f"{parts.total_steps:,} of {batch_size(config):,} images, "
-        f"{parts.steps_per_epoch:,} per epoch{limit}"
-    )
+    images = min(batch_size(config), len(parts.train))
+    return f"{parts.total_steps:,} of {images:,} images, {parts.steps_per_epoch:,} per epoch{limit}"
 
 
 def rate_text(config: Config) -> str:
