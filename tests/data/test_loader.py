@@ -102,6 +102,39 @@ def test_an_epoch_is_the_dataset_exactly_once(world_size: int, workers: int) -> 
     assert sorted(seen) == list(range(211))
 
 
+@pytest.mark.parametrize("workers", [0, 1, 4])
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_an_epoch_that_others_go_on_with_is_the_dataset_exactly_once(
+    world_size: int, workers: int, close: list[TrainLoader]
+) -> None:
+    """After a stop, another number of processes and of workers begins in the middle."""
+    samples = numbered(211)
+
+    def loader(rank: int, ranks: int, num_workers: int) -> TrainLoader:
+        made = TrainLoader(
+            samples,
+            Marked(),
+            batch_size=25,
+            seed=3,
+            rank=rank,
+            world_size=ranks,
+            num_workers=num_workers,
+            cache="none",
+        )
+        close.append(made)
+        return made
+
+    seen = []
+    for rank in range(world_size):
+        for batch in itertools.islice(loader(rank, world_size, workers).batches(1), 4):
+            seen += ids_in(batch.images)
+    assert len(seen) == 100
+    for rank in range(ranks := world_size % 3 + 1):
+        for batch in loader(rank, ranks, (workers + 2) % 5).batches(1, start=4):
+            seen += ids_in(batch.images)
+    assert sorted(seen) == list(range(211))
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 7, 64, 100, 1000])
 def test_batches_are_slices_of_the_permutation_and_ranks_share_them(batch_size: int) -> None:
     samples = numbered(100)

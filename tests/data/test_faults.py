@@ -1,0 +1,254 @@
+"""What a user sees of a faulty dataset: exit code, one line, and nothing lost.
+
+Rows E and F of the fault matrix, by the real command. A fault ends `fit` with its code and its
+line, changes no file of the dataset, and leaves a run folder that goes on when it is mended.
+"""
+
+import hashlib
+import json
+import re
+import shutil
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.conftest import SMALL_RUN, Result
+
+Vtrain = Callable[..., Result]
+Fault = Callable[[], object]
+VICTIM = Path("photos/train/cat/3.png")
+
+
+@pytest.fixture
+def photographs(small_run: Path) -> Path:
+    """Make a folder of two classes and a config of one epoch on it."""
+    draw = torch.Generator().manual_seed(0)
+    for split, count in (("train", 8), ("val", 3)):
+        for label in ("cat", "dog"):
+            folder = Path("photos", split, label)
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = torch.randint(256, (16, 16, 3), generator=draw).to(torch.uint8).numpy()
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    data = "data: {name: image_folder, root: photos, image_size: 16}"
+    lines = [data if x.startswith("data:") else x for x in SMALL_RUN.splitlines()]
+    lines = [x.replace("epochs: 2", "epochs: 1").replace("warmup_epochs: 1, ", "") for x in lines]
+    config = Path("photos.yaml")
+    config.write_text("\n".join(lines).replace(", warmup_epochs: 1", ""))
+    return config
+
+
+def content(root: Path) -> dict[str, str]:
+    """Every file and link below a folder, and what is in it."""
+    return {
+        str(path.relative_to(root)): (
+            str(path.readlink())
+            if path.is_symlink()
+            else hashlib.sha256(path.read_bytes()).hexdigest()
+        )
+        for path in sorted(root.rglob("*"))
+        if path.is_symlink() or path.is_file()
+    }
+
+
+def one_line(done: Result) -> str:
+    """The error, which is one line of a length that a person reads, without a traceback."""
+    (line,) = re.findall(r"^vtrain: error: .*$", done.err, re.M)
+    assert "Traceback" not in done.err
+    assert line.isprintable()
+    return str(line)
+
+
+def png(width: int, height: int) -> bytes:
+    """A PNG whose header declares more pixels than follow."""
+    parts = (
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"\0" * 100)),
+        (b"IEND", b""),
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in parts
+    )
+
+
+def replaced(data: bytes) -> Fault:
+    return lambda: VICTIM.write_bytes(data)
+
+
+def cut() -> None:
+    VICTIM.write_bytes(VICTIM.read_bytes()[:200])
+
+
+def broken_link() -> None:
+    VICTIM.unlink()
+    VICTIM.symlink_to("gone.png")
+
+
+def outside_link() -> None:
+    Path("elsewhere").mkdir()
+    VICTIM.rename("elsewhere/3.png")
+    VICTIM.symlink_to(Path("elsewhere/3.png").absolute())
+
+
+def flat() -> None:
+    files = sorted(Path("photos").rglob("*.png"))
+    for number, path in enumerate(files):
+        path.rename(f"photos/{number}.png")
+    shutil.rmtree("photos/train")
+    shutil.rmtree("photos/val")
+
+
+def emptied() -> None:
+    for path in Path("photos/train/dog").iterdir():
+        path.unlink()
+
+
+def a_file() -> None:
+    shutil.rmtree("photos")
+    Path("photos").write_text("not a folder")
+
+
+DATASETS: dict[str, tuple[Fault, str]] = {
+    "E1 missing": (
+        lambda: shutil.rmtree("photos"),
+        r"no such dataset folder .*expected ROOT/train/CLASS",
+    ),
+    "E1 file": (a_file, r"a file where the dataset's folder should be .*expected ROOT/train/CLASS"),
+    "E1 flat": (flat, r"22 images but no class folders .*expected ROOT/train/CLASS"),
+    "E1 empty": (
+        lambda: (shutil.rmtree("photos"), Path("photos").mkdir()),
+        r"there are no class folders .*expected ROOT/train/CLASS",
+    ),
+    "E2": (
+        lambda: shutil.rmtree("photos/train/dog"),
+        r"only one class, 'cat' .*training needs two",
+    ),
+    "E3": (emptied, r"no images in class dog .*add images or remove the folder"),
+    "E6": (
+        lambda: Path("photos/val/dog").rename("photos/val/doge"),
+        r"class 'doge' is in val but not in train .*rename or remove",
+    ),
+}
+IMAGES: dict[str, tuple[Fault, str]] = {
+    "E10 broken": (broken_link, "no such image file"),
+    "E10 outside": (outside_link, r"a link leads out of the dataset.*data.follow_links=true"),
+    "F1 empty": (replaced(b""), "the file is empty"),
+    "F1 text": (replaced(b"hello"), "not a readable image \\(unknown format\\)"),
+    "F1 page": (replaced(b"<!DOCTYPE html><html>"), "it looks like a web page"),
+    "F2": (cut, "a damaged image"),
+    "F4": (replaced(png(100_000, 100_000)), "more pixels than the limit of 64,000,000"),
+    "F5": (replaced(png(13_000, 13_000)), "an image of 13000 x 13000 pixels is over the limit"),
+    "F13": (replaced(b"%!PS-Adobe-3.0 EPSF-3.0\nshowpage\n"), "it looks like PostScript"),
+}
+
+
+@pytest.mark.parametrize("row", [*DATASETS, *IMAGES])
+def test_a_fault_ends_fit_in_one_line_and_the_run_goes_on_when_it_is_mended(
+    photographs: Path, vtrain: Vtrain, row: str
+) -> None:
+    fault, message = {**DATASETS, **IMAGES}[row]
+    shutil.copytree("photos", "sound")
+    fault()
+    before = content(Path("photos"))
+    done = vtrain("fit", photographs, "--run-dir", "run")
+    assert done.code == 3, done.err
+    line = one_line(done)
+    assert re.search(message, line), line
+    assert "photos" in line
+    assert content(Path("photos")) == before
+    if row in IMAGES:
+        assert str(VICTIM) in line
+        assert json.loads(Path("run/status.json").read_text())["code"] == 3
+    if Path("photos").is_file():
+        Path("photos").unlink()
+    shutil.rmtree("photos", ignore_errors=True)
+    Path("sound").rename("photos")
+    again = vtrain("fit", photographs, "--run-dir", "run", "--resume")
+    assert again.code == 0, again.err
+    assert vtrain("verify", "run").code == 0
+
+
+@pytest.mark.parametrize("row", IMAGES)
+def test_a_bad_image_is_named_by_predict_and_the_others_are_predicted(
+    photographs: Path, vtrain: Vtrain, row: str
+) -> None:
+    assert vtrain("fit", photographs, "--run-dir", "run").code == 0
+    fault, message = IMAGES[row]
+    fault()
+    before = content(Path("run"))
+    done = vtrain("predict", "photos/train/cat", "--ckpt", "run", "--format", "json")
+    results = {Path(each["image"]).name: each for each in json.loads(done.out)}
+    assert len(results) == 8
+    bad = [name for name, each in results.items() if "error" in each]
+    if row == "E10 outside":  # a dataset stays inside of its folder; a named file may be anywhere
+        assert (done.code, bad) == (0, [])
+        return
+    assert (done.code, bad) == (3, ["3.png"])
+    assert re.search(message, one_line(done))
+    assert content(Path("run")) == before
+
+
+@pytest.mark.parametrize("row", ["F1 text", "F2", "E10 broken"])
+def test_a_bad_validation_image_ends_eval_and_leaves_the_checkpoints(
+    photographs: Path, vtrain: Vtrain, row: str
+) -> None:
+    assert vtrain("fit", photographs, "--run-dir", "run").code == 0
+    before = content(Path("run"))
+    IMAGES[row][0]()
+    VICTIM.replace("photos/val/cat/1.png")
+    done = vtrain("eval", "--ckpt", "run")
+    assert done.code == 3
+    assert re.search(rf"{IMAGES[row][1]}.*photos/val/cat/1\.png", one_line(done))
+    assert content(Path("run")) == before
+
+
+HARMLESS: dict[str, tuple[Fault, str]] = {
+    "E4": (
+        lambda: shutil.copytree("photos/train/cat", "photos/train/.ipynb_checkpoints"),
+        r"note .*ignored 1 hidden files and folders in train",
+    ),
+    "E5": (lambda: shutil.rmtree("photos/val/cat"), r"note .*val has no images of 1 classes: cat"),
+    "E9": (
+        lambda: Path("photos/train/cat/loop").symlink_to("."),
+        r"16 training and 6 validation(.|\n)*skipped 1 links",
+    ),
+    "F11": (
+        lambda: VICTIM.write_bytes(
+            VICTIM.read_bytes()[:33]
+            + b"\0\0\0\4eXIfjunk"
+            + struct.pack(">I", zlib.crc32(b"eXIfjunk"))
+            + VICTIM.read_bytes()[33:]
+        ),
+        r"16 training",
+    ),
+    "F12": (lambda: Image.new("RGB", (1, 3000)).save(VICTIM), r"16 training"),
+}
+
+
+@pytest.mark.parametrize("row", HARMLESS)
+def test_what_is_harmless_is_told_and_ends_nothing(
+    photographs: Path, vtrain: Vtrain, row: str
+) -> None:
+    fault, said = HARMLESS[row]
+    fault()
+    done = vtrain("fit", photographs, "--run-dir", "run")
+    assert done.code == 0, done.err
+    assert re.search(said, done.err), done.err
+
+
+@pytest.mark.parametrize("images", [2, 3, 31, 32, 33])
+def test_few_images_and_a_last_batch_of_one_train(
+    small_run: Path, vtrain: Vtrain, images: int
+) -> None:
+    """E17: batches of 32."""
+    change = ("data.num_classes=2", "schedule.warmup_epochs=0", f"data.num_images={images}")
+    done = vtrain("fit", small_run, "--run-dir", "run", "train.epochs=1", *change)
+    assert done.code == 0, done.err
+    rows = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["step"] == -(-images // 32)
