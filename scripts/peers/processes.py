@@ -30,16 +30,16 @@ class Process:
     ) -> None:
         self.title, self.batch_size, self.log = title, job.batch_size, log
         self.started = time.perf_counter()
-        self._process = subprocess.Popen(
-            [python, str(HERE / f"{program}_arm.py"), job.to_json()],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log.open("w"),
-            env={**os.environ, **env},
-            text=True,
-            start_new_session=True,
-        )
-        self.steps = 1
+        with log.open("w") as errors:
+            self._process = subprocess.Popen(
+                [python, str(HERE / f"{program}_arm.py"), job.to_json()],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env={**os.environ, **env},
+                text=True,
+                start_new_session=True,
+            )
 
     def answer(self) -> dict[str, Any]:
         """Wait for what the arm says next.
