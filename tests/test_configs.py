@@ -8,7 +8,7 @@ import torch
 from torchvision.models import resnet18
 
 from tests.conftest import Result
-from vtrain.config import load_config
+from vtrain.config import Config, load_config
 from vtrain.files.checkpoints import load_checkpoint
 
 CONFIGS = sorted(Path("configs").rglob("*.yaml"))
@@ -22,6 +22,17 @@ def test_a_config_opens_with_its_command_and_what_to_expect(path: Path) -> None:
     assert any(line.startswith("# Expect:  ") for line in head)
 
 
+def other_teacher(config: Config, num_classes: int, folder: Path) -> list[str]:
+    """Return the overrides by which a small random model stands in for a config's teacher."""
+    if config.train.distillation is None:
+        return []
+    torch.save(resnet18(num_classes=num_classes).state_dict(), folder / "teacher.pt")
+    return [
+        "train.distillation.teacher=torchvision:resnet18",
+        f"train.distillation.teacher_weights={folder / 'teacher.pt'}",
+    ]
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=str)
 def test_a_config_loads_and_builds(
     path: Path, vtrain: Callable[..., Result], tmp_path: Path
@@ -33,13 +44,8 @@ def test_a_config_loads_and_builds(
         lines = path.read_text().splitlines()
         path = tmp_path / path.name
         path.write_text("\n".join(stand_in if ln.startswith("data:") else ln for ln in lines))
-    overrides = ["model.pretrained=null"]  # nor are the weights that it starts from
-    if config.train.distillation is not None:  # nor its teacher
-        torch.save(resnet18(num_classes=10).state_dict(), tmp_path / "teacher.pt")
-        overrides += [
-            "train.distillation.teacher=torchvision:resnet18",
-            f"train.distillation.teacher_weights={tmp_path / 'teacher.pt'}",
-        ]
+    # Nor are the weights that it starts from, nor its teacher.
+    overrides = ["model.pretrained=null", *other_teacher(config, 10, tmp_path)]
     done = vtrain("check", path, *overrides)
     assert done.code == 0, done.err
 
@@ -50,9 +56,11 @@ def test_an_imagenet_recipe_makes_a_step_on_made_up_images(
     path: Path, vtrain: Callable[..., Result], tmp_path: Path
 ) -> None:
     data = {"name": "fake", "num_classes": 1000, "num_images": 16}
-    before = load_config(path).data  # the other keys of the section stay those of the recipe
-    data |= {"image_size": before.image_size, "size": before.image_size, "repeats": before.repeats}
+    config = load_config(path)
+    size, repeats = config.data.image_size, config.data.repeats
+    data |= {"image_size": size, "size": size, "repeats": repeats}
     overrides = [f"data={json.dumps(data)}", "train.batch_size=8"]
+    overrides += other_teacher(config, 1000, tmp_path)
     done = vtrain("check", path, *overrides)
     assert done.code == 0, done.err
     done = vtrain("fit", path, *overrides, "train.max_steps=1", "--run-dir", tmp_path / "run")
