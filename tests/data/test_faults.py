@@ -6,6 +6,7 @@ line, changes no file of the dataset, and leaves a run folder that goes on when 
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import struct
@@ -252,3 +253,47 @@ def test_few_images_and_a_last_batch_of_one_train(
     assert done.code == 0, done.err
     rows = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["step"] == -(-images // 32)
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe.png", b"new\nline.png", b"\x1b[31mred.png"])
+def test_a_bad_image_with_an_odd_name_is_one_printable_line(
+    photographs: Path, vtrain: Vtrain, name: bytes
+) -> None:
+    """E14: neither the terminal nor a JSON file is spoilt by a name."""
+    path = VICTIM.parent / os.fsdecode(name)
+    shutil.copy(VICTIM, path)
+    assert vtrain("fit", photographs, "--run-dir", "run").code == 0
+    path.write_bytes(b"hello")
+    done = vtrain("fit", photographs, "--run-dir", "other")
+    assert done.code == 3
+    assert "not a readable image" in one_line(done)
+    done = vtrain("predict", VICTIM.parent, "--ckpt", "run", "--format", "json")
+    assert done.code == 3
+    assert len(json.loads(done.out)) == 9
+    done.out.encode("utf-8")
+
+
+@pytest.mark.parametrize("name", ["cifar10", "imagenet", "flowers102"])
+def test_an_absent_dataset_is_one_line_with_the_way_out(
+    photographs: Path, vtrain: Vtrain, name: str
+) -> None:
+    """E19: nothing is downloaded that nobody asked for."""
+    done = vtrain("fit", photographs, f"data.name={name}", "data.root=none", "--run-dir", "run")
+    assert done.code == 3
+    assert re.search("is not there|present in the root", one_line(done))
+    assert not Path("none").exists()
+
+
+def test_a_bad_validation_image_loses_no_training(photographs: Path, vtrain: Vtrain) -> None:
+    victim = Path("photos/val/cat/1.png")
+    sound = victim.read_bytes()
+    victim.write_bytes(sound[:200])
+    done = vtrain("fit", photographs, "--run-dir", "run")
+    assert done.code == 3
+    assert re.search(r"a damaged image \(.*photos/val/cat/1\.png", one_line(done))
+    victim.write_bytes(sound)
+    command = ("fit", photographs, "--run-dir", "run", "--resume")
+    assert "--accept-data-change" in one_line(vtrain(*command))  # the file's size is another one
+    again = vtrain(*command, "--accept-data-change")
+    assert again.code == 0, again.err
+    assert "step-00000001.pt: 1 steps, 1 epochs done" in again.err

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vtrain import distributed
 from vtrain.data.loader import Batch, smallest_share
 from vtrain.engine.state import Meter, Metrics, TrainState
+from vtrain.errors import VtrainError
 from vtrain.optim.gradients import clip_grad_norm
 from vtrain.optim.groups import set_lr
 from vtrain.rng import hash_ints
@@ -131,7 +132,12 @@ class Trainer:
         epoch_end = state.epoch_step == 0 and state.epoch % self.eval_every == 0
         due = epoch_end or self.is_done
         if due and state.step > state.evaluated_step and not state.should_stop:
-            metrics = self.evaluate()
+            try:
+                metrics = self.evaluate()
+            except VtrainError:  # such as a validation image that cannot be read
+                if self.world_size == 1:  # others would have to take part in saving
+                    self.callbacks.on_epoch_end(state)  # so that what was trained is not lost
+                raise
             state.evaluated_step = state.step
             self.callbacks.on_eval_end(state, metrics)
 
