@@ -165,6 +165,7 @@ def test_a_fault_ends_fit_in_one_line_and_the_run_goes_on_when_it_is_mended(
     assert content(Path("photos")) == before
     if row in IMAGES:
         assert str(VICTIM) in line
+        assert ("follow_links" if row == "E10 outside" else "data.on_bad_image=skip") in line
         assert json.loads(Path("run/status.json").read_text())["code"] == 3
     if Path("photos").is_file():
         Path("photos").unlink()

@@ -305,7 +305,8 @@ def test_a_bad_image_is_an_error_that_names_it(
     close.append(loader)
     with pytest.raises(DataError) as caught:
         list(loader.batches(0))
-    assert str(caught.value) == "a damaged image (file 7)"
+    assert (caught.value.what, caught.value.where) == ("a damaged image", "file 7")
+    assert "data.on_bad_image=skip" in str(caught.value)
     assert caught.value.exit_code == 3
 
 

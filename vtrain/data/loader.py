@@ -27,6 +27,7 @@ from vtrain.data.workers import PIECE, Job, Piece, Prepare, Preparer, Workers, p
 from vtrain.errors import DataError, VtrainError
 
 BadImage: TypeAlias = Literal["error", "skip"]
+BAD_HINT = "`vtrain check CONFIG --data` lists all; data.on_bad_image=skip leaves them out"
 BAD_CEILING = 0.01
 """The part of a dataset that `skip` may leave out before it is an error after all."""
 
@@ -77,6 +78,7 @@ class Feed:
         cache: Where decoded images are kept.
         device: Where batches go.
         on_bad_image: Whether an unreadable image ends the run, or is left out of its batch.
+        hint: What a user can do about an unreadable image, in place of the decoder's advice.
         timeout: Seconds to wait for a worker.
         show: Whether to show progress.
     """
@@ -90,13 +92,14 @@ class Feed:
         cache: CacheMode = "auto",
         device: torch.device | str = "cpu",
         on_bad_image: BadImage = "error",
+        hint: str | None = None,
         timeout: float = 300.0,
         show: bool = True,
     ) -> None:
         self.samples, self.prepare = samples, prepare
         self.device = torch.device(device)
         self.cache, self.show = cache, show
-        self.on_bad_image, self.timeout = on_bad_image, timeout
+        self.on_bad_image, self.hint, self.timeout = on_bad_image, hint, timeout
         self.varies = bool(getattr(prepare, "varies", True))
         self._num_workers = num_workers
         self._bad: set[int] = set()
@@ -230,7 +233,9 @@ class Feed:
             DataError: The policy is `error`, or too many images are bad.
         """
         if self.on_bad_image == "error":
-            raise error
+            if self.hint is None or hasattr(error, "__notes__"):  # a failure of another kind
+                raise error
+            raise DataError(error.what, error.where, self.hint) from error
         index %= len(self.samples)
         if index in self._bad:
             return
@@ -280,7 +285,7 @@ class TrainLoader:
         self.samples, self.batch_size, self.seed = samples, batch_size, seed
         self.rank, self.world_size = rank, world_size
         self.repeats, self.balanced = repeats, balanced
-        self.feed = Feed(samples, prepare, **feed)
+        self.feed = Feed(samples, prepare, hint=BAD_HINT, **feed)
 
     def __len__(self) -> int:
         """Steps per epoch; the last one may have fewer images."""
