@@ -38,7 +38,7 @@ def test_a_run_goes_on_with_the_images_it_began_with(photos: Path, vtrain: Vtrai
     Image.new("RGB", (16, 16)).save(more)
     done = vtrain("fit", photos, "--run-dir", "run", "--resume")
     assert done.code == 3
-    assert "the images are not those the run began with: 8 then, 9 now" in done.err
+    assert "the images are not those the run began with: train: 8 then, 9 now" in done.err
     more.unlink()
     assert vtrain("fit", photos, "--run-dir", "run", "--resume").code == 0
     assert json.loads(Path("run/status.json").read_text())["step"] == 2
