@@ -72,6 +72,11 @@ class DataSection(ComponentSection):
     """With `resize: crop`, the part of the resized short side that the crop keeps."""
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bicubic"
     """How pixels are interpolated when an image is resized."""
+    mean: tuple[Probability, Probability, Probability] | None = None
+    """Mean of red, green and blue, of values in [0, 1], that images are normalised by; null is the
+    dataset's own, which foreign weights may not have been trained with."""
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
+    """Standard deviation of red, green and blue that images are normalised by."""
     val_fraction: Probability = 0.0
     """Part of the training images that is held out for validation; 0 uses the dataset's own."""
     fold: Fold | None = None

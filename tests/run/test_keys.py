@@ -71,6 +71,8 @@ FLIPS = {
     "data.resize": "squash",
     "data.crop_fraction": "0.9",
     "data.interpolation": "bilinear",
+    "data.mean": "[0.5, 0.5, 0.4]",
+    "data.std": "[0.5, 0.5, 0.4]",
     "data.val_fraction": "0.25",
     "data.fold": "{of: 4, index: 1}",
     "data.fraction": "0.5",

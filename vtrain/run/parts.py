@@ -180,8 +180,8 @@ def build_preprocess(config: Config, source: Source) -> Preprocess:
             data.resize,
             data.crop_fraction,
             data.interpolation,
-            source.mean,
-            source.std,
+            data.mean or source.mean,
+            data.std or source.std,
         )
 
 
