@@ -212,15 +212,31 @@ def test_predictions_as_csv_are_inert_and_go_to_a_file(small_run: Path, vtrain: 
     assert len(lines) == 5
 
 
+def test_predictions_replace_a_file_only_by_force(small_run: Path, vtrain: Vtrain) -> None:
+    vtrain("fit", small_run, "--run-dir", "run", "train.max_steps=1")
+    Image.new("RGB", (20, 30)).save("x.png")
+    Path("mine.txt").write_text("mine")
+    predict = ("predict", "x.png", "--ckpt", "run", "--output", "mine.txt")
+    refused = vtrain(*predict)
+    assert (refused.code, refused.out) == (5, "")
+    assert "this file is there already (mine.txt): choose another name or --force" in refused.err
+    assert Path("mine.txt").read_text() == "mine"
+    assert vtrain(*predict, "--force").code == 0
+    assert Path("mine.txt").read_text().startswith("x.png\n")
+
+
 def test_a_run_folder_that_holds_a_run_is_not_written_again(
     small_run: Path, vtrain: Vtrain
 ) -> None:
+    def contents() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+
     vtrain("fit", small_run, "--run-dir", "run", "train.max_steps=1")
-    before = Path("run/summary.json").read_bytes()
-    again = vtrain("fit", small_run, "--run-dir", "run")
+    before = contents()
+    again = vtrain("fit", small_run, "--run-dir", "run", "seed=7")
     assert again.code == 5
     assert "already holds a run (run): add --resume" in again.err
-    assert Path("run/summary.json").read_bytes() == before
+    assert contents() == before
 
 
 def test_a_changed_config_does_not_resume_a_run(small_run: Path, vtrain: Vtrain) -> None:

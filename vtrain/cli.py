@@ -108,11 +108,14 @@ def predict(
         Literal["table", "json", "csv"], typer.Option("--format", help="How to print.")
     ] = "table",
     output: Annotated[Path | None, typer.Option(help="Write there instead of stdout.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there already.")] = False,
 ) -> None:
     """Name the classes of images."""
-    from vtrain.run.predict import predict_images, raise_failures
+    from vtrain.run.predict import predict_images, raise_failures, refuse_existing
     from vtrain.run.tables import predictions_text
 
+    if output is not None and not force:
+        refuse_existing(output)
     predictions = predict_images(images, ckpt, top_k)
     text = predictions_text(predictions, output_format)
     if output is None:

@@ -13,7 +13,7 @@ import torch
 from vtrain.api import LoadedModel, load_model
 from vtrain.config import config_from_text
 from vtrain.engine.device import autocast, choose_device, choose_precision
-from vtrain.errors import CheckpointError, ConfigError, DataError
+from vtrain.errors import CheckpointError, ConfigError, DataError, StorageError
 from vtrain.files.images import is_image_name
 from vtrain.files.runs import RUNS, checkpoint_of, newest_run
 
@@ -60,6 +60,16 @@ def predict_images(patterns: list[str], ckpt: Path | None, top_k: int) -> list[P
     while chunk := list(islice(remaining, BATCH)):
         predictions += _predict_batch(loaded, chunk, min(top_k, len(loaded.classes)))
     return predictions
+
+
+def refuse_existing(output: Path) -> None:
+    """Refuse to write over a file, before any time is spent on what would be written.
+
+    Raises:
+        StorageError: There is already something at `output`.
+    """
+    if output.exists():
+        raise StorageError("this file is there already", output, "choose another name or --force")
 
 
 def raise_failures(predictions: list[Prediction]) -> None:
