@@ -4,6 +4,7 @@ import os
 import pickle
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import warnings
@@ -12,7 +13,9 @@ from io import BytesIO
 from pathlib import Path
 
 import corpus
+import product
 import pytest
+import running
 
 from vtrain.errors import CheckpointError
 from vtrain.files.checkpoints import load_checkpoint
@@ -51,6 +54,53 @@ def test_a_hostile_file_is_refused_in_one_line_and_runs_nothing(name: str, tmp_p
     assert "antigravity" not in set(sys.modules) - modules
     assert path.read_bytes() == before
     assert peak_memory() - memory < 2 * len(before) + 300 * MEGABYTE
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run that was killed at step 8."""
+    folder = tmp_path_factory.mktemp("stopped")
+    ended = running.fit(folder, folder / "run", prepare=running.dying_after(8)).wait()
+    assert ended.code == 128 + signal.SIGKILL, ended.err
+    return folder / "run"
+
+
+EXAMPLES = (
+    *("os_system", "html_login_page", "deflated_bomb", "torchscript"),
+    "tensor_of_a_terabyte_by_stride_zero",
+)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=() if n in EXAMPLES else pytest.mark.slow) for n in corpus.CORPUS],
+)
+def test_every_command_refuses_it_with_exit_code_4_and_loses_nothing(
+    name: str, tmp_path: Path, stopped: Path
+) -> None:
+    path, canary = built(name, tmp_path)
+    config, run_dir = product.tiny(tmp_path), tmp_path / "run"
+    shutil.copytree(stopped, run_dir)
+    newer = run_dir / "step-00000009.pt"
+    shutil.copy(path, newer)
+    intact = {file.name: file.read_bytes() for file in run_dir.glob("step-0000000[0-8].pt")}
+    for command in (
+        ("eval", "--ckpt", path),
+        ("check", config, f"model.pretrained={path}"),
+    ):
+        ended = product.run(tmp_path, *command)
+        (line,) = ended.errors
+        assert (ended.code, line.isprintable(), "hostile.pt" in line) == (4, True, True), ended.err
+        assert "Traceback" not in ended.err
+    resumed = running.fit(tmp_path, run_dir, "train.max_steps=8").wait()
+    if resumed.code != 0:  # every byte is as it was written, but not by a run of this vtrain
+        (line,) = resumed.errors
+        assert (resumed.code, newer.name in line) == (4, True), resumed.err
+    else:
+        assert "skipped a checkpoint" in resumed.err
+    assert "Traceback" not in resumed.err
+    assert {name: (run_dir / name).read_bytes() for name in intact} == intact
+    assert not canary.exists()
 
 
 # The call or the opcode makes the canary if somebody unpickles the file carelessly.
