@@ -1,4 +1,3 @@
-
 """Measure what saving costs a run: the same number of steps with and without a save, in turn.
 
 A save is all that a run does for it: it collects the state, writes, syncs, reads back, publishes

@@ -632,3 +632,28 @@ def test_large_batches_travel_in_pieces_that_shared_memory_can_hold(
     )
     close.append(loader)
     assert [len(b.images) for b in loader.batches(0)] == [4 * PIECE + 1, PIECE + 2]
+
+
+@pytest.mark.parametrize(
+    ("varies", "feed", "text"),
+    [
+        (True, {"cache": "none"}, "6 images decoded as they are needed"),
+        (True, {"cache": "none", "num_workers": 1}, "decoded as they are needed, by 1 worker"),
+        (True, {"cache": "ram", "num_workers": 2}, "beforehand, 0.0 MiB in memory, by 2 workers"),
+        (False, {"cache": "ram", "num_workers": 2}, "6 images prepared beforehand, 0.0 MiB in"),
+    ],
+)
+def test_a_loader_says_once_where_its_images_come_from(
+    tmp_path: Path, close, caplog, varies: bool, feed: dict[str, object], text: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    names = [f"{index}.png" for index in range(6)]
+    for name in names:
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    samples = FileSamples(tmp_path, names, torch.zeros(6, dtype=torch.int64))
+    loader = TrainLoader(samples, Marked(varies), batch_size=4, seed=0, **feed)
+    close.append(loader)
+    for epoch in range(2):
+        assert sum(len(batch.images) for batch in loader.batches(epoch)) == 6
+    (line,) = [record.message for record in caplog.records if record.message.startswith("input")]
+    assert text in line

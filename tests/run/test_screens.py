@@ -31,7 +31,7 @@ def test_the_start_says_what_is_trained_on_what_and_where(small_run: Path, vtrai
         "rate": "adamw, cosine, at most 0.001",
         "run": "run",
     }
-    assert re.fullmatch(r"CPU, \d+ threads \(\w+\), fp32", rows(done.err)["device"])
+    assert re.fullmatch(r"CPU, \d+ threads? \(\w+\), fp32", rows(done.err)["device"])
 
 
 def test_a_wait_for_the_compiler_is_said_before_it_begins(

@@ -132,6 +132,19 @@ class Feed:
         # On a CPU the model needs the cores itself.
         return min(16, max(1, cores - 1)) if self.device.type == "cuda" else min(4, cores // 4)
 
+    def describe(self) -> str:
+        """Say where the images come from and who prepares them."""
+        count, stored = f"{len(self.samples):,} images", self._stored
+        if self.cached is not None:
+            text = f"{count} prepared beforehand, {_place(self.cached.images)}"
+        elif isinstance(stored, ArraySamples):
+            text = f"{count} decoded beforehand, {_place(stored.array)}"
+        else:
+            text = f"{count} decoded as they are needed"
+        if self.num_workers and self.cached is None:
+            text += f", by {self.num_workers} worker{'s' * (self.num_workers > 1)}"
+        return text
+
     @cached_property
     def cached(self) -> Cached | None:
         """All prepared images, if they can be and are kept."""
@@ -286,6 +299,7 @@ class TrainLoader:
         self.rank, self.world_size = rank, world_size
         self.repeats, self.balanced = repeats, balanced
         self.feed = Feed(samples, prepare, hint=BAD_HINT, **feed)
+        self._described = False
 
     def __len__(self) -> int:
         """Steps per epoch; the last one may have fewer images."""
@@ -293,6 +307,9 @@ class TrainLoader:
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch, without the first `start`."""
+        if self.feed.show and not self._described:
+            self._described = True
+            logger.info("input   %s", self.feed.describe())
         return self.feed.batches(self._shares(epoch, start), epoch)
 
     def close(self) -> None:
@@ -361,6 +378,11 @@ class _Fixed:
 
     def __call__(self, image: Image.Image, index: int, epoch: int) -> Tensor:
         return self.preprocess(image)
+
+
+def _place(images: Tensor) -> str:
+    where = "in memory" if images.device.type == "cpu" else f"on {images.device}"
+    return f"{images.nbytes / 2**20:,.1f} MiB {where}"
 
 
 def share_of(size: int, rank: int, world_size: int) -> tuple[int, int]:

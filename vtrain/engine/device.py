@@ -62,7 +62,8 @@ def describe(device: torch.device) -> str:
     """Return the device's name for a person."""
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)} ({device})"
-    return f"CPU, {torch.get_num_threads()} threads ({platform.machine()})"
+    count = torch.get_num_threads()
+    return f"CPU, {count} thread{'s' * (count > 1)} ({platform.machine()})"
 
 
 @contextmanager
