@@ -7,6 +7,7 @@ line, changes no file of the dataset, and leaves a run folder that goes on when 
 import hashlib
 import json
 import os
+import pickle
 import re
 import shutil
 import struct
@@ -19,6 +20,8 @@ import torch
 from PIL import Image
 
 from tests.conftest import SMALL_RUN, Result
+from tests.data.pictures import as_nobody
+from vtrain.run import screens
 
 Vtrain = Callable[..., Result]
 Fault = Callable[[], object]
@@ -298,3 +301,88 @@ def test_a_bad_validation_image_loses_no_training(photographs: Path, vtrain: Vtr
     again = vtrain(*command, "--accept-data-change")
     assert again.code == 0, again.err
     assert "step-00000001.pt: 1 steps, 1 epochs done" in again.err
+
+
+@pytest.mark.parametrize(("policy", "code"), [("error", 3), ("skip", 0)])
+def test_a_file_that_vanishes_after_the_scan_is_a_bad_image(
+    photographs: Path, vtrain: Vtrain, monkeypatch: pytest.MonkeyPatch, policy: str, code: int
+) -> None:
+    """E15: the scan ends before the start screen is shown."""
+    say_start = screens.say_start
+    gone = VICTIM.read_bytes()
+    monkeypatch.setattr(screens, "say_start", lambda *rest: (say_start(*rest), VICTIM.unlink()))
+    skip = (f"data.on_bad_image={policy}", "data.cache=none")
+    done = vtrain("fit", photographs, "--run-dir", "run", *skip)
+    assert done.code == code, done.err
+    assert re.search(rf"(error|left out): no such image file \(.*{VICTIM}", done.err)
+    monkeypatch.setattr(screens, "say_start", say_start)
+    VICTIM.write_bytes(gone)
+    assert vtrain("fit", photographs, "--run-dir", "run", "--resume", *skip).code == 0
+
+
+@pytest.mark.parametrize("locked", ["photos/train/cat/3.png", "photos/train/cat", "photos"])
+def test_what_may_not_be_read_is_named(
+    photographs: Path, vtrain: Vtrain, monkeypatch: pytest.MonkeyPatch, locked: str
+) -> None:
+    """E1 and E16: a file, a folder of a class, and the root, for a user whom permissions bind."""
+    files = {path: path.read_bytes() for path in Path("photos").rglob("*.png")}
+    config = photographs.read_text()
+    assert vtrain("fit", photographs, "--run-dir", "run").code == 0  # and all modules are imported
+    with as_nobody() as folder:
+        monkeypatch.chdir(folder)
+        Path("photos.yaml").write_text(config)
+        for path, image in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(image)
+        mode = Path(locked).stat().st_mode
+        Path(locked).chmod(0)
+        done = vtrain("fit", "photos.yaml", "--run-dir", "run")
+        assert done.code == 3, done.err
+        assert re.search(rf"Permission denied \(.*{locked}", one_line(done))
+        Path(locked).chmod(mode)
+        again = vtrain("fit", "photos.yaml", "--run-dir", "run", "--resume")
+        assert again.code == 0, again.err
+        monkeypatch.undo()  # before the folder goes
+
+
+def test_a_label_that_is_no_class_is_refused_before_training(
+    photographs: Path, vtrain: Vtrain
+) -> None:
+    """E18: MNIST's files as they should be, but for one label; the images are holes in a file."""
+    raw = Path("sets/MNIST/raw")
+    raw.mkdir(parents=True)
+    for part, count in (("train", 60_000), ("t10k", 10_000)):
+        with (raw / f"{part}-images-idx3-ubyte").open("wb") as file:
+            file.write(bytes([0, 0, 8, 3]) + struct.pack(">III", count, 28, 28))
+            file.truncate(16 + count * 28 * 28)
+        labels = bytes(count - 1) + bytes([10 if part == "train" else 9])
+        head = bytes([0, 0, 8, 1]) + struct.pack(">I", count)
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(head + labels)
+    before = content(Path("sets"))
+    mnist = "data={name: mnist, root: sets, image_size: 16}"
+    done = vtrain("fit", photographs, mnist, "--run-dir", "run")
+    assert done.code == 3
+    assert re.search(r"class 10 of an image is not in 0 \.\. 9 \(1 image", one_line(done))
+    assert content(Path("sets")) == before
+
+
+def test_a_hostile_pickle_among_the_files_of_a_dataset_is_never_opened(
+    photographs: Path, vtrain: Vtrain
+) -> None:
+    """E22: torchvision opens pickles whose MD5 is the one it knows, and there is no way around."""
+
+    class Bomb:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.system, ("touch canary",)
+
+    folder = Path("sets/cifar-10-batches-py")
+    folder.mkdir(parents=True)
+    names = ["batches.meta", "test_batch", *(f"data_batch_{number}" for number in range(1, 6))]
+    for name in names:
+        (folder / name).write_bytes(pickle.dumps(Bomb()))
+    cifar = "data={name: cifar10, root: sets, image_size: 16}"
+    done = vtrain("fit", photographs, cifar, "--run-dir", "run")
+    assert done.code == 3
+    assert "CIFAR10 is not there or not complete" in one_line(done)
+    assert not Path("canary").exists()
+    assert len(content(Path("sets"))) == len(names)

@@ -442,6 +442,7 @@ MATRIX = {
         "root missing, file, empty, other layout",
         FOLDER + "a_root_of_another_layout_is_refused_with_the_expected_one",
         BROKEN,
+        DATA + "faults.py::test_what_may_not_be_read_is_named",
     ),
     "E2": row(
         0, "one class only", FOLDER + "training_on_one_class_is_refused_but_not_evaluating", BROKEN
@@ -478,13 +479,24 @@ MATRIX = {
     ),
     "E12": row(1, "other files", FOLDER + "other_files_are_ignored_and_counted_by_ending"),
     "E13": row(1, "upper-case ending", FOLDER + "endings_count_in_either_case"),
-    "E14": row(0, "odd names", FOLDER + "any_name_works_and_is_shown_safely"),
-    "E15": row(0, "file vanishes after the scan", LOADER + "a_file_that_vanishes_is_a_bad_image"),
+    "E14": row(
+        0,
+        "odd names",
+        FOLDER + "any_name_works_and_is_shown_safely",
+        DATA + "faults.py::test_a_bad_image_with_an_odd_name_is_one_printable_line",
+    ),
+    "E15": row(
+        0,
+        "file vanishes after the scan",
+        LOADER + "a_file_that_vanishes_is_a_bad_image",
+        DATA + "faults.py::test_a_file_that_vanishes_after_the_scan_is_a_bad_image",
+    ),
     "E16": row(
         0,
         "no permission",
         FOLDER + "a_folder_without_permission_is_named",
         IMAGES + "a_file_without_permission_is_named",
+        DATA + "faults.py::test_what_may_not_be_read_is_named",
     ),
     "E17": row(
         0,
@@ -497,6 +509,7 @@ MATRIX = {
         "label out of range",
         TORCHVISION + "a_class_out_of_range_is_refused",
         DATA + "mixing.py::test_a_target_that_is_no_class_is_refused",
+        DATA + "faults.py::test_a_label_that_is_no_class_is_refused_before_training",
     ),
     "E19": row(
         0,
@@ -504,6 +517,7 @@ MATRIX = {
         TORCHVISION + "an_absent_dataset_is_one_line_and_nothing_is_written",
         TORCHVISION + "a_download_without_network_is_one_line",
         TORCHVISION + "a_half_extracted_dataset_is_refused",
+        DATA + "faults.py::test_an_absent_dataset_is_one_line_with_the_way_out",
     ),
     "E20": row(1, "two downloads at once", TORCHVISION + "two_downloads_take_turns"),
     "E21": row(1, "a million files"),
@@ -511,6 +525,7 @@ MATRIX = {
         0,
         "hostile pickle as CIFAR batch",
         TORCHVISION + "a_hostile_pickle_in_place_of_a_cifar_batch_is_refused_unread",
+        DATA + "faults.py::test_a_hostile_pickle_among_the_files_of_a_dataset_is_never_opened",
     ),
     # F: images
     "F1": row(
