@@ -1,6 +1,7 @@
 """What a run folder promises across restarts."""
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 from PIL import Image
 
 from tests.conftest import Result
+from vtrain.errors import WorkerError
+from vtrain.run.fit import naming_lost_workers
 
 Vtrain = Callable[..., Result]
 
@@ -53,3 +56,21 @@ def test_what_changes_only_memory_may_change_at_a_restart(
     interrupted(small_run, vtrain)
     done = vtrain("fit", small_run, "--run-dir", "run", "--resume", override)
     assert done.code == 0, done.err
+
+
+def test_a_second_lost_worker_does_not_break_the_report_of_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lost = RuntimeError("DataLoader worker (pid 2) is killed by signal: Killed. ")
+    pending = [lost, lost]
+    silenced = []
+
+    def change(number: int, handler: object) -> None:  # Python runs what is pending before it
+        if pending:
+            raise pending.pop()
+        silenced.append((number, handler))
+
+    monkeypatch.setattr("vtrain.run.fit.signal.signal", change)
+    with pytest.raises(WorkerError, match=r"killed by a signal \(Killed\)"), naming_lost_workers():
+        raise lost
+    assert silenced == [(signal.SIGCHLD, signal.SIG_DFL)]

@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -214,14 +214,25 @@ def naming_lost_workers() -> Iterator[None]:
     except VtrainError:  # it says more
         raise
     except Exception as error:
-        with suppress(ValueError):  # not the main thread: torch's handler is not there either
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a second one must not break the report
+        _hear_of_no_more_workers()
         cause: BaseException | None = error
         while cause is not None:
             if found := worker_error(cause):
                 raise found from error
             cause = cause.__cause__ or cause.__context__
         raise
+
+
+def _hear_of_no_more_workers() -> None:
+    """Remove torch's handler of SIGCHLD: a second lost worker must not break the report."""
+    while True:
+        try:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        except RuntimeError:  # a signal that had come already was handled before the change
+            continue
+        except ValueError:  # not the main thread: torch's handler is not there either
+            pass
+        return
 
 
 def _newest(checkpoints: Checkpoints | None) -> Path | None:
