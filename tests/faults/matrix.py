@@ -10,6 +10,8 @@ DATA, ENGINE, FILES = "data/test_", "engine/test_", "files/test_"
 SAVING, RUNNING, ROWS = (f"faults/test_{name}.py::" for name in ("saving", "running", "rows"))
 HOSTILE = "faults/test_hostile_checkpoints.py::test_a_hostile_file_is_refused_in_one_line"
 HOSTILE += "_and_runs_nothing"
+EVERY_COMMAND = "faults/test_hostile_checkpoints.py"
+EVERY_COMMAND += "::test_every_command_refuses_it_with_exit_code_4_and_loses_nothing"
 CHECKPOINTS = FILES + "checkpoints.py::test_"
 KEEPER = ENGINE + "checkpointing.py::test_"
 ATOMIC, LOCK = FILES + "atomic.py::test_", FILES + "lock.py::test_"
@@ -159,6 +161,7 @@ MATRIX = {
         "odd characters in the run folder's name",
         CLI + "strange_run_folders_work",
         ATOMIC + "any_name_that_the_system_allows_works",
+        ROWS + "TestA::test_a_run_folder_may_have_any_name_and_messages_show_it_safely",
     ),
     "A23": row(2, "name too long", ATOMIC + "each_wrong_place_has_its_own_message"),
     "A24": row(
@@ -166,6 +169,7 @@ MATRIX = {
         "planted symlink at last.pt",
         KEEPER + "a_planted_link_at_last_is_replaced_and_its_target_untouched",
         ATOMIC + "a_planted_symlink_is_replaced_and_its_target_untouched",
+        ROWS + "TestA::test_a_planted_link_is_replaced_and_what_it_points_to_stays",
     ),
     "A25": row(
         2,
@@ -267,24 +271,32 @@ MATRIX = {
         CHECKPOINTS + "special_files_are_refused_at_once",
         ROWS + "TestC::test_each_wrong_kind_of_checkpoint_is_one_line",
     ),
-    "C2": row(0, "empty, text, HTML, LFS pointer, image", HOSTILE),
+    "C2": row(
+        0,
+        "empty, text, HTML, LFS pointer, image",
+        HOSTILE,
+        EVERY_COMMAND,
+    ),
     "C3": row(
         0,
         "truncated at any length",
         CHECKPOINTS + "every_truncation_is_found",
         SAVING + "test_a_truncated_newest_is_passed_over",
+        ROWS + "TestC::test_each_kind_of_damage_is_exit_code_4",
     ),
     "C4": row(
         0,
         "a flipped bit anywhere",
         SAVING + "test_a_thousand_flipped_bits_are_found",
         ROWS + "TestC::test_a_damaged_newest_is_passed_over_and_the_end_is_the_same",
+        ROWS + "TestC::test_each_kind_of_damage_is_exit_code_4",
     ),
     "C5": row(
         0,
         "lost or swapped pages, trailing bytes",
         CHECKPOINTS + "lost_and_swapped_pages_are_found",
         CHECKPOINTS + "bytes_after_the_end_or_before_the_start_are_found",
+        ROWS + "TestC::test_each_kind_of_damage_is_exit_code_4",
     ),
     "C6": row(
         0,
@@ -292,12 +304,38 @@ MATRIX = {
         HOSTILE,
         "faults/test_hostile_checkpoints.py::test_the_corpus_is_sharp",
         "faults/test_hostile_checkpoints.py::test_no_process_and_no_connection_is_started",
+        EVERY_COMMAND,
     ),
-    "C7": row(0, "TorchScript, pt2, ONNX, zip, Keras, NumPy", HOSTILE),
-    "C8": row(0, "name of another format", CHECKPOINTS + "the_content_decides_and_not_the_name"),
-    "C9": row(0, "zip bomb", HOSTILE),
-    "C10": row(0, "tensor of a terabyte by stride 0", HOSTILE),
-    "C11": row(1, "deep, cyclic or doubling lists", HOSTILE),
+    "C7": row(
+        0,
+        "TorchScript, pt2, ONNX, zip, Keras, NumPy",
+        HOSTILE,
+        EVERY_COMMAND,
+    ),
+    "C8": row(
+        0,
+        "name of another format",
+        CHECKPOINTS + "the_content_decides_and_not_the_name",
+        ROWS + "TestC::test_the_content_of_a_checkpoint_decides_and_not_its_name",
+    ),
+    "C9": row(
+        0,
+        "zip bomb",
+        HOSTILE,
+        EVERY_COMMAND,
+    ),
+    "C10": row(
+        0,
+        "tensor of a terabyte by stride 0",
+        HOSTILE,
+        EVERY_COMMAND,
+    ),
+    "C11": row(
+        1,
+        "deep, cyclic or doubling lists",
+        HOSTILE,
+        EVERY_COMMAND,
+    ),
     "C12": row(
         0,
         "missing, unexpected or reshaped weights",
@@ -309,7 +347,12 @@ MATRIX = {
         "data of another number of classes",
         ROWS + "TestC::test_data_of_other_classes_is_refused_with_both_counts",
     ),
-    "C14": row(0, "same classes in another order", CLI + "eval_maps_classes_by_name"),
+    "C14": row(
+        0,
+        "same classes in another order",
+        CLI + "eval_maps_classes_by_name",
+        ROWS + "TestC::test_classes_that_have_other_numbers_in_the_data_are_told_apart_by_name",
+    ),
     "C15": row(
         0,
         "hostile description of the model",
@@ -343,11 +386,13 @@ MATRIX = {
         "manifest has another checksum",
         CHECKPOINTS + "with_a_manifest_beside_it_every_flipped_bit_is_found",
         KEEPER + "another_checkpoint_under_the_same_name_is_found_by_its_checksum",
+        ROWS + "TestC::test_a_checkpoint_that_its_manifest_does_not_know_is_passed_over",
     ),
     "C23": row(
         0,
         "manifest with paths",
         FILES + "checkpoints.py::TestManifest::test_only_plain_names_are_accepted",
+        ROWS + "TestC::test_a_manifest_that_names_other_places_is_refused",
     ),
     "C24": row(
         0,
@@ -386,6 +431,7 @@ MATRIX = {
         "unknown key",
         CONFIG + "all_mistakes_are_reported_at_once_with_their_lines",
         CLI + "a_misspelt_key_is_one_line_with_place_and_suggestion",
+        ROWS + "TestD::test_a_wrong_value_is_exit_code_2_and_names_its_key",
     ),
     "D5": row(
         0,
@@ -393,15 +439,31 @@ MATRIX = {
         YAML + "every_repeated_key_is_a_mistake_with_both_lines",
         ROWS + "TestD::test_a_file_that_is_no_config_is_exit_code_2_and_runs_nothing",
     ),
-    "D6": row(0, "1e-3", YAML + "a_scalar_means_what_it_says"),
-    "D7": row(0, "YAML's scalars", YAML + "a_scalar_means_what_it_says"),
+    "D6": row(
+        0,
+        "1e-3",
+        YAML + "a_scalar_means_what_it_says",
+        ROWS + "TestD::test_numbers_in_yaml_mean_what_they_say",
+    ),
+    "D7": row(
+        0,
+        "YAML's scalars",
+        YAML + "a_scalar_means_what_it_says",
+        ROWS + "TestD::test_a_wrong_value_is_exit_code_2_and_names_its_key",
+    ),
     "D8": row(
         0,
         "wrong type",
         CONFIG + "a_value_out_of_range_or_type_is_refused",
         ROWS + "TestD::test_a_list_of_the_wrong_length_or_type_is_a_mistake",
+        ROWS + "TestD::test_a_wrong_value_is_exit_code_2_and_names_its_key",
     ),
-    "D9": row(0, "value out of range", CONFIG + "a_value_out_of_range_or_type_is_refused"),
+    "D9": row(
+        0,
+        "value out of range",
+        CONFIG + "a_value_out_of_range_or_type_is_refused",
+        ROWS + "TestD::test_a_wrong_value_is_exit_code_2_and_names_its_key",
+    ),
     "D10": row(
         0,
         "impossible combinations",
@@ -413,6 +475,7 @@ MATRIX = {
         0,
         "unknown or dotted name",
         CONFIG + "a_name_is_looked_up_and_never_imported_or_expanded",
+        ROWS + "TestD::test_a_wrong_value_is_exit_code_2_and_names_its_key",
     ),
     "D12": row(
         0,
@@ -430,7 +493,12 @@ MATRIX = {
         YAML + "what_is_no_config_is_one_clear_error",
         ROWS + "TestD::test_a_file_that_is_no_config_is_exit_code_2_and_runs_nothing",
     ),
-    "D14": row(0, "wrong override", CONFIG + "what_is_no_override_is_refused"),
+    "D14": row(
+        0,
+        "wrong override",
+        CONFIG + "what_is_no_override_is_refused",
+        ROWS + "TestD::test_a_wrong_value_is_exit_code_2_and_names_its_key",
+    ),
     "D15": row(0, "wrong usage", CLI + "each_mistake_is_one_line_with_its_exit_code"),
     "D16": row(1, "relative paths", CONFIG + "relative_data_paths_no_longer_depend_on_the_folder"),
     "D17": row(1, "config changed during the run"),
@@ -624,11 +692,13 @@ MATRIX = {
         0,
         "worker hangs",
         LOADER + "a_lost_worker_is_a_worker_error_and_nothing_stays_behind",
+        ROWS + "TestG::test_a_worker_that_hangs_ends_the_run_after_its_time",
     ),
     "G4": row(
         0,
         "exception that cannot be pickled",
         LOADER + "any_exception_of_a_worker_is_one_plain_data_error",
+        ROWS + "TestG::test_an_exception_that_cannot_be_pickled_is_exit_code_3",
     ),
     "G5": row(
         0,
@@ -683,6 +753,7 @@ MATRIX = {
         0,
         "one rank has no numbers",
         RANKS + "a_loss_that_is_no_number_on_one_rank_is_seen_by_all_at_the_same_step",
+        ROWS + "TestH::test_numbers_that_go_wrong_on_one_rank_stop_all_at_the_same_step",
     ),
     "H7": row(2, "loss spike"),
     "H8": row(2, "gradients all zero"),
@@ -713,7 +784,7 @@ MATRIX = {
     "I8": row(
         0,
         "SIGTERM while a peer is dead",
-        ROWS + "TestJ::test_a_rank_that_dies_ends_the_others_and_a_resume_goes_on",
+        ROWS + "TestJ::test_a_signal_while_a_peer_hangs_ends_after_the_timeout",
     ),
     "I9": row(
         0,
@@ -732,22 +803,30 @@ MATRIX = {
         0,
         "one rank raises",
         RANKS + "a_process_that_ends_early_is_a_lost_peer_to_the_others",
+        ROWS + "TestJ::test_a_rank_that_ends_in_a_step_ends_the_others_and_a_resume_goes_on",
     ),
     "J2": row(
         0,
         "one rank killed",
-        ROWS + "TestJ::test_a_rank_that_dies_ends_the_others_and_a_resume_goes_on",
+        ROWS + "TestJ::test_a_rank_that_ends_in_a_step_ends_the_others_and_a_resume_goes_on",
     ),
     "J3": row(
         0,
         "one rank exits early",
         RANKS + "a_process_that_ends_early_is_a_lost_peer_to_the_others",
+        ROWS + "TestJ::test_a_rank_that_ends_in_a_step_ends_the_others_and_a_resume_goes_on",
     ),
-    "J4": row(0, "one rank hangs", RANKS + "a_silent_process_is_given_up_after_the_timeout"),
+    "J4": row(
+        0,
+        "one rank hangs",
+        RANKS + "a_silent_process_is_given_up_after_the_timeout",
+        ROWS + "TestJ::test_a_signal_while_a_peer_hangs_ends_after_the_timeout",
+    ),
     "J5": row(
         0,
         "ranks differ",
         RANKS + "processes_that_differ_are_refused_on_every_one_by_part_and_rank",
+        ROWS + "TestJ::test_ranks_with_other_configs_are_refused_by_all",
     ),
     "J6": row(1, "rank 0 saves slowly"),
     "J7": row(
@@ -767,11 +846,13 @@ MATRIX = {
         0,
         "wrong environment",
         RANKS + "a_wrong_environment_is_refused_by_the_variables_name",
+        ROWS + "TestJ::test_a_wrong_environment_is_exit_code_2_and_names_the_variable",
     ),
     "J11": row(
         0,
         "more ranks than GPUs",
         RANKS + "more_processes_than_gpus_are_refused_with_both_numbers",
+        ROWS + "TestJ::test_more_processes_than_gpus_is_exit_code_6",
     ),
     "J12": row(1, "restart by torchrun"),
     "J13": row(2, "buffers differ"),
@@ -782,6 +863,7 @@ MATRIX = {
         0,
         "no CUDA device",
         ENGINE + "device.py::test_auto_falls_back_to_the_cpu_and_cuda_never_does",
+        ROWS + "TestK::test_a_device_that_is_none_is_one_line_and_never_the_cpu",
     ),
     "K2": row(
         0,

@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -110,6 +112,30 @@ class TestA:
         for run_dir in (tmp_path / "file", tmp_path / "file" / "run"):
             one_line(fit(tmp_path, run_dir).wait(), 5, "is a file", str(tmp_path / "file"))
         assert (tmp_path / "file").read_text() == "mine"
+
+    def test_a_planted_link_is_replaced_and_what_it_points_to_stays(self, tmp_path: Path) -> None:
+        run_dir, mine = tmp_path / "run", tmp_path / "mine"
+        killed(tmp_path, run_dir)
+        mine.write_text("mine")
+        for name in ("last.pt", "best.pt", "status.json", "summary.json"):
+            (run_dir / name).unlink(missing_ok=True)
+            (run_dir / name).symlink_to(mine)
+        ended = fit(tmp_path, run_dir).wait()
+        assert ended.code == 0, ended.err
+        assert mine.read_text() == "mine"
+        assert not any(path.is_symlink() for path in run_dir.iterdir())
+        assert list(differences(reference(tmp_path), result(run_dir))) == []
+
+    def test_a_run_folder_may_have_any_name_and_messages_show_it_safely(
+        self, tmp_path: Path
+    ) -> None:
+        for name in ("-x\ny", "\x1b[2J ü 漢"):
+            run_dir = tmp_path / name
+            assert fit(tmp_path, run_dir, *SHORT).wait().code == 0
+            refused = run(tmp_path, "fit", tiny(tmp_path), "--run-dir", run_dir)
+            one_line(refused, 5, "already holds a run")
+            assert "\x1b" not in refused.err
+            assert [found.problem for found in verify(run_dir)] == [None] * len(verify(run_dir))
 
     @pytest.mark.slow
     def test_leftovers_of_kills_are_swept_at_the_next_start(self, tmp_path: Path) -> None:
@@ -298,6 +324,89 @@ class TestC:
         for name, (code, says) in wrong.items():
             one_line(run(tmp_path, "eval", "--ckpt", name), code, says)
 
+    def test_each_kind_of_damage_is_exit_code_4(self, trained: Path) -> None:
+        whole, page = (trained / "last.pt").read_bytes(), 4096
+        damaged = {
+            "cut": whole[: len(whole) // 2],
+            "lost": whole[:page] + bytes(page) + whole[2 * page :],
+            "swapped": whole[:page] + whole[2 * page : 3 * page] + whole[page : 2 * page]
+            + whole[3 * page :],
+            "longer": whole + bytes(10),
+            "shifted": bytes(10) + whole,
+            "flipped": whole[:6000] + bytes([whole[6000] ^ 1]) + whole[6001:],
+        }  # fmt: skip
+        for name, content in damaged.items():
+            path = trained.parent / f"{name}.pt"
+            path.write_bytes(content)
+            for command in (("eval", "--ckpt", path), ("verify", path)):
+                one_line(run(trained.parent, *command), 4, path.name)
+            assert path.read_bytes() == content
+
+    def test_a_checkpoint_that_its_manifest_does_not_know_is_passed_over(
+        self, tmp_path: Path
+    ) -> None:
+        run_dir = tmp_path / "run"
+        killed(tmp_path, run_dir)
+        newest, older = (run_dir / f"step-0000000{step}.pt" for step in (8, 6))
+        other = older.read_bytes()
+        newest.unlink()
+        newest.write_bytes(other)  # intact in itself, but not what was written under that name
+        one_line(run(tmp_path, "eval", "--ckpt", newest), 4, newest.name)
+        ended = fit(tmp_path, run_dir).wait()
+        assert ended.code == 0, ended.err
+        assert "skipped a checkpoint: the checkpoint is not the one that was written" in ended.err
+        assert str(newest) in ended.err
+        assert newest.with_name(newest.name + ".corrupt").read_bytes() == other
+        assert list(differences(reference(tmp_path), result(run_dir))) == []
+
+    def test_a_manifest_that_names_other_places_is_refused(self, tmp_path: Path) -> None:
+        run_dir = tmp_path / "run"
+        killed(tmp_path, run_dir)
+        manifest = run_dir / "checkpoints.json"
+        text, outside = manifest.read_text(), tmp_path / "step-00000006.pt"
+        outside.write_text("mine")
+        kept = {path.name: path.read_bytes() for path in run_dir.glob("*.pt")}
+        for name in ("../step-00000006.pt", str(outside)):
+            manifest.write_text(text.replace("step-00000006.pt", name))
+            for ended in (fit(tmp_path, run_dir).wait(), run(tmp_path, "verify", run_dir)):
+                one_line(ended, 4, "the manifest is damaged", "plain name", str(manifest))
+        assert outside.read_text() == "mine"
+        assert {path.name: path.read_bytes() for path in run_dir.glob("*.pt")} == kept
+
+    def test_the_content_of_a_checkpoint_decides_and_not_its_name(self, trained: Path) -> None:
+        import corpus
+
+        folder = trained.parent
+        (folder / "x.safetensors").write_bytes(corpus.CORPUS["os_system"](folder / "canary"))
+        one_line(run(folder, "eval", "--ckpt", "x.safetensors"), 4, "holds code", "x.safetensors")
+        assert not (folder / "canary").exists()
+        (folder / "x.jpg").write_bytes((trained / "last.pt").read_bytes())
+        named = run(folder, "eval", "--ckpt", "x.jpg", "--json")
+        assert named.code == 0, named.err
+        assert named.out == run(folder, "eval", "--ckpt", trained / "last.pt", "--json").out
+
+    def test_classes_that_have_other_numbers_in_the_data_are_told_apart_by_name(
+        self, tmp_path: Path
+    ) -> None:
+        planted(tmp_path / "images", 6)
+        data = "data={name: image_folder, root: images, image_size: 8, val_fraction: 0.25}"
+        assert fit(tmp_path, tmp_path / "run", data).wait().code == 0
+        for split in ("train", "val"):  # c and d have the numbers 0 and 1 here
+            planted(tmp_path / "other" / split, 6)
+            for name in "ab":
+                shutil.rmtree(tmp_path / "other" / split / name)
+        files = sorted((tmp_path / "other" / "val").rglob("*.png"))
+        asked = ("predict", *files, "--ckpt", "run", "--format", "json")
+        answers = json.loads(run(tmp_path, *asked).out)
+        right = [Path(a["image"]).parent.name == a["predictions"][0]["class"] for a in answers]
+        data = "data={name: image_folder, root: other, image_size: 8}"
+        ended = run(tmp_path, "eval", "--ckpt", "run", "--json", data)
+        assert ended.code == 0, ended.err
+        assert json.loads(ended.out)["val/top1"] == pytest.approx(sum(right) / len(right))
+        (tmp_path / "other" / "val" / "c").rename(tmp_path / "other" / "val" / "x")
+        (tmp_path / "other" / "train" / "c").rename(tmp_path / "other" / "train" / "x")
+        one_line(run(tmp_path, "eval", "--ckpt", "run", data), 3, "'x'", "1 of 2 classes")
+
     @pytest.mark.parametrize(
         ("change", "says"),
         [
@@ -359,6 +468,37 @@ class TestD:
         assert ended.errors
         assert all("augment.crop_scale" in line for line in ended.errors)
 
+    def test_a_wrong_value_is_exit_code_2_and_names_its_key(self, tmp_path: Path) -> None:
+        numbers = ("010", "0o10", "1_0", "12:30", "yes", "~", "2024-01-01", "2.5", "true", "[8]")
+        numbers += ("{a: 8}", "eight", "''", "0", "-1")
+        changes = [
+            *((f"train.epochs={value}", "train.epochs") for value in numbers),
+            *((f"train.ema_decay={value}", "ema_decay") for value in (".nan", ".inf", "1.5", "-1")),
+            *((f"optimizer.lr={value}", "optimizer.lr") for value in ("1e999", "-1", "on", "[]")),
+            *((f"data.num_workers={value}", "num_workers") for value in ("-1", "1000000")),
+            *((f"data.image_size={value}", "image_size") for value in ("0", "1000000")),
+            *((f"train.compile={value}", "train.compile") for value in ("yes", "1", "maybe")),
+            *((f"model.name={name}", name) for name in ("os.system", "__class__", "vit_tx")),
+            ("data.name=../x", "unknown dataset"),
+            ("optimizer.name=torch.optim.SGD", "unknown optimizer"),
+            ("learning_rte=1", "learning_rte"),
+            ("train.epoch=1", "did you mean 'epochs'"),
+            ("train..epochs=1", "KEY=VALUE"),
+            ("train.epochs", "KEY=VALUE"),
+            ("train.epochs.x=1", "no section"),
+        ]
+        for change, says in changes:
+            ended = run(tmp_path, "check", tiny(tmp_path), change)
+            assert ended.code == 2, (change, ended.code, ended.err)
+            assert says in "".join(ended.errors), (change, ended.err)
+            assert "Traceback" not in ended.err
+
+    def test_numbers_in_yaml_mean_what_they_say(self, tmp_path: Path) -> None:
+        for value in ("1e-3", "1E-3", "0.001", "+1e-3"):
+            ended = run(tmp_path, "check", tiny(tmp_path), f"optimizer.lr={value}")
+            assert ended.code == 0, (value, ended.err)
+            assert "lr: 0.001" in ended.out
+
     @pytest.mark.parametrize(
         ("changes", "names"),
         [
@@ -407,7 +547,7 @@ class TestD:
         assert not (tmp_path / "run").exists()
 
 
-def workers_die_at(step: int, number: int) -> None:
+def workers_get_at(step: int, number: int) -> None:
     """Send a signal to every data worker in one training step."""
     from vtrain.engine.trainer import Trainer
 
@@ -424,6 +564,20 @@ def workers_die_at(step: int, number: int) -> None:
     Trainer.train_step = train_step  # type: ignore[method-assign]
 
 
+def at_step(step: int, what: Callable[[], object]) -> None:
+    """Do something at the start of one training step."""
+    from vtrain.engine.trainer import Trainer
+
+    real = Trainer.train_step
+
+    def train_step(self: Trainer, *arguments: Any) -> Any:
+        if self.state.step == step:
+            what()
+        return real(self, *arguments)
+
+    Trainer.train_step = train_step  # type: ignore[method-assign]
+
+
 class TestG:
     """Data workers."""
 
@@ -432,13 +586,49 @@ class TestG:
         self, tmp_path: Path, number: int
     ) -> None:
         run_dir, workers = tmp_path / "run", ("data.cache=none", "data.num_workers=2")
-        ended = fit(tmp_path, run_dir, *workers, prepare=partial(workers_die_at, 7, number)).wait()
+        ended = fit(tmp_path, run_dir, *workers, prepare=partial(workers_get_at, 7, number)).wait()
         one_line(ended, 8, "worker")
         assert read_status(run_dir)["code"] == 8
         assert [found for found in verify(run_dir) if found.problem] == []
         assert newest_step(run_dir) >= 6
         assert fit(tmp_path, run_dir, *workers).wait().code == 0
         assert list(differences(reference(tmp_path), result(run_dir))) == []
+
+    def test_a_worker_that_hangs_ends_the_run_after_its_time(self, tmp_path: Path) -> None:
+        def hanging() -> None:
+            from vtrain.data.loader import Feed
+
+            real = Feed.__init__
+
+            def init(self: Feed, *arguments: Any, **options: Any) -> None:
+                real(self, *arguments, **options)
+                self.timeout = 1
+
+            Feed.__init__ = init  # type: ignore[method-assign]
+            workers_get_at(7, signal.SIGSTOP)
+
+        run_dir, workers = tmp_path / "run", ("data.cache=none", "data.num_workers=2")
+        ended = fit(tmp_path, run_dir, *workers, prepare=hanging).wait(40)
+        one_line(ended, 8, "within its time")
+        assert read_status(run_dir)["code"] == 8
+        assert [found for found in verify(run_dir) if found.problem] == []
+        assert newest_step(run_dir) >= 6
+
+    def test_an_exception_that_cannot_be_pickled_is_exit_code_3(self, tmp_path: Path) -> None:
+        def raising() -> None:
+            from vtrain.data.samples import ArraySamples
+
+            class LocalError(Exception):
+                pass
+
+            def image(*_: Any) -> Any:
+                raise LocalError("strange")
+
+            ArraySamples.image = image  # type: ignore[method-assign]
+
+        workers = ("data.cache=none", "data.num_workers=2")
+        ended = fit(tmp_path, tmp_path / "run", *workers, prepare=raising).wait(40)
+        one_line(ended, 3, "LocalError while an image was prepared: strange")
 
 
 class TestI:
@@ -542,7 +732,10 @@ class TestI:
 class TestH:
     """Numbers."""
 
-    def test_what_is_saved_is_from_before_the_numbers_went_wrong(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("what", ["loss", "gradient"])
+    def test_what_is_saved_is_from_before_the_numbers_went_wrong(
+        self, tmp_path: Path, what: str
+    ) -> None:
         def poisoned() -> None:
             from vtrain.engine.trainer import Trainer
 
@@ -550,9 +743,10 @@ class TestH:
 
             def backward(self: Trainer, *arguments: Any) -> Any:
                 loss = real(self, *arguments)
-                if self.state.step == 8:
-                    next(self.state.model.parameters()).grad.fill_(float("nan"))  # type: ignore[union-attr]
-                return loss
+                for parameter in self.state.model.parameters():
+                    if self.state.step == 8 and (what == "loss" or parameter.dim() == 4):
+                        parameter.grad.fill_(float("nan"))  # type: ignore[union-attr]
+                return loss * float("nan") if (self.state.step, what) == (8, "loss") else loss
 
             Trainer.backward = backward  # type: ignore[method-assign]
 
@@ -568,21 +762,127 @@ class TestH:
         assert fit(tmp_path, run_dir, seldom).wait().code == 0
         assert list(differences(reference(tmp_path, seldom), result(run_dir))) == []
 
+    @pytest.mark.dist
+    def test_numbers_that_go_wrong_on_one_rank_stop_all_at_the_same_step(
+        self, tmp_path: Path
+    ) -> None:
+        def poisoned(rank: int) -> None:
+            from vtrain.data.mixing import Mixing
+
+            real, calls = Mixing.__call__, iter(range(100))
+
+            def mixed(self: Mixing, images: torch.Tensor, *more: Any, **options: Any) -> Any:
+                if (next(calls), rank) == (8, 1):
+                    images = images * float("nan")
+                return real(self, images, *more, **options)
+
+            Mixing.__call__ = mixed  # type: ignore[method-assign]
+
+        run_dir = tmp_path / "run"
+        ended = [c.wait(60) for c in running.together(tmp_path, run_dir, 2, prepare=poisoned)]
+        assert [end.code for end in ended] == [7, 7], ended
+        for end in ended:
+            one_line(end, 7, "step 9")
+        assert newest_step(run_dir) == 8
+        assert [found for found in verify(run_dir) if found.problem] == []
+        assert fit(tmp_path, run_dir).wait().code == 0
+
 
 class TestJ:
     """Several processes."""
 
     @pytest.mark.dist
-    def test_a_rank_that_dies_ends_the_others_and_a_resume_goes_on(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("what", "code", "says"),
+        [
+            (lambda: os.kill(os.getpid(), signal.SIGKILL), 137, "another process"),
+            (lambda: os._exit(0), 0, "another process"),
+            (lambda: 1 / 0, 1, "rank 1 failed: ZeroDivisionError"),
+        ],
+        ids=["killed", "exits", "raises"],
+    )
+    def test_a_rank_that_ends_in_a_step_ends_the_others_and_a_resume_goes_on(
+        self, tmp_path: Path, what: Callable[[], object], code: int, says: str
+    ) -> None:
         run_dir = tmp_path / "run"
-        commands = running.together(tmp_path, run_dir, 2)
-        running.saved(commands[0], run_dir)
-        commands[1].kill()
-        ended = commands[0].wait(60)
-        if ended.code != 0:  # else it was done before
-            assert ended.code == 8, ended.err
+        commands = running.together(
+            tmp_path, run_dir, 2, prepare=lambda rank: rank and at_step(9, what)
+        )
+        ended = [command.wait(60) for command in commands]
+        assert ended[1].code == code, ended[1].err
+        one_line(ended[0], 8, says)
+        assert read_status(run_dir)["code"] == 8
         assert [found for found in verify(run_dir) if found.problem] == []
+        assert newest_step(run_dir) == 8
         assert fit(tmp_path, run_dir).wait().code == 0
+
+    @pytest.mark.dist
+    def test_a_signal_while_a_peer_hangs_ends_after_the_timeout(self, tmp_path: Path) -> None:
+        def impatient(rank: int) -> None:
+            from vtrain.callbacks import peer_timeout
+
+            peer_timeout.SECONDS = 2
+            if rank:
+                at_step(9, lambda: os.kill(os.getpid(), signal.SIGSTOP))
+            else:
+                at_step(9, lambda: os.kill(os.getpid(), signal.SIGTERM))
+
+        run_dir = tmp_path / "run"
+        commands = running.together(tmp_path, run_dir, 2, prepare=impatient)
+        try:
+            one_line(commands[0].wait(30), 8, "another process")
+        finally:
+            commands[1].kill()
+        assert [found for found in verify(run_dir) if found.problem] == []
+        assert newest_step(run_dir) == 8
+        assert fit(tmp_path, run_dir).wait().code == 0
+
+    @pytest.mark.dist
+    def test_ranks_with_other_configs_are_refused_by_all(self, tmp_path: Path) -> None:
+        run_dir = tmp_path / "run"
+
+        def other(rank: int) -> None:
+            if rank:
+                os.environ["HOME"] = str(tmp_path)  # what differs is how ~ is read
+                (tmp_path / "photos").mkdir()
+
+        planted(tmp_path / "one" / "photos", 4)
+        data = "data={name: image_folder, root: ~/photos, image_size: 8, val_fraction: 0.5}"
+        os.environ["HOME"], home = str(tmp_path / "one"), os.environ["HOME"]
+        try:
+            commands = running.together(tmp_path, run_dir, 2, data, prepare=other)
+        finally:
+            os.environ["HOME"] = home
+        ended = [command.wait(60) for command in commands]
+        assert [end.code for end in ended] == [2, 2], ended
+        assert "the processes differ in config: rank 1 from rank 0" in ended[0].errors[0]
+        assert newest_step(run_dir) == -1
+
+    def test_a_wrong_environment_is_exit_code_2_and_names_the_variable(
+        self, tmp_path: Path
+    ) -> None:
+        right = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}
+        right |= {"MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+        for change, says in (
+            ({"MASTER_ADDR": ""}, "MASTER_ADDR"),
+            ({"RANK": "2"}, "RANK (2) must be in 0 .. WORLD_SIZE - 1 (1)"),
+            ({"WORLD_SIZE": "two"}, "'two'"),
+        ):
+            prepare = partial(os.environ.update, {**right, **change})
+            ended = fit(tmp_path, tmp_path / "run", prepare=prepare).wait(20)
+            one_line(ended, 2, says)
+            assert newest_step(tmp_path / "run") == -1
+
+    def test_more_processes_than_gpus_is_exit_code_6(self, tmp_path: Path) -> None:
+        def two_gpus() -> None:
+            torch.cuda.is_available = lambda: True
+            torch.cuda.device_count = lambda: 2  # type: ignore[assignment]
+            os.environ.update(WORLD_SIZE="3", RANK="2", LOCAL_RANK="2")
+            os.environ.update(MASTER_ADDR="localhost", MASTER_PORT="29500")
+
+        more = ("train.device=cuda",)
+        ended = fit(tmp_path, tmp_path / "run", *more, prepare=two_gpus).wait(20)
+        one_line(ended, 6, "2 ")
 
     @pytest.mark.dist
     def test_ranks_started_in_a_locked_folder_all_end(self, tmp_path: Path) -> None:
