@@ -215,6 +215,9 @@ class TestB:
         ended = fit(tmp_path, tmp_path / "new", *SHORT).wait()
         assert ended.code == 0
         assert newest_step(tmp_path / "new") == 2
+        ended = run(tmp_path, "fit", tiny(tmp_path), "--resume", *SHORT)
+        assert ended.code == 0, ended.err
+        assert ended.err.count("there is no unfinished run of tiny: starting a new one") == 1
 
     def test_changed_images_are_refused_unless_that_is_accepted(self, tmp_path: Path) -> None:
         images, run_dir = tmp_path / "images", tmp_path / "run"
@@ -318,6 +321,7 @@ class TestC:
             "nowhere": (4, "no such checkpoint"),
             "folder": (4, "no checkpoint in this folder"),
             "pipe": (4, "not a checkpoint file"),
+            "/dev/zero": (4, "not a checkpoint file"),
             "page": (4, "HTML"),
             "https://example.org/x.pt": (2, "only local checkpoints"),
         }
