@@ -203,6 +203,7 @@ MATRIX = {
         "number of processes changed",
         ROWS + "TestB::test_the_number_of_processes_may_change_between_restarts",
         LOADER + "batches_are_slices_of_the_permutation_and_ranks_share_them",
+        "run/test_fit.py::test_a_restart_on_other_versions_goes_on_and_says_so",
     ),
     "B7": row(1, "global batch not divisible by the processes"),
     "B8": row(
@@ -218,6 +219,7 @@ MATRIX = {
         "checkpoint of another version",
         ROWS + "TestB::test_a_checkpoint_of_a_newer_vtrain_is_refused",
         KEEPER + "a_checkpoint_of_a_newer_vtrain_is_not_fallen_back_from",
+        "run/test_fit.py::test_a_restart_on_other_versions_goes_on_and_says_so",
     ),
     "B12": row(
         0,

@@ -58,6 +58,21 @@ def test_what_changes_only_memory_may_change_at_a_restart(
     assert done.code == 0, done.err
 
 
+def test_a_restart_on_other_versions_goes_on_and_says_so(photos: Path, vtrain: Vtrain) -> None:
+    interrupted(photos, vtrain)
+    path = Path("run/env.json")
+    now = json.loads(path.read_text())
+    command = ("fit", photos, "--run-dir", "run", "--resume", "train.max_steps=2")
+    path.write_text(json.dumps({**now, "torch": "2.0.0", "processes": 4}))
+    done = vtrain(*command)
+    assert done.code == 0
+    said = f"torch 2.0.0 -> {now['torch']}; processes 4 -> 1"
+    assert f"changed since the last start, and so may the last bits: {said}" in done.err
+    assert json.loads(path.read_text()) == {**now, "command": ["vtrain", *map(str, command)]}
+    Path("run/status.json").write_text('{"state": "failed"}')
+    assert "changed since" not in vtrain(*command, "train.max_steps=3").err
+
+
 def test_a_second_lost_worker_does_not_break_the_report_of_the_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -34,11 +34,16 @@ def new_run_folder(name: str, root: Path = RUNS) -> Path:
 
 def read_status(folder: Path) -> dict[str, Any]:
     """Return a run's `status.json`, or an empty dict where there is none or it is damaged."""
+    return read_facts(folder / STATUS)
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Return what a JSON file of a run says, or an empty dict if it is absent or damaged."""
     try:
-        status = json.loads((folder / STATUS).read_text())
+        facts = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
-    return status if isinstance(status, dict) else {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def write_status(folder: Path, state: str, **facts: Any) -> None:

@@ -41,7 +41,14 @@ from vtrain.errors import (
 from vtrain.files.atomic import make_folder, write_json, write_text
 from vtrain.files.checkpoints import load_checkpoint
 from vtrain.files.lock import RunLock
-from vtrain.files.runs import is_run_folder, new_run_folder, newest_run, read_status, write_status
+from vtrain.files.runs import (
+    is_run_folder,
+    new_run_folder,
+    newest_run,
+    read_facts,
+    read_status,
+    write_status,
+)
 from vtrain.run import screens
 from vtrain.run.batch_size import memory_advice, with_batch_size, with_number
 from vtrain.run.logs import logging_to
@@ -181,8 +188,11 @@ def _train(
         callbacks.append(build_saver(config, parts, dataset, checkpoints))
     if place.is_main:
         write_text(folder / "config.yaml", config.to_yaml())
-        write_json(folder / "env.json", screens.environment(parts))
         screens.say_start(config, parts, folder, found)
+        environment = screens.environment(parts)
+        if found is not None:
+            screens.say_changes(read_facts(folder / "env.json"), environment)
+        write_json(folder / "env.json", environment)
     started = time.monotonic()
     trainer = build_trainer(config, parts, place, Callbacks(*callbacks))
     with naming_failures(*memory_advice(config, place)), naming_lost_workers():

@@ -114,6 +114,19 @@ def summary(best_metric: str, parts: Parts, history: History, seconds: float) ->
     }
 
 
+def say_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Say what computes otherwise than when the run was last trained."""
+    changes = [
+        f"{name} {printable(str(before[name]))} -> {now[name]}"
+        for name in ("vtrain", "torch", "device", "precision", "processes")
+        if name in before and before[name] != now[name]
+    ]
+    if changes:
+        log.warning(
+            "changed since the last start, and so may the last bits: %s", "; ".join(changes)
+        )
+
+
 def environment(parts: Parts) -> dict[str, Any]:
     """Return what `env.json` holds: versions, machine and command; no environment variables."""
     return {
@@ -124,6 +137,7 @@ def environment(parts: Parts) -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "device": describe(parts.device),
         "precision": parts.precision,
+        "processes": distributed.world_size(),
         "threads": torch.get_num_threads(),
         "cpus": os.cpu_count(),
         "system": platform.platform(),
