@@ -170,6 +170,7 @@ MATRIX = {
         KEEPER + "a_planted_link_at_last_is_replaced_and_its_target_untouched",
         ATOMIC + "a_planted_symlink_is_replaced_and_its_target_untouched",
         ROWS + "TestA::test_a_planted_link_is_replaced_and_what_it_points_to_stays",
+        ROWS + "TestA::test_no_log_is_written_through_a_planted_link",
     ),
     "A25": row(
         2,

@@ -126,6 +126,20 @@ class TestA:
         assert not any(path.is_symlink() for path in run_dir.iterdir())
         assert list(differences(reference(tmp_path), result(run_dir))) == []
 
+    @pytest.mark.parametrize(("name", "code"), [("vtrain.log", 5), ("metrics.jsonl", 0)])
+    def test_no_log_is_written_through_a_planted_link(
+        self, tmp_path: Path, name: str, code: int
+    ) -> None:
+        run_dir, mine = tmp_path / "run", tmp_path / "mine"
+        run_dir.mkdir()
+        mine.write_text("mine")
+        (run_dir / name).symlink_to(mine)
+        ended = run(tmp_path, "fit", tiny(tmp_path), "--run-dir", run_dir, *SHORT)
+        assert ended.code == code, ended.err
+        assert mine.read_text() == "mine"
+        if code:
+            one_line(ended, code, name)
+
     def test_a_run_folder_may_have_any_name_and_messages_show_it_safely(
         self, tmp_path: Path
     ) -> None:

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from vtrain.errors import StorageError
+from vtrain.files.atomic import append
+
 ROOT = logging.getLogger("vtrain")
 
 
@@ -23,12 +26,23 @@ def to_console() -> None:
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
     """Write everything, with times and tracebacks, to a file while the block runs."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    append(path, "")  # what cannot be written is to be known at once
+    handler = _LogFile(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     ROOT.addHandler(handler)
     try:
         yield
     finally:
         ROOT.removeHandler(handler)
-        with suppress(OSError):  # a full disk: what ended the run is the error to report
-            handler.close()
+
+
+class _LogFile(logging.Handler):
+    """Appends each message by itself: no link is followed, and nothing waits to be written."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(StorageError):  # a full disk: what ends the run is the error to report
+            append(self.path, self.format(record) + "\n")
