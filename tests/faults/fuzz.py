@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import yaml
 from corpus import CORPUS, archive
+from forks import fork
 from PIL import Image
 from product import Command
 
@@ -294,9 +295,7 @@ def programs(folder: Path, draw: random.Random) -> Trials:
         damaged = [damaged_program(program, random.Random(seed)) for seed in seeds]
         path, done = folder / "fuzzed.pt", folder / "done"
         done.write_text("0")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # forking beside other threads
-            worker = os.fork()
+        worker = fork()
         if worker == 0:
             code = 1
             try:

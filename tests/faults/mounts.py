@@ -2,9 +2,10 @@
 
 import ctypes
 import os
-import warnings
 from collections.abc import Callable
 from pathlib import Path
+
+from forks import fork
 
 CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
 MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 32, 4096, 16384, 1 << 18
@@ -55,9 +56,7 @@ def read_only(folder: Path) -> Callable[[], None]:
 
 def available() -> bool:
     """Whether this user may mount for a process of its own."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # forking beside other threads
-        worker = os.fork()
+    worker = fork()
     if worker == 0:
         code = 1
         try:

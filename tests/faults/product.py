@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from forks import fork
 
 import vtrain.run.check  # all that the commands import is loaded before the forks
 import vtrain.run.evaluate
@@ -74,9 +75,7 @@ class Command:
         self.code: int | None = None
         sys.stdout.flush()
         sys.stderr.flush()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # forking beside other threads
-            self.pid = os.fork()
+        self.pid = fork()
         if self.pid == 0:
             self._run(folder, [str(argument) for argument in arguments], prepare)
 

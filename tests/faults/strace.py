@@ -8,9 +8,10 @@ import shutil
 import signal
 import subprocess
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
+
+from forks import fork
 
 CALLS = (
     *("openat", "write", "pwrite64", "ftruncate", "fsync", "close", "mkdir", "flock"),
@@ -32,9 +33,7 @@ def traced(work: Callable[[], object], *options: str, timeout: float = 60) -> in
     Returns:
         Its exit code: 0, 1 if it raised, negative if a signal ended it; None if it was not traced.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # forking beside other threads
-        worker = os.fork()
+    worker = fork()
     if worker == 0:
         code = 1
         try:

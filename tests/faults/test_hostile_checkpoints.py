@@ -16,6 +16,7 @@ import corpus
 import product
 import pytest
 import running
+from forks import fork
 
 from vtrain.errors import CheckpointError
 from vtrain.files.checkpoints import load_checkpoint
@@ -120,7 +121,7 @@ def test_the_corpus_is_sharp(name: str, tmp_path: Path) -> None:
         with zipfile.ZipFile(BytesIO(content)) as packed:
             (program,) = [n for n in packed.namelist() if n.endswith("/data.pkl")]
             content = packed.read(program)
-    worker = os.fork()
+    worker = fork()
     if worker == 0:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         try:

@@ -17,7 +17,6 @@ import signal
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +26,7 @@ import running
 import saving
 import strace
 import torch
+from forks import fork
 
 Trials = Iterator[str | None]
 Experiment = Callable[[Path, random.Random], Trials]
@@ -80,9 +80,7 @@ class Attempt:
 
     def start(self, folder: Path) -> int:
         """Begin, and return the process; its result will be in `folder`."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # forking beside other threads
-            worker = os.fork()
+        worker = fork()
         if worker == 0:
             code = 1
             try:
