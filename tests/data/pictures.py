@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from PIL import Image
 
 
@@ -34,3 +35,22 @@ def as_nobody() -> Iterator[Path]:
         finally:
             if user == 0:
                 os.seteuid(0)
+
+
+def plant_photographs(counts: dict[str, dict[str, int]]) -> None:
+    """Write noise to photos/SPLIT/CLASS/NUMBER.png, as many as `counts[split][class]` says."""
+    draw = torch.Generator().manual_seed(0)
+    for split, classes in counts.items():
+        for label, count in classes.items():
+            folder = Path("photos", split, label)
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = torch.randint(256, (16, 16, 3), generator=draw).to(torch.uint8).numpy()
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+
+
+def over_photographs(config: str) -> str:
+    """Return a config with its data replaced by the folder `photos`."""
+    data = "data: {name: image_folder, root: photos, image_size: 16}"
+    lines = config.splitlines()
+    return "\n".join(data if line.startswith("data:") else line for line in lines)

@@ -16,11 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 from tests.conftest import SMALL_RUN, Result
-from tests.data.pictures import as_nobody
+from tests.data.pictures import as_nobody, over_photographs, plant_photographs
 from vtrain.run import screens
 
 Vtrain = Callable[..., Result]
@@ -31,19 +30,10 @@ VICTIM = Path("photos/train/cat/3.png")
 @pytest.fixture
 def photographs(small_run: Path) -> Path:
     """Make a folder of two classes and a config of one epoch on it."""
-    draw = torch.Generator().manual_seed(0)
-    for split, count in (("train", 8), ("val", 3)):
-        for label in ("cat", "dog"):
-            folder = Path("photos", split, label)
-            folder.mkdir(parents=True)
-            for number in range(count):
-                pixels = torch.randint(256, (16, 16, 3), generator=draw).to(torch.uint8).numpy()
-                Image.fromarray(pixels).save(folder / f"{number}.png")
-    data = "data: {name: image_folder, root: photos, image_size: 16}"
-    lines = [data if x.startswith("data:") else x for x in SMALL_RUN.splitlines()]
-    lines = [x.replace("epochs: 2", "epochs: 1").replace("warmup_epochs: 1, ", "") for x in lines]
+    plant_photographs({"train": {"cat": 8, "dog": 8}, "val": {"cat": 3, "dog": 3}})
+    text = over_photographs(SMALL_RUN).replace("warmup_epochs: 1, ", "")
     config = Path("photos.yaml")
-    config.write_text("\n".join(lines).replace(", warmup_epochs: 1", ""))
+    config.write_text(text.replace("epochs: 2", "epochs: 1").replace(", warmup_epochs: 1", ""))
     return config
 
 

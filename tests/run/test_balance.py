@@ -5,10 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
-from PIL import Image
 
 from tests.conftest import SMALL_RUN, Result
+from tests.data.pictures import over_photographs, plant_photographs
 
 Vtrain = Callable[..., Result]
 
@@ -16,17 +15,9 @@ Vtrain = Callable[..., Result]
 @pytest.fixture
 def uneven(small_run: Path) -> Path:
     """Make 2 images of a cat, 4 of a dog and 12 of an owl, and one of each to validate."""
-    draw = torch.Generator().manual_seed(0)
-    for split, counts in (("train", (2, 4, 12)), ("val", (1, 1, 1))):
-        for label, count in zip(("cat", "dog", "owl"), counts, strict=True):
-            folder = Path("photos", split, label)
-            folder.mkdir(parents=True)
-            for number in range(count):
-                pixels = torch.randint(256, (16, 16, 3), generator=draw).to(torch.uint8).numpy()
-                Image.fromarray(pixels).save(folder / f"{number}.png")
-    data = "data: {name: image_folder, root: photos, image_size: 16}"
-    lines = [data if x.startswith("data:") else x for x in SMALL_RUN.splitlines()]
-    small_run.write_text("\n".join(lines))
+    ones = {"cat": 1, "dog": 1, "owl": 1}
+    plant_photographs({"train": {"cat": 2, "dog": 4, "owl": 12}, "val": ones})
+    small_run.write_text(over_photographs(SMALL_RUN))
     return small_run
 
 

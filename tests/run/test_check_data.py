@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 from tests.conftest import SMALL_RUN, Result
+from tests.data.pictures import over_photographs, plant_photographs
 
 Vtrain = Callable[..., Result]
 
@@ -17,20 +17,11 @@ Vtrain = Callable[..., Result]
 @pytest.fixture
 def photographs(small_run: Path) -> Path:
     """Make a folder of two classes with a copy across splits, a bad file and a stray text."""
-    draw = torch.Generator().manual_seed(0)
-    for split, count in (("train", 6), ("val", 2)):
-        for label in ("cat", "dog"):
-            folder = Path("photos", split, label)
-            folder.mkdir(parents=True)
-            for number in range(count):
-                pixels = torch.randint(256, (16, 16, 3), generator=draw).to(torch.uint8).numpy()
-                Image.fromarray(pixels).save(folder / f"{number}.png")
+    plant_photographs({"train": {"cat": 6, "dog": 6}, "val": {"cat": 2, "dog": 2}})
     shutil.copy("photos/train/cat/0.png", "photos/val/cat/copy.png")
     Path("photos/train/dog/notes.txt").write_text("not an image")
     config = Path("photos.yaml")
-    data = "data: {name: image_folder, root: photos, image_size: 16}"
-    lines = SMALL_RUN.splitlines()
-    config.write_text("\n".join(data if line.startswith("data:") else line for line in lines))
+    config.write_text(over_photographs(SMALL_RUN))
     return config
 
 

@@ -23,8 +23,9 @@ train: {epochs: 3, batch_size: 64, device: cpu}
 """
 FAST_BF16 = choose_precision("auto", torch.device("cpu")) == "bf16"
 LEAST = {
-    "timm default": 1.5 if FAST_BF16 else 0.85,  # was above 2 with bf16, about 1.07 without
-    "timm best, attention fusion off": 0.8 if FAST_BF16 else None,  # was about 1.1
+    # With bf16 it was 3.1 and 1.2 (benchmarks/cpu_2_cores_vit_ti.txt); without: not measured yet.
+    "timm default": 1.5 if FAST_BF16 else 0.85,
+    "timm best, attention fusion off": 0.8 if FAST_BF16 else None,
 }
 
 
