@@ -57,7 +57,7 @@ def uniforms(indices: Tensor, count: int, *values: int) -> Tensor:
 def row(index: int, *values: int) -> Callable[[int], float]:
     """Return what draws one index's row of `uniforms`, column by column.
 
-    For a few numbers of one index: arrays of one row take ten times as long.
+    For a few numbers of one index, where arrays of one row would take longer.
     """
     base = _mix((index + hash_ints(*values)) & MASK)
     return lambda column: (_mix((base + (column + 1) * GAMMA) & MASK) >> 40) * 2**-24

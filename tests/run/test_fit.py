@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from tests.conftest import Result
+from tests.data.pictures import over_photographs
+from vtrain.data.workers import naming_lost_workers
 from vtrain.errors import WorkerError
-from vtrain.run.fit import naming_lost_workers
 
 Vtrain = Callable[..., Result]
 
@@ -23,9 +24,7 @@ def photos(small_run: Path) -> Path:
             path = Path("photos", split, f"class_{number % 2}", f"{number}.png")
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (16, 16), (30 * number, 0, 0)).save(path)
-    data = "data: {name: image_folder, root: photos, image_size: 16}"
-    lines = small_run.read_text().splitlines()
-    small_run.write_text("\n".join(data if ln.startswith("data:") else ln for ln in lines))
+    small_run.write_text(over_photographs(small_run.read_text()))
     return small_run
 
 
@@ -85,7 +84,7 @@ def test_a_second_lost_worker_does_not_break_the_report_of_the_first(
             raise pending.pop()
         silenced.append((number, handler))
 
-    monkeypatch.setattr("vtrain.run.fit.signal.signal", change)
+    monkeypatch.setattr("vtrain.data.workers.signal.signal", change)
     with pytest.raises(WorkerError, match=r"killed by a signal \(Killed\)"), naming_lost_workers():
         raise lost
     assert silenced == [(signal.SIGCHLD, signal.SIG_DFL)]

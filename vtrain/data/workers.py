@@ -290,6 +290,39 @@ def _deaf_to_children() -> Iterator[None]:
         signal.signal(signal.SIGCHLD, handler)
 
 
+@contextmanager
+def naming_lost_workers() -> Iterator[None]:
+    """Name a lost data worker wherever torch reports it, which may be in the middle of a save.
+
+    Raises:
+        WorkerError: A data worker was killed.
+    """
+    try:
+        yield
+    except VtrainError:  # it says more
+        raise
+    except Exception as error:
+        _hear_of_no_more_workers()
+        cause: BaseException | None = error
+        while cause is not None:
+            if found := worker_error(cause):
+                raise found from error
+            cause = cause.__cause__ or cause.__context__
+        raise
+
+
+def _hear_of_no_more_workers() -> None:
+    """Remove torch's handler of SIGCHLD: a second lost worker must not break the report."""
+    while True:
+        try:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        except RuntimeError:  # a signal that had come already was handled before the change
+            continue
+        except ValueError:  # not the main thread: torch's handler is not there either
+            pass
+        return
+
+
 def worker_error(
     error: BaseException, waiting_for: str | None = None, *signals: int
 ) -> WorkerError | None:

@@ -4,8 +4,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from vtrain.callbacks.stop_on_signal import StopOnSignal
 from vtrain.callbacks.tensorboard import TensorBoard
 from vtrain.config import Config, config_from_text
 from vtrain.data.fingerprint import check_unchanged, dataset_fingerprint
-from vtrain.data.workers import worker_error
+from vtrain.data.workers import naming_lost_workers
 from vtrain.distributed import Rank
 from vtrain.engine.checkpointing import Checkpoints
 from vtrain.engine.device import choose_device, naming_failures
@@ -210,39 +209,6 @@ def _train(
         reason = parts.state.stop_reason
         write_status(folder, "finished", code=0, step=parts.state.step, reason=reason)
         screens.say_end(config, parts.state, folder, history, seconds)
-
-
-@contextmanager
-def naming_lost_workers() -> Iterator[None]:
-    """Name a lost data worker wherever torch reports it, which may be in the middle of a save.
-
-    Raises:
-        WorkerError: A data worker was killed.
-    """
-    try:
-        yield
-    except VtrainError:  # it says more
-        raise
-    except Exception as error:
-        _hear_of_no_more_workers()
-        cause: BaseException | None = error
-        while cause is not None:
-            if found := worker_error(cause):
-                raise found from error
-            cause = cause.__cause__ or cause.__context__
-        raise
-
-
-def _hear_of_no_more_workers() -> None:
-    """Remove torch's handler of SIGCHLD: a second lost worker must not break the report."""
-    while True:
-        try:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        except RuntimeError:  # a signal that had come already was handled before the change
-            continue
-        except ValueError:  # not the main thread: torch's handler is not there either
-            pass
-        return
 
 
 def _newest(checkpoints: Checkpoints | None) -> Path | None:
