@@ -249,7 +249,8 @@ def train(
                     stack.enter_context(distributed.no_sync(forward))
                 loss = F.cross_entropy(forward(x), y) * (len(x) * world_size / len(images))
                 loss.backward()
-        guard.step(clip_grad_norm(model.parameters(), 0.5), step)
+        guard.expect(step)
+        guard.step(clip_grad_norm(model.parameters(), 0.5))
         ema.update(model, step + 1)
         if step == steps // 2:  # an evaluation of the average must leave training as it was
             model.eval()
@@ -357,7 +358,8 @@ def poisoned() -> dict[str, Any]:
         model.zero_grad()
         factor = float("nan") if (step, rank) == (2, 1) else 1.0
         (forward(torch.randn(2, 3, 32, 32)).sum() * factor).backward()
-        guard.step(clip_grad_norm(model.parameters(), 1.0), step)
+        guard.expect(step)
+        guard.step(clip_grad_norm(model.parameters(), 1.0))
     return {"first_bad": guard.first_bad, "weights": model.state_dict()}
 
 

@@ -144,6 +144,8 @@ class TrainSection(Section):
     """Dtype of the forward pass; weights, loss and optimizer state stay fp32."""
     compile: Literal["auto"] | bool = "auto"
     """Whether torch.compile compiles the model; auto does so on CUDA, but not with `fsdp`."""
+    cuda_graph: bool = False
+    """Record the step on a GPU and replay it, which spares the host its work; one process only."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """What several processes hold: the whole model each, or a part of it each (FSDP2)."""
     deterministic: bool = False

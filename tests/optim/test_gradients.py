@@ -63,7 +63,8 @@ def test_the_guard_makes_the_optimizers_own_steps(name: str) -> None:
     optimizer = OPTIMIZERS[name](plain, lr=0.1)
     for step in range(3):
         make_gradients(guarded)
-        guard.step(clip_grad_norm(guarded.parameters(), 1.0), step)
+        guard.expect(step)
+        guard.step(clip_grad_norm(guarded.parameters(), 1.0))
         make_gradients(plain)
         clip_grad_norm(plain.parameters(), 1.0)
         optimizer.step()
@@ -80,7 +81,8 @@ def test_a_step_that_is_not_finite_leaves_finite_weights_and_is_named(
     guard = StepGuard(OPTIMIZERS[name](model, lr=0.1, weight_decay=0.0))
     for step in range(4):
         make_gradients(model, math.nan if step in (bad_step, bad_step + 1) else None)
-        guard.step(clip_grad_norm(model.parameters(), 1.0), step)
+        guard.expect(step)
+        guard.step(clip_grad_norm(model.parameters(), 1.0))
         assert weights(model).isfinite().all()
     with pytest.raises(DivergedError, match=f"not finite at step {bad_step}"):
         guard.check()
@@ -97,7 +99,8 @@ def test_a_fused_optimizer_behaves_as_if_the_bad_step_had_not_been(
     optimizer = OPTIMIZERS[name](other, lr=0.1)
     for step in range(5):
         make_gradients(model, math.inf if step == bad_step else None)
-        guard.step(clip_grad_norm(model.parameters(), None), step)
+        guard.expect(step)
+        guard.step(clip_grad_norm(model.parameters(), None))
         if step != bad_step:
             make_gradients(other)
             optimizer.step()
@@ -111,7 +114,8 @@ def test_nothing_is_read_from_the_device_at_a_step(
     model = Net()
     guard = StepGuard(OPTIMIZERS[name](model, lr=0.1))
     make_gradients(model)
-    guard.step(clip_grad_norm(model.parameters(), 1.0), 0)  # the first one makes the state
+    guard.expect(0)
+    guard.step(clip_grad_norm(model.parameters(), 1.0))  # the first one makes the state
     reads: list[str] = []
     for method in ("item", "tolist", "__bool__", "__float__", "__int__"):
         read = getattr(Tensor, method)
@@ -119,7 +123,8 @@ def test_nothing_is_read_from_the_device_at_a_step(
             Tensor, method, lambda t, read=read, m=method: (reads.append(m), read(t))[1]
         )
     make_gradients(model)
-    guard.step(clip_grad_norm(model.parameters(), 1.0), 1)
+    guard.expect(1)
+    guard.step(clip_grad_norm(model.parameters(), 1.0))
     assert reads == []
 
 
@@ -134,7 +139,8 @@ def test_on_cuda_a_step_clipping_and_averaging_wait_for_nothing(name: str) -> No
         # The first steps make the state and load the kernels; torch raises at a later wait.
         torch.cuda.set_sync_debug_mode("error" if step == 2 else "default")
         try:
-            guard.step(clip_grad_norm(model.parameters(), 1.0), step)
+            guard.expect(step)
+            guard.step(clip_grad_norm(model.parameters(), 1.0))
             ema.update(model, step + 1)
         finally:
             torch.cuda.set_sync_debug_mode("default")

@@ -12,7 +12,9 @@ from vtrain.callbacks.base import Callbacks
 from vtrain.callbacks.stop_on_signal import StopOnSignal
 from vtrain.config import load_config
 from vtrain.distributed import Rank
+from vtrain.engine.step_graph import WARM_UP
 from vtrain.engine.stop import StopSignals
+from vtrain.files.checkpoints import load_checkpoint
 from vtrain.run import batch_size
 from vtrain.run.parts import build_parts, build_trainer
 
@@ -52,6 +54,38 @@ def test_no_step_waits_for_the_gpu(
         trainer.callbacks.on_step_end(parts.state)
     parts.train_loader.close()
     assert parts.state.step == 10
+
+
+def test_no_replayed_step_waits_for_the_gpu(
+    small_run: Path, strict: Callable[[], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    config = load_config(
+        small_run, [BUSY, "data.num_images=320", "train.precision=bf16", "train.cuda_graph=true"]
+    )
+    parts = build_parts(config, torch.device("cuda", 0), Rank())
+    trainer = build_trainer(config, parts, Rank(), Callbacks(StopOnSignal(StopSignals())))
+    for number, batch in enumerate(parts.train_loader.batches(0)):
+        if number == WARM_UP + 1:  # recorded
+            strict()
+        trainer.train_step(batch)
+    parts.train_loader.close()
+    assert parts.state.step == 10
+    assert "launched as usual" not in caplog.text
+
+
+def test_a_run_with_recorded_steps_goes_on_as_if_it_had_not_stopped(
+    small_run: Path, vtrain: Vtrain
+) -> None:
+    options = ("data.num_images=320", "train.cuda_graph=true", "train.epochs=2")
+    stopped = vtrain("fit", small_run, *options, "train.max_steps=13", "--run-dir", "cut")
+    assert stopped.code == 0, stopped.err
+    assert vtrain("fit", small_run, *options, "--run-dir", "cut", "--resume").code == 0
+    assert vtrain("fit", small_run, *options, "--run-dir", "whole").code == 0
+    cut, whole = (
+        load_checkpoint(Path(name, "last.pt"))["state"]["model"] for name in ("cut", "whole")
+    )
+    for name, tensor in whole.items():
+        torch.testing.assert_close(cut[name], tensor, rtol=1e-3, atol=1e-5)
 
 
 LARGE = (

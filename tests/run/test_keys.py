@@ -132,6 +132,7 @@ FLIPS = {
     "train.device": "cpu",
     "train.precision": "bf16",
     "train.compile": "true",
+    "train.cuda_graph": "true",
     "train.parallel": "fsdp",
     "train.deterministic": "true",
     "train.activation_checkpointing": "true",
@@ -223,6 +224,7 @@ def told(*overrides: str) -> Trace:
         patch.setattr(Component, "__call__", recording(trace, "component", Component.__call__))
         for name in ("load_pretrained", "load_teacher"):
             patch.setattr(parts, name, recording(trace, name, lambda *_: nn.Identity()))
+        patch.setattr(parts, "build_graph", recording(trace, "build_graph", lambda *_: None))
         patch.setattr(distributed, "shard", recording(trace, "shard", lambda model, _: model))
         patch.setattr(torch, "compile", recording(trace, "compile", lambda model, **_: model))
         deterministic = recording(trace, "deterministic", lambda _: None)

@@ -1,17 +1,21 @@
 """The parts of a run together, as a config puts them together."""
 
 import collections
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from tests.conftest import Result
 from vtrain.callbacks.base import Callbacks
 from vtrain.config import load_config
 from vtrain.distributed import Rank
+from vtrain.errors import ConfigError
 from vtrain.registry import OPTIMIZERS
-from vtrain.run.parts import build_parts, build_trainer
+from vtrain.run.parts import build_graph, build_parts, build_trainer
 
 BUSY = (
     "augment={crop: resized, mixup: 0.8, cutmix: 1.0, policy: {name: randaugment}, hue: 0.1, "
@@ -49,3 +53,30 @@ def test_no_step_reads_a_number_back_from_the_device(
     assert calls == {}
     trainer.log()
     assert calls == {"item": 1, "__int__": 1}  # a row has the mean loss, and the first bad step
+
+
+@pytest.mark.parametrize(
+    ("override", "processes", "message"),
+    [
+        ("train.precision=fp16", 1, "fp16, whose every step asks the GPU for an overflow"),
+        ("optimizer={name: lion, lr: 1e-3}", 1, "an optimizer whose step is not one kernel"),
+        ("train.precision=fp32", 2, "2 processes"),
+    ],
+)
+def test_steps_that_need_the_host_are_not_recorded(
+    small_run: Path, override: str, processes: int, message: str
+) -> None:
+    config = load_config(small_run, [override.replace("fp16", "fp32")])
+    parts = build_parts(config, torch.device("cpu"), Rank())
+    precision = "fp16" if "fp16" in override else "fp32"  # as if on a GPU
+    parts = replace(parts, device=torch.device("cuda", 0), precision=precision)
+    with pytest.raises(ConfigError, match=f"cannot be recorded with {message}"):
+        build_graph(parts, Rank(world_size=processes))
+
+
+def test_recorded_steps_need_a_gpu(small_run: Path, vtrain: Callable[..., Result]) -> None:
+    done = vtrain("fit", small_run, "train.cuda_graph=true", "train.device=cpu")
+    assert done.code == 6
+    assert done.err.splitlines()[-1] == (
+        "vtrain: error: there is no GPU to record steps on (train.cuda_graph): set it to false"
+    )

@@ -126,4 +126,5 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
     optimizer.load_state_dict(state)
     for group, can_fuse in zip(optimizer.param_groups, fused, strict=True):
         group["fused"] = can_fuse  # a choice of this run's device, not of the run
+        group["lr"] = float(group["lr"])  # a recorded step had it on the device
     distributed.shard_optimizer(optimizer)

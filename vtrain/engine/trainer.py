@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vtrain import distributed
 from vtrain.data.loader import Batch, smallest_share
 from vtrain.engine.state import Meter, Metrics, TrainState
+from vtrain.engine.step_graph import StepGraph
 from vtrain.errors import VtrainError
 from vtrain.optim.gradients import clip_grad_norm
 from vtrain.optim.groups import set_lr
@@ -70,6 +71,7 @@ class Trainer:
         total_steps: The optimizer step after which training is done, or earlier: `state.budget`.
         world_size: Processes that share each batch.
         teacher: Says of the model's input what the model should learn beside the targets.
+        graph: Records the steps on a GPU and replays them; without one they are launched as usual.
     """
 
     state: TrainState
@@ -92,6 +94,7 @@ class Trainer:
     rank: int
     world_size: int
     teacher: Callable[[Tensor], Tensor] | None = None
+    graph: StepGraph | None = None
     _clock: Stopwatch = field(default_factory=Stopwatch)
     _lr: float = 0.0
 
@@ -153,18 +156,35 @@ class Trainer:
         images = self.augment(batch.images, batch.indices, state.epoch)
         positions = torch.arange(batch.start, batch.start + len(images), device=images.device)
         images, targets = self.mixing(images, batch.targets, positions, state.step, state.epoch)
-        state.optimizer.zero_grad(set_to_none=True)
         # Gradients are averaged over the processes, whose shares may differ in size.
         weight = self.world_size / batch.total if share else 0.0
         # Every process cuts its share into as many pieces: sharded models compute in step.
         least = smallest_share(batch.total, self.world_size)
         count = max(1, min(self.accum_steps, least, share))
-        state.loss.add(self.backward(images, targets, weight, count))
-        self.update()
+        skipped = state.skipped
+        state.guard.expect(state.step + 1)
+        if self.graph is None:
+            loss = self.optimize(images, targets, weight, count)
+        else:
+            loss = self.graph(self.optimize, images, targets, weight, count)
+        state.loss.add(loss)
         state.step += 1
+        if state.ema is not None and state.skipped == skipped:
+            state.ema.update(state.model, state.step - skipped)
         state.epoch_step += 1
         if state.epoch_step == self.steps_per_epoch:
             state.epoch, state.epoch_step = state.epoch + 1, 0
+
+    def optimize(self, images: Tensor, targets: Tensor, weight: float, count: int) -> Tensor:
+        """Compute the gradients and update the weights; see `backward` for the arguments.
+
+        A step that is the same every time, for a `StepGraph` to record: what differs from one to
+        the next is on the device.
+        """
+        self.state.optimizer.zero_grad(set_to_none=True)
+        loss = self.backward(images, targets, weight, count)
+        self.update()
+        return loss
 
     def backward(self, images: Tensor, targets: Tensor, weight: float, count: int) -> Tensor:
         """Add the gradients of the summed loss times `weight`, in `count` pieces.
@@ -187,18 +207,15 @@ class Trainer:
         return total
 
     def update(self) -> None:
-        """Clip the gradients, step the optimizer if they are finite, and move the average."""
+        """Clip the gradients and step the optimizer if they are finite."""
         state = self.state
         if state.scaler is not None:
             state.scaler.unscale(state.optimizer)
         grad_norm = clip_grad_norm(state.model.parameters(), self.grad_clip_norm)
         if state.scaler is None:
-            state.guard.step(grad_norm, state.step + 1)
+            state.guard.step(grad_norm)
         elif not state.scaler.step(state.optimizer, state.step + 1):
             state.skipped += 1
-            return
-        if state.ema is not None:
-            state.ema.update(state.model, state.step + 1 - state.skipped)
 
     def log(self) -> None:
         """Hand the means since the last row to the callbacks; this waits for the device.

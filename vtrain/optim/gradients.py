@@ -40,12 +40,18 @@ class StepGuard:
         self.optimizer = optimizer
         device = optimizer.param_groups[0]["params"][0].device
         self.first_bad = torch.full((), -1, dtype=torch.int64, device=device)
+        self._number = torch.zeros_like(self.first_bad)
+
+    def expect(self, number: int) -> None:
+        """Say which step comes next, for the message; counted from 1."""
+        self._number.fill_(number)  # on the device: a recorded step reads it there
 
     @torch.no_grad()
-    def step(self, grad_norm: Tensor, step: int) -> None:
+    def step(self, grad_norm: Tensor) -> None:
         """Update the weights if `grad_norm`, the norm of all gradients, is finite."""
         bad = ~grad_norm.isfinite()
-        self.first_bad = torch.where(bad & (self.first_bad < 0), step, self.first_bad)
+        first = bad & (self.first_bad < 0)
+        self.first_bad.copy_(torch.where(first, self._number, self.first_bad))
         if is_fused(self.optimizer):
             # What GradScaler does: a fused kernel reads `found_inf` and leaves all state as it is.
             self.optimizer.found_inf = bad.float()  # type: ignore[attr-defined]

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 Group = dict[str, Any]
@@ -68,4 +68,8 @@ def layer_ids(model: nn.Module, names: list[str]) -> dict[str, int]:
 def set_lr(optimizer: Optimizer, lr: float) -> None:
     """Give every group its share of the learning rate of this step."""
     for group in optimizer.param_groups:
-        group["lr"] = lr * group["lr_scale"]
+        rate = lr * group["lr_scale"]
+        if isinstance(group["lr"], Tensor):  # which a recorded step reads
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate

@@ -273,7 +273,7 @@ class Subject:
     def split(self, seconds: float) -> dict[str, float]:
         """Return the time of each part of a step; on a GPU the parts are waited for one by one."""
         watches = Watches(self.parts.device)
-        trainer, state = replace(self.trainer), self.parts.state
+        trainer, state = replace(self.trainer, graph=None), self.parts.state
         loader = WatchedLoader(self.parts.train_loader, watches)
         first, start = state.step, time.perf_counter()
         with ExitStack() as stack:
@@ -287,14 +287,14 @@ class Subject:
         parts = {name: spent[name] for name in ("data", "augment", "mixing", "forward")}
         parts["loss"] = spent["criterion"]
         parts["backward"] = spent["backward"] - spent["forward"] - spent["criterion"]
-        parts["clip"] = spent["update"] - spent["optimizer"] - spent["ema"]
+        parts["clip"] = spent["update"] - spent["optimizer"]
         parts["optimizer"], parts["ema"] = spent["optimizer"], spent["ema"]
         parts["rest"] = wall - sum(parts.values())
         return {name: time_ / steps for name, time_ in parts.items()}
 
     def work(self) -> Work:
         """Return what one step needs at least."""
-        eager = replace(self._bare_trainer(), forward=self.parts.model)
+        eager = replace(self._bare_trainer(), forward=self.parts.model, graph=None)
         work = Work(bytes_per_number(self.parts.precision))
         with work:
             eager.train_step(self.ready)

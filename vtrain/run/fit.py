@@ -63,6 +63,8 @@ FREE_TO_CHANGE = (
     "train.eval_batch_size",
     "train.accum_steps",
     "train.activation_checkpointing",
+    "train.compile",
+    "train.cuda_graph",
     "train.parallel",
 )
 """Keys that may differ when a run goes on: they do not change its result, but for rounding."""

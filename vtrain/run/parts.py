@@ -27,14 +27,15 @@ from vtrain.engine.early_stopping import EarlyStopping
 from vtrain.engine.ema import EMA
 from vtrain.engine.evaluate import evaluate, in_step
 from vtrain.engine.state import Metrics, TrainState
+from vtrain.engine.step_graph import CudaRecorder, StepGraph
 from vtrain.engine.trainer import Hooks, Trainer
-from vtrain.errors import ConfigError
+from vtrain.errors import ConfigError, DeviceError
 from vtrain.models.base import ImageClassifier
 from vtrain.models.freeze import freeze
 from vtrain.models.limits import affordable
 from vtrain.models.pretrained import load_pretrained
 from vtrain.optim.distillation import BothHeads, Distillation, Teacher
-from vtrain.optim.gradients import LossScaler
+from vtrain.optim.gradients import LossScaler, is_fused
 from vtrain.optim.schedules import Schedule, fitted_step
 from vtrain.registry import LOSSES, MODELS, OPTIMIZERS, SCHEDULES, SOURCES
 from vtrain.run.pictures import augmented
@@ -389,7 +390,31 @@ def build_trainer(
         rank=place.rank,
         world_size=place.world_size,
         teacher=None if parts.teacher is None else compiled(config, parts.teacher, parts.device),
+        graph=build_graph(parts, place) if config.train.cuda_graph else None,
     )
+
+
+def build_graph(parts: Parts, place: Rank) -> StepGraph:
+    """Return what records the steps of one process on a GPU.
+
+    Raises:
+        ConfigError: The steps need the host, or other processes.
+        DeviceError: There is no GPU.
+    """
+    if parts.device.type != "cuda":
+        raise DeviceError(
+            "there is no GPU to record steps on", "train.cuda_graph", "set it to false"
+        )
+    obstacles = {
+        f"{place.world_size} processes": place.world_size > 1,
+        "fp16, whose every step asks the GPU for an overflow": parts.precision == "fp16",
+        "an optimizer whose step is not one kernel": not is_fused(parts.state.optimizer),
+    }
+    for obstacle, is_there in obstacles.items():
+        if is_there:
+            what = f"steps cannot be recorded with {obstacle}"
+            raise ConfigError(what, "train.cuda_graph", "set it to false")
+    return StepGraph(parts.state.optimizer, CudaRecorder(parts.device))
 
 
 def build_forward(config: Config, parts: Parts) -> nn.Module:

@@ -1,0 +1,122 @@
+"""Record an optimizer step on a GPU once and replay it: the host launches one thing, not hundreds.
+
+A step at CIFAR size is some 700 kernels that take a fast GPU less time than the host needs to start
+them one by one.
+
+Reference: "CUDA Graphs" in NVIDIA's CUDA C++ Programming Guide; torch.cuda.graph.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+log = logging.getLogger(__name__)
+
+WARM_UP = 3
+"""Steps of one kind in a row before it is recorded: compilers and allocators are done by then."""
+
+Step: TypeAlias = Callable[[Tensor, Tensor, float, int], Tensor]
+"""Images, targets, weight of the loss, pieces -> the loss."""
+
+
+class Recorder(Protocol):
+    """Runs device work, and records it so that it can be repeated on the same memory."""
+
+    def run(self, work: Callable[[], Tensor]) -> Tensor:
+        """Do the work now."""
+        ...
+
+    def record(self, work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
+        """Return what repeats the work, and the tensor that it then writes; do nothing yet."""
+        ...
+
+
+class CudaRecorder:
+    """Records CUDA graphs; warms up on the stream on which it will record."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def run(self, work: Callable[[], Tensor]) -> Tensor:
+        before = torch.cuda.current_stream()
+        self.stream.wait_stream(before)
+        with torch.cuda.stream(self.stream):
+            result = work()
+        before.wait_stream(self.stream)
+        return result
+
+    def record(self, work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
+        graph = torch.cuda.CUDAGraph()
+        # Threads of the loader may allocate pinned memory meanwhile, which "global" forbids.
+        with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
+            result = work()
+        return result, graph.replay
+
+
+class StepGraph:
+    """Makes optimizer steps; those of a kind that comes `WARM_UP` times in a row are recorded.
+
+    A kind is all that a recording fixes: shapes, dtypes and the numbers that the step is called
+    with. Other steps, such as the smaller last one of an epoch, run as they are, and the recording
+    stays. What changes from step to step must be on the device: the images and targets are copied
+    to where the recording reads them, and the learning rates become tensors, which
+    `optim.groups.set_lr` fills. Dropout differs between replays, as torch hands a recording the
+    seed of each.
+
+    A step that cannot be recorded is said once and then made as before.
+
+    Args:
+        optimizer: Fused, so that its step neither waits nor branches on the host.
+        recorder: Records the work; `CudaRecorder`.
+    """
+
+    def __init__(self, optimizer: Optimizer, recorder: Recorder) -> None:
+        self.optimizer, self.recorder = optimizer, recorder
+        self.is_off = False
+        self._last: tuple[object, ...] | None = None
+        self._in_row = 0
+        self._recorded: tuple[object, ...] | None = None
+        for group in optimizer.param_groups:
+            device = group["params"][0].device
+            group["lr"] = torch.tensor(float(group["lr"]), device=device)
+
+    def __call__(
+        self, step: Step, images: Tensor, targets: Tensor, weight: float, count: int
+    ) -> Tensor:
+        """Make `step`, by a recording if there is one of its kind."""
+        kind = (images.shape, images.dtype, targets.shape, targets.dtype, weight, count)
+        self._in_row = self._in_row + 1 if kind == self._last else 1
+        self._last = kind
+        if self._recorded != kind and self._in_row > WARM_UP and not self.is_off:
+            self._record(step, images, targets, weight, count)
+            self._recorded = None if self.is_off else kind
+        if self._recorded == kind:
+            self._images.copy_(images)
+            self._targets.copy_(targets)
+            self._replay()
+            return self._loss.clone()  # the next replay overwrites it
+        return self.recorder.run(lambda: step(images, targets, weight, count))
+
+    def _record(
+        self, step: Step, images: Tensor, targets: Tensor, weight: float, count: int
+    ) -> None:
+        self._images, self._targets = images.clone(), targets.clone()
+        groups = self.optimizer.param_groups
+        promised = [group for group in groups if "capturable" in group]
+        try:
+            for group in promised:  # Adam asks; its fused step is the same either way
+                group["capturable"] = True
+            self._loss, self._replay = self.recorder.record(
+                lambda: step(self._images, self._targets, weight, count)
+            )
+        except RuntimeError as error:
+            self.is_off = True
+            reason = str(error).splitlines()[0]
+            log.warning("the step cannot be recorded and is launched as usual (%s)", reason)
+        finally:
+            for group in promised:
+                group["capturable"] = False
