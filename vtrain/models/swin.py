@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
+from vtrain.layers import norm
 from vtrain.layers.drop_path import DropPath, drop_path_rates
 from vtrain.layers.linear import Linear
 from vtrain.layers.mlp import MLP
@@ -25,7 +26,7 @@ from vtrain.layers.windows import RelativeBias, WindowPair, Windows, attend_in_w
 from vtrain.models.base import ImageClassifier, init_linear_layers
 from vtrain.registry import MODELS, Depth, Probability
 
-LayerNorm = partial(nn.LayerNorm, eps=1e-5)
+LayerNorm = partial(norm.LayerNorm, eps=1e-5)
 
 
 class WindowAttention(nn.Module):
@@ -45,6 +46,7 @@ class WindowAttention(nn.Module):
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
+        self.attend = attend_in_windows
         self.relative_position_bias_table = None
         if relative_position_bias:
             table = torch.empty((2 * side - 1) ** 2, num_heads)
@@ -58,7 +60,7 @@ class WindowAttention(nn.Module):
         if table is not None:
             bias = self.bias_of_offsets(table, windows.side)
         qkv = self.qkv(windows.split(x))
-        x = attend_in_windows(qkv, self.num_heads, bias, windows.mask)
+        x = self.attend(qkv, self.num_heads, bias, windows.mask)
         return windows.join(self.proj(x))
 
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
+from vtrain.layers import norm
 from vtrain.layers.attention import attend, self_attend
 from vtrain.layers.drop_path import DropPath, drop_path_rates
 from vtrain.layers.linear import Linear, linear
@@ -23,7 +24,7 @@ from vtrain.layers.mlp import MLP
 from vtrain.models.base import ImageClassifier, init_linear_layers
 from vtrain.registry import MODELS, Depth, Probability
 
-LayerNorm = partial(nn.LayerNorm, eps=1e-5)
+LayerNorm = partial(norm.LayerNorm, eps=1e-5)
 Layout = Literal["official", "legacy"]
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from vtrain.layers.attention import SelfAttention
 from vtrain.layers.drop_path import DropPath, drop_path_rates
 from vtrain.layers.mlp import MLP
+from vtrain.layers.norm import LayerNorm
 from vtrain.layers.patch_embed import PatchEmbed
 from vtrain.layers.position import sincos_2d
 from vtrain.models.base import ImageClassifier, init_linear_layers
@@ -59,10 +60,10 @@ class Block(nn.Module):
         drop_path_rate: float,
     ) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(embed_dim, eps=1e-6)
+        self.norm1 = LayerNorm(embed_dim, eps=1e-6)
         self.attn = SelfAttention(embed_dim, num_heads, qkv_bias, drop_rate)
         self.ls1 = LayerScale(embed_dim, layer_scale) if layer_scale else nn.Identity()
-        self.norm2 = nn.LayerNorm(embed_dim, eps=1e-6)
+        self.norm2 = LayerNorm(embed_dim, eps=1e-6)
         self.mlp = MLP(embed_dim, int(embed_dim * mlp_ratio), drop_rate)
         self.ls2 = LayerScale(embed_dim, layer_scale) if layer_scale else nn.Identity()
         self.drop_path = DropPath(drop_path_rate)
@@ -218,7 +219,7 @@ class ViT(ImageClassifier):
             Block(embed_dim, num_heads, mlp_ratio, qkv_bias, layer_scale, drop_rate, rate)
             for rate in rates
         )
-        norm = nn.LayerNorm(embed_dim, eps=1e-6)
+        norm = LayerNorm(embed_dim, eps=1e-6)
         self.norm = norm if pooling == "cls" else nn.Identity()
         self.fc_norm = norm if pooling == "mean" else nn.Identity()
         self.head = nn.Linear(embed_dim, num_classes)
