@@ -1,0 +1,125 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from vtrain.layers.window_kernel import attend_in_windows_fused, fits, is_available
+from vtrain.layers.windows import attend_in_windows, shift_mask
+
+
+def test_the_interpreter_finds_no_fault_in_the_kernel() -> None:
+    file = Path(__file__).with_name("window_kernel_interpreted.py")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)]
+    done = subprocess.run(
+        command, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_without_a_gpu_or_the_interpreter_the_kernel_is_not_available(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    assert not is_available(torch.device("cpu"))
+
+
+def test_without_triton_the_kernel_is_not_available(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert not is_available(torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tokens", "head_dim"),
+    [(torch.float64, 16, 32), (torch.bfloat16, 81, 32), (torch.bfloat16, 49, 65)],
+)
+def test_sizes_without_a_kernel_are_computed_by_torch(
+    dtype: torch.dtype, tokens: int, head_dim: int
+) -> None:
+    assert not fits(dtype, tokens, head_dim)
+    qkv, bias = torch.randn(1, 2, tokens, 3 * head_dim, dtype=dtype), torch.randn(1, tokens, tokens)
+    out = attend_in_windows_fused(qkv, 1, bias.to(dtype), None)
+    assert torch.equal(out, attend_in_windows(qkv, 1, bias.to(dtype), None))
+
+
+def test_the_programs_compile_for_an_h100(tmp_path: Path) -> None:
+    code = """
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource, compile
+from vtrain.layers import window_triton
+
+KNOWN = {"N": 49, "d": 32, "T": 64, "W": 32, "PRECISION": "tf32x3"}
+TYPES = {"bias": "*fp32", "mask": "*fp32", "bias_grad": "*fp32", "scale": "fp32",
+         "images": "i32", "images_per_program": "i32"}
+for kernel in (window_triton.forward, window_triton.backward):
+    names = kernel.arg_names
+    types = {n: "constexpr" if n in KNOWN else TYPES.get(n, "*bf16") for n in names}
+    compiled = compile(ASTSource(kernel, types, KNOWN), target=GPUTarget("cuda", 90, 32),
+                       options={"num_warps": 4, "enable_fp_fusion": True})
+    assert "wgmma" in compiled.asm["ptx"], "no tensor cores"
+    assert compiled.metadata.shared <= 227 * 1024
+"""
+    environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+CUDA = torch.device("cuda")
+
+
+def inputs(side: int, heads: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Queries, keys and values, bias, mask and a gradient on the GPU."""
+    N, d = side**2, 32
+    qkv = torch.randn(6, 4, N, 3 * heads * d, device=CUDA).to(dtype).requires_grad_()
+    bias = torch.randn(heads, N, N, device=CUDA, requires_grad=True)
+    mask = shift_mask(2 * side, 2 * side, side, side // 2).to(CUDA)
+    return qkv, bias, mask, torch.randn(6, 4, N, heads * d, device=CUDA).to(dtype)
+
+
+def largest_errors(
+    compiled: bool, side: int, heads: int, dtype: torch.dtype
+) -> tuple[list[float], list[Tensor]]:
+    """The kernel's errors as parts of the largest right number, and its results."""
+    qkv, bias, mask, upstream = inputs(side, heads, dtype)
+    attend = torch.compile(attend_in_windows_fused, fullgraph=True, dynamic=False)
+    out = (attend if compiled else attend_in_windows_fused)(qkv, heads, bias, mask)
+    results = [out, *torch.autograd.grad(out, (qkv, bias), upstream)]
+    exact = [x.detach().double().requires_grad_() for x in (qkv, bias)]
+    right = attend_in_windows(exact[0], heads, exact[1], mask.double())
+    rights = [right, *torch.autograd.grad(right, exact, upstream.double())]
+    return [
+        ((x.double() - y).abs().max() / y.abs().max()).item()
+        for x, y in zip(results, rights, strict=True)
+    ], results
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [(torch.float32, 1e-5), (torch.bfloat16, 2e-2), (torch.float16, 4e-3)],
+)
+@pytest.mark.parametrize(("side", "heads"), [(4, 3), (5, 2), (7, 3), (8, 24)])
+def test_on_a_gpu_the_kernel_computes_what_torch_computes_in_fp64(
+    side: int, heads: int, dtype: torch.dtype, tolerance: float, compiled: bool
+) -> None:
+    torch.compiler.reset()
+    errors, _ = largest_errors(compiled, side, heads, dtype)
+    assert max(errors) <= tolerance
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_kernel_gives_the_same_bits_every_time() -> None:
+    qkv, bias, mask, upstream = inputs(7, 3, torch.bfloat16)
+    runs = []
+    for _ in range(3):
+        out = attend_in_windows_fused(qkv, 3, bias, mask)
+        runs.append([out, *torch.autograd.grad(out, (qkv, bias), upstream)])
+    for other in runs[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(runs[0], other, strict=True))
