@@ -23,21 +23,21 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     Shape: x (..., K), weight (N, K), bias (N) -> (..., N).
     """
-    if takes_cpu_bf16(x):
+    if takes_cpu_bf16(x, weight):
         out: Tensor = _BFloat16Linear.apply(x, weight, bias)
         return out
     return F.linear(x, weight, bias)
 
 
-def takes_cpu_bf16(x: Tensor) -> bool:
+def takes_cpu_bf16(x: Tensor, weight: Tensor) -> bool:
     """Whether a layer of `x` runs in bf16 on a CPU that computes it, by kernels chosen here."""
-    return (
-        x.device.type == "cpu"
-        and torch.is_autocast_enabled("cpu")
-        and torch.get_autocast_dtype("cpu") == torch.bfloat16
-        and not torch.compiler.is_compiling()
-        and _has_bf16()
-    )
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    if torch.is_autocast_enabled("cpu"):
+        low = torch.get_autocast_dtype("cpu") == torch.bfloat16
+    else:
+        low = x.dtype == weight.dtype == torch.bfloat16
+    return low and _has_bf16()
 
 
 def _has_bf16() -> bool:

@@ -87,6 +87,8 @@ class RelativeBias(nn.Module):
     def forward(self, table: Tensor, side: int) -> Tensor:
         """Look up the biases of windows of `side`. Shape: ((2 * side - 1)**2, h) -> (h, N, N)."""
         index = self.index.view((self.side,) * 4)[:side, :side, :side, :side]
+        # At least in fp32: the gradient of a bias is the sum of up to N numbers, added one by one.
+        table = table.to(torch.promote_types(table.dtype, torch.float32))
         return table.t()[:, index.reshape(side**2, side**2)]
 
 
