@@ -146,6 +146,10 @@ class TrainSection(Section):
     """Whether torch.compile compiles the model; auto does so on CUDA, but not with `fsdp`."""
     cuda_graph: bool = False
     """Record the step on a GPU and replay it, which spares the host its work; one process only."""
+    window_attention: Literal["torch", "triton", "fastest"] = "torch"
+    """How a Swin in training attends in its windows: by torch, by one Triton kernel of vtrain's, or
+    by the faster, timed at the start on the GPU for each shape. The kernel is only taken where it
+    agrees with fp64. It was tested by Triton's interpreter alone and not yet timed: hence torch."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """What several processes hold: the whole model each, or a part of it each (FSDP2)."""
     deterministic: bool = False

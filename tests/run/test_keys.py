@@ -133,6 +133,7 @@ FLIPS = {
     "train.precision": "bf16",
     "train.compile": "true",
     "train.cuda_graph": "true",
+    "train.window_attention": "fastest",
     "train.parallel": "fsdp",
     "train.deterministic": "true",
     "train.activation_checkpointing": "true",
@@ -162,7 +163,8 @@ FLIPS = {
 
 IN_PARTS = (
     *("Augment", "Distillation", "EMA", "EarlyStopping", "EvalLoader", "Mixing", "Preprocess"),
-    *("Selection", "TimeBudget", "TrainLoader", "Trainer", "choose_precision", "freeze"),
+    *("Selection", "TimeBudget", "TrainLoader", "Trainer", "choose_precision"),
+    *("choose_window_attention", "freeze"),
 )
 IN_FIT = ("Checkpoints", "Progress", "Saver", "TensorBoard", "choose_device")
 

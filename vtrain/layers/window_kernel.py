@@ -159,6 +159,7 @@ def _launch(
         "W": W,
         "PRECISION": "tf32x3",  # of fp32: three products on the tensor cores, as exact as one
         "num_warps": T // 16,
+        "enable_fp_fusion": True,  # a product and a sum are rounded once
     }
     return (num_heads, places, -(-images // each)), (images, each), known
 

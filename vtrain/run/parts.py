@@ -22,7 +22,7 @@ from vtrain.data.samples import ArraySamples, Samples, Source
 from vtrain.data.splits import Selection
 from vtrain.distributed import Rank
 from vtrain.engine.budget import TimeBudget
-from vtrain.engine.device import autocast, choose_precision, naming_failures
+from vtrain.engine.device import DTYPES, autocast, choose_precision, naming_failures
 from vtrain.engine.early_stopping import EarlyStopping
 from vtrain.engine.ema import EMA
 from vtrain.engine.evaluate import evaluate, in_step
@@ -40,6 +40,7 @@ from vtrain.optim.schedules import Schedule, fitted_step
 from vtrain.registry import LOSSES, MODELS, OPTIMIZERS, SCHEDULES, SOURCES
 from vtrain.run.pictures import augmented
 from vtrain.run.teacher import load_teacher
+from vtrain.run.window_attention import choose_window_attention
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +123,14 @@ def build_parts(
     if config.train.parallel == "fsdp":
         distributed.shard(model, device)  # block by block: the whole may not fit on the device
     model.to(device)
+    choose_window_attention(
+        config.train.window_attention,
+        model,
+        device,
+        DTYPES.get(precision, torch.bfloat16),
+        -(-batch_size(config) // (place.world_size * config.train.accum_steps)),
+        compiles(config, device),
+    )
     steps_per_epoch, total_steps = count_steps(config, len(train))
     class_counts = train.targets.bincount(minlength=len(source.classes)).tolist()
     ema_decay, max_minutes = config.train.ema_decay, config.train.max_minutes
