@@ -114,7 +114,8 @@ def test_a_program_that_takes_several_images_gives_the_same(
     bias, mask = torch.randn(1, 16, 16, requires_grad=True), shift_mask(8, 8, 4, 2)
     results = []
     for warps in (4096, 8, 1):  # one image for each program; three and two; all
-        monkeypatch.setattr("vtrain.layers.window_kernel.WARPS", warps)
+        monkeypatch.setattr("vtrain.layers.window_kernel.FORWARD_WARPS", warps)
+        monkeypatch.setattr("vtrain.layers.window_kernel.BACKWARD_WARPS", warps)
         out = attend_in_windows_fused(qkv, 1, bias, mask)
         results.append((out, *torch.autograd.grad(out.square().sum(), (qkv, bias))))
     for other in results[1:]:

@@ -21,9 +21,10 @@ MOST_TOKENS = 64
 """Tokens of a window whose scores fit in the registers of a program, forward and backward."""
 MOST_HEAD_DIM = 64
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-WARPS = 4096
-"""Warps to start if there is work for as many: some for each scheduler of a GPU, not for each one,
-so that the results do not depend on the GPU's size."""
+FORWARD_WARPS, BACKWARD_WARPS = 8192, 4096
+"""Warps to start if there is work for as many: enough to keep a large GPU busy to the end. They are
+fewer in the backward pass, where each program leaves its share of the gradient of the bias. They do
+not depend on the GPU, so that neither do the results."""
 
 
 def is_available(device: torch.device) -> bool:
@@ -70,7 +71,7 @@ def _attend(
     from vtrain.layers.window_triton import forward
 
     qkv = qkv.contiguous()
-    grid, images, known = _launch(qkv, mask, num_heads)
+    grid, images, known = _launch(qkv, mask, num_heads, FORWARD_WARPS)
     out = qkv.new_empty(*qkv.shape[:3], qkv.shape[3] // 3)
     with _current(qkv.device):
         forward[grid](qkv, _dense(bias), _dense(mask), out, *images, scale, **known)
@@ -97,7 +98,7 @@ def _attend_backward(
     from vtrain.layers.window_triton import backward
 
     qkv, grad = qkv.contiguous(), grad.contiguous()
-    grid, images, known = _launch(qkv, mask, num_heads)
+    grid, images, known = _launch(qkv, mask, num_heads, BACKWARD_WARPS)
     qkv_grad = torch.empty_like(qkv)
     shares = None
     if bias is not None:
@@ -139,7 +140,7 @@ _attend.register_autograd(_gradients, setup_context=_remember)
 
 
 def _launch(
-    qkv: Tensor, mask: Tensor | None, num_heads: int
+    qkv: Tensor, mask: Tensor | None, num_heads: int, warps: int
 ) -> tuple[tuple[int, int, int], tuple[int, int], dict[str, Any]]:
     """Return the grid of programs, how the images are shared out, and what is known at compiling.
 
@@ -150,7 +151,7 @@ def _launch(
     T, W = (max(16, 1 << (size - 1).bit_length()) for size in (N, d))
     places = 1 if mask is None else windows  # without a mask all windows are alike
     images = B * windows // places
-    parts = min(images, -(-WARPS * 16 // (T * num_heads * places)))
+    parts = min(images, -(-warps * 16 // (T * num_heads * places)))
     each = -(-images // parts)
     known = {
         "N": N,
