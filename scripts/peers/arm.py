@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,8 @@ class Job:
     """Use every documented switch that makes the program faster."""
     compile: bool = False
     workers: int = 0
+    cache: str = "auto"
+    """vtrain's `data.cache`: whether decoded images may stay in memory."""
     device: str = "cpu"
 
     @classmethod
@@ -67,10 +69,6 @@ class Turns:
     """The arm's side of taking turns: it reads commands, one JSON object a line, and answers."""
 
     job: Job
-    weights: Callable[[], dict[str, Tensor]] | None = None
-    """Returns the state dict to compare with; None where the names mean nothing to the others."""
-    commands: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = field(default_factory=dict)
-    """More commands and what answers them."""
 
     def __post_init__(self) -> None:
         _die_with_the_parent()
@@ -98,12 +96,9 @@ class Turns:
 
     def _await_turn(self) -> None:
         for line in sys.stdin:
-            command = json.loads(line)
-            if command["do"] == "train":
-                self._goal, self._steps, self._images = command["steps"], 0, 0
-                self._wall, self._cpu = time.perf_counter(), time.process_time()
-                return
-            self.answer(**self.commands[command["do"]](command))
+            self._goal, self._steps, self._images = json.loads(line)["steps"], 0, 0
+            self._wall, self._cpu = time.perf_counter(), time.process_time()
+            return
         os._exit(0)  # nobody is left to tell us what to do
 
 
@@ -117,6 +112,8 @@ def introduce(turns: Turns, model: nn.Module, logits: Callable[[Any], Tensor]) -
     """
     job = turns.job
     batch = torch.load(Path(job.folder, "check.pt"), weights_only=True)
+    initial = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    disturb(model)
     torch.save(model.state_dict(), Path(job.folder, "weights.pt"))
     turns.answer(
         parameters=sum(p.numel() for p in model.parameters()),
@@ -124,6 +121,18 @@ def introduce(turns: Turns, model: nn.Module, logits: Callable[[Any], Tensor]) -
         losses=first_losses(lambda x: logits(model(x)), batch),
         torch=torch.__version__,
     )
+    model.load_state_dict(initial)
+
+
+@torch.no_grad()
+def disturb(model: nn.Module) -> None:
+    """Add noise to every weight: what starts as 0 or 1 would compute the same in the wrong place.
+
+    Some even start with a head of zeros, and then every model's first loss is log(classes).
+    """
+    generator = torch.Generator().manual_seed(2)
+    for weight in model.parameters():
+        weight.add_(torch.randn(weight.shape, generator=generator), alpha=0.02)
 
 
 def first_losses(forward: Callable[[Tensor], Tensor], batch: dict[str, Tensor]) -> dict[str, float]:

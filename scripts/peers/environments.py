@@ -1,5 +1,6 @@
 """Throw-away environments for the peers that vtrain's own environment does not have."""
 
+import importlib.metadata
 import importlib.util
 import site
 import subprocess
@@ -53,8 +54,11 @@ class Environments:
         venv.create(home, with_pip=True)
         (own,) = home.glob("lib/python*/site-packages")
         (own / "outer.pth").write_text("\n".join(site.getsitepackages()) + "\n")
-        command = [self.python(program), "-m", "pip", "install", "--quiet", *packages]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        # Rather none of it than a second torch: that one would be compared, and is gigabytes large.
+        held = home / "constraints.txt"
+        held.write_text(f"torch=={importlib.metadata.version('torch').partition('+')[0]}\n")
+        command = [self.python(program), "-m", "pip", "install", "--quiet", "-c", str(held)]
+        done = subprocess.run([*command, *packages], capture_output=True, text=True, check=False)
         if done.returncode == 0:
             return None
         lines = done.stderr.strip().splitlines()

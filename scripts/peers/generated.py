@@ -7,8 +7,10 @@ import numpy as np
 from PIL import Image
 
 CLASSES, PER_CLASS = 10, {"train": 1280, "test": 20}
-STORED = {True: (32, 32), False: (500, 375)}
-"""Width and height on disk: small images as they are, large ones as ImageNet's average."""
+SMALL = ((32, 32),)
+LARGE = ((500, 375), (375, 500), (500, 333), (640, 480), (400, 300))
+"""Widths and heights on disk. Large images are like ImageNet's on average and differ as photographs
+do: a program that decodes images of one size once and keeps them cannot do so here."""
 
 
 def generate_folder(root: Path, image_size: int) -> str:
@@ -17,13 +19,14 @@ def generate_folder(root: Path, image_size: int) -> str:
     The images are smooth noise with grain, which compresses about as badly as photographs do.
     """
     small = image_size <= 64
-    width, height = STORED[small]
-    folder = root / f"{width}x{height}"
+    sizes = SMALL if small else LARGE
+    folder = root / ("small" if small else "large")
     if folder.exists():
         return str(folder)
 
     def write(job: tuple[str, int, int]) -> None:
         split, number, index = job
+        width, height = sizes[index % len(sizes)]
         draw = np.random.default_rng((number, index, len(split)))
         coarse = draw.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
         smooth = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)

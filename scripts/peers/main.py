@@ -10,6 +10,7 @@ import argparse
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from columns import COLUMNS, WORKS, Column, Work
 from environments import Environments
 from generated import generate_folder
 from processes import ArmFailed, Process
+from vtrain_arm import losses_with
 
 from vtrain.bench.machine import CLEAN, Neighbours, describe_machine
 from vtrain.bench.stats import Ratio, paired_ratio, summarise, verdict
@@ -42,6 +44,7 @@ class Arm:
     """One column in one layer, and what was measured of it."""
 
     column: Column
+    job: Job
     process: Process
     facts: dict[str, Any]
     rates: list[float] = field(default_factory=list)
@@ -101,6 +104,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, help="default: 128 at 32 pixels, 32 at 224")
     parser.add_argument("--minutes", type=float, default=10.0, help="of turns, for all models")
     parser.add_argument("--window", type=float, default=4.0, help="seconds of a turn, about")
+    parser.add_argument(
+        "--cache",
+        choices=["auto", "none"],
+        default="auto",
+        help="none: vtrain decodes every image anew, too (data.cache); auto is its default",
+    )
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument(
@@ -127,6 +136,9 @@ def chosen(options: argparse.Namespace, work: Work, environments: Environments) 
             wanted = column.program in options.peers and (options.compiled or not column.compile)
             if not wanted or (options.columns and column.title not in options.columns):
                 continue
+        if column.compile and options.device == "cpu" and not has_compiler():
+            print(f"  left out: {column.title}: no C++ compiler (CXX, g++, clang++ or c++)")
+            continue
         if work.named(column.program) is None:
             print(f"  left out: {column.title} has no {work.title}")
             continue
@@ -136,6 +148,11 @@ def chosen(options: argparse.Namespace, work: Work, environments: Environments) 
             continue
         columns.append(column)
     return columns
+
+
+def has_compiler() -> bool:
+    """Whether torch.compile finds what it needs on a CPU."""
+    return any(map(shutil.which, [os.environ.get("CXX") or "g++", "g++", "clang++", "c++"]))
 
 
 def compare(
@@ -158,7 +175,7 @@ def compare(
                 arms.append(arm)
         ours = arms[0]
         assert ours.column.title == "vtrain"
-        same = [arm for arm in arms if same_work(ours, arm)]
+        same = [arm for arm in arms if arm.column.program == "vtrain" or same_work(ours, arm)]
         shares = take_turns(same, seconds, options)
     finally:
         for arm in arms:
@@ -199,6 +216,7 @@ def start(
         fast=column.fast,
         compile=column.compile,
         workers=workers(column, options),
+        cache=options.cache,
         device=options.device,
     )
     process = Process(
@@ -220,7 +238,7 @@ def start(
             raise
         print(f"  left out: {column.title}: {error}")
         return None
-    return Arm(column, process, {**facts, "folder": str(own)})
+    return Arm(column, job, process, facts)
 
 
 def workers(column: Column, options: argparse.Namespace) -> int:
@@ -233,24 +251,27 @@ def workers(column: Column, options: argparse.Namespace) -> int:
 
 
 def same_work(ours: Arm, arm: Arm) -> bool:
-    """Whether an arm trains what ours does: parameters, FLOPs, and losses from equal weights."""
-    if arm.column.program == "vtrain":
-        return True
+    """Whether an arm trains what ours does: parameters, FLOPs, and losses from equal weights.
+
+    Our losses are computed here, as they would count towards the peak memory of our own arm.
+    """
     theirs, mine = arm.facts, ours.facts
-    checked = ours.process.ask(do="check", folder=theirs["folder"])
     wrong = [
         f"{key} {theirs[key]:,} against {mine[key]:,}"
         for key, tolerance in (("parameters", 0.0), ("flops", 0.01))
         if not math.isclose(theirs[key], mine[key], rel_tol=tolerance)
-    ] + [
-        f"first loss in {key} {theirs['losses'][key]:.6f} against {loss:.6f}"
-        for key, loss in checked["losses"].items()
-        if not math.isclose(theirs["losses"][key], loss, rel_tol=TOLERANCE[key])
     ]
+    if theirs["torch"] != mine["torch"]:
+        wrong.append(f"torch {theirs['torch']} against {mine['torch']}")
+    if not wrong:
+        theirs["checked_losses"] = losses = losses_with(ours.job, arm.job.folder)
+        wrong = [
+            f"first loss in {key} {theirs['losses'][key]:.6f} against {loss:.6f}"
+            for key, loss in losses.items()
+            if not math.isclose(theirs["losses"][key], loss, rel_tol=TOLERANCE[key])
+        ]
     if wrong:
         print(f"  left out: {arm.column.title} does other work: {'; '.join(wrong)}")
-    else:
-        arm.facts["checked_losses"] = checked["losses"]
     return not wrong
 
 
@@ -263,7 +284,7 @@ def take_turns(arms: list[Arm], seconds: float, options: argparse.Namespace) -> 
     while time.monotonic() < until or row < MINIMUM_ROWS:
         for arm in arms if row % 2 == 0 else arms[::-1]:
             neighbours = Neighbours(arm.process.cpu_seconds)
-            turn = arm.process.ask(do="train", steps=steps[id(arm)])
+            turn = arm.process.train(steps[id(arm)])
             shares.append(neighbours.share() or 0.0)
             arm.rates.append(turn["images"] / turn[options.clock])
             arm.memory = turn["peak_memory"]
@@ -278,8 +299,8 @@ def take_turns(arms: list[Arm], seconds: float, options: argparse.Namespace) -> 
 def warmed_up(arm: Arm, options: argparse.Namespace) -> int:
     """Let an arm make a few steps and return how many make a turn."""
     steps = 2 if options.device == "cpu" else 20
-    arm.process.ask(do="train", steps=steps)
-    turn = arm.process.ask(do="train", steps=steps)
+    arm.process.train(steps)
+    turn = arm.process.train(steps)
     return max(2, round(options.window / (turn[options.clock] / steps)))
 
 
@@ -301,11 +322,13 @@ def report(arms: list[Arm], shares: list[float], options: argparse.Namespace) ->
         f"n = {len(ours.rates)} turns each; others used {others:.0%} of the processors ({state})",
         flush=True,
     )
+    if ours.facts.get("images"):
+        print(f"  vtrain trains on {ours.facts['images']}", flush=True)
     return {
         "columns": {
             arm.column.title: {
                 "about": arm.column.about,
-                "facts": {key: value for key, value in arm.facts.items() if key != "folder"},
+                "facts": arm.facts,
                 "images_per_second": arm.rates,
                 "peak_memory": arm.memory,
                 "workers_memory": arm.workers_memory,

@@ -55,18 +55,18 @@ class Process:
         content: dict[str, Any] = json.loads(line)
         return content
 
-    def ask(self, **command: Any) -> dict[str, Any]:
-        """Let the arm run until it has answered."""
+    def train(self, steps: int) -> dict[str, Any]:
+        """Let the arm train for a turn, and return what it says of it."""
         assert self._process.stdin is not None
         self._signal(signal.SIGCONT)
-        self._process.stdin.write(json.dumps(command) + "\n")
+        self._process.stdin.write(json.dumps({"steps": steps}) + "\n")
         self._process.stdin.flush()
         content = self.answer()
         self.hold()
         return content
 
     def hold(self) -> None:
-        """Stop the arm and its workers until it is asked again."""
+        """Stop the arm and its workers until its next turn."""
         self._signal(signal.SIGSTOP)
 
     def end(self) -> None:

@@ -8,7 +8,7 @@ import torch
 from arm import LABEL_SMOOTHING, LR, WEIGHT_DECAY, Job, Turns, first_losses, static_batch
 
 from vtrain.callbacks.base import Callback, Callbacks
-from vtrain.config import Config, config_from_text
+from vtrain.config import config_from_text
 from vtrain.data.loader import Batch
 from vtrain.distributed import Rank
 from vtrain.engine.device import choose_device
@@ -38,12 +38,13 @@ def main() -> None:
     keep_freed_memory()  # as the command does
     config = config_from_text(dump_yaml(settings(job)), "bench_peers")
     device = choose_device(config.train.device)
-    turns = Turns(job, commands={"check": lambda command: check(config, job, command["folder"])})
+    turns = Turns(job)
     parts = build_parts(config, device, Rank())
     turns.answer(
         parameters=count_parameters(parts.model),
         flops=2 * count_macs(parts.model),
         precision=parts.precision,
+        images="" if job.bare else parts.train_loader.feed.describe(),
         torch=torch.__version__,
     )
     callbacks = Callbacks(*run_callbacks(config, parts, Path(job.folder)), TakeTurns(turns))
@@ -58,7 +59,12 @@ def settings(job: Job) -> dict[str, Any]:
     crop = "pad" if job.image_size <= 64 else "resized"
     return {
         "model": {"name": job.model, **job.arguments},
-        "data": {"name": "image_folder", "root": job.data, "image_size": job.image_size},
+        "data": {
+            "name": "image_folder",
+            "root": job.data,
+            "image_size": job.image_size,
+            "cache": job.cache,
+        },
         "augment": {"crop": crop},
         "optimizer": {"name": "adamw", "lr": LR, "weight_decay": WEIGHT_DECAY},
         "schedule": {"name": "cosine", "warmup_epochs": 5},
@@ -72,12 +78,13 @@ def settings(job: Job) -> dict[str, Any]:
     }
 
 
-def check(config: Config, job: Job, folder: str) -> dict[str, Any]:
-    """Return the first losses with the weights of another arm."""
-    batch = torch.load(Path(job.folder, "check.pt"), weights_only=True)
+def losses_with(job: Job, folder: str) -> dict[str, float]:
+    """Return the first losses of vtrain's model with the weights of another arm."""
+    config = config_from_text(dump_yaml(settings(job)), "bench_peers")
+    batch = torch.load(Path(folder, "check.pt"), weights_only=True)
     model = build_model(config, job.num_classes)
     load_pretrained(model, str(Path(folder, "weights.pt")))
-    return {"losses": first_losses(model, batch)}
+    return first_losses(model, batch)
 
 
 def train_on(trainer: Trainer, turns: Turns) -> None:

@@ -7,14 +7,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from vtrain.registry import MODELS
 
 PEERS = Path("scripts/peers").absolute()
+LOSSES = {"fp32": 2.3, "bf16": 2.31}
 ARM = """
 import sys, time
 sys.path.insert(0, {peers!r})
 from arm import Job, Turns
 job = Job.from_command_line()
-turns = Turns(job, commands={{"check": lambda command: {{"heard": command["word"]}}}})
+turns = Turns(job)
 print("noise on stdout")
 turns.answer(parameters=3)
 if job.model == "broken":
@@ -55,12 +61,25 @@ def start(peers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
         process.end()
 
 
-def arm(title: str, program: str, checked: dict[str, float], **facts: Any) -> Any:
-    facts = {"parameters": 100, "flops": 1000, "folder": "", **facts}
-    process = SimpleNamespace(ask=lambda **_: {"losses": checked})
+def arm(**facts: Any) -> Any:
+    facts = {"parameters": 100, "flops": 1000, "torch": "2.15.0", **facts}
     return SimpleNamespace(
-        column=SimpleNamespace(title=title, program=program), facts=facts, process=process
+        column=SimpleNamespace(title="x"), job=SimpleNamespace(folder=""), facts=facts
     )
+
+
+@pytest.fixture
+def ours(peers: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(peers, "losses_with", lambda _job, _folder: LOSSES)
+    return arm()
+
+
+def sizes_in(folder: Path) -> set[tuple[int, int]]:
+    sizes = set()
+    for path in folder.glob("train/*/*.jpg"):
+        with Image.open(path) as image:
+            sizes.add(image.size)
+    return sizes
 
 
 def state(pid: int) -> str:
@@ -72,7 +91,7 @@ def test_an_arm_trains_the_steps_it_is_told_and_stands_still_in_between(start: A
     process = start()
     assert process.answer() == {"parameters": 3}
     assert process.answer()["images"] == 8  # the first step, which ends the start-up
-    turn = process.ask(do="train", steps=5)
+    turn = process.train(5)
     assert turn["images"] == 40
     assert 0.05 <= turn["wall"] < 5
     assert turn["peak_memory"] > 1 << 20
@@ -83,7 +102,6 @@ def test_an_arm_trains_the_steps_it_is_told_and_stands_still_in_between(start: A
     used = process.cpu_seconds()
     time.sleep(0.1)
     assert process.cpu_seconds() == used
-    assert process.ask(do="check", word="hello") == {"heard": "hello"}
 
 
 def test_a_stopped_arm_ends_when_it_is_told_to(start: Any) -> None:
@@ -103,9 +121,8 @@ def test_an_arm_that_fails_says_why(start: Any) -> None:
         process.answer()
 
 
-def test_equal_work_is_compared(peers: Any) -> None:
-    losses = {"fp32": 2.3, "bf16": 2.31}
-    assert peers.same_work(arm("vtrain", "vtrain", losses), arm("x", "timm", {}, losses=losses))
+def test_equal_work_is_compared(peers: Any, ours: Any) -> None:
+    assert peers.same_work(ours, arm(losses=LOSSES))
 
 
 @pytest.mark.parametrize(
@@ -113,6 +130,7 @@ def test_equal_work_is_compared(peers: Any) -> None:
     [
         ({"parameters": 101}, "parameters 101 against 100"),
         ({"flops": 1200}, "flops 1,200 against 1,000"),
+        ({"torch": "2.14.0"}, "torch 2.14.0 against 2.15.0"),
         (
             {"losses": {"fp32": 2.3003, "bf16": 2.31}},
             "first loss in fp32 2.300300 against 2.300000",
@@ -120,11 +138,9 @@ def test_equal_work_is_compared(peers: Any) -> None:
     ],
 )
 def test_other_work_is_left_out_with_the_reason(
-    peers: Any, capsys: pytest.CaptureFixture[str], facts: dict[str, Any], reason: str
+    peers: Any, ours: Any, capsys: pytest.CaptureFixture[str], facts: dict[str, Any], reason: str
 ) -> None:
-    ours = arm("vtrain", "vtrain", {"fp32": 2.3, "bf16": 2.31})
-    theirs = arm("x", "timm", {}, **{"losses": {"fp32": 2.3, "bf16": 2.31}, **facts})
-    assert not peers.same_work(ours, theirs)
+    assert not peers.same_work(ours, arm(**{"losses": LOSSES, **facts}))
     assert reason in capsys.readouterr().out
 
 
@@ -136,3 +152,75 @@ def test_an_unknown_model_is_refused(peers: Any) -> None:
     with pytest.raises(SystemExit) as caught:
         peers.parse(["--models", "resnet"])
     assert caught.value.code == 2
+
+
+@pytest.mark.parametrize("work", ["vit_ti", "swin_t", "tnt_ti"])
+def test_noise_on_the_weights_shows_two_that_were_exchanged(
+    peers: Any, tmp_path: Path, work: str
+) -> None:
+    name, arguments = peers.WORKS[work].vtrain
+    job = peers.Job(name, 32, 10, arguments, 8, str(tmp_path), str(tmp_path), bare=True)
+    torch.manual_seed(0)
+    batch = {"images": torch.randn(4, 3, 32, 32), "targets": torch.tensor([1, 2, 3, 4])}
+    torch.save(batch, tmp_path / "check.pt")
+    model = MODELS[name](num_classes=10, image_size=32, **arguments)
+    sys.modules["arm"].disturb(model)
+    weights = model.state_dict()
+    torch.save(weights, tmp_path / "weights.pt")
+    right = peers.losses_with(job, str(tmp_path))["fp32"]
+    # Both are zeros in a new model, so that only noise tells one from the other.
+    biases = [key for key in weights if key.endswith(("norm1.bias", "norm_mlp.bias"))]
+    one, other = [key for key in biases if weights[key].shape == weights[biases[-1]].shape][-2:]
+    weights[one], weights[other] = weights[other], weights[one]
+    torch.save(weights, tmp_path / "weights.pt")
+    assert abs(peers.losses_with(job, str(tmp_path))["fp32"] / right - 1) > 1e-5
+
+
+def test_an_arm_shows_disturbed_weights_and_trains_its_own(peers: Any, tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 10))
+    nn.init.zeros_(model[1].weight)
+    batch = {"images": torch.randn(4, 3, 2, 2), "targets": torch.tensor([1, 2, 3, 4])}
+    torch.save(batch, tmp_path / "check.pt")
+    said: dict[str, Any] = {}
+    turns = SimpleNamespace(job=SimpleNamespace(folder=tmp_path), answer=said.update)
+    sys.modules["arm"].introduce(turns, model, lambda logits: logits)
+    assert not model[1].weight.any()
+    shown = torch.load(tmp_path / "weights.pt")
+    logits = batch["images"].flatten(1) @ shown["1.weight"].T + shown["1.bias"]
+    assert said["losses"]["fp32"] == pytest.approx(
+        nn.functional.cross_entropy(logits, batch["targets"]).item()
+    )
+    assert said["parameters"] == 130
+    assert said["flops"] == 2 * 120
+
+
+def test_a_peer_that_cannot_be_installed_is_left_out_with_one_line(
+    peers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules["environments"].PACKAGES, "lightning", ["no-such-package"])
+    for variable, value in (("NO_INDEX", "1"), ("FIND_LINKS", str(tmp_path))):
+        monkeypatch.setenv(f"PIP_{variable}", value)
+    problem = peers.Environments(tmp_path).problem("lightning")
+    assert problem.startswith("pip: ERROR: No matching distribution found for no-such-package")
+    assert "\n" not in problem
+
+
+def test_a_compiled_column_without_a_compiler_is_left_out_with_one_line(
+    peers: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda _name: None)
+    monkeypatch.setattr(peers.Environments, "problem", lambda _self, _program: None)
+    options = peers.parse(["--compiled"])
+    columns = peers.chosen(options, peers.WORKS["vit_ti"], peers.Environments(Path()))
+    assert "timm best" in {column.title for column in columns}
+    assert not any(column.compile for column in columns)
+    assert "left out: timm best, compiled: no C++ compiler" in capsys.readouterr().out
+
+
+def test_large_generated_images_differ_in_size_so_that_nobody_can_keep_them_decoded(
+    peers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["generated"], "PER_CLASS", {"train": 50, "test": 10})
+    folder = Path(peers.generate_folder(tmp_path, 224))
+    assert len(sizes_in(folder)) == 5
+    assert sizes_in(Path(peers.generate_folder(tmp_path, 32))) == {(32, 32)}
