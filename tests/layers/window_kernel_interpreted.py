@@ -39,6 +39,18 @@ def _products_of_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interpreter.InterpreterBuilder, "create_dot", create_dot)
 
 
+@pytest.fixture(autouse=True)
+def _bounds_of_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do what later Tritons do: in 3.6 a bound is an array, which numpy 2.4 takes for no index."""
+    original = interpreter._patch_lang_tensor
+
+    def patched(tensor: type, *rest: object) -> None:
+        original(tensor, *rest)
+        tensor.__index__ = lambda self: int(self.handle.data.squeeze())
+
+    monkeypatch.setattr(interpreter, "_patch_lang_tensor", patched)
+
+
 def by_definition(
     qkv: Tensor, num_heads: int, bias: Tensor | None, mask: Tensor | None, scale: float | None
 ) -> Tensor:
