@@ -1,13 +1,15 @@
 """Measure how the cost of training grows, print tables, and plot them.
 
 attention  time of one attention layer, forward and backward, against the tokens of a map. The Swin
-           paper (arXiv:2103.14030, equations 1 and 2) counts 4 N C^2 + 2 N^2 C for all tokens with
-           all, and 4 N C^2 + 2 M^2 N C in windows of M x M: the exponent should rise towards 2 for
-           the first and stay at 1 for the second.
-model      time of a whole training step for each image, against the image size
+           paper (arXiv:2103.14030, equations 1 and 2) counts 4 N C^2 + 2 N^2 C operations for all
+           tokens with all, and 4 N C^2 + 2 M^2 N C in windows of M x M
+model      time of a training step for each image, against the image size
 window     time of a window attention layer against the side of the window
 batch      images per second and peak memory of a training step, against the batch
-processes  images per second of `vtrain fit` in one process and in two
+processes  images per second of `vtrain fit` in one process and in two, one thread in each
+
+Where a cost grows with a power of the size, the exponent is fitted to the larger half of the sizes,
+where the work outweighs the calls, and stands beside that of the operations counted on paper.
 """
 
 import argparse
@@ -18,55 +20,79 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import geometric_mean, linear_regression
 from typing import Any
 
 import torch
 from torch import nn
 
-from vtrain.bench.machine import describe_machine, peak_rss, wait
+from vtrain.bench.machine import CLEAN, Neighbours, describe_machine, peak_rss, wait
 from vtrain.bench.stats import summarise
 from vtrain.bench.timing import windows
 from vtrain.engine.device import autocast, choose_precision
 from vtrain.layers.attention import SelfAttention
 from vtrain.layers.windows import WindowPair
+from vtrain.models.profile import count_macs
 from vtrain.models.swin import WindowAttention
 from vtrain.registry import MODELS
 from vtrain.run.memory import keep_freed_memory
 
-WIDTH, HEADS = 96, 3  # Swin-T's first stage
-SIDES, WINDOW = (8, 16, 24, 32, 48, 64), 8
-IMAGE_SIZES = {"vit_ti": (64, 128, 192, 256, 320, 384), "swin_t": (56, 112, 168, 224, 280, 336)}
-BATCHES = (8, 16, 32, 64, 128, 256)
+WIDTH, HEADS, WINDOW = 96, 3, 8  # Swin-T's first stage, with a window that divides every map
 LARGER = ("model.embed_dim=192", "model.depth=12", "train.epochs=4", "schedule.warmup_epochs=1")
 """Makes the digits' small model one whose gradients are worth sending."""
-Rows = list[dict[str, Any]]
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What is measured: on a GPU more at once, or only the cost of launching it would be seen."""
+
+    maps: int
+    """Maps in a batch of the attention layers."""
+    sides: tuple[int, ...]
+    """Tokens per side of a map."""
+    window_sides: tuple[int, ...]
+    images: dict[str, tuple[int, ...]]
+    """Image sizes for each model."""
+    least_images: int
+    """Images in a step at the largest size; smaller ones come in batches of as many pixels."""
+    batches: tuple[int, ...]
+
+
+SIZES = {
+    "cpu": Sizes(
+        maps=1,
+        sides=(8, 16, 24, 32, 48, 64),
+        window_sides=(2, 4, 8, 16, 32),
+        images={"vit_ti": (64, 128, 192, 256, 384, 512), "swin_t": (56, 112, 168, 224, 336, 448)},
+        least_images=1,
+        batches=(8, 16, 32, 64, 128, 256),
+    ),
+    "cuda": Sizes(
+        maps=16,
+        sides=(16, 24, 32, 48, 64, 96),
+        window_sides=(2, 4, 8, 16, 32),
+        images={"vit_ti": (64, 128, 256, 384, 512, 1024), "swin_t": (56, 112, 224, 336, 448, 896)},
+        least_images=16,
+        batches=(64, 128, 256, 512, 1024, 2048),
+    ),
+}
+
+
+@dataclass
+class Measurement:
+    """The rows of one table, and what they show."""
+
+    rows: list[Row]
+    findings: list[str]
 
 
 def main() -> None:
     """Measure what is asked for."""
-    parser = argparse.ArgumentParser(
-        "scripts/bench_scaling",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--what", nargs="+", choices=MEASUREMENTS, default=list(MEASUREMENTS))
-    parser.add_argument("--seconds", type=float, default=2.0, help="for each number, about")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument(
-        "--clock",
-        choices=["wall", "cpu"],
-        default="wall",
-        help="cpu: processor time on one thread, for a machine that others use too",
-    )
-    parser.add_argument("--json", metavar="FILE", help="write every number there")
-    parser.add_argument("--plot", metavar="FILE", help="draw the curves there")
-    parser.add_argument("--one-batch", type=int, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.clock == "cpu":
-        torch.set_num_threads(1)
+    options = parse(sys.argv[1:])
     keep_freed_memory()
     if options.one_batch:
         print(json.dumps(one_batch(options)))
@@ -75,34 +101,77 @@ def main() -> None:
     print(", ".join(f"{key} {value}" for key, value in machine.items()))
     results: dict[str, Any] = {"machine": machine, "clock": options.clock}
     for name in options.what:
-        results[name] = rows = MEASUREMENTS[name](options)
+        neighbours = Neighbours(lambda: sum(os.times()[:4]))
+        measured = MEASUREMENTS[name](options)
+        others = neighbours.share() or 0.0
+        results[name] = {**vars(measured), "others_share": others}
         print(f"\n{name}")
-        for row in rows:
-            print("  " + "  ".join(f"{key} {shown(value)}" for key, value in row.items()))
+        print("\n".join(f"  {line}" for line in [*table(measured.rows), *measured.findings]))
+        if others >= CLEAN and options.clock == "wall":
+            print(f"  CONTENDED: others used {others:.0%} of the processors; not to be published")
     if options.json:
         Path(options.json).write_text(json.dumps(results, indent=1) + "\n")
     if options.plot:
         draw(results, Path(options.plot))
 
 
-def attention(options: argparse.Namespace) -> Rows:
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Read the command line, and refuse at once what would fail in minutes."""
+    parser = argparse.ArgumentParser(
+        "scripts/bench_scaling",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--what", nargs="+", choices=MEASUREMENTS, default=list(MEASUREMENTS))
+    parser.add_argument("--seconds", type=float, default=2.0, help="for each number, about")
+    parser.add_argument(
+        "--device", choices=SIZES, default="cuda" if torch.cuda.is_available() else "cpu"
+    )
+    parser.add_argument(
+        "--clock",
+        choices=["wall", "cpu"],
+        default="wall",
+        help="cpu: processor time on one thread, for a machine that others use too",
+    )
+    parser.add_argument("--json", metavar="FILE", help="write every number there")
+    parser.add_argument("--plot", metavar="FILE.png", help="draw the curves there")
+    parser.add_argument("--one-batch", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch finds no GPU")
+    if options.seconds <= 0:
+        parser.error(f"--seconds must be more than 0, not {options.seconds:g}")
+    for option, file in (("--json", options.json), ("--plot", options.plot)):
+        if file and not Path(file).absolute().parent.is_dir():
+            parser.error(f"{option}: there is no folder {Path(file).absolute().parent}")
+    if options.plot and Path(options.plot).suffix not in {".png", ".svg", ".pdf"}:
+        parser.error(f"--plot: {options.plot} must end in .png, .svg or .pdf")
+    if options.clock == "cpu":
+        torch.set_num_threads(1)
+        if "processes" in options.what:
+            print("processes: left out, processor time says nothing about two", file=sys.stderr)
+            options.what = [name for name in options.what if name != "processes"]
+    return options
+
+
+def attention(options: argparse.Namespace) -> Measurement:
     """Time global and window attention on maps of growing size."""
-    rows: Rows = []
-    for side in SIDES:
-        tokens = side * side
-        x = torch.randn(1, side, side, WIDTH, device=options.device)
+    sizes, rows = SIZES[options.device], []
+    for side in sizes.sides:
+        x = torch.randn(sizes.maps, side, side, WIDTH, device=options.device)
         everywhere = SelfAttention(WIDTH, HEADS).to(options.device)
         global_ms = milliseconds(everywhere, (x.flatten(1, 2),), options)
         window_ms = in_windows(x, WINDOW, options)
-        rows.append({"tokens": tokens, "global ms": global_ms, "windows ms": window_ms})
-    for kind in ("global", "windows"):
-        slopes = [math.nan]
-        for small, large in pairwise(rows):
-            grown = math.log(large[f"{kind} ms"] / small[f"{kind} ms"])
-            slopes.append(grown / math.log(large["tokens"] / small["tokens"]))
-        for row, slope in zip(rows, slopes, strict=True):
-            row[f"{kind} exponent"] = slope
-    return rows
+        rows.append({"tokens": side * side, "all ms": global_ms, "windows ms": window_ms})
+    tokens = [row["tokens"] for row in rows]
+    findings = []
+    for kind, text, others in (
+        ("all ms", "all with all", lambda n: n),
+        ("windows ms", f"windows of {WINDOW} x {WINDOW}", lambda _n: WINDOW**2),
+    ):
+        work = [4 * n * WIDTH**2 + 2 * n * others(n) * WIDTH for n in tokens]
+        findings.append(growth(text, "tokens", tokens, [row[kind] for row in rows], work))
+    return Measurement(rows, findings)
 
 
 def in_windows(x: torch.Tensor, side: int, options: argparse.Namespace) -> float:
@@ -114,35 +183,48 @@ def in_windows(x: torch.Tensor, side: int, options: argparse.Namespace) -> float
     return milliseconds(layer, (x, shifted), options)
 
 
-def window(options: argparse.Namespace) -> Rows:
+def window(options: argparse.Namespace) -> Measurement:
     """Time window attention on one map, in windows of growing size."""
-    x = torch.randn(4, 32, 32, WIDTH, device=options.device)
-    return [{"side": side, "ms": in_windows(x, side, options)} for side in (2, 4, 8, 16)]
+    x = torch.randn(4 * SIZES[options.device].maps, 32, 32, WIDTH, device=options.device)
+    sides = SIZES[options.device].window_sides
+    return Measurement([{"side": side, "ms": in_windows(x, side, options)} for side in sides], [])
 
 
-def model(options: argparse.Namespace) -> Rows:
+def model(options: argparse.Namespace) -> Measurement:
     """Time a training step for each image, for images of growing size."""
-    rows: Rows = []
-    for name, sizes in IMAGE_SIZES.items():
-        for size in sizes:
-            batch = max(1, 8 * 64 * 64 // (size * size))
-            step = training_step(name, size, batch, options.device)
+    sizes, rows, findings = SIZES[options.device], [], []
+    for name, image_sizes in sizes.images.items():
+        own = []
+        for size in image_sizes:
+            images = int(sizes.least_images * (max(image_sizes) / size) ** 2)
+            step = training_step(name, size, images, options.device)
             rate = summarise(
                 windows(step, options.seconds, torch.device(options.device), clock(options))
             )
-            rows.append({"model": name, "image_size": size, "ms per image": 1e3 / rate.median})
-    return rows
+            ms = 1e3 / rate.median
+            own.append({"model": name, "size": size, "pixels": size**2, "ms per image": ms})
+        pixels = [row["pixels"] for row in own]
+        with torch.device("meta"):
+            work = [
+                float(count_macs(MODELS[name](num_classes=10, image_size=size)))
+                for size in image_sizes
+            ]
+        findings.append(growth(name, "pixels", pixels, [row["ms per image"] for row in own], work))
+        rows += own
+    return Measurement(rows, findings)
 
 
-def batch(options: argparse.Namespace) -> Rows:
+def batch(options: argparse.Namespace) -> Measurement:
     """Measure each batch size in a process of its own, as memory has only one peak in each."""
     rows = []
-    for size in BATCHES:
+    for size in SIZES[options.device].batches:
         command = [sys.executable, __file__, "--one-batch", str(size), "--clock", options.clock]
         command += ["--seconds", str(options.seconds), "--device", options.device]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        rows.append(json.loads(done.stdout))
-    return rows
+        rows.append(json.loads(said(command)))
+    small, large = rows[0], rows[-1]
+    share = (large["peak MiB"] - small["peak MiB"]) / (large["batch"] - small["batch"])
+    fixed = small["peak MiB"] - share * small["batch"]
+    return Measurement(rows, [f"memory: {fixed:.0f} MiB and {share:.2f} MiB for each image"])
 
 
 def one_batch(options: argparse.Namespace) -> dict[str, Any]:
@@ -155,24 +237,25 @@ def one_batch(options: argparse.Namespace) -> dict[str, Any]:
     return {"batch": size, "images/s": rate, "peak MiB": peak / 2**20}
 
 
-def processes(options: argparse.Namespace) -> Rows:
+def processes(options: argparse.Namespace) -> Measurement:
     """Train by the command, one thread in each process, and read the speed from its summary."""
-    rows = []
+    if options.device == "cpu" and len(os.sched_getaffinity(0)) == 1:
+        return Measurement([], ["left out: two processes would share one core"])
+    rows: list[Row] = []
     for count in (1, 2):
         with tempfile.TemporaryDirectory(prefix="bench_scaling_") as folder:
             launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
             launch += [f"--nproc-per-node={count}", "-m", "vtrain"]
             fit = ["fit", "configs/vit_digits.yaml", "--run-dir", f"{folder}/run", *LARGER]
-            env = {**os.environ, "OMP_NUM_THREADS": "1"}
-            subprocess.run([*launch, *fit], env=env, check=True, capture_output=True)
+            said([*launch, *fit, f"train.device={options.device}"], OMP_NUM_THREADS="1")
             summary = json.loads(Path(folder, "run", "summary.json").read_text())
         rows.append({"processes": count, "images/s": summary["images_per_second"]})
     for row in rows:
         row["efficiency"] = row["images/s"] / rows[0]["images/s"] / row["processes"]
-    return rows
+    return Measurement(rows, [])
 
 
-MEASUREMENTS: dict[str, Callable[[argparse.Namespace], Rows]] = {
+MEASUREMENTS: dict[str, Callable[[argparse.Namespace], Measurement]] = {
     "attention": attention,
     "model": model,
     "window": window,
@@ -225,50 +308,160 @@ def clock(options: argparse.Namespace) -> Callable[[], float]:
     return time.process_time if options.clock == "cpu" else time.perf_counter
 
 
+def said(command: list[str], **variables: str) -> str:
+    """Run a command and return what it prints.
+
+    Raises:
+        SystemExit: It failed; the message ends with the last thing it said.
+    """
+    env = {**os.environ, **variables}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip() or "nothing").splitlines()[-1]
+        raise SystemExit(f"{' '.join(command)} failed with {done.returncode}: {last}")
+    return done.stdout
+
+
+def exponent(x: Sequence[float], y: Sequence[float]) -> float:
+    """Return the power of `x` with which `y` grows, fitted to the larger half of the points."""
+    return linear_regression(*(list(map(math.log, larger_half(values))) for values in (x, y))).slope
+
+
+def larger_half(values: Sequence[float]) -> Sequence[float]:
+    """Return the last half of some values, two at least."""
+    return values[min(len(values) // 2, len(values) - 2) :]
+
+
+def growth(
+    what: str, of: str, x: Sequence[float], cost: Sequence[float], work: Sequence[float]
+) -> str:
+    """Return a line that says how a cost grows beside the operations on paper."""
+    return (
+        f"{what}: time grows with {of}^{exponent(x, cost):.2f}, "
+        f"operations with {of}^{exponent(x, work):.2f} (from {larger_half(x)[0]:,} {of} on)"
+    )
+
+
+def table(rows: list[Row]) -> list[str]:
+    """Return rows as lines of text, the names of the columns first."""
+    if not rows:
+        return []
+    cells = [list(rows[0]), *([shown(value) for value in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        for line in cells
+    ]
+
+
 def shown(value: object) -> str:
     """Return a value as a short text."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+Curves = dict[str, tuple[list[float], list[float]]]
+
+
+@dataclass
+class Panel:
+    """One picture of the plot.
+
+    Attributes:
+        title: What was measured.
+        x: What it is drawn against, with its unit.
+        y: What is drawn, with its unit.
+        curves: The points of each curve by its name.
+        power: Whether the curves are powers of x: then both axes are logarithmic, and the fit is
+            drawn as well. Otherwise y starts at 0 and x doubles from mark to mark.
+    """
+
+    title: str
+    x: str
+    y: str
+    curves: Curves
+    power: bool = False
+
+    def draw(self, axes: Any) -> None:
+        """Draw it."""
+        for name, (x, y) in self.curves.items():
+            (curve,) = axes.plot(x, y, marker="o", label=name)
+            if self.power:
+                slope, fitted = exponent(x, y), larger_half(x)
+                ends, centre_x = [fitted[0], fitted[-1]], geometric_mean(fitted)
+                fit = [geometric_mean(larger_half(y)) * (end / centre_x) ** slope for end in ends]
+                curve.set_label(f"{name}: power {slope:.2f}")
+                axes.plot(ends, fit, color=curve.get_color(), linewidth=6, alpha=0.25)
+        axes.set_title(self.title, fontsize=11)
+        axes.set_xlabel(self.x)
+        axes.set_ylabel(self.y)
+        axes.grid(visible=True, alpha=0.3)
+        if self.power:
+            axes.loglog()
+            axes.legend()
+        else:
+            marks, _ = next(iter(self.curves.values()))
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(marks, [f"{mark}" for mark in marks])
+            axes.minorticks_off()
+            axes.set_ylim(bottom=0)
+
+
+def panels(results: dict[str, Any]) -> list[Panel]:
+    """Return a panel for each thing that was measured."""
+    found = []
+
+    def rows(name: str) -> list[Row]:
+        return results.get(name, {}).get("rows", [])
+
+    def points(rows: list[Row], x: str, y: str) -> tuple[list[float], list[float]]:
+        return [row[x] for row in rows], [row[y] for row in rows]
+
+    if own := rows("attention"):
+        curves = {
+            "all tokens with all": points(own, "tokens", "all ms"),
+            f"windows of {WINDOW} x {WINDOW}": points(own, "tokens", "windows ms"),
+        }
+        title = "One attention layer, forward and backward"
+        found.append(Panel(title, "tokens of a map", "ms", curves, power=True))
+    if own := rows("model"):
+        curves = {
+            name: points([row for row in own if row["model"] == name], "pixels", "ms per image")
+            for name in dict.fromkeys(row["model"] for row in own)
+        }
+        found.append(Panel("Training step", "pixels of an image", "ms per image", curves, True))
+    for name, x, y, title, unit in (
+        ("window", "side", "ms", "Window attention on a map of 32 x 32", "tokens per window side"),
+        ("batch", "batch", "images/s", "ViT-Ti/4 at 32 px: speed", "images in a batch"),
+        ("batch", "batch", "peak MiB", "ViT-Ti/4 at 32 px: peak memory", "images in a batch"),
+        ("processes", "processes", "images/s", "vtrain fit, a thread for each", "processes"),
+    ):
+        if own := rows(name):
+            found.append(Panel(title, unit, y, {name: points(own, x, y)}))
+    return found
+
+
 def draw(results: dict[str, Any], path: Path) -> None:
-    """Draw a curve for each measurement."""
+    """Draw every panel into one file, under a line that says where it was measured."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    axes_of = {
-        "attention": [("tokens", "global ms"), ("tokens", "windows ms")],
-        "window": [("side", "ms")],
-        "batch": [("batch", "images/s"), ("batch", "peak MiB")],
-    }
-    names = [name for name in ("attention", "model", "window", "batch") if name in results]
-    figure, panels = plt.subplots(1, len(names), figsize=(5 * len(names), 4), squeeze=False)
-    for name, panel in zip(names, panels[0], strict=True):
-        rows = results[name]
-        if name == "model":
-            for kind in IMAGE_SIZES:
-                own = [row for row in rows if row["model"] == kind]
-                line(
-                    [row["image_size"] ** 2 for row in own],
-                    [r["ms per image"] for r in own],
-                    kind,
-                    panel,
-                )
-            panel.set_xlabel("pixels of an image")
-        for x, y in axes_of.get(name, []):
-            line([row[x] for row in rows], [row[y] for row in rows], y, panel)
-            panel.set_xlabel(x)
-        panel.set_title(name)
-        panel.legend()
+    found = panels(results)
+    columns = min(3, len(found)) or 1
+    lines = math.ceil(len(found) / columns) or 1
+    figure, grid = plt.subplots(lines, columns, figsize=(5 * columns, 4 * lines), squeeze=False)
+    for axes in grid.flat[len(found) :]:
+        axes.remove()
+    for panel, axes in zip(found, grid.flat, strict=False):
+        panel.draw(axes)
+    machine = results["machine"]
+    device = machine["processor"] if machine["device"] == "cpu" else machine["device"]
+    clock = "wall time" if results["clock"] == "wall" else "processor time"
+    figure.suptitle(f"{device}, {machine['threads']} thread(s), {clock}, torch {machine['torch']}")
     figure.tight_layout()
     figure.savefig(path, dpi=120)
-
-
-def line(x: list[float], y: list[float], label: str, panel: Any) -> None:
-    """Draw one curve on logarithmic axes, where a power of x is a straight line."""
-    panel.loglog(x, y, marker="o", label=label)
-    panel.grid(visible=True, which="both", alpha=0.3)
+    plt.close(figure)
 
 
 if __name__ == "__main__":
