@@ -4,6 +4,10 @@
 settled when Triton is imported, for the whole process.
 """
 
+import json
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,12 +15,10 @@ import triton.language as tl
 from torch import Tensor
 from triton.runtime import interpreter
 
-from tests.conftest import tiny
+from tests.conftest import Result, tiny
 from vtrain.layers.window_kernel import attend_in_windows_fused, is_available
 from vtrain.layers.windows import Windows, attend_in_windows, shift_mask
 from vtrain.models.swin import WindowAttention
-
-Gradients = tuple[Tensor, ...]
 
 
 @pytest.fixture(autouse=True)
@@ -221,3 +223,27 @@ def test_under_autocast_the_kernel_gets_low_numbers_and_an_exact_bias() -> None:
 
 def test_the_interpreter_counts_as_available() -> None:
     assert is_available(torch.device("cpu"))
+
+
+def test_a_run_with_the_kernel_has_the_losses_of_one_without(
+    small_run: Path, vtrain: Callable[..., Result]
+) -> None:
+    model = "{name: swin_t, patch_size: 2, embed_dim: 16, depths: [2], num_heads: [1]"
+    losses = []
+    for way in ("torch", "triton"):
+        done = vtrain(
+            "fit",
+            small_run,
+            f"model={model}, window_size: 4}}",
+            "data.num_images=4",
+            "schedule.warmup_epochs=0",
+            "train={epochs: 1, batch_size: 4, precision: fp32, device: cpu}",
+            f"train.window_attention={way}",
+            "--run-dir",
+            way,
+        )
+        assert done.code == 0, done.err
+        rows = map(json.loads, Path(way, "metrics.jsonl").read_text().splitlines())
+        losses.append([value for row in rows for key, value in row.items() if "/loss" in key])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    assert "4 shifted windows of 16 tokens, 1 heads of 16: triton" in done.err
