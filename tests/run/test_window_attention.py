@@ -158,6 +158,28 @@ def test_shapes_are_decided_on_their_own(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.usefixtures("works")
+def test_a_process_takes_no_kernel_that_another_one_cannot_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = tiny("swin_t", window_size=4)
+    takes(monkeypatch, torch=2.0, triton=1.0)
+    monkeypatch.setattr("vtrain.distributed.any_true", lambda _: True)
+    choose("fastest", model)
+    assert ways(model) == [False] * 4
+
+
+def test_a_gpu_that_failed_is_not_taken_for_a_kernel_that_did(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*_: object) -> Tensor:
+        raise torch.AcceleratorError("an illegal memory access was encountered")
+
+    monkeypatch.setattr(window_attention, "is_available", lambda _: True)
+    with pytest.raises(torch.AcceleratorError):
+        fault(SHAPE, CPU, torch.float32, fails)
+
+
+@pytest.mark.usefixtures("works")
 def test_torch_stays_where_the_ways_cannot_be_timed(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

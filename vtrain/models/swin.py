@@ -34,6 +34,9 @@ class WindowAttention(nn.Module):
 
     Shape: (B, H, W, C) -> (B, H, W, C).
 
+    Attributes:
+        attend: Computes it; a training may put a kernel in its place (`train.window_attention`).
+
     Args:
         channels: Width of a token, C.
         num_heads: Number of heads, h.
