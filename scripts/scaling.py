@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import geometric_mean, linear_regression
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -194,7 +194,7 @@ def model(options: argparse.Namespace) -> Measurement:
     """Time a training step for each image, for images of growing size."""
     sizes, rows, findings = SIZES[options.device], [], []
     for name, image_sizes in sizes.images.items():
-        own = []
+        own: list[Row] = []
         for size in image_sizes:
             images = int(sizes.least_images * (max(image_sizes) / size) ** 2)
             step = training_step(name, size, images, options.device)
@@ -359,6 +359,7 @@ def shown(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+Scale = Literal["power", "doubling", "linear"]
 Curves = dict[str, tuple[list[float], list[float]]]
 
 
@@ -371,39 +372,42 @@ class Panel:
         x: What it is drawn against, with its unit.
         y: What is drawn, with its unit.
         curves: The points of each curve by its name.
-        power: Whether the curves are powers of x: then both axes are logarithmic, and the fit is
-            drawn as well. Otherwise y starts at 0 and x doubles from mark to mark.
+        scale: `power`: both axes are logarithmic, and the fitted powers are drawn as well;
+            `doubling`: x doubles from mark to mark, and y starts at 0; `linear`: both start at 0.
     """
 
     title: str
     x: str
     y: str
     curves: Curves
-    power: bool = False
+    scale: Scale = "doubling"
 
     def draw(self, axes: Any) -> None:
         """Draw it."""
         for name, (x, y) in self.curves.items():
             (curve,) = axes.plot(x, y, marker="o", label=name)
-            if self.power:
+            if self.scale == "power":
                 slope, fitted = exponent(x, y), larger_half(x)
                 ends, centre_x = [fitted[0], fitted[-1]], geometric_mean(fitted)
                 fit = [geometric_mean(larger_half(y)) * (end / centre_x) ** slope for end in ends]
                 curve.set_label(f"{name}: power {slope:.2f}")
-                axes.plot(ends, fit, color=curve.get_color(), linewidth=6, alpha=0.25)
+                axes.plot(ends, fit, color="black", linestyle=":", zorder=3)
         axes.set_title(self.title, fontsize=11)
         axes.set_xlabel(self.x)
         axes.set_ylabel(self.y)
         axes.grid(visible=True, alpha=0.3)
-        if self.power:
+        if self.scale == "power":
             axes.loglog()
             axes.legend()
-        else:
-            marks, _ = next(iter(self.curves.values()))
-            axes.set_xscale("log", base=2)
-            axes.set_xticks(marks, [f"{mark}" for mark in marks])
-            axes.minorticks_off()
-            axes.set_ylim(bottom=0)
+            return
+        axes.set_ylim(bottom=0)
+        if self.scale == "linear":
+            axes.set_xlim(left=0)
+            return
+        marks, _ = next(iter(self.curves.values()))
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(marks, [f"{mark}" for mark in marks])
+        axes.minorticks_off()
 
 
 def panels(results: dict[str, Any]) -> list[Panel]:
@@ -411,7 +415,8 @@ def panels(results: dict[str, Any]) -> list[Panel]:
     found = []
 
     def rows(name: str) -> list[Row]:
-        return results.get(name, {}).get("rows", [])
+        found: list[Row] = results.get(name, {}).get("rows", [])
+        return found
 
     def points(rows: list[Row], x: str, y: str) -> tuple[list[float], list[float]]:
         return [row[x] for row in rows], [row[y] for row in rows]
@@ -422,13 +427,13 @@ def panels(results: dict[str, Any]) -> list[Panel]:
             f"windows of {WINDOW} x {WINDOW}": points(own, "tokens", "windows ms"),
         }
         title = "One attention layer, forward and backward"
-        found.append(Panel(title, "tokens of a map", "ms", curves, power=True))
+        found.append(Panel(title, "tokens of a map", "ms", curves, "power"))
     if own := rows("model"):
         curves = {
             name: points([row for row in own if row["model"] == name], "pixels", "ms per image")
             for name in dict.fromkeys(row["model"] for row in own)
         }
-        found.append(Panel("Training step", "pixels of an image", "ms per image", curves, True))
+        found.append(Panel("Training step", "pixels of an image", "ms per image", curves, "power"))
     for name, x, y, title, unit in (
         ("window", "side", "ms", "Window attention on a map of 32 x 32", "tokens per window side"),
         ("batch", "batch", "images/s", "ViT-Ti/4 at 32 px: speed", "images in a batch"),
@@ -436,7 +441,8 @@ def panels(results: dict[str, Any]) -> list[Panel]:
         ("processes", "processes", "images/s", "vtrain fit, a thread for each", "processes"),
     ):
         if own := rows(name):
-            found.append(Panel(title, unit, y, {name: points(own, x, y)}))
+            scale: Scale = "linear" if y == "peak MiB" else "doubling"
+            found.append(Panel(title, unit, y, {name: points(own, x, y)}, scale))
     return found
 
 
@@ -458,7 +464,8 @@ def draw(results: dict[str, Any], path: Path) -> None:
     machine = results["machine"]
     device = machine["processor"] if machine["device"] == "cpu" else machine["device"]
     clock = "wall time" if results["clock"] == "wall" else "processor time"
-    figure.suptitle(f"{device}, {machine['threads']} thread(s), {clock}, torch {machine['torch']}")
+    threads = f"{machine['threads']} thread{'s' * (machine['threads'] != 1)}"
+    figure.suptitle(f"{device}, {threads}, {clock}, torch {machine['torch']}")
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -95,7 +95,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         default=["timm"],
         help="lightning and transformers are installed for the occasion (default: timm)",
     )
-    parser.add_argument("--columns", nargs="+", metavar="TITLE", help="only these, and vtrain")
+    parser.add_argument(
+        "--columns",
+        nargs="+",
+        metavar="TITLE",
+        choices=[c.title for c in COLUMNS],
+        help="only these, and vtrain",
+    )
     parser.add_argument("--compiled", action="store_true", help="add timm with torch.compile")
     parser.add_argument("--layers", nargs="+", choices=LAYERS, default=list(LAYERS))
     parser.add_argument(

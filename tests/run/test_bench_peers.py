@@ -148,10 +148,16 @@ def test_processor_time_means_one_thread(peers: Any) -> None:
     assert peers.parse(["--clock", "cpu", "--threads", "2"]).threads == 1
 
 
-def test_an_unknown_model_is_refused(peers: Any) -> None:
+@pytest.mark.parametrize(("option", "value"), [("--models", "resnet"), ("--columns", "timm bets")])
+def test_an_unknown_model_or_column_is_refused_with_the_choices(
+    peers: Any, capsys: pytest.CaptureFixture[str], option: str, value: str
+) -> None:
     with pytest.raises(SystemExit) as caught:
-        peers.parse(["--models", "resnet"])
+        peers.parse([option, value])
     assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert f"invalid choice: '{value}'" in said
+    assert "vit_ti" in said or "timm best" in said
 
 
 @pytest.mark.parametrize("work", ["vit_ti", "swin_t", "tnt_ti"])
