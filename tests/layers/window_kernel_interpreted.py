@@ -121,6 +121,18 @@ def test_output_and_gradients_match_the_definition(
         assert_close(actual, right, TOLERANCE[dtype])
 
 
+def test_a_low_bias_is_added_in_fp32_and_gets_a_low_gradient() -> None:
+    qkv = torch.randn(2, 4, 16, 3 * 8).bfloat16().requires_grad_()
+    bias, mask = torch.randn(1, 16, 16).bfloat16().requires_grad_(), shift_mask(8, 8, 4, 2)
+    out = attend_in_windows_fused(qkv, 1, bias, mask.bfloat16())
+    (gradient,) = torch.autograd.grad(out.sum(), bias)
+    exact = bias.detach().double().requires_grad_()
+    expected = by_definition(qkv.detach().double(), 1, exact, mask, None)
+    assert gradient.dtype == torch.bfloat16
+    assert_close(out, expected, 2e-2)
+    assert_close(gradient, torch.autograd.grad(expected.sum(), exact)[0], 2e-2)
+
+
 def test_a_program_that_takes_several_images_gives_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
