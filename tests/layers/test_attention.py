@@ -54,6 +54,40 @@ def test_self_attention_agrees_with_the_textbook_in_float64(
         assert (ours - theirs).norm() <= error * theirs.norm()
 
 
+@pytest.mark.parametrize("tokens", [attention.LONG, attention.LONG + 1, 400])
+def test_many_tokens_attend_as_in_float64_and_keep_no_weights(tokens: int) -> None:
+    qkv = torch.randn(3, tokens, 3 * 2 * 8, dtype=torch.bfloat16, requires_grad=True)
+    exact = qkv.detach().double().requires_grad_()
+    q, k, v = exact.view(3, tokens, 3, 2, 8).permute(2, 0, 3, 1, 4)
+    expected = textbook(q, k, v, torch.zeros(()), 8**-0.5).transpose(1, 2).flatten(2)
+    given = self_attend(qkv, 2)
+    assert given.grad_fn is not None
+    saved = [tensor.shape for tensor in given.grad_fn.saved_tensors]
+    assert (torch.Size([6, tokens, tokens]) in saved) == (tokens <= attention.LONG)
+    upstream = torch.randn_like(expected)
+    given.backward(upstream.bfloat16())
+    expected.backward(upstream)
+    for ours, theirs in [(given, expected), (qkv.grad, exact.grad)]:
+        assert (ours - theirs).norm() <= 1e-2 * theirs.norm()
+
+
+def test_a_softmax_in_place_is_torchs_to_the_bit() -> None:
+    for tokens in (7, 16, 31, 49, 65, 197):
+        scores, grad = torch.randn(2, 12, tokens, tokens).bfloat16()
+        weights = scores.softmax(-1, dtype=torch.float32).bfloat16()
+        exact = torch.ops.aten._softmax_backward_data(
+            grad.float(), weights.float(), -1, torch.float32
+        )
+        ours = attention.softmax_(scores.clone())
+        assert (ours - weights).abs().max() <= 2**-8
+        ours = attention.softmax_backward_(grad.clone(), weights)
+        assert (ours - exact).norm() <= 5e-3 * exact.norm()
+        narrow = attention._softmax_dtype(scores)
+        assert torch.equal(
+            attention.softmax_(scores.clone()), scores.softmax(-1, dtype=narrow).bfloat16()
+        )
+
+
 @pytest.mark.parametrize("has_amx", [True, False])
 def test_bf16_on_a_cpu_is_fused_only_with_matrix_tiles(monkeypatch, has_amx: bool) -> None:
     fused = []

@@ -1,3 +1,4 @@
+import copy
 from collections.abc import Iterator
 
 import pytest
@@ -6,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtrain.layers import linear as module
-from vtrain.layers.linear import Linear, linear
+from vtrain.layers.linear import Linear, gelu_linear, linear
 
 
 @pytest.fixture
@@ -52,6 +53,23 @@ def test_bf16_on_a_cpu_is_as_close_to_the_truth_as_autocast(autocast) -> None:
         truth = gradients(layer, x, F.linear(x, layer.weight, layer.bias))
     for a, b, exact in zip(ours, theirs, truth, strict=True):
         assert (a - exact).norm() <= 1.1 * (b - exact).norm()
+
+
+@pytest.mark.parametrize("outputs", [8, module.WIDE])
+def test_a_gelu_before_it_agrees_with_float64_and_is_kept_only_where_narrow(
+    outputs: int, autocast
+) -> None:
+    layer, x = layer_and_input((5, 40, 24), outputs, bias=True)
+    hidden = (3 * x).bfloat16()
+    with torch.autocast("cpu", enabled=False):
+        exact = copy.deepcopy(layer).double()
+        y = hidden.detach().double().requires_grad_()
+        expected = gradients(exact, y, exact(F.gelu(y)))
+    out = gelu_linear(hidden, layer.weight, layer.bias)
+    kept = out.grad_fn.saved_tensors[0].view(hidden.shape)
+    assert torch.equal(kept, hidden) == (outputs == module.WIDE)
+    for ours, theirs in zip(gradients(layer, hidden, out), expected, strict=True):
+        assert (ours - theirs).norm() <= 1e-2 * theirs.norm()
 
 
 def test_without_autocast_it_is_torchs_layer_to_the_bit() -> None:

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from vtrain.layers.mlp import MLP
@@ -8,6 +9,15 @@ def test_mlp_matches_the_formula_with_the_exact_gelu() -> None:
     hidden = x @ mlp.fc1.weight.T + mlp.fc1.bias
     hidden = hidden * (1 + torch.erf(hidden / 2**0.5)) / 2
     torch.testing.assert_close(mlp(x), hidden @ mlp.fc2.weight.T + mlp.fc2.bias)
+
+
+@pytest.mark.parametrize("drop_rate", [0.0, 1e-9])
+def test_in_bf16_both_ways_agree_with_fp32(drop_rate: float) -> None:
+    mlp, x = MLP(256, 512, drop_rate=drop_rate), torch.randn(4, 9, 256)
+    exact = mlp(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        given = mlp(x)
+    assert (given - exact).norm() <= 1e-2 * exact.norm()
 
 
 def test_dropout_follows_both_linear_layers_in_training_only() -> None:

@@ -3,6 +3,7 @@
 B images, N tokens, H heads, d head dimension, D = H * d.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,6 +12,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from vtrain.layers.linear import Linear, column_sums, linear
+
+LONG = 128
+"""Tokens from which on the weights would take about as much memory as all else of attention."""
+CACHED = 1 << 18
+"""Scores worked on at a time where they are not kept: 512 KiB in bf16, to stay in a cache."""
 
 
 def self_attend(
@@ -25,7 +31,9 @@ def self_attend(
     """
     B, N, _ = qkv.shape
     if _plain_is_faster(qkv) and not torch.compiler.is_compiling():
-        out: Tensor = _SelfAttention.apply(qkv, num_heads, bias, scale)
+        is_long = bias is None and N > LONG
+        function = _LongSelfAttention if is_long else _SelfAttention
+        out: Tensor = function.apply(qkv, num_heads, bias, scale)
         return out
     # With rows that differ in their bias beside one another, as if they were heads, it is broadcast
     # and not copied for each group of them.
@@ -83,6 +91,24 @@ def _softmax_dtype(scores: Tensor) -> torch.dtype:
     return torch.float32 if narrow else scores.dtype
 
 
+def softmax_(scores: Tensor) -> Tensor:
+    """Replace each row of scores by its softmax, in the same memory."""
+    dtype = _softmax_dtype(scores)
+    if dtype != scores.dtype:
+        return scores.copy_(scores.softmax(-1, dtype=dtype))
+    return torch.softmax(scores, -1, out=scores)
+
+
+def softmax_backward_(grad: Tensor, weights: Tensor) -> Tensor:
+    """Replace the gradient of a softmax's result, `weights`, by that of the scores."""
+    dtype = _softmax_dtype(weights)
+    backward = torch.ops.aten._softmax_backward_data
+    if dtype != grad.dtype:
+        return grad.copy_(backward(grad.to(dtype), weights.to(dtype), -1, dtype))
+    result: Tensor = backward.out(grad, weights, -1, dtype, grad_input=grad)
+    return result
+
+
 def _has_amx() -> bool:
     return bool(torch.cpu._is_amx_tile_supported())
 
@@ -94,37 +120,30 @@ _has_amx._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 class _SelfAttention(torch.autograd.Function):
     # `attend_plainly` with the copies that a chain of autograd's own steps would make left out:
-    # heads are put apart in one copy, scaled and biased in place, and the gradients of the three
-    # parts are written where one copy brings them together.
+    # heads are put apart in one copy, scores are biased and turned into weights in place, and the
+    # gradients of the three parts are written where one copy brings them together.
 
     @staticmethod
     def forward(
         ctx: Any, qkv: Tensor, num_heads: int, bias: Tensor | None, scale: float | None
     ) -> Tensor:
-        B, N, _ = qkv.shape
-        parts = qkv.view(B, N, 3, num_heads, -1).permute(2, 0, 3, 1, 4).contiguous()
-        q, k, v = parts.flatten(1, 2)  # each (B * H, N, d)
+        q, k, v = heads_apart(qkv, num_heads)
         ctx.scale = q.shape[-1] ** -0.5 if scale is None else scale
         q *= ctx.scale
         scores = q @ k.mT
         if bias is not None:
             scores.view(-1, *bias.shape).add_(bias.to(scores.dtype))
-        weights = scores.softmax(-1, dtype=_softmax_dtype(scores)).to(scores.dtype)
+        weights = softmax_(scores)
         ctx.save_for_backward(q, k, v, weights)
         ctx.num_heads, ctx.bias = num_heads, None if bias is None else (bias.shape, bias.dtype)
-        heads: Tensor = weights @ v
-        return heads.view(B, num_heads, N, -1).transpose(1, 2).reshape(B, N, -1)
+        return heads_together((weights @ v)[None], num_heads)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor | None, None]:
         q, k, v, weights = ctx.saved_tensors
-        B, N, _ = grad.shape
-        grad = grad.view(B, N, ctx.num_heads, -1).transpose(1, 2).reshape(q.shape)
-        dtype = _softmax_dtype(weights)
-        scores_grad = torch.ops.aten._softmax_backward_data(
-            (grad @ v.mT).to(dtype), weights.to(dtype), -1, dtype
-        ).to(q.dtype)
+        (grad,) = heads_apart(grad, ctx.num_heads, 1)
+        scores_grad = softmax_backward_(grad @ v.mT, weights)
         parts = q.new_empty(3, *q.shape)
         torch.bmm(scores_grad, k, out=parts[0]).mul_(ctx.scale)
         torch.bmm(scores_grad.mT, q, out=parts[1])
@@ -133,8 +152,61 @@ class _SelfAttention(torch.autograd.Function):
         if ctx.needs_input_grad[2]:
             shape, dtype = ctx.bias
             bias_grad = column_sums(scores_grad.view(-1, shape.numel())).view(shape).to(dtype)
-        parts = parts.view(3, B, ctx.num_heads, N, -1).permute(1, 3, 0, 2, 4)
-        return parts.reshape(B, N, -1), None, bias_grad, None
+        return heads_together(parts, ctx.num_heads), None, bias_grad, None
+
+
+class _LongSelfAttention(torch.autograd.Function):
+    # The same for so many tokens that the weights would be larger than all else that is saved: they
+    # are computed again in the backward pass, and in both a few heads at a time, which stay in the
+    # processor's cache. scripts/bench_attention.py times both ways.
+
+    @staticmethod
+    def forward(ctx: Any, qkv: Tensor, num_heads: int, bias: None, scale: float | None) -> Tensor:
+        assert bias is None
+        q, k, v = heads_apart(qkv, num_heads)
+        ctx.scale = q.shape[-1] ** -0.5 if scale is None else scale
+        q *= ctx.scale
+        ctx.save_for_backward(q, k, v)
+        ctx.num_heads = num_heads
+        heads = torch.empty_like(q)
+        for some_q, some_k, some_v, out in a_few_at_a_time(q, k, v, heads):
+            torch.bmm(softmax_(some_q @ some_k.mT), some_v, out=out)
+        return heads_together(heads[None], num_heads)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        (grad,) = heads_apart(grad, ctx.num_heads, 1)
+        parts = grad.new_empty(3, *grad.shape)
+        for q, k, v, upstream, q_grad, k_grad, v_grad in a_few_at_a_time(
+            *ctx.saved_tensors, grad, *parts
+        ):
+            weights = softmax_(q @ k.mT)
+            torch.bmm(weights.mT, upstream, out=v_grad)
+            scores_grad = softmax_backward_(upstream @ v.mT, weights)
+            torch.bmm(scores_grad, k, out=q_grad).mul_(ctx.scale)
+            torch.bmm(scores_grad.mT, q, out=k_grad)
+        return heads_together(parts, ctx.num_heads), None, None, None
+
+
+def heads_apart(x: Tensor, num_heads: int, parts: int = 3) -> Tensor:
+    """Copy projections, heads apart. Shape: (B, N, parts * D) -> (parts, B * H, N, d)."""
+    B, N, _ = x.shape
+    return x.view(B, N, parts, num_heads, -1).permute(2, 0, 3, 1, 4).contiguous().flatten(1, 2)
+
+
+def heads_together(x: Tensor, num_heads: int) -> Tensor:
+    """Undo `heads_apart`. Shape: (parts, B * H, N, d) -> (B, N, parts * D)."""
+    parts, rows, N, d = x.shape
+    x = x.view(parts, rows // num_heads, num_heads, N, d).permute(1, 3, 0, 2, 4)
+    return x.reshape(rows // num_heads, N, -1)
+
+
+def a_few_at_a_time(*heads: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Cut tensors of heads so that the scores of a piece stay in cache. Shape: (B * H, N, d)."""
+    N = heads[0].shape[1]
+    count = max(1, CACHED // (N * N))
+    return zip(*(torch.split(x, count) for x in heads), strict=True)
 
 
 class SelfAttention(nn.Module):

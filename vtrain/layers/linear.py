@@ -10,6 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+WIDE = 192
+"""Outputs from which on a GELU before a layer is computed again in the backward pass. It is as much
+work for each input at any width, so the wider the layer, the smaller a part of the whole."""
+
 
 class Linear(nn.Linear):
     """`torch.nn.Linear`, computed by the kernels that suit device and dtype."""
@@ -24,9 +28,17 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Shape: x (..., K), weight (N, K), bias (N) -> (..., N).
     """
     if takes_cpu_bf16(x, weight):
-        out: Tensor = _BFloat16Linear.apply(x, weight, bias)
+        out: Tensor = _BFloat16Linear.apply(x, weight, bias, False)
         return out
     return F.linear(x, weight, bias)
+
+
+def gelu_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return `linear` of GELU(x), the exact one. Shape: x (..., K), weight (N, K) -> (..., N)."""
+    if takes_cpu_bf16(x, weight) and len(weight) >= WIDE:
+        out: Tensor = _BFloat16Linear.apply(x, weight, bias, True)
+        return out
+    return linear(F.gelu(x), weight, bias)
 
 
 def takes_cpu_bf16(x: Tensor, weight: Tensor) -> bool:
@@ -50,13 +62,16 @@ class _BFloat16Linear(torch.autograd.Function):
     # the bias is added where the product is stored, and not laid out as a matrix before it; the
     # gradient of the bias is a product with ones, as a sum down the columns is slow in bf16; and
     # of the two ways to the gradient of the weight the one is taken that turns the narrower matrix.
+    # With `gelu`, x goes through it first, and the result is not kept but computed again.
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool) -> Tensor:
         rows = x.reshape(-1, x.shape[-1]).bfloat16()
         low = weight.bfloat16()
         ctx.save_for_backward(rows, low)
-        ctx.shape, ctx.dtypes = x.shape, (x.dtype, weight.dtype)
+        ctx.shape, ctx.dtypes, ctx.gelu = x.shape, (x.dtype, weight.dtype), gelu
+        if gelu:
+            rows = F.gelu(rows)
         out: Tensor = torch.ops.mkldnn._linear_pointwise(
             rows, low, None if bias is None else bias.bfloat16(), "none", [], ""
         )
@@ -64,14 +79,23 @@ class _BFloat16Linear(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    def backward(
+        ctx: Any, grad: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         (rows, weight), (x_dtype, dtype) = ctx.saved_tensors, ctx.dtypes
         grad = grad.reshape(-1, grad.shape[-1])
-        wants_x, wants_weight, wants_bias = ctx.needs_input_grad
-        x_grad = (grad @ weight).to(x_dtype).view(ctx.shape) if wants_x else None
-        weight_grad = product(grad, rows).to(dtype) if wants_weight else None
-        bias_grad = column_sums(grad).to(dtype) if wants_bias else None
-        return x_grad, weight_grad, bias_grad
+        wants_x, wants_weight, wants_bias, _ = ctx.needs_input_grad
+        x_grad = weight_grad = bias_grad = None
+        if wants_weight:
+            weight_grad = product(grad, F.gelu(rows) if ctx.gelu else rows).to(dtype)
+        if wants_x:
+            x_grad = grad @ weight
+            if ctx.gelu:
+                x_grad = torch.ops.aten.gelu_backward(x_grad, rows)
+            x_grad = x_grad.to(x_dtype).view(ctx.shape)
+        if wants_bias:
+            bias_grad = column_sums(grad).to(dtype)
+        return x_grad, weight_grad, bias_grad, None
 
 
 def product(grad: Tensor, rows: Tensor) -> Tensor:

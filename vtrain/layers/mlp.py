@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from vtrain.layers.linear import Linear
+from vtrain.layers.linear import Linear, gelu_linear
 
 
 class MLP(nn.Module):
@@ -16,6 +16,10 @@ class MLP(nn.Module):
         self.drop = nn.Dropout(drop_rate)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.drop(self.act(self.fc1(x)))
-        out: Tensor = self.drop(self.fc2(x))
+        x = self.fc1(x)
+        if self.training and self.drop.p > 0:
+            x = self.fc2(self.drop(self.act(x)))
+        else:
+            x = gelu_linear(x, self.fc2.weight, self.fc2.bias)
+        out: Tensor = self.drop(x)
         return out
