@@ -140,8 +140,9 @@ class TrainSection(Section):
     """Minutes of training after which the run ends; the schedule is fitted to them."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:[0-9]{1,3})$")] = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:N`; auto takes CUDA where there is one."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Dtype of the forward pass; weights, loss and optimizer state stay fp32."""
+    precision: Literal["auto", "fp32", "bf16", "bf16_full", "fp16"] = "auto"
+    """Dtype of the forward pass; weights, loss and optimizer state stay fp32. In training bf16_full
+    also casts what bf16 leaves in fp32: norms and the residual stream."""
     compile: Literal["auto"] | bool = "auto"
     """Whether torch.compile compiles the model; auto does so on CUDA, but not with `fsdp`."""
     cuda_graph: bool = False

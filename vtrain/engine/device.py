@@ -9,7 +9,12 @@ import torch
 
 from vtrain.errors import DeviceError
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "bf16_full": torch.bfloat16,
+    "fp16": torch.float16,
+}
 
 
 def choose_device(name: str, local_rank: int = 0) -> torch.device:
@@ -31,7 +36,7 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """Return `fp32`, `bf16` or `fp16`; `auto` is bf16 where the hardware computes it fast.
+    """Return a key of `DTYPES`; `auto` is bf16 where the hardware computes it fast.
 
     That is CUDA from Ampere on, and a CPU with AVX512_BF16 or AMX. The choice depends on the
     processor alone, never on a timing, so that a machine always makes the same one.
@@ -47,7 +52,10 @@ def choose_precision(name: str, device: torch.device) -> str:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
-    """Return the context in which a forward pass runs in `precision`."""
+    """Return the context in which a forward pass runs in `precision`.
+
+    `bf16_full` is a matter of training, whose model casts by itself: else it is bf16.
+    """
     return torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32")
 
 

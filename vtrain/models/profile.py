@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from vtrain.models.base import ImageClassifier
+from vtrain.models.low_precision import LowPrecision
 
 Shape = tuple[int, ...]
 
@@ -69,7 +70,7 @@ def profile(
     *,
     image_size: int | None = None,
     batch_size: int = 1,
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32",
+    precision: Literal["fp32", "bf16", "bf16_full", "fp16"] = "fp32",
     device: str = "cpu",
     optimizer_states: float = 2,
     ema: bool = False,
@@ -157,8 +158,10 @@ def _activation_bytes(
 
     # Fake CPU tensors carry dtypes through autocast, which the meta device does not. On a GPU
     # attention is fused, and on the CPU it is for every 16-bit type but bf16: fp16 stands in.
-    low = torch.bfloat16 if (precision, device) == ("bf16", "cpu") else torch.float16
+    is_bf16 = precision in ("bf16", "bf16_full")
+    low = torch.bfloat16 if is_bf16 and device == "cpu" else torch.float16
     ghost = _ghost(model).train()
+    forward = LowPrecision(ghost, low) if precision == "bf16_full" else ghost
     with FakeTensorMode(allow_non_fake_inputs=True):
         ghost.to_empty(device="cpu")
         images = _images(model, image_size, batch_size, "cpu")
@@ -166,7 +169,7 @@ def _activation_bytes(
             torch.autocast("cpu", low, enabled=precision != "fp32"),
             torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         ):
-            ghost(images)
+            forward(images)
         kept[images.untyped_storage()._cdata] = images
         for held in (*ghost.parameters(), *ghost.buffers()):
             kept.pop(held.untyped_storage()._cdata, None)

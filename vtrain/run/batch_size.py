@@ -24,6 +24,7 @@ from vtrain.run.parts import (
     build_parts,
     build_source,
     build_trainer,
+    computing,
 )
 
 log = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ def estimated(config: Config, device: torch.device) -> Fits:
 def tried(config: Config, device: torch.device) -> Fits:
     """Return a test that makes a training step of the real parts on a GPU, on black images."""
     parts = build_parts(config, device, Rank())
-    trainer = build_trainer(config, parts, Rank(), Callbacks(), forward=parts.model)
+    trainer = build_trainer(config, parts, Rank(), Callbacks(), forward=computing(parts))
     size = parts.preprocess.image_size
 
     def black(count: int) -> Tensor:
@@ -155,7 +156,7 @@ def profile_run(
     return profile(
         model,
         batch_size=at_once,
-        precision=precision,  # type: ignore[arg-type] # one of the three
+        precision=precision,  # type: ignore[arg-type] # a key of DTYPES
         device=device.type,
         optimizer_states=state / trained,
         ema=config.train.ema_decay is not None,

@@ -4,7 +4,7 @@ import torch
 
 from vtrain.config import Config
 from vtrain.distributed import Rank
-from vtrain.engine.device import choose_device, choose_precision
+from vtrain.engine.device import choose_device
 from vtrain.models.pretrained import load_pretrained
 from vtrain.models.profile import Profile
 from vtrain.run import parts
@@ -25,7 +25,7 @@ def check_config(config: Config) -> str:
     """
     device = choose_device(config.train.device)
     config = with_batch_size(config, device, Rank(), trial=False)
-    precision = choose_precision(config.train.precision, device)
+    precision = parts.build_precision(config, device)
     source = parts.build_source(config)
     preprocess = parts.build_preprocess(config, source)
     train = source.split("train")

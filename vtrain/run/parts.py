@@ -33,6 +33,7 @@ from vtrain.errors import ConfigError, DeviceError
 from vtrain.models.base import ImageClassifier
 from vtrain.models.freeze import freeze
 from vtrain.models.limits import affordable
+from vtrain.models.low_precision import LowPrecision
 from vtrain.models.pretrained import load_pretrained
 from vtrain.optim.distillation import BothHeads, Distillation, Teacher
 from vtrain.optim.gradients import LossScaler, is_fused
@@ -111,7 +112,7 @@ def build_parts(
         place: This process among all.
         source: Stands in for the dataset that the config names.
     """
-    precision = choose_precision(config.train.precision, device)
+    precision = build_precision(config, device)
     torch.use_deterministic_algorithms(config.train.deterministic)
     source = build_source(config) if source is None else source
     preprocess = build_preprocess(config, source)
@@ -169,6 +170,19 @@ def section(name: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise ConfigError(f"{name}: {error}") from error
+
+
+def build_precision(config: Config, device: torch.device) -> str:
+    """Return the precision that the config asks for, on this device.
+
+    Raises:
+        ConfigError: It casts whole weights, of which each process has but a part.
+    """
+    precision = choose_precision(config.train.precision, device)
+    if precision == "bf16_full" and config.train.parallel == "fsdp":
+        what = "bf16_full casts whole weights, which train.parallel=fsdp cuts into parts"
+        raise ConfigError(what, "train.precision", "use bf16, or train.parallel=ddp")
+    return precision
 
 
 def build_source(config: Config) -> Selection:
@@ -430,8 +444,13 @@ def build_forward(config: Config, parts: Parts) -> nn.Module:
     """Return the model as the trainer calls it: wrapped for several processes, and compiled."""
     if config.train.parallel == "fsdp":
         return compiled(config, parts.model, parts.device)
-    model = distributed.wrap_ddp(parts.model, config.train.accum_steps)
+    model = distributed.wrap_ddp(computing(parts), config.train.accum_steps)
     return compiled(config, model, parts.device)
+
+
+def computing(parts: Parts) -> nn.Module:
+    """Return the model as it computes in training: by itself, or with its weights cast."""
+    return LowPrecision(parts.model) if parts.precision == "bf16_full" else parts.model
 
 
 def compiled(config: Config, module: nn.Module, device: torch.device) -> nn.Module:
