@@ -128,7 +128,7 @@ def build_parts(
         config.train.window_attention,
         model,
         device,
-        DTYPES.get(precision, torch.bfloat16),
+        DTYPES[precision],
         -(-batch_size(config) // (place.world_size * config.train.accum_steps)),
         compiles(config, device),
     )
