@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vtrain.engine.ema import EMA
 from vtrain.errors import DivergedError
-from vtrain.optim.gradients import LossScaler, StepGuard, clip_grad_norm
+from vtrain.optim.gradients import LossScaler, StepGuard, clip_grad_norm, gradient_norm
 from vtrain.registry import OPTIMIZERS
 
 
@@ -73,6 +73,22 @@ def test_the_guard_makes_the_optimizers_own_steps(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS.names())
+@pytest.mark.parametrize("max_norm", [0.1, 1e6])
+def test_the_guard_clips_as_torch_does(name: str, max_norm: float) -> None:
+    guarded = Net()
+    plain = copy.deepcopy(guarded)
+    guard = StepGuard(OPTIMIZERS[name](guarded, lr=0.1))
+    optimizer = OPTIMIZERS[name](plain, lr=0.1)
+    for _ in range(3):
+        make_gradients(guarded)
+        guard.step(gradient_norm(guarded.parameters()), max_norm)
+        make_gradients(plain)
+        nn.utils.clip_grad_norm_(plain.parameters(), max_norm)
+        optimizer.step()
+    torch.testing.assert_close(weights(guarded), weights(plain), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS.names())
 @pytest.mark.parametrize("bad_step", [0, 1])
 def test_a_step_that_is_not_finite_leaves_finite_weights_and_is_named(
     name: str, bad_step: int
@@ -82,7 +98,7 @@ def test_a_step_that_is_not_finite_leaves_finite_weights_and_is_named(
     for step in range(4):
         make_gradients(model, math.nan if step in (bad_step, bad_step + 1) else None)
         guard.expect(step)
-        guard.step(clip_grad_norm(model.parameters(), 1.0))
+        guard.step(gradient_norm(model.parameters()), 1.0)
         assert weights(model).isfinite().all()
     with pytest.raises(DivergedError, match=f"not finite at step {bad_step}"):
         guard.check()
@@ -115,7 +131,7 @@ def test_nothing_is_read_from_the_device_at_a_step(
     guard = StepGuard(OPTIMIZERS[name](model, lr=0.1))
     make_gradients(model)
     guard.expect(0)
-    guard.step(clip_grad_norm(model.parameters(), 1.0))  # the first one makes the state
+    guard.step(gradient_norm(model.parameters()), 1.0)  # the first one makes the state
     reads: list[str] = []
     for method in ("item", "tolist", "__bool__", "__float__", "__int__"):
         read = getattr(Tensor, method)
@@ -124,7 +140,7 @@ def test_nothing_is_read_from_the_device_at_a_step(
         )
     make_gradients(model)
     guard.expect(1)
-    guard.step(clip_grad_norm(model.parameters(), 1.0))
+    guard.step(gradient_norm(model.parameters()), 1.0)
     assert reads == []
 
 
@@ -140,7 +156,7 @@ def test_on_cuda_a_step_clipping_and_averaging_wait_for_nothing(name: str) -> No
         torch.cuda.set_sync_debug_mode("error" if step == 2 else "default")
         try:
             guard.expect(step)
-            guard.step(clip_grad_norm(model.parameters(), 1.0))
+            guard.step(gradient_norm(model.parameters()), 1.0)
             ema.update(model, step + 1)
         finally:
             torch.cuda.set_sync_debug_mode("default")

@@ -187,6 +187,15 @@ def test_a_process_that_fails_ends_the_others_and_the_main_one_says_why(
     assert (tmp_path / "run" / "last.pt").exists()
 
 
+def test_a_signal_that_one_process_gets_after_the_last_step_stops_all(tmp_path: Path) -> None:
+    kill = "lambda *_: os.kill(os.getpid(), signal.SIGINT)"
+    late = f"from vtrain.callbacks.base import Callbacks; Callbacks.on_fit_end = {kill}"
+    main, other = two_processes(tmp_path, late)
+    assert (main[0], other[0]) == (130, 130), main[1] + other[1]
+    assert "stopped by SIGINT after step 21, which is saved" in main[1]
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "stopped"
+
+
 def test_processes_with_different_configs_refuse_to_start(tmp_path: Path) -> None:
     main, other = two_processes(tmp_path, overrides=("seed=0", "seed=1"))
     assert (main[0], other[0]) == (2, 2)

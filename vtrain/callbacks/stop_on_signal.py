@@ -17,7 +17,17 @@ class StopOnSignal(Callback):
         self.signals = signals
 
     def on_step_end(self, state: TrainState) -> None:
+        received = self.agree()
+        if received is not None:
+            state.stop_reason = f"stopped by {signal.Signals(received).name}"
+
+    def agree(self) -> int | None:
+        """Return the signal that some process has received; every process must ask.
+
+        A signal reaches them one after the other: to look at one's own alone, some may see it and
+        others not.
+        """
         received = int(distributed.all_max(torch.tensor(self.signals.received or 0)))
         if received:
             self.signals.received = received
-            state.stop_reason = f"stopped by {signal.Signals(received).name}"
+        return received or None

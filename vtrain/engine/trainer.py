@@ -14,7 +14,7 @@ from vtrain.data.loader import Batch, smallest_share
 from vtrain.engine.state import Meter, Metrics, TrainState
 from vtrain.engine.step_graph import StepGraph
 from vtrain.errors import VtrainError
-from vtrain.optim.gradients import clip_grad_norm
+from vtrain.optim.gradients import clip_grad_norm, gradient_norm
 from vtrain.optim.groups import set_lr
 from vtrain.rng import hash_ints
 
@@ -209,12 +209,13 @@ class Trainer:
     def update(self) -> None:
         """Clip the gradients and step the optimizer if they are finite."""
         state = self.state
-        if state.scaler is not None:
-            state.scaler.unscale(state.optimizer)
-        grad_norm = clip_grad_norm(state.model.parameters(), self.grad_clip_norm)
+        parameters = state.model.parameters()
         if state.scaler is None:
-            state.guard.step(grad_norm)
-        elif not state.scaler.step(state.optimizer, state.step + 1):
+            state.guard.step(gradient_norm(parameters), self.grad_clip_norm)
+            return
+        state.scaler.unscale(state.optimizer)
+        clip_grad_norm(parameters, self.grad_clip_norm)
+        if not state.scaler.step(state.optimizer, state.step + 1):
             state.skipped += 1
 
     def log(self) -> None:

@@ -6,6 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+CACHED = 1 << 18
+"""Numbers whose gradients are computed at a time: 1 MiB of each tensor in fp32."""
+
 
 class LayerNorm(nn.LayerNorm):
     """`torch.nn.LayerNorm` over the last dimension, whose gradients are right in bf16, too."""
@@ -26,17 +29,27 @@ class _BFloat16LayerNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         wide = weight.float(), bias.float()  # so that mean and deviation are fp32, too
+        x = x.contiguous()
         out, *stats = torch.native_layer_norm(x, x.shape[-1:], *wide, eps)
         ctx.save_for_backward(x, *stats, *wide)
-        ctx.dtypes = x.dtype, weight.dtype, bias.dtype
+        ctx.dtypes = weight.dtype, bias.dtype
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, *saved = ctx.saved_tensors
-        grads = torch.ops.aten.native_layer_norm_backward(
-            grad.float(), x.float(), x.shape[-1:], *saved, ctx.needs_input_grad[:3]
-        )
-        made = zip(grads, ctx.dtypes, strict=True)
-        return *(None if g is None else g.to(dtype) for g, dtype in made), None
+        *rows, weight, bias = ctx.saved_tensors
+        x_grad = torch.empty_like(rows[0])
+        weight_grad, bias_grad = torch.zeros_like(weight), torch.zeros_like(bias)
+        channels = weight.shape
+        # Piece by piece: what is fp32 for a moment stays in the processor's cache.
+        tensors = (t.flatten(0, -2).split(CACHED // len(weight)) for t in (grad, *rows, x_grad))
+        for upstream, x, mean, deviation, out in zip(*tensors, strict=True):
+            parts = torch.ops.aten.native_layer_norm_backward(
+                upstream.float(), x.float(), channels, mean, deviation, weight, bias, [True] * 3
+            )
+            out.copy_(parts[0])
+            weight_grad += parts[1]
+            bias_grad += parts[2]
+        grads = (x_grad, weight_grad.to(ctx.dtypes[0]), bias_grad.to(ctx.dtypes[1]))
+        return *grads, None

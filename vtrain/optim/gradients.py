@@ -12,24 +12,33 @@ from torch.optim import Optimizer
 
 from vtrain.errors import DivergedError
 
+EPSILON = 1e-6
+"""Added to a norm before it is divided by, as `torch.nn.utils.clip_grad_norm_` does."""
 
-def clip_grad_norm(parameters: Iterable[nn.Parameter], max_norm: float | None) -> Tensor:
-    """Scale the gradients down to a global L2 norm of `max_norm`, and return the norm before.
 
-    The norm is finite only if every gradient is, and the same on every rank once gradients are
-    averaged: one number to log, and to decide by. Shape: ().
+def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """Return the global L2 norm of the gradients. Shape: ().
+
+    It is finite only if every gradient is, and the same on every rank once gradients are averaged:
+    one number to log, and to decide by.
     """
-    parameters = [p for p in parameters if p.grad is not None]
     norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     if hasattr(norm, "full_tensor"):  # FSDP: each rank holds its part of the sum of squares
         norm = norm.full_tensor()
+    return norm
+
+
+def clip_grad_norm(parameters: Iterable[nn.Parameter], max_norm: float | None) -> Tensor:
+    """Scale the gradients down to a `gradient_norm` of `max_norm`, and return the norm before."""
+    parameters = list(parameters)
+    norm = gradient_norm(parameters)
     if max_norm is not None:
         nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
     return norm
 
 
 class StepGuard:
-    """Make an optimizer's steps, but none from gradients that are not finite.
+    """Make an optimizer's steps from clipped gradients, but none that are not finite.
 
     The decision stays on the device; `check` reads it, when metrics are logged and before a
     checkpoint is written. Until then a bad step leaves the weights finite: torch's fused optimizers
@@ -47,22 +56,35 @@ class StepGuard:
         self._number.fill_(number)  # on the device: a recorded step reads it there
 
     @torch.no_grad()
-    def step(self, grad_norm: Tensor) -> None:
-        """Update the weights if `grad_norm`, the norm of all gradients, is finite."""
+    def step(self, grad_norm: Tensor, max_norm: float | None = None) -> None:
+        """Update the weights if `grad_norm`, the norm of all gradients, is finite.
+
+        Where it is larger than `max_norm`, the gradients are scaled down to that first.
+        """
         bad = ~grad_norm.isfinite()
         first = bad & (self.first_bad < 0)
         self.first_bad.copy_(torch.where(first, self._number, self.first_bad))
         if is_fused(self.optimizer):
-            # What GradScaler does: a fused kernel reads `found_inf` and leaves all state as it is.
+            # What GradScaler does: a fused kernel reads `found_inf` and leaves all state as it is,
+            # and divides gradients by `grad_scale`, which spares a pass over all of them.
             self.optimizer.found_inf = bad.float()  # type: ignore[attr-defined]
+            if max_norm is not None:
+                scale = ((grad_norm + EPSILON) / max_norm).clamp(min=1).float()
+                self.optimizer.grad_scale = scale  # type: ignore[attr-defined]
             self.optimizer.step()
             del self.optimizer.found_inf  # type: ignore[attr-defined]
+            if max_norm is not None:
+                del self.optimizer.grad_scale  # type: ignore[attr-defined]
             return
-        for group in self.optimizer.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    parameter.grad.masked_fill_(bad, 0)
+        if max_norm is not None:
+            nn.utils.clip_grads_with_norm_(self._parameters(), max_norm, grad_norm)
+        for parameter in self._parameters():
+            if parameter.grad is not None:
+                parameter.grad.masked_fill_(bad, 0)
         self.optimizer.step()
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def check(self) -> None:
         """Wait for the device and see whether every step so far was finite.

@@ -182,7 +182,8 @@ def _train(
         _restore(parts, dataset, before, found, accept_data_change)
     signals = stack.enter_context(StopSignals())
     history = History(folder / "metrics.jsonl")
-    callbacks: list[Callback] = [StopOnSignal(signals), StopEarly(), PeerTimeout()]
+    stop = StopOnSignal(signals)
+    callbacks: list[Callback] = [stop, StopEarly(), PeerTimeout()]
     if place.is_main:
         callbacks += outputs(config, parts, folder, history)
     if place.is_main or config.train.parallel == "fsdp":  # all have a part of a sharded model
@@ -198,12 +199,13 @@ def _train(
     trainer = build_trainer(config, parts, place, Callbacks(*callbacks))
     with naming_failures(*memory_advice(config, place)), naming_lost_workers():
         trainer.fit(parts.train_loader)
+        received = stop.agree()  # one may have come since the last step
     seconds = time.monotonic() - started
-    if signals.received is not None:
+    if received is not None:
         raise StoppedBySignal(
-            f"stopped by {signal.Signals(signals.received).name} after step {parts.state.step}, "
+            f"stopped by {signal.Signals(received).name} after step {parts.state.step}, "
             f"which is saved; go on with --run-dir {folder} --resume",
-            signals.received,
+            received,
         )
     if place.is_main:
         best_metric = config.checkpoint.best_metric
