@@ -10,10 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-WIDE = 192
-"""Outputs from which on a GELU before a layer is computed again in the backward pass. It is as much
-work for each input at any width, so the wider the layer, the smaller a part of the whole."""
-
 
 class Linear(nn.Linear):
     """`torch.nn.Linear`, computed by the kernels that suit device and dtype."""
@@ -34,8 +30,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def gelu_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return `linear` of GELU(x), the exact one. Shape: x (..., K), weight (N, K) -> (..., N)."""
-    if takes_cpu_bf16(x, weight) and len(weight) >= WIDE:
+    """Return `linear` of GELU(x), the exact one, keeping only x for the backward pass.
+
+    That is so in bf16 on a CPU, where it costs a GELU more. Shape: as `linear`.
+    """
+    if takes_cpu_bf16(x, weight):
         out: Tensor = _BFloat16Linear.apply(x, weight, bias, True)
         return out
     return linear(F.gelu(x), weight, bias)

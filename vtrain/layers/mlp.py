@@ -6,18 +6,29 @@ from vtrain.layers.linear import Linear, gelu_linear
 
 
 class MLP(nn.Module):
-    """Linear, GELU, linear, with dropout after each linear layer. Shape: (..., D) -> (..., D)."""
+    """Linear, GELU, linear, with dropout after each linear layer. Shape: (..., D) -> (..., D).
 
-    def __init__(self, embed_dim: int, hidden_dim: int, drop_rate: float = 0.0) -> None:
+    Args:
+        embed_dim: Width of a token, D.
+        hidden_dim: Width between the linear layers.
+        drop_rate: Dropout after each of them.
+        keep_gelu: Keep the GELU's result for the backward pass. Without it that is computed again
+            where a kernel can: a fifth less memory for a block of a ViT, for a few percent of time.
+    """
+
+    def __init__(
+        self, embed_dim: int, hidden_dim: int, drop_rate: float = 0.0, keep_gelu: bool = True
+    ) -> None:
         super().__init__()
         self.fc1 = Linear(embed_dim, hidden_dim)
         self.act = nn.GELU()  # the exact one: tanh is another function, and slower on CPU
         self.fc2 = Linear(hidden_dim, embed_dim)
         self.drop = nn.Dropout(drop_rate)
+        self.keep_gelu = keep_gelu
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.fc1(x)
-        if self.training and self.drop.p > 0:
+        if self.keep_gelu or (self.training and self.drop.p > 0):
             x = self.fc2(self.drop(self.act(x)))
         else:
             x = gelu_linear(x, self.fc2.weight, self.fc2.bias)

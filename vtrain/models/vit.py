@@ -64,7 +64,7 @@ class Block(nn.Module):
         self.attn = SelfAttention(embed_dim, num_heads, qkv_bias, drop_rate)
         self.ls1 = LayerScale(embed_dim, layer_scale) if layer_scale else nn.Identity()
         self.norm2 = LayerNorm(embed_dim, eps=1e-6)
-        self.mlp = MLP(embed_dim, int(embed_dim * mlp_ratio), drop_rate)
+        self.mlp = MLP(embed_dim, int(embed_dim * mlp_ratio), drop_rate, keep_gelu=False)
         self.ls2 = LayerScale(embed_dim, layer_scale) if layer_scale else nn.Identity()
         self.drop_path = DropPath(drop_path_rate)
 
