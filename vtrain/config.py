@@ -142,11 +142,13 @@ class TrainSection(Section):
     """`auto`, `cpu`, `cuda` or `cuda:N`; auto takes CUDA where there is one."""
     precision: Literal["auto", "fp32", "bf16", "bf16_full", "fp16"] = "auto"
     """Dtype of the forward pass; weights, loss and optimizer state stay fp32. In training bf16_full
-    also casts what bf16 leaves in fp32: norms and the residual stream."""
+    also casts what bf16 leaves in fp32: norms and the residual stream; what that is worth is not
+    measured yet."""
     compile: Literal["auto"] | bool = "auto"
     """Whether torch.compile compiles the model; auto does so on CUDA, but not with `fsdp`."""
     cuda_graph: bool = False
-    """Record the step on a GPU and replay it, which spares the host its work; one process only."""
+    """Record the step on a GPU and replay it, which spares the host its work; one process only.
+    It was tested by a stand-in on a CPU and has not run on a GPU yet: hence false."""
     window_attention: Literal["torch", "triton", "fastest"] = "torch"
     """How a Swin in training attends in its windows: by torch, by one Triton kernel of vtrain's, or
     by the faster, timed at the start on the GPU for each shape. The kernel is only taken where it

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from vtrain.engine.ema import EMA
 from vtrain.errors import DivergedError
@@ -55,12 +56,17 @@ def test_the_norm_is_finite_only_if_every_gradient_is(poison: float) -> None:
     assert not clip_grad_norm(model.parameters(), 1.0).isfinite()
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS.names())
-def test_the_guard_makes_the_optimizers_own_steps(name: str) -> None:
+def guarded_and_plain(name: str) -> tuple[nn.Module, StepGuard, nn.Module, Optimizer]:
+    """Return two equal models, the first one's steps guarded."""
     guarded = Net()
     plain = copy.deepcopy(guarded)
     guard = StepGuard(OPTIMIZERS[name](guarded, lr=0.1))
-    optimizer = OPTIMIZERS[name](plain, lr=0.1)
+    return guarded, guard, plain, OPTIMIZERS[name](plain, lr=0.1)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS.names())
+def test_the_guard_makes_the_optimizers_own_steps(name: str) -> None:
+    guarded, guard, plain, optimizer = guarded_and_plain(name)
     for step in range(3):
         make_gradients(guarded)
         guard.expect(step)
@@ -75,10 +81,7 @@ def test_the_guard_makes_the_optimizers_own_steps(name: str) -> None:
 @pytest.mark.parametrize("name", OPTIMIZERS.names())
 @pytest.mark.parametrize("max_norm", [0.1, 1e6])
 def test_the_guard_clips_as_torch_does(name: str, max_norm: float) -> None:
-    guarded = Net()
-    plain = copy.deepcopy(guarded)
-    guard = StepGuard(OPTIMIZERS[name](guarded, lr=0.1))
-    optimizer = OPTIMIZERS[name](plain, lr=0.1)
+    guarded, guard, plain, optimizer = guarded_and_plain(name)
     for _ in range(3):
         make_gradients(guarded)
         guard.step(gradient_norm(guarded.parameters()), max_norm)
@@ -109,10 +112,7 @@ def test_a_step_that_is_not_finite_leaves_finite_weights_and_is_named(
 def test_a_fused_optimizer_behaves_as_if_the_bad_step_had_not_been(
     name: str, bad_step: int
 ) -> None:
-    model = Net()
-    other = copy.deepcopy(model)
-    guard = StepGuard(OPTIMIZERS[name](model, lr=0.1))
-    optimizer = OPTIMIZERS[name](other, lr=0.1)
+    model, guard, other, optimizer = guarded_and_plain(name)
     for step in range(5):
         make_gradients(model, math.inf if step == bad_step else None)
         guard.expect(step)

@@ -23,8 +23,8 @@ class LayerNorm(nn.LayerNorm):
 
 class _BFloat16LayerNorm(torch.autograd.Function):
     # torch's CPU kernel adds the gradients of weight and bias up in bf16, row by row: over 16,384
-    # rows of random numbers both are off by 15 % (tests/layers/test_norm.py). Its fp32 kernel is as
-    # fast, casts included.
+    # rows of random numbers both are off by 15 % (tests/layers/test_norm.py). So its fp32
+    # kernel computes the gradients, at the price of the casts.
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:

@@ -68,13 +68,10 @@ class StepGuard:
             # What GradScaler does: a fused kernel reads `found_inf` and leaves all state as it is,
             # and divides gradients by `grad_scale`, which spares a pass over all of them.
             self.optimizer.found_inf = bad.float()  # type: ignore[attr-defined]
-            if max_norm is not None:
-                scale = ((grad_norm + EPSILON) / max_norm).clamp(min=1).float()
-                self.optimizer.grad_scale = scale  # type: ignore[attr-defined]
+            scale = None if max_norm is None else ((grad_norm + EPSILON) / max_norm).clamp(min=1)
+            self.optimizer.grad_scale = scale  # type: ignore[attr-defined]
             self.optimizer.step()
-            del self.optimizer.found_inf  # type: ignore[attr-defined]
-            if max_norm is not None:
-                del self.optimizer.grad_scale  # type: ignore[attr-defined]
+            del self.optimizer.found_inf, self.optimizer.grad_scale  # type: ignore[attr-defined]
             return
         if max_norm is not None:
             nn.utils.clip_grads_with_norm_(self._parameters(), max_norm, grad_norm)

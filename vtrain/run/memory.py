@@ -11,9 +11,8 @@ def keep_freed_memory() -> None:
     """Keep the memory that tensors give back for the next ones; only glibc has this choice.
 
     By default large blocks go back to the system, which clears and maps them anew when they are
-    wanted again: gigabytes at every training step on a CPU. Holes between kept
-    blocks may raise the peak a little. What that is worth differs between machines and runs; see
-    benchmarks/README.md.
+    wanted again: gigabytes at every training step on a CPU. Holes between kept blocks may raise the
+    peak a little. What that is worth differs between machines and runs.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if libc is not None and hasattr(libc, "mallopt"):
