@@ -1,4 +1,5 @@
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from vtrain.cli import main
+from vtrain.engine.stop import STOP_SIGNALS
 from vtrain.models.base import ImageClassifier
 from vtrain.registry import MODELS
 
@@ -75,8 +77,13 @@ def vtrain(
     def run(*arguments: object) -> Result:
         monkeypatch.setattr(sys, "argv", ["vtrain", *map(str, arguments)])
         capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
+        handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+        try:
+            with pytest.raises(SystemExit) as ended:
+                main()
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
         captured = capsys.readouterr()
         return Result(int(ended.value.code or 0), captured.out, captured.err)
 

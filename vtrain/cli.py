@@ -62,10 +62,12 @@ def fit(
     from vtrain.config import load_config
 
     loaded = load_config(config, overrides or ())
+    from vtrain.engine.stop import StopSignals
     from vtrain.run.fit import fit as run_fit  # slow to import: not before the config is right
 
     if overfit is None:
-        run_fit(loaded, config.stem, run_dir, resume, accept_data_change)
+        signals = StopSignals(until_exit=True)
+        run_fit(loaded, config.stem, run_dir, resume, accept_data_change, signals)
     else:
         from vtrain.run.overfit import overfit as run_overfit
 

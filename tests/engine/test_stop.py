@@ -75,6 +75,19 @@ def test_handlers_are_restored_also_after_an_error() -> None:
             signal.signal(number, handler)
 
 
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_a_process_that_ends_soon_ends_with_its_own_code(number: signal.Signals) -> None:
+    program = f"""
+import os, sys
+from vtrain.engine.stop import StopSignals
+with StopSignals(until_exit=True):
+    pass
+os.kill(os.getpid(), {number:d})
+sys.exit(3)
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 3
+
+
 def test_outside_of_the_main_thread_nothing_changes() -> None:
     before = [signal.getsignal(number) for number in STOP_SIGNALS]
     inside: list[object] = []

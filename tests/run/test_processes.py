@@ -196,6 +196,14 @@ def test_a_signal_that_one_process_gets_after_the_last_step_stops_all(tmp_path: 
     assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "stopped"
 
 
+def test_a_signal_after_the_end_changes_no_exit_code(tmp_path: Path) -> None:
+    kill = "lambda: os.kill(os.getpid(), signal.SIGTERM)"
+    late = f"import torch.distributed; torch.distributed.destroy_process_group = {kill}"
+    main, other = two_processes(tmp_path, late)
+    assert (main[0], other[0]) == (0, 0), main[1] + other[1]
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "finished"
+
+
 def test_processes_with_different_configs_refuse_to_start(tmp_path: Path) -> None:
     main, other = two_processes(tmp_path, overrides=("seed=0", "seed=1"))
     assert (main[0], other[0]) == (2, 2)

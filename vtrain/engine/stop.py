@@ -15,9 +15,14 @@ class StopSignals:
     The handler exchanges nothing with other processes and writes nothing: this one may be in the
     middle of just that. Outside of the main thread, where Python cannot handle signals, nothing
     changes.
+
+    Args:
+        until_exit: Stay in charge afterwards, for a process that ends soon: a late signal is not to
+            change the exit code, which says how the run ended.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, until_exit: bool = False) -> None:
+        self.until_exit = until_exit
         self.received: int | None = None
         self._previous: dict[int, Any] = {}
 
@@ -33,6 +38,8 @@ class StopSignals:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self.until_exit:
+            return
         for number, handler in self._previous.items():
             # None: the handler was not set from Python, and cannot be set again from here.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)

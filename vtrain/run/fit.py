@@ -4,6 +4,7 @@ import logging
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -76,6 +77,7 @@ def fit(
     run_dir: Path | None = None,
     resume: bool = False,
     accept_data_change: bool = False,
+    signals: StopSignals | None = None,
 ) -> Path:
     """Train what the config describes and return the run's folder.
 
@@ -85,6 +87,7 @@ def fit(
         run_dir: The run's folder; by default `runs/<name>/<date_time>`.
         resume: Go on with the run in `run_dir`, or with the newest unfinished one of this name.
         accept_data_change: Go on also if the images are not those that the run began with.
+        signals: What catches stop signals from the start of training on.
 
     Raises:
         VtrainError: The run cannot start, cannot go on, or was stopped by a signal.
@@ -94,15 +97,16 @@ def fit(
     distributed.start(device)
     with ExitStack() as stack:
         stack.callback(distributed.stop)
+        catch = partial(stack.enter_context, signals or StopSignals())
         folder, is_finished = _agreed_folder(name, run_dir, resume)
         if is_finished:
             log.info("the run is already complete; see %s", folder / "summary.json")
         elif place.is_main:
             stack.enter_context(RunLock(folder))
             stack.enter_context(logging_to(folder / "vtrain.log"))
-            _recorded(config, device, place, folder, stack, accept_data_change)
+            _recorded(config, device, place, folder, catch, accept_data_change)
         else:
-            _train(config, device, place, folder, stack, accept_data_change)
+            _train(config, device, place, folder, catch, accept_data_change)
     return folder
 
 
@@ -137,13 +141,13 @@ def _recorded(
     device: torch.device,
     place: Rank,
     folder: Path,
-    stack: ExitStack,
+    catch: Callable[[], StopSignals],
     accept_data_change: bool,
 ) -> None:
     """Train, and leave word in `status.json` however it ends."""
     write_status(folder, "running")
     try:
-        _train(config, device, place, folder, stack, accept_data_change)
+        _train(config, device, place, folder, catch, accept_data_change)
     except BaseException as error:
         log.debug("the run ended early", exc_info=True)
         state = "stopped" if isinstance(error, StoppedBySignal) else "failed"
@@ -161,12 +165,13 @@ def _train(
     device: torch.device,
     place: Rank,
     folder: Path,
-    stack: ExitStack,
+    catch: Callable[[], StopSignals],
     accept_data_change: bool,
 ) -> None:
     """Build every part, go on from a checkpoint if there is one, and train to the end.
 
-    Stop signals are caught until `stack` is closed: a lost process brings one to all the others.
+    `catch` begins to catch stop signals; that ends after this: a lost process brings one to all
+    the others.
     """
     versions = [vtrain.__version__, torch.__version__]
     distributed.check_same({"config": config.model_dump(mode="json"), "versions": versions})
@@ -180,9 +185,8 @@ def _train(
     if before is not None:
         _check_config(config, before, found)
         _restore(parts, dataset, before, found, accept_data_change)
-    signals = stack.enter_context(StopSignals())
     history = History(folder / "metrics.jsonl")
-    stop = StopOnSignal(signals)
+    stop = StopOnSignal(catch())
     callbacks: list[Callback] = [stop, StopEarly(), PeerTimeout()]
     if place.is_main:
         callbacks += outputs(config, parts, folder, history)
