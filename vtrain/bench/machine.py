@@ -1,5 +1,6 @@
 """What the machine is, what it can do at most, and who else is using it."""
 
+import multiprocessing
 import os
 import platform
 import time
@@ -108,6 +109,22 @@ def busy_seconds() -> float:
     )
     ticks: int = os.sysconf("SC_CLK_TCK")
     return (user + nice + system + irq + softirq + steal) / ticks
+
+
+def family_seconds() -> float:
+    """Return the processor time of this process and of its workers so far, in seconds."""
+    workers = [worker.pid for worker in multiprocessing.active_children()]  # waits for ended ones
+    ticks = sum(map(_ticks, filter(None, workers)))
+    return sum(os.times()[:4]) + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _ticks(pid: int) -> int:
+    """Return the processor time of a process in clock ticks; 0 if it is unknown."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:  # it has just ended, or the system has no /proc
+        return 0
+    return int(fields[11]) + int(fields[12])
 
 
 def peak_rss() -> int:

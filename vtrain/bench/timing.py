@@ -38,11 +38,24 @@ def windows(
     rates: list[float] = []
     until = clock() + seconds
     while clock() < until or len(rates) < WINDOWS:
-        start = clock()
-        images = sum(work() for _ in range(pieces))
-        wait(device)
-        rates.append(images / (clock() - start))
+        rates.append(_rate(work, pieces, device, clock))
     return rates
+
+
+def rate(work: Callable[[], int], pieces: int, device: torch.device) -> float:
+    """Return the images per second of `pieces` calls of `work`, after one that is not counted."""
+    work()
+    wait(device)
+    return _rate(work, pieces, device, time.perf_counter)
+
+
+def _rate(
+    work: Callable[[], int], pieces: int, device: torch.device, clock: Callable[[], float]
+) -> float:
+    start = clock()
+    images = sum(work() for _ in range(pieces))
+    wait(device)
+    return images / (clock() - start)
 
 
 @contextmanager

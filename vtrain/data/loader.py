@@ -23,7 +23,7 @@ from vtrain.data.cache import Cached, CacheMode, as_array, choose, cpu_count, fi
 from vtrain.data.repeats import repeated
 from vtrain.data.samples import ArraySamples, Samples, subset
 from vtrain.data.splits import balanced_order
-from vtrain.data.workers import PIECE, Job, Piece, Prepare, Preparer, Workers, prepared
+from vtrain.data.workers import PIECE, PREFETCH, Job, Piece, Prepare, Preparer, Workers, prepared
 from vtrain.errors import DataError, VtrainError
 
 BadImage: TypeAlias = Literal["error", "skip"]
@@ -131,6 +131,11 @@ class Feed:
         cores = cpu_count()
         # On a CPU the model needs the cores itself.
         return min(16, max(1, cores - 1)) if self.device.type == "cuda" else min(4, cores // 4)
+
+    @property
+    def images_ahead(self) -> int:
+        """Images that the workers may have prepared before they are asked for."""
+        return PREFETCH * PIECE * self.num_workers if self.cached is None else 0
 
     def describe(self) -> str:
         """Say where the images come from and who prepares them."""

@@ -95,7 +95,8 @@ class Trainer:
     world_size: int
     teacher: Callable[[Tensor], Tensor] | None = None
     graph: StepGraph | None = None
-    _clock: Stopwatch = field(default_factory=Stopwatch)
+    clock: Stopwatch = field(default_factory=Stopwatch)
+    """For the speed that is logged."""
     _lr: float = 0.0
 
     def fit(self, loader: Loader) -> None:
@@ -117,10 +118,10 @@ class Trainer:
     def train_epoch(self, loader: Loader) -> None:
         """Train from the current position to the end of the epoch, or to an earlier stop."""
         state = self.state
-        self._clock.restart()
+        self.clock.restart()
         for batch in loader.batches(state.epoch, start=state.epoch_step):
             self.train_step(batch)
-            self._clock.images += batch.total
+            self.clock.images += batch.total
             if state.budget is not None:
                 state.budget.tick()
             if state.step % self.log_every == 0 or state.epoch_step == 0 or self.is_done:
@@ -231,7 +232,7 @@ class Trainer:
         metrics = {
             "train/loss": loss.item(),
             "train/lr": self._lr,  # of the last step; a layer's own may be a part of it
-            "train/images_per_second": self._clock.rate(),
+            "train/images_per_second": self.clock.rate(),
         }
         self.callbacks.on_log(self.state, metrics)
 

@@ -4,21 +4,30 @@ What is timed is the run itself: its parts, its loader, its trainer and its call
 folder that is thrown away. Only the learning rate is 0, so that nothing changes meanwhile.
 """
 
+import math
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
-from vtrain.bench.machine import Neighbours, describe_machine, probe, process_age, wait
-from vtrain.bench.stats import Summary, summarise
-from vtrain.bench.timing import WINDOWS, Watches, timed, windows
+from vtrain.bench.machine import (
+    Neighbours,
+    describe_machine,
+    family_seconds,
+    probe,
+    process_age,
+    wait,
+)
+from vtrain.bench.stats import Ratio, Summary, paired_ratio, summarise
+from vtrain.bench.timing import WINDOWS, Watches, rate, timed, windows
 from vtrain.bench.trace import slowest_kernels
 from vtrain.bench.work import Work, bytes_per_number
 from vtrain.callbacks.base import Callback, Callbacks
@@ -53,6 +62,11 @@ class Layer:
     peak_memory: int | None
     """Bytes on the device; on a CPU only the process as a whole has a peak."""
 
+    @classmethod
+    def of(cls, rates: list[float], peak_memory: int | None) -> "Layer":
+        """Return the layer whose windows had these rates."""
+        return cls(summarise(rates), rates, peak_memory)
+
     @property
     def rate(self) -> float:
         """Images per second, the median."""
@@ -71,8 +85,10 @@ class Report:
     limit: dict[str, float]
     """The machine's best rates, and the images per second that they would allow."""
     layers: dict[str, Layer]
+    end_to_end: Ratio
+    """How fast the whole run is beside its bare step, from windows that took turns."""
     noise: float
-    """Relative difference of the bare step before and after everything else."""
+    """Median relative difference of the bare step's windows that followed each other."""
     split: dict[str, float]
     """Time of each part of a step of the whole run; their sum is that step."""
     kernels: list[dict[str, Any]]
@@ -105,10 +121,10 @@ def bench(config: Config, seconds: float = 10.0, trace: Path | None = None) -> R
     config = config.model_copy(update={"train": train})
     device = choose_device(config.train.device)
     config = with_batch_size(config, device, Rank(), trial=True)
-    neighbours = Neighbours(time.process_time)
+    neighbours = Neighbours(family_seconds)
     with TemporaryDirectory(prefix="vtrain_bench_") as folder:
         subject = Subject.build(config, device, Path(folder), cold)
-        layers, noise = subject.layers(seconds)
+        layers = subject.layers(seconds)
         split = subject.split(seconds / 2)
         work = subject.work()
         kernels = [] if trace is None else subject.profile(trace)
@@ -116,55 +132,83 @@ def bench(config: Config, seconds: float = 10.0, trace: Path | None = None) -> R
     memory = peak_memory(device)  # before the probe, which needs some of its own
     rates = probe(device, DTYPES[subject.parts.precision])
     limit = len(subject.batch.images) / work.seconds(rates)
+    bare, run = layers["bare step"].windows, layers["end to end"].windows
+    ratio = paired_ratio(run, bare)
     return Report(
         machine=describe_machine(device),
         work=subject.describe(config, work),
         cold=cold,
         limit={**asdict(rates), "images_per_second": limit},
         layers=layers,
-        noise=noise,
+        end_to_end=ratio,
+        noise=statistics.median(abs(b / a - 1) for a, b in pairwise(bare)),
         split=split,
         kernels=kernels,
         peak_memory=memory,
         others_share=neighbours.share(),
-        next=advice(layers, limit, split),
+        next=advice(layers, ratio.median, limit, split),
     )
 
 
 class Pace(Callback):
-    """Times windows of a run and ends it when there are enough."""
+    """Times windows of a run, each followed by one of `rival`, and ends it when there are enough.
+
+    What slows the machine for longer than two windows slows both, so that their ratio stands.
+    """
 
     def __init__(self, images: int, batch_size: int, steps_per_epoch: int) -> None:
         self.images, self.batch_size, self.steps_per_epoch = images, batch_size, steps_per_epoch
         self.device = torch.device("cpu")
         self.begin(0.0, 1)
 
-    def begin(self, seconds: float, steps: int) -> None:
-        """Prepare for a run of about `seconds` in windows of `steps`, an epoch at most."""
+    def begin(
+        self, seconds: float, steps: int, rival: Callable[[], int] | None = None, ahead: int = 0
+    ) -> None:
+        """Prepare for a run of about `seconds` in windows of `steps`, an epoch at most.
+
+        Args:
+            seconds: Time for all windows, without those of `rival`.
+            steps: Steps of a window.
+            rival: Does as much as a step, and returns how many images it was.
+            ahead: Images that the loader may prepare meanwhile. They are a present to the run: the
+                steps that consume them are not counted.
+        """
         self.rates: list[float] = []
-        self.seconds, self.steps = seconds, min(steps, self.steps_per_epoch)
-        self.until = time.perf_counter() + seconds
+        self.rival_rates: list[float] = []
+        self.steps, self.rival = min(steps, self.steps_per_epoch), rival
+        self.settle = 1 + math.ceil(ahead / self.batch_size)
+        self.seconds, self.spent = seconds, 0.0
+        self.skip = 0
         self.warm = False
 
     def on_fit_start(self, state: TrainState) -> None:
         self._restart(state)
 
     def on_step_end(self, state: TrainState) -> None:
+        if self.skip:
+            self.skip -= 1
+            self._restart(state)
+            return
         if self._position(state) - self.first < self.steps:
             return
         wait(self.device)
-        rate = (self._images(state) - self.images_before) / (time.perf_counter() - self.since)
+        spent = time.perf_counter() - self.since
+        self.spent += spent
         if self.warm:
-            self.rates.append(rate)
+            self.rates.append((self._images(state) - self.images_before) / spent)
+            if self.rival is not None:
+                self.rival_rates.append(rate(self.rival, self.steps, self.device))
+                self.skip = self.settle
         self.warm = True  # the first window has the start of the loader in it
-        self._restart(state)
-        if time.perf_counter() > self.until and len(self.rates) >= WINDOWS:
+        if self.spent > self.seconds and len(self.rates) >= WINDOWS:
             state.stop_reason = "everything is measured"
+        self._restart(state)
 
     def on_epoch_end(self, state: TrainState) -> None:
         self._restart(state)  # what happens between epochs is not part of a step
 
     def _restart(self, state: TrainState) -> None:
+        wait(self.device)
         self.first, self.images_before = self._position(state), self._images(state)
         self.since = time.perf_counter()
 
@@ -222,19 +266,35 @@ class Subject:
         self.parts.train_loader.close()
         self.parts.val_loader.close()
 
-    def layers(self, seconds: float) -> tuple[dict[str, Layer], float]:
-        """Time every layer; the bare step before and after the others, which shows the noise."""
-        before = self._layer(self.bare_step(), seconds / 2)
-        layers = {
-            "bare step": before,
+    def layers(self, seconds: float) -> dict[str, Layer]:
+        """Time every layer; the bare step and the whole run take turns."""
+        bare, run = self.in_turns(seconds)
+        return {
+            "bare step": bare,
             "data only": self._layer(self.data_step(), seconds / 2),
-            "end to end": self.end_to_end(seconds, before.rate),
+            "end to end": run,
             "evaluation": self._layer(self.evaluation_step(), seconds / 2),
         }
-        after = self._layer(self.bare_step(), seconds / 2)
-        both = before.windows + after.windows
-        layers["bare step"] = Layer(summarise(both), both, after.peak_memory)
-        return layers, abs(after.rate - before.rate) / before.rate
+
+    def in_turns(self, seconds: float) -> tuple[Layer, Layer]:
+        """Train as `vtrain fit` does, with all that it writes, and pause for bare steps."""
+        loader, device, bare = self.parts.train_loader, self.parts.device, self.bare_step()
+
+        def pause() -> int:
+            images = bare()
+            self.trainer.clock.restart()  # the run's own log leaves the pause out
+            return images
+
+        reset_peak_memory(device)
+        about = rate(bare, 1, device)
+        bare_memory = device_memory(device)
+        reset_peak_memory(device)
+        steps = max(1, round(seconds / WINDOWS * about / len(self.batch.images)))
+        self._fit(self.trainer, loader, seconds, steps, pause, loader.feed.images_ahead)
+        return (
+            Layer.of(self.pace.rival_rates, bare_memory),
+            Layer.of(self.pace.rates, device_memory(device)),
+        )
 
     def bare_step(self) -> Callable[[], int]:
         """Return what makes a step on a batch that lies on the device, augmented and mixed."""
@@ -261,14 +321,6 @@ class Subject:
             return len(batch.images)
 
         return step
-
-    def end_to_end(self, seconds: float, rate: float) -> Layer:
-        """Train as `vtrain fit` does, with all that it writes; `rate` is about what to expect."""
-        reset_peak_memory(self.parts.device)
-        steps = max(1, round(seconds / WINDOWS * rate / len(self.batch.images)))
-        self._fit(self.trainer, self.parts.train_loader, seconds, steps)
-        rates = self.pace.rates
-        return Layer(summarise(rates), rates, device_memory(self.parts.device))
 
     def split(self, seconds: float) -> dict[str, float]:
         """Return the time of each part of a step; on a GPU the parts are waited for one by one."""
@@ -340,12 +392,18 @@ class Subject:
     def _layer(self, work: Callable[[], int], seconds: float) -> Layer:
         reset_peak_memory(self.parts.device)
         rates = windows(work, seconds, self.parts.device)
-        return Layer(summarise(rates), rates, device_memory(self.parts.device))
+        return Layer.of(rates, device_memory(self.parts.device))
 
     def _fit(
-        self, trainer: Trainer, loader: "TrainLoader | WatchedLoader", seconds: float, steps: int
+        self,
+        trainer: Trainer,
+        loader: "TrainLoader | WatchedLoader",
+        seconds: float,
+        steps: int,
+        rival: Callable[[], int] | None = None,
+        ahead: int = 0,
     ) -> None:
-        self.pace.begin(seconds, steps)
+        self.pace.begin(seconds, steps, rival, ahead)
         trainer.fit(loader)
         self.parts.state.stop_reason = None
 
@@ -370,10 +428,12 @@ def run_callbacks(config: Config, parts: Parts, folder: Path) -> list[Callback]:
     return [*outputs(config, parts, folder, History(folder / "metrics.jsonl")), saver]
 
 
-def advice(layers: dict[str, Layer], limit: float, split: dict[str, float]) -> str:
-    """Say in a line what holds the run back most."""
-    bare, data, run = (layers[name].rate for name in ("bare step", "data only", "end to end"))
-    if run < GOOD * bare:
+def advice(
+    layers: dict[str, Layer], end_to_end: float, limit: float, split: dict[str, float]
+) -> str:
+    """Say in a line what holds the run back most; `end_to_end` is its share of the bare step."""
+    bare, data = layers["bare step"].rate, layers["data only"].rate
+    if end_to_end < GOOD:
         if data < bare:
             return (
                 f"the data path gives {data:.0f} images/s and the model could take {bare:.0f}: "
@@ -382,7 +442,7 @@ def advice(layers: dict[str, Layer], limit: float, split: dict[str, float]) -> s
         around = {name: split[name] for name in ("data", "augment", "mixing", "rest")}
         worst = max(around, key=lambda name: around[name])
         return (
-            f"end to end is {run / bare:.0%} of the bare step; of what is around it, '{worst}' "
+            f"end to end is {end_to_end:.0%} of the bare step; of what is around it, '{worst}' "
             f"takes most: {around[worst] / sum(split.values()):.0%} of the time"
         )
     slowest = max(split, key=lambda name: split[name])

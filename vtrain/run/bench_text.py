@@ -34,8 +34,11 @@ def _lines(report: Report) -> Iterator[str]:
     yield "cold     " + "  ".join(f"{name} {time:.1f} s" for name, time in report.cold.items())
     yield ""
     yield columns(list(_rows(report)))
-    bare, run = (report.layers[name].rate for name in ("bare step", "end to end"))
-    yield f"end to end / bare step {run / bare:.3f}; noise of the bare step {report.noise:.1%}"
+    ratio = report.end_to_end
+    yield (
+        f"end to end / bare step {ratio.median:.3f} (95 %: {ratio.low:.3f} to {ratio.high:.3f}, "
+        f"n = {ratio.n}); bare step from window to window {report.noise:.1%}"
+    )
     yield ""
     total = sum(report.split.values())
     yield f"step     {1e3 * total:.1f} ms: " + " | ".join(
