@@ -27,7 +27,7 @@ from vtrain.bench.machine import (
     wait,
 )
 from vtrain.bench.stats import Ratio, Summary, paired_ratio, summarise
-from vtrain.bench.timing import WINDOWS, Watches, rate, timed, windows
+from vtrain.bench.timing import Watches, rate, timed, windows
 from vtrain.bench.trace import slowest_kernels
 from vtrain.bench.work import Work, bytes_per_number
 from vtrain.callbacks.base import Callback, Callbacks
@@ -46,6 +46,8 @@ from vtrain.run.batch_size import with_batch_size
 from vtrain.run.fit import build_saver, outputs
 from vtrain.run.parts import Parts, batch_size, build_parts, build_trainer
 
+TURNS = 15
+"""Windows of the whole run and of the bare step, at least: the interval of a ratio needs more."""
 KERNELS = 5
 """How many kernels a profile names."""
 GOOD = 0.95
@@ -200,7 +202,7 @@ class Pace(Callback):
                 self.rival_rates.append(rate(self.rival, self.steps, self.device))
                 self.skip = self.settle
         self.warm = True  # the first window has the start of the loader in it
-        if self.spent > self.seconds and len(self.rates) >= WINDOWS:
+        if self.spent > self.seconds and len(self.rates) >= TURNS:
             state.stop_reason = "everything is measured"
         self._restart(state)
 
@@ -289,7 +291,7 @@ class Subject:
         about = rate(bare, 1, device)
         bare_memory = device_memory(device)
         reset_peak_memory(device)
-        steps = max(1, round(seconds / WINDOWS * about / len(self.batch.images)))
+        steps = max(1, round(seconds / TURNS * about / len(self.batch.images)))
         self._fit(self.trainer, loader, seconds, steps, pause, loader.feed.images_ahead)
         return (
             Layer.of(self.pace.rival_rates, bare_memory),
