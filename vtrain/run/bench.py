@@ -48,6 +48,8 @@ from vtrain.run.parts import Parts, batch_size, build_parts, build_trainer
 
 TURNS = 15
 """Windows of the whole run and of the bare step, at least: the interval of a ratio needs more."""
+LONGEST = 1.0
+"""Seconds of such a window at most, but a step at least: a machine's speed changes quickly."""
 KERNELS = 5
 """How many kernels a profile names."""
 GOOD = 0.95
@@ -291,7 +293,8 @@ class Subject:
         about = rate(bare, 1, device)
         bare_memory = device_memory(device)
         reset_peak_memory(device)
-        steps = max(1, round(seconds / TURNS * about / len(self.batch.images)))
+        window = min(seconds / TURNS, LONGEST)
+        steps = max(1, round(window * about / len(self.batch.images)))
         self._fit(self.trainer, loader, seconds, steps, pause, loader.feed.images_ahead)
         return (
             Layer.of(self.pace.rival_rates, bare_memory),
