@@ -1,0 +1,90 @@
+"""Measure what a change of a config is worth: its bare step with and without the change, in turns.
+
+The unchanged step has two turns in each round, before and after the changed one; their ratio is the
+noise, and a difference counts if it is larger than that. The learning rate is 0.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from vtrain.bench.machine import (
+    CLEAN,
+    Neighbours,
+    describe_machine,
+    family_seconds,
+)
+from vtrain.bench.stats import paired_ratio, summarise, verdict
+from vtrain.bench.timing import rate
+from vtrain.config import load_config
+from vtrain.engine.device import choose_device
+from vtrain.errors import VtrainError
+from vtrain.run.bench import Subject
+from vtrain.run.memory import keep_freed_memory
+
+
+def main() -> int:
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config", type=Path)
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for both sides")
+    parser.add_argument(
+        "--change", nargs="+", required=True, metavar="KEY=VALUE", help="for one side"
+    )
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--window", type=float, default=2.0, help="seconds of a turn")
+    given = parser.parse_args()
+    keep_freed_memory()
+    try:
+        with ExitStack() as stack:
+            plain = build(given.config, given.overrides, stack)
+            changed = build(given.config, [*given.overrides, *given.change], stack)
+            neighbours = Neighbours(family_seconds)
+            first, second, third = in_turns((plain, changed, plain), given.rounds, given.window)
+            others = neighbours.share() or 0.0
+    except VtrainError as error:
+        print(*(f"error: {line}" for line in error.lines()), sep="\n", file=sys.stderr)
+        return error.exit_code
+    device, images = plain.parts.device, len(plain.ready.images)
+    print(", ".join(f"{name} {value}" for name, value in describe_machine(device).items()))
+    print(f"{given.config.name} {' '.join(given.overrides)}: batch {images}")
+    change = " ".join(given.change)
+    for name, rates in (("as it is", first), (change, second), ("as it is", third)):
+        found = summarise(rates)
+        print(f"{name:40} {found.median:10,.1f} images/s, IQR {found.spread:.1%}, n = {found.n}")
+    ratio, noise = paired_ratio(second, first), paired_ratio(third, first)
+    print(f"worth {ratio}, noise {noise}: {verdict(ratio, noise)}")
+    state = "clean" if others < CLEAN else "CONTENDED, not to be published"
+    print(f"others used {others:.0%} of the processors ({state})")
+    return 0
+
+
+def build(path: Path, overrides: list[str], stack: ExitStack) -> Subject:
+    """Return a run that is ready to train; `stack` ends what it has started."""
+    config = load_config(path, overrides)
+    folder = stack.enter_context(TemporaryDirectory(prefix="vtrain_change_"))
+    subject = Subject.build(config, choose_device(config.train.device), Path(folder), {})
+    stack.callback(subject.close)
+    return subject
+
+
+def in_turns(subjects: Sequence[Subject], rounds: int, window: float) -> list[list[float]]:
+    """Return the images per second of each one's turns, each of about `window` seconds."""
+    device: torch.device = subjects[0].parts.device
+    steps = [subject.bare_step() for subject in subjects]
+    images = len(subjects[0].ready.images)
+    pieces = [max(1, round(window * rate(step, 2, device) / images)) for step in steps]
+    rates: list[list[float]] = [[] for _ in steps]
+    for _ in range(rounds):
+        for step, count, found in zip(steps, pieces, rates, strict=True):
+            found.append(rate(step, count, device))
+    return rates
+
+
+if __name__ == "__main__":
+    sys.exit(main())

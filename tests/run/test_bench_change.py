@@ -1,0 +1,42 @@
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from scripts.bench_change import main
+from tests.conftest import SMALL_RUN
+
+Bench = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def bench(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Bench:
+    """Return what runs the command and gives its exit code and what it printed."""
+    config = tmp_path / "small.yaml"
+    config.write_text(SMALL_RUN)
+
+    def run(*arguments: str) -> tuple[int, str]:
+        few = ["--rounds", "5", "--window", "0.05"]
+        monkeypatch.setattr(sys, "argv", ["bench_change", str(config), *few, *arguments])
+        return main(), "".join(capsys.readouterr())
+
+    return run
+
+
+def test_a_change_that_costs_much_is_seen_to_be_behind(bench: Bench) -> None:
+    code, text = bench("--change", "model.depth=16")
+    assert code == 0, text
+    (worth,) = re.findall(r"worth ([\d.]+) .*: behind", text)
+    assert 0 < float(worth) < 0.6
+    assert text.count("as it is ") == 2
+    assert "model.depth=16 " in text
+
+
+def test_a_mistake_in_the_change_is_one_line(bench: Bench) -> None:
+    code, text = bench("--change", "model.dept=2")
+    assert code == 2
+    assert "did you mean 'depth'" in text.splitlines()[-1]
