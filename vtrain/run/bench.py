@@ -181,7 +181,9 @@ class Pace(Callback):
         self.rival_rates: list[float] = []
         self.steps, self.rival = min(steps, self.steps_per_epoch), rival
         self.settle = 1 + math.ceil(ahead / self.batch_size)
-        self.seconds, self.spent = seconds, 0.0
+        self.seconds = seconds
+        self.spent = 0.0
+        """Seconds of the windows so far, of the first and uncounted one too."""
         self.skip = 0
         self.warm = False
 
@@ -332,21 +334,20 @@ class Subject:
         watches = Watches(self.parts.device)
         trainer, state = replace(self.trainer, graph=None), self.parts.state
         loader = WatchedLoader(self.parts.train_loader, watches)
-        first, start = state.step, time.perf_counter()
+        first = state.step
         with ExitStack() as stack:
             for method in ("augment", "mixing", "forward", "criterion", "backward", "update"):
                 stack.enter_context(watches.on(trainer, method, method))
             stack.enter_context(watches.on(state.optimizer, "step", "optimizer"))
             stack.enter_context(watches.on(state.ema, "update", "ema"))
             self._fit(trainer, loader, seconds, 1)
-        steps, wall = state.step - first, time.perf_counter() - start
-        spent = watches.seconds
+        steps, spent = state.step - first, watches.seconds
         parts = {name: spent[name] for name in ("data", "augment", "mixing", "forward")}
         parts["loss"] = spent["criterion"]
         parts["backward"] = spent["backward"] - spent["forward"] - spent["criterion"]
         parts["clip"] = spent["update"] - spent["optimizer"]
         parts["optimizer"], parts["ema"] = spent["optimizer"], spent["ema"]
-        parts["rest"] = wall - sum(parts.values())
+        parts["rest"] = self.pace.spent - sum(parts.values())  # without what follows the last step
         return {name: time_ / steps for name, time_ in parts.items()}
 
     def work(self) -> Work:
