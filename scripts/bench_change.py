@@ -6,12 +6,9 @@ noise, and a difference counts if it is larger than that. The learning rate is 0
 
 import argparse
 import sys
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
-
-import torch
 
 from vtrain.bench.machine import (
     CLEAN,
@@ -20,11 +17,11 @@ from vtrain.bench.machine import (
     family_seconds,
 )
 from vtrain.bench.stats import paired_ratio, summarise, verdict
-from vtrain.bench.timing import rate
+from vtrain.bench.timing import in_turns
 from vtrain.config import load_config
 from vtrain.engine.device import choose_device
 from vtrain.errors import VtrainError
-from vtrain.run.bench import Subject
+from vtrain.run.bench import TURNS, Subject
 from vtrain.run.memory import keep_freed_memory
 
 
@@ -36,8 +33,7 @@ def main() -> int:
     parser.add_argument(
         "--change", nargs="+", required=True, metavar="KEY=VALUE", help="for one side"
     )
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--window", type=float, default=2.0, help="seconds of a turn")
+    parser.add_argument("--seconds", type=float, default=30.0, help="for each side")
     given = parser.parse_args()
     keep_freed_memory()
     try:
@@ -45,7 +41,8 @@ def main() -> int:
             plain = build(given.config, given.overrides, stack)
             changed = build(given.config, [*given.overrides, *given.change], stack)
             neighbours = Neighbours(family_seconds)
-            first, second, third = in_turns((plain, changed, plain), given.rounds, given.window)
+            steps = [subject.bare_step() for subject in (plain, changed, plain)]
+            first, second, third = in_turns(steps, given.seconds, plain.parts.device, least=TURNS)
             others = neighbours.share() or 0.0
     except VtrainError as error:
         print(*(f"error: {line}" for line in error.lines()), sep="\n", file=sys.stderr)
@@ -71,19 +68,6 @@ def build(path: Path, overrides: list[str], stack: ExitStack) -> Subject:
     subject = Subject.build(config, choose_device(config.train.device), Path(folder), {})
     stack.callback(subject.close)
     return subject
-
-
-def in_turns(subjects: Sequence[Subject], rounds: int, window: float) -> list[list[float]]:
-    """Return the images per second of each one's turns, each of about `window` seconds."""
-    device: torch.device = subjects[0].parts.device
-    steps = [subject.bare_step() for subject in subjects]
-    images = len(subjects[0].ready.images)
-    pieces = [max(1, round(window * rate(step, 2, device) / images)) for step in steps]
-    rates: list[list[float]] = [[] for _ in steps]
-    for _ in range(rounds):
-        for step, count, found in zip(steps, pieces, rates, strict=True):
-            found.append(rate(step, count, device))
-    return rates
 
 
 if __name__ == "__main__":

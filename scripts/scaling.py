@@ -16,6 +16,7 @@ import argparse
 import json
 import math
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -29,9 +30,9 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from vtrain.bench.machine import CLEAN, Neighbours, describe_machine, peak_rss, wait
+from vtrain.bench.machine import CLEAN, Neighbours, describe_machine, peak_rss
 from vtrain.bench.stats import summarise
-from vtrain.bench.timing import windows
+from vtrain.bench.timing import in_turns, windows
 from vtrain.engine.device import autocast, choose_precision
 from vtrain.layers.attention import SelfAttention
 from vtrain.layers.windows import WindowPair
@@ -43,6 +44,8 @@ from vtrain.run.memory import keep_freed_memory
 WIDTH, HEADS, WINDOW = 96, 3, 8  # Swin-T's first stage, with a window that divides every map
 LARGER = ("model.embed_dim=192", "model.depth=12", "train.epochs=4", "schedule.warmup_epochs=1")
 """Makes the digits' small model one whose gradients are worth sending."""
+ROUNDS = 3
+"""How often what has a process of its own is measured."""
 Row = dict[str, Any]
 
 
@@ -156,14 +159,18 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def attention(options: argparse.Namespace) -> Measurement:
     """Time global and window attention on maps of growing size."""
-    sizes, rows = SIZES[options.device], []
+    sizes, passes = SIZES[options.device], []
     for side in sizes.sides:
         x = torch.randn(sizes.maps, side, side, WIDTH, device=options.device)
         everywhere = SelfAttention(WIDTH, HEADS).to(options.device)
-        global_ms = milliseconds(everywhere, (x.flatten(1, 2),), options)
-        window_ms = in_windows(x, WINDOW, options)
-        rows.append({"tokens": side * side, "all ms": global_ms, "windows ms": window_ms})
-    tokens = [row["tokens"] for row in rows]
+        passes.append(both_ways(everywhere, (x.flatten(1, 2),), options))
+        passes.append(in_windows(x, WINDOW, options))
+    times = milliseconds(passes, options)
+    tokens = [side * side for side in sizes.sides]
+    rows: list[Row] = [
+        {"tokens": n, "all ms": global_ms, "windows ms": window_ms}
+        for n, global_ms, window_ms in zip(tokens, times[::2], times[1::2], strict=True)
+    ]
     findings = []
     for kind, text, others in (
         ("all ms", "all with all", lambda n: n),
@@ -174,35 +181,35 @@ def attention(options: argparse.Namespace) -> Measurement:
     return Measurement(rows, findings)
 
 
-def in_windows(x: torch.Tensor, side: int, options: argparse.Namespace) -> float:
-    """Return the milliseconds of a window attention layer."""
+def in_windows(x: torch.Tensor, side: int, options: argparse.Namespace) -> Callable[[], int]:
+    """Return what passes a map through a window attention layer and back."""
     height = x.shape[1]
     windows_of = WindowPair(height, height, side, shifted=True).to(options.device)
     _plain, shifted = windows_of.of(height, height, x.device)
     layer = WindowAttention(WIDTH, HEADS, side, True).to(options.device)
-    return milliseconds(layer, (x, shifted), options)
+    return both_ways(layer, (x, shifted), options)
 
 
 def window(options: argparse.Namespace) -> Measurement:
     """Time window attention on one map, in windows of growing size."""
     x = torch.randn(4 * SIZES[options.device].maps, 32, 32, WIDTH, device=options.device)
     sides = SIZES[options.device].window_sides
-    return Measurement([{"side": side, "ms": in_windows(x, side, options)} for side in sides], [])
+    times = milliseconds([in_windows(x, side, options) for side in sides], options)
+    return Measurement([{"side": a, "ms": b} for a, b in zip(sides, times, strict=True)], [])
 
 
 def model(options: argparse.Namespace) -> Measurement:
     """Time a training step for each image, for images of growing size."""
     sizes, rows, findings = SIZES[options.device], [], []
     for name, image_sizes in sizes.images.items():
-        own: list[Row] = []
+        steps = []
         for size in image_sizes:
             images = int(sizes.least_images * (max(image_sizes) / size) ** 2)
-            step = training_step(name, size, images, options.device)
-            rate = summarise(
-                windows(step, options.seconds, torch.device(options.device), clock(options))
-            )
-            ms = 1e3 / rate.median
-            own.append({"model": name, "size": size, "pixels": size**2, "ms per image": ms})
+            steps.append(training_step(name, size, images, options.device))
+        own: list[Row] = [
+            {"model": name, "size": size, "pixels": size**2, "ms per image": ms}
+            for size, ms in zip(image_sizes, milliseconds(steps, options), strict=True)
+        ]
         pixels = [row["pixels"] for row in own]
         with torch.device("meta"):
             work = [
@@ -216,11 +223,14 @@ def model(options: argparse.Namespace) -> Measurement:
 
 def batch(options: argparse.Namespace) -> Measurement:
     """Measure each batch size in a process of its own, as memory has only one peak in each."""
-    rows = []
-    for size in SIZES[options.device].batches:
+
+    def measure(size: int) -> Row:
         command = [sys.executable, __file__, "--one-batch", str(size), "--clock", options.clock]
         command += ["--seconds", str(options.seconds), "--device", options.device]
-        rows.append(json.loads(said(command)))
+        found: Row = json.loads(said(command))
+        return found
+
+    rows = medians(measure, SIZES[options.device].batches)
     small, large = rows[0], rows[-1]
     share = (large["peak MiB"] - small["peak MiB"]) / (large["batch"] - small["batch"])
     fixed = small["peak MiB"] - share * small["batch"]
@@ -241,15 +251,17 @@ def processes(options: argparse.Namespace) -> Measurement:
     """Train by the command, one thread in each process, and read the speed from its summary."""
     if options.device == "cpu" and len(os.sched_getaffinity(0)) == 1:
         return Measurement([], ["left out: two processes would share one core"])
-    rows: list[Row] = []
-    for count in (1, 2):
+
+    def measure(count: int) -> Row:
         with tempfile.TemporaryDirectory(prefix="bench_scaling_") as folder:
             launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
             launch += [f"--nproc-per-node={count}", "-m", "vtrain"]
             fit = ["fit", "configs/vit_digits.yaml", "--run-dir", f"{folder}/run", *LARGER]
             said([*launch, *fit, f"train.device={options.device}"], OMP_NUM_THREADS="1")
             summary = json.loads(Path(folder, "run", "summary.json").read_text())
-        rows.append({"processes": count, "images/s": summary["images_per_second"]})
+        return {"processes": count, "images/s": summary["images_per_second"]}
+
+    rows = medians(measure, (1, 2))
     for row in rows:
         row["efficiency"] = row["images/s"] / rows[0]["images/s"] / row["processes"]
     return Measurement(rows, [])
@@ -286,8 +298,10 @@ def training_step(
     return step
 
 
-def milliseconds(layer: nn.Module, inputs: tuple[Any, ...], options: argparse.Namespace) -> float:
-    """Return the time of a layer, forward and backward."""
+def both_ways(
+    layer: nn.Module, inputs: tuple[Any, ...], options: argparse.Namespace
+) -> Callable[[], int]:
+    """Return what passes inputs through a layer and gradients back."""
     device = torch.device(options.device)
     precision = choose_precision("auto", device)
     inputs[0].requires_grad_()
@@ -298,9 +312,22 @@ def milliseconds(layer: nn.Module, inputs: tuple[Any, ...], options: argparse.Na
         out.backward(torch.ones_like(out))
         return 1
 
-    rate = summarise(windows(run, options.seconds, device, clock(options))).median
-    wait(device)
-    return 1e3 / rate
+    return run
+
+
+def milliseconds(works: list[Callable[[], int]], options: argparse.Namespace) -> list[float]:
+    """Return the time that each work needs for one of what it counts; they take turns."""
+    found = in_turns(works, options.seconds, torch.device(options.device), clock(options))
+    return [1e3 / summarise(rates).median for rates in found]
+
+
+def medians(measure: Callable[[int], Row], sizes: Sequence[int]) -> list[Row]:
+    """Return the medians of what `measure` finds for each size, in rounds of all sizes."""
+    rounds = [[measure(size) for size in sizes] for _ in range(ROUNDS)]
+    return [
+        {key: statistics.median(row[key] for row in rows) for key in rows[0]}
+        for rows in zip(*rounds, strict=True)
+    ]
 
 
 def clock(options: argparse.Namespace) -> Callable[[], float]:

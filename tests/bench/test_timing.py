@@ -3,7 +3,7 @@ import time
 import pytest
 import torch
 
-from vtrain.bench.timing import WINDOWS, Watches, timed, windows
+from vtrain.bench.timing import WINDOWS, Watches, in_turns, timed, windows
 
 CPU = torch.device("cpu")
 
@@ -28,6 +28,24 @@ def test_windows_count_images_against_time() -> None:
 
 def test_there_are_enough_windows_even_where_one_piece_takes_long() -> None:
     assert len(windows(lambda: time.sleep(0.02) or 1, seconds=0.01, device=CPU)) == WINDOWS
+
+
+def test_works_take_turns_so_that_a_slower_machine_slows_all() -> None:
+    now, order = 0.0, []
+
+    def work(name: str, seconds: float) -> int:
+        nonlocal now
+        now += seconds * (5 if now > 1000 else 1)
+        order.append(name)
+        return 1
+
+    works = [lambda: work("a", 1.0), lambda: work("b", 2.0)]
+    a, b = in_turns(works, 2000, CPU, clock=lambda: now, least=1000)
+    assert "".join(order[4:]) == "aab" * len(a)  # a window is as many pieces as take 2 s
+    assert len(a) == len(b) >= 300
+    assert max(a) > 4 * min(a)
+    halves = [first / second for first, second in zip(a, b, strict=True)]
+    assert sorted(halves)[len(halves) // 2] == pytest.approx(2)
 
 
 def test_a_watch_adds_up_what_a_method_takes_and_returns_what_it_returns() -> None:

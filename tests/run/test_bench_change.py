@@ -20,7 +20,7 @@ def bench(
     config.write_text(SMALL_RUN)
 
     def run(*arguments: str) -> tuple[int, str]:
-        few = ["--rounds", "5", "--window", "0.05"]
+        few = ["--seconds", "0.4"]
         monkeypatch.setattr(sys, "argv", ["bench_change", str(config), *few, *arguments])
         return main(), "".join(capsys.readouterr())
 

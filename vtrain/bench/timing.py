@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,16 +29,33 @@ def windows(
         device: What to wait for at the end of a window, and only there.
         clock: Tells the seconds; `time.process_time` on a machine that others use, with one thread.
     """
-    work()
-    wait(device)
-    start = clock()
-    work()
-    wait(device)
-    pieces = max(1, round(seconds / WINDOWS / (clock() - start)))
-    rates: list[float] = []
-    until = clock() + seconds
-    while clock() < until or len(rates) < WINDOWS:
-        rates.append(_rate(work, pieces, device, clock))
+    return in_turns([work], seconds, device, clock)[0]
+
+
+def in_turns(
+    works: Sequence[Callable[[], int]],
+    seconds: float,
+    device: torch.device,
+    clock: Callable[[], float] = time.perf_counter,
+    least: int = WINDOWS,
+) -> list[list[float]]:
+    """Return `windows` of several works, `least` of each or more, which take turns.
+
+    A machine whose speed changes in the meantime slows all of them.
+    """
+    pieces = []
+    for work in works:
+        work()
+        wait(device)
+        start = clock()
+        work()
+        wait(device)
+        pieces.append(max(1, round(seconds / least / (clock() - start))))
+    rates: list[list[float]] = [[] for _ in works]
+    until = clock() + seconds * len(works)
+    while clock() < until or len(rates[0]) < least:
+        for work, count, found in zip(works, pieces, rates, strict=True):
+            found.append(_rate(work, count, device, clock))
     return rates
 
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-CACHED = 1 << 18
-"""Numbers whose gradients are computed at a time: 1 MiB of each tensor in fp32."""
+CACHED = 1 << 19
+"""Numbers whose gradients are computed at a time: 2 MiB of each tensor in fp32."""
 
 
 class LayerNorm(nn.LayerNorm):
