@@ -10,16 +10,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from vtrain.bench.machine import (
-    CLEAN,
-    Neighbours,
-    describe_machine,
-    family_seconds,
-)
+from vtrain.bench.machine import CLEAN, Neighbours, describe_machine, family_seconds
 from vtrain.bench.stats import paired_ratio, summarise, verdict
 from vtrain.bench.timing import in_turns
 from vtrain.config import load_config
-from vtrain.engine.device import choose_device
 from vtrain.errors import VtrainError
 from vtrain.run.bench import TURNS, Subject
 from vtrain.run.memory import keep_freed_memory
@@ -34,7 +28,7 @@ def main() -> int:
         "--change", nargs="+", required=True, metavar="KEY=VALUE", help="for one side"
     )
     parser.add_argument("--seconds", type=float, default=30.0, help="for each side")
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     keep_freed_memory()
     try:
         with ExitStack() as stack:
@@ -63,9 +57,8 @@ def main() -> int:
 
 def build(path: Path, overrides: list[str], stack: ExitStack) -> Subject:
     """Return a run that is ready to train; `stack` ends what it has started."""
-    config = load_config(path, overrides)
     folder = stack.enter_context(TemporaryDirectory(prefix="vtrain_change_"))
-    subject = Subject.build(config, choose_device(config.train.device), Path(folder), {})
+    subject = Subject.build(load_config(path, overrides), Path(folder), {})
     stack.callback(subject.close)
     return subject
 

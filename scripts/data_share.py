@@ -20,7 +20,6 @@ import torch
 
 from vtrain.bench.machine import describe_machine, wait
 from vtrain.config import load_config
-from vtrain.engine.device import choose_device
 from vtrain.errors import VtrainError
 from vtrain.run.bench import Subject
 
@@ -41,17 +40,16 @@ def main() -> int:
         given.changes.append("data.num_workers=0")  # another process's seconds are not counted
     try:
         config = load_config(given.config, given.changes)
-        device = choose_device(config.train.device)
         with TemporaryDirectory(prefix="vtrain_data_share_") as folder:
             cold: dict[str, float] = {}
-            subject = Subject.build(config, device, Path(folder), cold)
+            subject = Subject.build(config, Path(folder), cold)
             clock = time.process_time if given.cpu_time else time.perf_counter
-            data, step = in_turns(subject, device, given.turns, clock)
+            data, step = in_turns(subject, given.turns, clock)
             subject.close()
     except VtrainError as error:
         print(*(f"error: {line}" for line in error.lines()), sep="\n", file=sys.stderr)
         return error.exit_code
-    machine = describe_machine(device)
+    machine = describe_machine(subject.parts.device)
     shares = [d / (d + s) for d, s in zip(data, step, strict=True)]
     share, images = statistics.median(shares), len(subject.batch.images)
     print(
@@ -70,7 +68,7 @@ def main() -> int:
 
 
 def in_turns(
-    subject: Subject, device: torch.device, turns: int, clock: Callable[[], float]
+    subject: Subject, turns: int, clock: Callable[[], float]
 ) -> tuple[list[float], list[float]]:
     """Return the seconds of the data path and of the bare step, for a full batch, of each turn."""
     data, step = subject.data_step(), subject.bare_step()
@@ -80,7 +78,7 @@ def in_turns(
         started, images = clock(), 0
         for _ in range(times):
             images += work()  # an epoch's last batch may be smaller
-        wait(device)
+        wait(subject.parts.device)
         return (clock() - started) * full / images
 
     pairs = [(seconds(data, 8), seconds(step, 2)) for _ in range(turns + 1)]

@@ -112,7 +112,7 @@ def test_a_profile_leaves_a_trace_and_names_the_slowest_kernels(
 
 
 def test_what_is_measured_learns_nothing(config: Path, tmp_path: Path) -> None:
-    subject = Subject.build(load_config(config), torch.device("cpu"), tmp_path, {})
+    subject = Subject.build(load_config(config), tmp_path, {})
     before = [parameter.clone() for parameter in subject.parts.model.parameters()]
     subject.layers(seconds=0.05)
     after = list(subject.parts.model.parameters())
@@ -200,7 +200,7 @@ def test_what_workers_prepare_while_the_bare_step_runs_is_no_speed_of_the_run(
 
 def test_the_time_of_workers_is_our_own(config: Path, tmp_path: Path) -> None:
     more = ["data.num_workers=1", "data.cache=none"]
-    subject = Subject.build(load_config(config, more), torch.device("cpu"), tmp_path, {})
+    subject = Subject.build(load_config(config, more), tmp_path, {})
     try:
         assert subject.parts.train_loader.feed.images_ahead == 128
         own, family = time.process_time(), family_seconds()

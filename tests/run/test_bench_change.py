@@ -36,6 +36,12 @@ def test_a_change_that_costs_much_is_seen_to_be_behind(bench: Bench) -> None:
     assert "model.depth=16 " in text
 
 
+def test_an_open_batch_size_and_a_time_limit_are_settled_as_in_a_run(bench: Bench) -> None:
+    code, text = bench("train.batch_size=auto", "train.max_minutes=1", "--change", "seed=1")
+    assert code == 0, text
+    assert "batch 64\n" in text  # the largest power of two that 70 images fill
+
+
 def test_a_mistake_in_the_change_is_one_line(bench: Bench) -> None:
     code, text = bench("--change", "model.dept=2")
     assert code == 2

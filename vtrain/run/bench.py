@@ -120,19 +120,15 @@ def bench(config: Config, seconds: float = 10.0, trace: Path | None = None) -> R
         VtrainError: The config's parts cannot be built, or the device is absent.
     """
     cold = {"import": process_age()}
-    # The time of a run is not over while it is measured.
-    train = config.train.model_copy(update={"max_minutes": None})
-    config = config.model_copy(update={"train": train})
-    device = choose_device(config.train.device)
-    config = with_batch_size(config, device, Rank(), trial=True)
     neighbours = Neighbours(family_seconds)
     with TemporaryDirectory(prefix="vtrain_bench_") as folder:
-        subject = Subject.build(config, device, Path(folder), cold)
+        subject = Subject.build(config, Path(folder), cold)
         layers = subject.layers(seconds)
         split = subject.split(seconds / 2)
         work = subject.work()
         kernels = [] if trace is None else subject.profile(trace)
         subject.close()
+    device = subject.parts.device
     memory = peak_memory(device)  # before the probe, which needs some of its own
     rates = probe(device, DTYPES[subject.parts.precision])
     limit = len(subject.batch.images) / work.seconds(rates)
@@ -245,10 +241,22 @@ class Subject:
         self.ready = replace(self.batch, images=images, targets=targets)
 
     @classmethod
-    def build(
-        cls, config: Config, device: torch.device, folder: Path, cold: dict[str, float]
-    ) -> "Subject":
-        """Build a run and make its first step; note in `cold` how long each part of that takes."""
+    def build(cls, config: Config, folder: Path, cold: dict[str, float]) -> "Subject":
+        """Build a run and make its first step.
+
+        Args:
+            config: Complete and valid.
+            folder: The run's folder.
+            cold: Gets how long each part of that takes, in seconds.
+
+        Raises:
+            VtrainError: A part cannot be built, or the device is absent.
+        """
+        # The time of a run is not over while it is measured.
+        train = config.train.model_copy(update={"max_minutes": None})
+        config = config.model_copy(update={"train": train})
+        device = choose_device(config.train.device)
+        config = with_batch_size(config, device, Rank(), trial=True)
         with timed(cold, "parts"):
             parts = build_parts(config, device, Rank())
         pace = Pace(len(parts.train), batch_size(config), parts.steps_per_epoch)
