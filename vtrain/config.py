@@ -142,8 +142,8 @@ class TrainSection(Section):
     """`auto`, `cpu`, `cuda` or `cuda:N`; auto takes CUDA where there is one."""
     precision: Literal["auto", "fp32", "bf16", "bf16_full", "fp16"] = "auto"
     """Dtype of the forward pass; weights, loss and optimizer state stay fp32. In training bf16_full
-    also casts what bf16 leaves in fp32: norms and the residual stream; what that is worth is not
-    measured yet."""
+    also casts what bf16 leaves in fp32: norms and the residual stream. On a CPU that is worth
+    nothing (benchmarks/); on a GPU, and for the accuracy, it is not measured yet."""
     compile: Literal["auto"] | bool = "auto"
     """Whether torch.compile compiles the model; auto does so on CUDA, but not with `fsdp`."""
     cuda_graph: bool = False
