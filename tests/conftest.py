@@ -90,6 +90,25 @@ def vtrain(
     return run
 
 
+@pytest.fixture
+def script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
+    """Run a script's `main` on the small config: its exit code and what it printed."""
+    config = tmp_path / "small.yaml"
+    config.write_text(SMALL_RUN)
+
+    def run(main: Callable[[], int], *arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["script", str(config), *arguments])
+        threads = torch.get_num_threads()
+        try:
+            return main(), "".join(capsys.readouterr())
+        finally:
+            torch.set_num_threads(threads)
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def cifar10() -> Path:
     """Return the folder of real photographs that VTRAIN_CIFAR10 names, or skip the test."""

@@ -1,34 +1,17 @@
-import sys
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 
 import pytest
-import torch
 
 from scripts.data_share import main
-from tests.conftest import SMALL_RUN
 
 Share = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def share(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Share:
-    """Return what runs the command and gives its exit code and what it printed."""
-    config = tmp_path / "small.yaml"
-    config.write_text(SMALL_RUN)
-
-    def run(*arguments: str) -> tuple[int, str]:
-        given = ["data_share", str(config), "--turns", "1", *arguments]
-        monkeypatch.setattr(sys, "argv", given)
-        threads = torch.get_num_threads()
-        try:
-            return main(), "".join(capsys.readouterr())
-        finally:
-            torch.set_num_threads(threads)
-
-    return run
+def share(script: Share) -> Share:
+    """Return what runs the command."""
+    return partial(script, main, "--turns", "1")
 
 
 @pytest.mark.parametrize(("goal", "code"), [("1", 0), ("0", 1)])

@@ -1,30 +1,18 @@
 import re
-import sys
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 
 import pytest
 
 from scripts.bench_change import main
-from tests.conftest import SMALL_RUN
 
 Bench = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def bench(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Bench:
-    """Return what runs the command and gives its exit code and what it printed."""
-    config = tmp_path / "small.yaml"
-    config.write_text(SMALL_RUN)
-
-    def run(*arguments: str) -> tuple[int, str]:
-        few = ["--seconds", "0.4"]
-        monkeypatch.setattr(sys, "argv", ["bench_change", str(config), *few, *arguments])
-        return main(), "".join(capsys.readouterr())
-
-    return run
+def bench(script: Bench) -> Bench:
+    """Return what runs the command."""
+    return partial(script, main, "--seconds", "0.4")
 
 
 def test_a_change_that_costs_much_is_seen_to_be_behind(bench: Bench) -> None:

@@ -22,7 +22,7 @@ train: {epochs: 3, batch_size: 64, device: cpu}
 """
 FAST_BF16 = choose_precision("auto", torch.device("cpu")) == "bf16"
 LEAST = {
-    # With bf16 it was 3.1 and 1.2 (benchmarks/cpu_2_cores_vit_ti.txt); without: not measured yet.
+    # With bf16 it was 3.0 and 1.1 (benchmarks/cpu_2_cores_vit_ti.txt); without: not measured yet.
     "timm default": 1.5 if FAST_BF16 else 0.85,
     "timm best, attention fusion off": 0.8 if FAST_BF16 else None,
 }
