@@ -21,7 +21,7 @@ from vtrain.run.memory import keep_freed_memory
 
 def main() -> int:
     """Measure, and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser("scripts/bench_change", description=__doc__)
     parser.add_argument("config", type=Path)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for both sides")
     parser.add_argument(
@@ -43,7 +43,7 @@ def main() -> int:
         return error.exit_code
     device, images = plain.parts.device, len(plain.ready.images)
     print(", ".join(f"{name} {value}" for name, value in describe_machine(device).items()))
-    print(f"{given.config.name} {' '.join(given.overrides)}: batch {images}")
+    print(f"{' '.join([given.config.name, *given.overrides])}: batch {images}")
     change = " ".join(given.change)
     for name, rates in (("as it is", first), (change, second), ("as it is", third)):
         found = summarise(rates)
