@@ -222,6 +222,26 @@ def test_sweeping_removes_what_killed_processes_left_and_only_that(tmp_path: Pat
     assert (tmp_path / "file").read_bytes() == b"still here"
 
 
+def test_a_sweep_between_creating_and_locking_a_file_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may begin in the same folder at any moment."""
+    real, swept = os.open, []
+
+    def swept_once(path: Path, flags: int, mode: int = 0o777) -> int:
+        descriptor = real(path, flags, mode)
+        if flags & os.O_CREAT and not swept:
+            swept.extend(atomic.sweep(tmp_path))
+        return descriptor
+
+    monkeypatch.setattr(os, "open", swept_once)
+    for write in (atomic.make_folder, lambda folder: atomic.write_text(folder / "file", "x")):
+        swept.clear()
+        write(tmp_path)
+        assert len(swept) == 1
+    assert names(tmp_path) == ["file"]
+
+
 def test_sweeping_does_not_hang_on_a_pipe_or_follow_a_link(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.touch()

@@ -12,6 +12,7 @@ from tests.conftest import Result
 from tests.data.pictures import over_photographs
 from vtrain.data.workers import naming_lost_workers
 from vtrain.errors import WorkerError
+from vtrain.files.lock import RunLock
 
 Vtrain = Callable[..., Result]
 
@@ -88,3 +89,19 @@ def test_a_second_lost_worker_does_not_break_the_report_of_the_first(
     with pytest.raises(WorkerError, match=r"killed by a signal \(Killed\)"), naming_lost_workers():
         raise lost
     assert silenced == [(signal.SIGCHLD, signal.SIG_DFL)]
+
+
+def test_a_run_that_ends_while_another_command_starts_is_not_begun_again(
+    small_run: Path, vtrain: Vtrain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted(small_run, vtrain)
+
+    class LastMoment(RunLock):
+        def __init__(self, folder: Path) -> None:
+            (folder / "status.json").write_text('{"state": "finished"}')
+            super().__init__(folder)
+
+    monkeypatch.setattr("vtrain.run.fit.RunLock", LastMoment)
+    again = vtrain("fit", small_run, "--run-dir", "run", "--resume")
+    assert again.code == 0
+    assert "already complete" in again.err

@@ -39,11 +39,9 @@ def replacing(path: Path, *, size: int = 0) -> Iterator[BufferedRandom]:
     """
     with _explained(path, size):
         _refuse_special(path)
-        temporary = _temporary(path.parent)
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        with os.fdopen(os.open(temporary, flags, 0o644), "w+b") as file:
+        temporary, descriptor = _new_file(path.parent)
+        with os.fdopen(descriptor, "w+b") as file:
             try:
-                _mark_alive(file)
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -113,9 +111,11 @@ def make_folder(path: Path) -> None:
     """
     with _explained(path):
         path.mkdir(parents=True, exist_ok=True)
-        probe = _temporary(path)
-        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644))
-        probe.unlink()
+        probe, descriptor = _new_file(path)
+        try:
+            probe.unlink()
+        finally:
+            os.close(descriptor)
 
 
 def sweep(folder: Path) -> list[Path]:
@@ -210,9 +210,16 @@ def _temporary(folder: Path) -> Path:
     return folder / f"{PREFIX}{secrets.token_hex(8)}{SUFFIX}"
 
 
-def _mark_alive(file: BufferedRandom) -> None:
-    with contextlib.suppress(OSError):  # a file system without locks: `sweep` then goes by name
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+def _new_file(folder: Path) -> tuple[Path, int]:
+    """Create a temporary file and return it open for writing, safe from another's `sweep`."""
+    while True:
+        path = _temporary(folder)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+        with contextlib.suppress(OSError):  # where there are no locks, `sweep` removes nothing
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink > 0:
+            return path, descriptor
+        os.close(descriptor)  # it was swept before it was locked
 
 
 def _refuse_special(path: Path) -> None:

@@ -98,11 +98,10 @@ def fit(
     with ExitStack() as stack:
         stack.callback(distributed.stop)
         catch = partial(stack.enter_context, signals or StopSignals())
-        folder, is_finished = _agreed_folder(name, run_dir, resume)
+        folder, is_finished = _agreed_folder(name, run_dir, resume, stack)
         if is_finished:
             log.info("the run is already complete; see %s", folder / "summary.json")
         elif place.is_main:
-            stack.enter_context(RunLock(folder))
             stack.enter_context(logging_to(folder / "vtrain.log"))
             _recorded(config, device, place, folder, catch, accept_data_change)
         else:
@@ -111,11 +110,17 @@ def fit(
 
 
 @distributed.together()
-def _agreed_folder(name: str, run_dir: Path | None, resume: bool) -> tuple[Path, bool]:
-    """Return the run's folder, which the main process chooses, and whether the run is finished."""
+def _agreed_folder(
+    name: str, run_dir: Path | None, resume: bool, stack: ExitStack
+) -> tuple[Path, bool]:
+    """Return the run's folder and whether the run is finished.
+
+    The main process chooses the folder, and locks it until `stack` is closed.
+    """
     choice = None
     if distributed.is_main():
         folder = _folder(name, run_dir, resume)
+        stack.enter_context(RunLock(folder))
         choice = [str(folder), read_status(folder).get("state") == "finished"]
     path, is_finished = distributed.broadcast_json(choice)
     return Path(path), is_finished
