@@ -15,7 +15,7 @@ class Progress(Callback):
     Args:
         epochs: Epochs of the whole run.
         steps_per_epoch: Optimizer steps of an epoch.
-        total_steps: Optimizer steps of the whole run.
+        total_steps: Optimizer steps of the whole run; a measured one goes on beyond them.
         stream: Where it is shown; a bar is drawn only on a terminal.
     """
 
@@ -49,7 +49,8 @@ class Progress(Callback):
     def on_log(self, state: TrainState, metrics: Metrics) -> None:
         self.latest = metrics
         if not self.terminal:
-            self._line(f"step {state.step}/{self.total_steps}  {self._status(state)}")
+            of = f"/{self.total_steps}" if state.step <= self.total_steps else ""
+            self._line(f"step {state.step}{of}  {self._status(state)}")
 
     def on_eval_end(self, state: TrainState, metrics: Metrics) -> None:
         train = f"loss {self.latest['train/loss']:.4f}  " if self.latest else ""
@@ -63,14 +64,16 @@ class Progress(Callback):
         self._close()
 
     def _status(self, state: TrainState) -> str:
-        done, left = state.step - self.first_step, self.total_steps - state.step
-        eta = (time.monotonic() - self.started) / max(1, done) * left
-        if state.budget is not None:
-            eta = min(eta, state.budget.left)
-        parts = [f"ETA {clock(eta)}"]
+        parts = []
         if self.latest:
             rate = self.latest["train/images_per_second"]
-            parts = [f"loss {self.latest['train/loss']:.4f}", f"{rate:.0f} images/s", *parts]
+            parts += [f"loss {self.latest['train/loss']:.4f}", f"{rate:.0f} images/s"]
+        done, left = state.step - self.first_step, self.total_steps - state.step
+        if left >= 0:
+            eta = (time.monotonic() - self.started) / max(1, done) * left
+            if state.budget is not None:
+                eta = min(eta, state.budget.left)
+            parts.append(f"ETA {clock(eta)}")
         return "  ".join(parts)
 
     def _line(self, text: str) -> None:

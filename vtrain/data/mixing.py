@@ -11,7 +11,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt
 from torch import Tensor
 
 from vtrain.data.crops import inside_boxes
-from vtrain.data.draws import Stream, below, draws
+from vtrain.data.draws import Stream, below, draws, send
 from vtrain.registry import Fraction
 
 QUANTILES = 1 << 14  # equally likely values of lambda: more than the pairs of any batch
@@ -34,9 +34,9 @@ class Mixing:
         mix_switch_probability: Probability of CutMix rather than Mixup where both are on.
         mix_off_epoch: From this epoch on nothing is mixed; null mixes to the end.
 
-    Shape: (B, 3, S, S) float, (B,) int64 classes, (B,) int64 positions in the global batch, step,
-    epoch -> mixed images, (B, K) float targets whose rows sum to 1; or both inputs as they are
-    where nothing is mixed in this epoch.
+    Shape: (B, 3, S, S) float, (B,) int64 classes, (B,) int64 positions in the global batch, on the
+    CPU, step, epoch -> mixed images, (B, K) float targets whose rows sum to 1; or both inputs as
+    they are where nothing is mixed in this epoch.
     """
 
     def __init__(
@@ -67,8 +67,10 @@ class Mixing:
     ) -> tuple[Tensor, Tensor]:
         if not self.is_on(epoch):
             return images, targets
-        partners = self._partners(positions)
-        keep = self._keep_masks(positions, step, *images.shape[2:]).to(images.dtype)
+        partners = send(self._partners(positions), images.device)
+        shares, boxes = (send(x, images.device) for x in self._drawn(positions, step, images.shape))
+        inside = inside_boxes(boxes, *images.shape[2:])
+        keep = shares[:, None, None].masked_fill(inside, 0)[:, None].to(images.dtype)
         # lerp is exact where the weight is 0 or 1, so CutMix copies pixels
         images = torch.lerp(images[partners], images, keep)
         weights = keep.mean((1, 2, 3), dtype=torch.float32)[:, None]
@@ -77,28 +79,30 @@ class Mixing:
 
     def _partners(self, positions: Tensor) -> Tensor:
         """Row of each sample's partner. Shape: (B,) -> (B,)."""
-        rows = torch.arange(len(positions), device=positions.device)
         partners = (positions ^ 1) - positions[:1]
-        return torch.where(partners < len(positions), partners, rows)
+        return torch.where(partners < len(positions), partners, torch.arange(len(positions)))
 
-    def _keep_masks(self, positions: Tensor, step: int, height: int, width: int) -> Tensor:
-        """How much of each own pixel stays. Shape: (B,) -> (B, 1, 1 or H, 1 or W) in [0, 1]."""
+    def _drawn(self, positions: Tensor, step: int, shape: torch.Size) -> tuple[Tensor, Tensor]:
+        """How much of each own pixel stays, but in a box, where nothing does.
+
+        Shape: (B,) -> (B,) float32, (B, 4) int64 (top, left, height, width).
+        """
+        height, width = shape[2:]
         u = draws(positions // 2, 5, self.seed, step, Stream.MIXING)
-        mixed, is_cutmix = u[:, 0] < self.probability, u[:, 1] < self.cutmix_share
+        is_mixed, is_cutmix = u[:, 0] < self.probability, u[:, 1] < self.cutmix_share
         ranks = below(u[:, 2], QUANTILES)
         # Where an alpha is 0, its lambdas are drawn and not used.
-        mixup, cutmix = (_lambdas(a or 1.0, u.device)[ranks] for a in (self.mixup, self.cutmix))
-        side = (1 - cutmix).sqrt()
+        mixup, cutmix = (_lambdas(alpha or 1.0)[ranks] for alpha in (self.mixup, self.cutmix))
+        side = torch.where(is_mixed & is_cutmix, (1 - cutmix).sqrt(), 0)
         h, w = (side * height).long(), (side * width).long()
         top, left = below(u[:, 3], height) - h // 2, below(u[:, 4], width) - w // 2
-        outside = ~inside_boxes(torch.stack([top, left, h, w], dim=1), height, width)
-        keep = torch.where(is_cutmix[:, None, None], outside, mixup[:, None, None])
-        return torch.where(mixed[:, None, None], keep, 1.0)[:, None]
+        boxes = torch.stack([top, left, h, w], dim=1)
+        return torch.where(is_mixed & ~is_cutmix, mixup, 1.0), boxes
 
 
-@cache  # a copy to the GPU in every step would wait for it
-def _lambdas(alpha: float, device: torch.device) -> Tensor:
-    return beta_quantiles(alpha, QUANTILES).to(device)
+@cache
+def _lambdas(alpha: float) -> Tensor:
+    return beta_quantiles(alpha, QUANTILES)
 
 
 def beta_quantiles(alpha: float, count: int) -> Tensor:

@@ -155,7 +155,7 @@ class Trainer:
         if share == 0:  # every process must take part in the exchange of gradients
             batch = placeholder(batch)
         images = self.augment(batch.images, batch.indices, state.epoch)
-        positions = torch.arange(batch.start, batch.start + len(images), device=images.device)
+        positions = torch.arange(batch.start, batch.start + len(images))
         images, targets = self.mixing(images, batch.targets, positions, state.step, state.epoch)
         # Gradients are averaged over the processes, whose shares may differ in size.
         weight = self.world_size / batch.total if share else 0.0

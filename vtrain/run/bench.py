@@ -235,7 +235,7 @@ class Subject:
     """The same batch, augmented and mixed."""
 
     def __post_init__(self) -> None:
-        positions = torch.arange(len(self.batch.images), device=self.batch.images.device)
+        positions = torch.arange(len(self.batch.images))
         images = self.trainer.augment(self.batch.images, self.batch.indices, 0)
         images, targets = self.trainer.mixing(images, self.batch.targets, positions, 0, 0)
         self.ready = replace(self.batch, images=images, targets=targets)
@@ -399,7 +399,7 @@ class Subject:
         for epoch in count():
             for step, batch in enumerate(self.parts.train_loader.batches(epoch)):
                 images = self.trainer.augment(batch.images, batch.indices, epoch)
-                positions = torch.arange(len(images), device=images.device)
+                positions = torch.arange(len(images))
                 self.trainer.mixing(images, batch.targets, positions, step, epoch)
                 yield len(images)
 

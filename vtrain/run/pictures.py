@@ -31,6 +31,6 @@ def augmented(
     chosen = rng.permutation(len(samples), 0)[:count]
     (batch,) = loader.feed.batches([Share(chosen, 0, len(chosen))], epoch=0)
     images = augment(batch.images, batch.indices, 0)
-    positions = torch.arange(len(images), device=images.device)
+    positions = torch.arange(len(images))
     images, targets = mixing(images, batch.targets, positions, 0, 0)
     return grid(preprocess.denormalise(images).cpu(), target_titles(targets.cpu(), classes))

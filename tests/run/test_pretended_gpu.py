@@ -1,0 +1,156 @@
+"""The code paths of a GPU, on one that is not there: see `tests.pretend_cuda`."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.conftest import Result
+from tests.pretend_cuda import OnCuda, PretendCuda, on_cpu, pretend_cuda
+from tests.run.test_gpu import BUSY
+from vtrain.bench import machine
+from vtrain.callbacks.base import Callbacks
+from vtrain.config import load_config
+from vtrain.distributed import Rank
+from vtrain.files import checkpoints
+from vtrain.files.checkpoints import load_checkpoint
+from vtrain.run import evaluate
+from vtrain.run.parts import build_parts, build_trainer
+
+Vtrain = Callable[..., Result]
+GPU = ("train.device=cuda", "train.compile=false")
+SWIN = "name: swin_t, patch_size: 2, embed_dim: 16, depths: [2, 2], num_heads: [2, 4]"
+DEVICE = torch.device("cuda", 0)
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[PretendCuda]]:
+    """Pretend that there is a GPU, whose tensors a file holds as it holds others."""
+    save = checkpoints.save_checkpoint
+
+    def saved(path: Path, payload: dict[str, Any]) -> checkpoints.Written:
+        return save(path, on_cpu(payload))
+
+    monkeypatch.setattr(checkpoints, "save_checkpoint", saved)
+    monkeypatch.setattr(evaluate, "save_checkpoint", saved)
+    with pretend_cuda() as waits:
+        yield waits
+
+
+def test_the_pretended_gpu_refuses_what_a_gpu_refuses(gpu: type[PretendCuda]) -> None:
+    there, here = torch.ones(3, device="cuda"), torch.ones(3)
+    with pytest.raises(RuntimeError, match="on cuda:0 and on the CPU"):
+        there + here
+    with pytest.raises(TypeError, match="to numpy"):
+        there.numpy()
+    assert (there + 1).device == DEVICE
+    assert (there + torch.tensor(1.0)).sum().device == DEVICE  # a single number may be anywhere
+    assert torch.equal((there * 2).cpu(), here * 2)
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda x: x.sum().item(),
+        lambda x: bool(x[0] > 0),
+        lambda x: x.nonzero(),
+        lambda x: x[x > 0],
+        lambda x: x.cpu(),
+        lambda x: x.tolist(),
+        lambda x: x.copy_(torch.ones(3)),
+        lambda _: torch.ones(3).to("cuda"),
+        lambda _: torch.tensor([1.0], device="cuda"),
+        lambda _: torch.cuda.synchronize(),
+    ],
+)
+def test_the_pretended_gpu_notes_what_waits_for_a_gpu(
+    gpu: type[PretendCuda], wait: Callable[[Any], object]
+) -> None:
+    there = torch.ones(3, device="cuda")
+    (there * 2 + 1).to(torch.bfloat16).copy_(torch.ones(3), non_blocking=True)
+    torch.ones(3).to("cuda", non_blocking=True)
+    assert gpu.waits == []
+    wait(there)
+    assert len(gpu.waits) == 1
+
+
+@pytest.mark.parametrize("data", ["device", "ram", "none"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "bf16_full"])
+def test_no_step_waits_for_the_gpu(
+    small_run: Path, gpu: type[PretendCuda], data: str, precision: str
+) -> None:
+    config = load_config(
+        small_run, [*GPU, BUSY, f"data.cache={data}", f"train.precision={precision}"]
+    )
+    parts = build_parts(config, DEVICE, Rank())
+    trainer = build_trainer(config, parts, Rank(), Callbacks())
+    for number, batch in enumerate(parts.train_loader.batches(0)):
+        gpu.is_strict = number > 0  # its tables are made
+        trainer.train_step(batch)
+    gpu.is_strict = False
+    assert parts.state.step == 3
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [BUSY],
+        ["model={name: deit_ti_distilled, patch_size: 4, embed_dim: 32, depth: 2, num_heads: 2}"],
+        ["model={name: tnt_s, patch_size: 8, embed_dim: 32, depth: 2, num_heads: 2}"],
+        [f"model={{{SWIN}, window_size: 4}}", "train.accum_steps=3"],
+        ["augment.policy=augmix", "optimizer={name: lamb, lr: 0.01}", "data.balanced=true"],
+        ["augment.policy=timm_randaugment", "optimizer={name: muon, lr: 0.01}", "data.repeats=2"],
+        ["train.activation_checkpointing=true", "data.num_workers=1", "data.cache=none"],
+    ],
+    ids=["vit", "deit", "tnt", "swin", "lamb", "muon", "recomputed"],
+)
+def test_a_run_ends_with_the_weights_of_a_run_on_the_cpu(
+    small_run: Path, vtrain: Vtrain, gpu: type[PretendCuda], options: list[str]
+) -> None:
+    fit = partial(vtrain, "fit", small_run, *options)
+    for device in ("cuda", "cpu"):
+        done = fit("--run-dir", device, f"train.device={device}", "train.compile=false")
+        assert done.code == 0, done.err
+    there, here = (load_checkpoint(Path(name, "last.pt"))["state"] for name in ("cuda", "cpu"))
+    for kind in ("model", "ema"):
+        torch.testing.assert_close(there[kind], here[kind], rtol=1e-3, atol=1e-4)
+
+
+def test_fp16_trains(small_run: Path, vtrain: Vtrain, gpu: type[PretendCuda]) -> None:
+    done = vtrain("fit", small_run, *GPU, "train.precision=fp16", "--run-dir", "run")
+    assert done.code == 0, done.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command",
+    [
+        "eval --ckpt run",
+        "eval --ckpt run --split train --json",
+        "predict picture.png --ckpt run",
+        "check small.yaml",
+        "check small.yaml --data",
+        "check small.yaml --lr-find train.compile=false",
+        "bench small.yaml --seconds 0.5 train.compile=false",
+        "fit small.yaml --overfit 8 train.compile=false",
+        "fit small.yaml train.batch_size=auto train.compile=false",
+    ],
+)
+def test_every_command_works(
+    small_run: Path,
+    vtrain: Vtrain,
+    gpu: type[PretendCuda],
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+) -> None:
+    monkeypatch.setitem(machine.GEMM_SIZE, "cuda", 256)
+    monkeypatch.setitem(machine.COPY_BYTES, "cuda", 1 << 20)
+    assert vtrain("fit", small_run, *GPU, "--run-dir", "run", "train.max_steps=1").code == 0
+    Image.new("RGB", (20, 30)).save("picture.png")
+    done = vtrain(*command.split())
+    assert done.code == 0, done.err
+    assert isinstance(torch.zeros(1, device="cuda"), OnCuda)
