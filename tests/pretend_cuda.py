@@ -15,6 +15,7 @@ from unittest import mock
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.optim import Optimizer
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -84,6 +85,8 @@ class OnCuda(Tensor):
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         apart = [tuple(t.shape) for t in given if not isinstance(t, OnCuda) and t.dim() > 0]
         if name == "copy_":
+            if apart or not isinstance(args[0], OnCuda):
+                PretendCuda.copies(args[0].shape, "copy_")
             if not isinstance(args[0], OnCuda) or (apart and True not in args[2:]):
                 PretendCuda.wait("copy_")
         elif apart:
@@ -113,6 +116,7 @@ class PretendCuda(TorchFunctionMode):
 
     waits: ClassVar[list[str]] = []
     is_strict: ClassVar[bool] = False
+    is_recording: ClassVar[bool] = False
 
     @classmethod
     def wait(cls, why: str) -> None:
@@ -122,8 +126,18 @@ class PretendCuda(TorchFunctionMode):
             RuntimeError: It must not.
         """
         cls.waits.append(why)
-        if cls.is_strict:
+        if cls.is_strict or cls.is_recording:
             raise RuntimeError(f"called a synchronizing CUDA operation: {why}")
+
+    @classmethod
+    def copies(cls, shape: torch.Size, to: str) -> None:
+        """Note a copy from or to the host's memory.
+
+        Raises:
+            RuntimeError: The host's memory is no part of a recording.
+        """
+        if cls.is_recording:
+            raise RuntimeError(f"operation not permitted when stream is capturing: {shape} to {to}")
 
     def __torch_function__(
         self, func: Any, _types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -183,6 +197,8 @@ def _moved(
 ) -> Tensor:
     if tensor.device.type == place.type:
         return tensor
+    if place.type != "meta":
+        PretendCuda.copies(tensor.shape, place.type)
     if waits and place.type != "meta":
         PretendCuda.wait(f"a copy of shape {tuple(tensor.shape)} to {place.type}")
     with torch._C.DisableTorchFunction():
@@ -195,6 +211,13 @@ def _moved(
 
 def _no_grad(mode: bool = True) -> Any:
     return torch.no_grad() if mode else nullcontext()
+
+
+def _groups(lists: list[list[Tensor]], with_indices: bool = False) -> dict[Any, Any]:
+    """Do what optimizers ask of torch in C++, which knows the tensors as the CPU's."""
+    found = torch._C._group_tensors_by_device_and_dtype(lists, with_indices)
+    place = lists[0][0].device
+    return {(place, dtype): tensors for (_, dtype), tensors in found.items()}
 
 
 MOVES: dict[Any, Callable[..., Tensor]] = {
@@ -217,6 +240,32 @@ class Stream:
 
     def record_event(self) -> "Stream":
         return self
+
+
+class Recorder:
+    """Stands in for CUDA graphs: does the work again, and refuses what cannot be recorded.
+
+    Numbers of the host are not frozen; that is for a tape to show, see `test_step_graph`.
+    """
+
+    def __init__(self, _: torch.device) -> None:
+        self.replays = 0
+
+    def run(self, work: Callable[[], Tensor]) -> Tensor:
+        return work()
+
+    def record(self, work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
+        result = torch.zeros((), device=DEVICE)
+
+        def replay() -> None:
+            self.replays += 1
+            PretendCuda.is_recording = True
+            try:
+                result.copy_(work())
+            finally:
+                PretendCuda.is_recording = False
+
+        return result, replay
 
 
 @contextmanager
@@ -258,6 +307,11 @@ def pretend_cuda(strict: bool = False) -> Iterator[type[PretendCuda]]:
             )
         )
         stack.enter_context(mock.patch.object(torch, "inference_mode", _no_grad))
+        stack.enter_context(
+            mock.patch.object(
+                Optimizer, "_group_tensors_by_device_and_dtype", staticmethod(_groups)
+            )
+        )
         PretendCuda.waits, PretendCuda.is_strict = [], strict
         stack.enter_context(PretendCuda())
         yield PretendCuda

@@ -14,7 +14,11 @@ from torch.utils._pytree import tree_leaves
 
 from tests.conftest import tiny
 from vtrain.callbacks.base import Callbacks
+from vtrain.data.augment import Augment
+from vtrain.data.augment.policies import AugMix, AutoAugment, ThreeAugment, TimmRandAugment
 from vtrain.data.loader import Batch
+from vtrain.data.mixing import Mixing
+from vtrain.data.recordable import RecordableInput
 from vtrain.engine.ema import EMA
 from vtrain.engine.state import TrainState, load_optimizer
 from vtrain.engine.step_graph import WARM_UP, CudaRecorder, StepGraph
@@ -206,11 +210,43 @@ def test_another_kind_of_step_is_recorded_in_its_place() -> None:
     assert_same(usual, recorded)
 
 
+@pytest.mark.parametrize(
+    "policy", [AutoAugment(dataset="cifar10"), TimmRandAugment(), AugMix(), ThreeAugment(), None]
+)
+def test_a_recording_augments_each_batch_by_what_was_drawn_for_it(policy: Any) -> None:
+    class Photographs(Loader):
+        def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+            for batch in super().batches(epoch, start):
+                images = batch.images.mul(40).add(128).clamp(0, 255).to(torch.uint8)
+                yield Batch(images, *list(vars(batch).values())[1:])
+
+    torch.manual_seed(0)
+    net = tiny("vit_ti", image_size=16, num_classes=3, drop_path_rate=0.3)
+    augment = Augment(
+        *(16, (0.5,) * 3, (0.2,) * 3, 0),
+        policy=policy,
+        brightness=0.4,
+        hue=0.1,
+        grey=0.2,
+        erasing=0.5,
+        erasing_value="pixel",
+    )
+    mixing = Mixing(3, 0, mixup=0.8, cutmix=1.0, mix_probability=0.8)
+    recorder = TapeRecorder()
+    runs = trainer(None, copy.deepcopy(net)), trainer(recorder, net)
+    for run in runs:
+        run.augment, run.mixing = augment, mixing
+        run.recordable = RecordableInput(augment, mixing)
+        run.fit(Photographs())
+    assert recorder.replays == 15 - WARM_UP - 2
+    assert_same(*runs)
+
+
 def test_the_loss_of_a_step_is_not_that_of_a_later_one() -> None:
     run = trainer(TapeRecorder())
     assert run.graph is not None
     batches = [IMAGES[i : i + 8] for i in range(8)]
-    losses = [run.graph(run.optimize, x, TARGETS[:8], 1 / 8, 1) for x in batches]
+    losses = [run.graph(run.optimize, (x, TARGETS[:8]), 1 / 8, 1) for x in batches]
     assert len({float(loss) for loss in losses}) == len(losses)
 
 
@@ -305,7 +341,7 @@ def test_on_cuda_dropout_differs_between_replays_and_repeats_with_its_seed() -> 
     losses = []
     for seed in (0, 1, 2, 3, 4, 5, 4):
         torch.manual_seed(seed)
-        losses.append(float(graph(step, images, targets, 1.0, 1)))
+        losses.append(float(graph(step, (images, targets), 1.0, 1)))
     assert losses[-1] == losses[4]
     assert losses[4] != losses[5]
 

@@ -10,15 +10,17 @@ import torch
 from PIL import Image
 
 from tests.conftest import Result
-from tests.pretend_cuda import OnCuda, PretendCuda, on_cpu, pretend_cuda
+from tests.pretend_cuda import OnCuda, PretendCuda, Recorder, on_cpu, pretend_cuda
 from tests.run.test_gpu import BUSY
 from vtrain.bench import machine
 from vtrain.callbacks.base import Callbacks
 from vtrain.config import load_config
 from vtrain.distributed import Rank
+from vtrain.engine.step_graph import WARM_UP
 from vtrain.files import checkpoints
 from vtrain.files.checkpoints import load_checkpoint
 from vtrain.run import evaluate
+from vtrain.run import parts as parts_module
 from vtrain.run.parts import build_parts, build_trainer
 
 Vtrain = Callable[..., Result]
@@ -118,6 +120,64 @@ def test_a_run_ends_with_the_weights_of_a_run_on_the_cpu(
     there, here = (load_checkpoint(Path(name, "last.pt"))["state"] for name in ("cuda", "cpu"))
     for kind in ("model", "ema"):
         torch.testing.assert_close(there[kind], here[kind], rtol=1e-3, atol=1e-4)
+
+
+RECORDED = [
+    "augment={crop: pad, policy: {name: autoaugment, dataset: cifar10}, erasing: 0.25, mixup: 1.0, "
+    "cutmix: 1.0, mix_probability: 0.5}",
+    BUSY,
+    "augment={policy: augmix, erasing: 0.5, erasing_value: pixel}",
+    "augment={policy: timm_randaugment, mixup: 0.2, mix_off_epoch: 1}",
+    "augment={crop: none, policy: three_augment, solarize: 0.2}",
+    "augment={policy: randaugment}",
+    "augment={policy: trivialaugment_wide}",
+]
+
+
+@pytest.mark.parametrize("augment", RECORDED)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_recorded_steps_train_as_launched_ones_and_copy_nothing_from_the_host(
+    small_run: Path,
+    gpu: type[PretendCuda],
+    monkeypatch: pytest.MonkeyPatch,
+    augment: str,
+    precision: str,
+) -> None:
+    monkeypatch.setattr(parts_module, "CudaRecorder", Recorder)
+    trained = []
+    for recorded in ("true", "false"):
+        overrides = [*GPU, augment, "data.num_images=160", f"train.precision={precision}"]
+        config = load_config(small_run, [*overrides, f"train.cuda_graph={recorded}"])
+        parts = build_parts(config, DEVICE, Rank())
+        trainer = build_trainer(config, parts, Rank(), Callbacks())
+        trainer.evaluate = lambda: {}
+        gpu.waits.clear()
+        trainer.fit(parts.train_loader)
+        assert parts.state.step == 10
+        trained.append(on_cpu(parts.model.state_dict()))
+        if trainer.graph is not None:
+            assert not trainer.graph.is_off
+            assert isinstance(trainer.graph.recorder, Recorder)
+            assert trainer.graph.recorder.replays >= 10 - 2 * WARM_UP
+    torch.testing.assert_close(*trained, rtol=1e-3, atol=1e-5)
+
+
+def test_the_augmentation_of_large_images_is_not_recorded(
+    small_run: Path, gpu: type[PretendCuda], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts_module, "CudaRecorder", Recorder)
+    for size, is_recorded in ((64, True), (96, False)):
+        options = f"data.image_size={size}", f"data.size={size}", "train.cuda_graph=true"
+        config = load_config(small_run, [*GPU, *options, "data.num_images=192"])
+        parts = build_parts(config, DEVICE, Rank())
+        trainer = build_trainer(config, parts, Rank(), Callbacks())
+        for batch in parts.train_loader.batches(0):
+            assert trainer.prepared(batch)[1][0].dtype == (
+                torch.uint8 if is_recorded else torch.float32
+            )
+            trainer.train_step(batch)
+        assert trainer.graph is not None
+        assert trainer.graph.recorder.replays > 0  # type: ignore[attr-defined]
 
 
 def test_fp16_trains(small_run: Path, vtrain: Vtrain, gpu: type[PretendCuda]) -> None:

@@ -4,6 +4,7 @@ Reference: Zhang et al., "mixup", arXiv:1710.09412; Yun et al., "CutMix", arXiv:
 """
 
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +16,17 @@ from vtrain.data.draws import Stream, below, draws, send
 from vtrain.registry import Fraction
 
 QUANTILES = 1 << 14  # equally likely values of lambda: more than the pairs of any batch
+
+
+class Mixture(NamedTuple):
+    """With what each sample is mixed: `Mixing.draw` returns it, `Mixing.apply` does it."""
+
+    partners: Tensor
+    """Another row of the batch. Shape: (B,) int64."""
+    shares: Tensor
+    """How much of each own pixel stays, but in the box, where nothing does. Shape: (B,)."""
+    boxes: Tensor
+    """Top, left, height and width; 0 high where nothing is cut. Shape: (B, 4) int64."""
 
 
 class Mixing:
@@ -65,29 +77,39 @@ class Mixing:
     def __call__(
         self, images: Tensor, targets: Tensor, positions: Tensor, step: int, epoch: int
     ) -> tuple[Tensor, Tensor]:
+        drawn = self.draw(positions, step, epoch, images.shape[2:])
+        if drawn is not None:
+            drawn = Mixture(*(send(numbers, images.device) for numbers in drawn))
+        return self.apply(images, targets, drawn)
+
+    def draw(self, positions: Tensor, step: int, epoch: int, size: torch.Size) -> Mixture | None:
+        """Return how to mix images of (H, W) pixels, on the CPU; None where nothing is mixed."""
         if not self.is_on(epoch):
+            return None
+        return Mixture(self._partners(positions), *self._drawn(positions, step, size))
+
+    def apply(
+        self, images: Tensor, targets: Tensor, drawn: Mixture | None
+    ) -> tuple[Tensor, Tensor]:
+        """Mix as `draw` said, whose tensors are on the images' device; shapes as for a call."""
+        if drawn is None:
             return images, targets
-        partners = send(self._partners(positions), images.device)
-        shares, boxes = (send(x, images.device) for x in self._drawn(positions, step, images.shape))
-        inside = inside_boxes(boxes, *images.shape[2:])
-        keep = shares[:, None, None].masked_fill(inside, 0)[:, None].to(images.dtype)
+        inside = inside_boxes(drawn.boxes, *images.shape[2:])
+        keep = drawn.shares[:, None, None].masked_fill(inside, 0)[:, None].to(images.dtype)
         # lerp is exact where the weight is 0 or 1, so CutMix copies pixels
-        images = torch.lerp(images[partners], images, keep)
+        images = torch.lerp(images[drawn.partners], images, keep)
         weights = keep.mean((1, 2, 3), dtype=torch.float32)[:, None]
         own = torch.nn.functional.one_hot(targets, self.num_classes).to(torch.float32)
-        return images, torch.lerp(own[partners], own, weights)
+        return images, torch.lerp(own[drawn.partners], own, weights)
 
     def _partners(self, positions: Tensor) -> Tensor:
         """Row of each sample's partner. Shape: (B,) -> (B,)."""
         partners = (positions ^ 1) - positions[:1]
         return torch.where(partners < len(positions), partners, torch.arange(len(positions)))
 
-    def _drawn(self, positions: Tensor, step: int, shape: torch.Size) -> tuple[Tensor, Tensor]:
-        """How much of each own pixel stays, but in a box, where nothing does.
-
-        Shape: (B,) -> (B,) float32, (B, 4) int64 (top, left, height, width).
-        """
-        height, width = shape[2:]
+    def _drawn(self, positions: Tensor, step: int, size: torch.Size) -> tuple[Tensor, Tensor]:
+        """Return the shares and the boxes of a `Mixture`."""
+        height, width = size
         u = draws(positions // 2, 5, self.seed, step, Stream.MIXING)
         is_mixed, is_cutmix = u[:, 0] < self.probability, u[:, 1] < self.cutmix_share
         ranks = below(u[:, 2], QUANTILES)

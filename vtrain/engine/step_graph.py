@@ -8,19 +8,20 @@ Reference: "CUDA Graphs" in NVIDIA's CUDA C++ Programming Guide; torch.cuda.grap
 
 import logging
 from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 log = logging.getLogger(__name__)
 
 WARM_UP = 3
 """Steps of one kind in a row before it is recorded: compilers and allocators are done by then."""
 
-Step: TypeAlias = Callable[[Tensor, Tensor, float, int], Tensor]
-"""Images, targets, weight of the loss, pieces -> the loss."""
+Step: TypeAlias = Callable[..., Tensor]
+"""The inputs one by one, the weight of the loss, pieces -> the loss."""
 
 
 class Recorder(Protocol):
@@ -62,8 +63,8 @@ class StepGraph:
 
     A kind is all that a recording fixes: shapes, dtypes and the numbers that the step is called
     with. Other steps, such as the smaller last one of an epoch, run as they are, and the recording
-    stays. What changes from step to step must be on the device: the images and targets are copied
-    to where the recording reads them, and the learning rates become tensors, which
+    stays. What changes from step to step must be on the device: the inputs are copied to where the
+    recording reads them, and the learning rates become tensors, which
     `optim.groups.set_lr` fills. Dropout differs between replays, as torch hands a recording the
     seed of each.
 
@@ -81,38 +82,51 @@ class StepGraph:
         self._in_row = 0
         self._recorded: tuple[object, ...] | None = None
         for group in optimizer.param_groups:
-            device = group["params"][0].device
-            group["lr"] = torch.tensor(float(group["lr"]), device=device)
+            if not isinstance(group["lr"], Tensor):  # of another recording
+                device = group["params"][0].device
+                group["lr"] = torch.tensor(float(group["lr"]), device=device)
 
-    def __call__(
-        self, step: Step, images: Tensor, targets: Tensor, weight: float, count: int
-    ) -> Tensor:
-        """Make `step`, by a recording if there is one of its kind."""
-        kind = (images.shape, images.dtype, targets.shape, targets.dtype, weight, count)
+    def __call__(self, step: Step, inputs: tuple[Any, ...], weight: float, count: int) -> Tensor:
+        """Make `step`, by a recording if there is one of its kind.
+
+        Args:
+            step: What to do.
+            inputs: Its first arguments: tensors on the device or to be copied there, and tuples of
+                them. What is no tensor is a part of the step's kind.
+            weight: Its next argument.
+            count: Its last argument.
+        """
+        leaves, structure = tree_flatten(inputs)
+        kind = (structure, *map(_fixed, leaves), weight, count)
         self._in_row = self._in_row + 1 if kind == self._last else 1
         self._last = kind
-        if self._recorded != kind and self._in_row > WARM_UP and not self.is_off:
-            self._record(step, images, targets, weight, count)
-            self._recorded = None if self.is_off else kind
         if self._recorded == kind:
-            self._images.copy_(images)
-            self._targets.copy_(targets)
-            self._replay()
-            return self._loss.clone()  # the next replay overwrites it
-        return self.recorder.run(lambda: step(images, targets, weight, count))
+            return self._replayed(leaves)
+        device = self.optimizer.param_groups[0]["params"][0].device
+        leaves = [_sent(leaf, device) for leaf in leaves]
+        if self._in_row > WARM_UP and not self.is_off:
+            own = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+            self._record(lambda: step(*tree_unflatten(own, structure), weight, count))
+            if not self.is_off:
+                self._recorded, self._inputs = kind, own
+                return self._replayed(leaves)
+        there = tree_unflatten(leaves, structure)
+        return self.recorder.run(lambda: step(*there, weight, count))
 
-    def _record(
-        self, step: Step, images: Tensor, targets: Tensor, weight: float, count: int
-    ) -> None:
-        self._images, self._targets = images.clone(), targets.clone()
+    def _replayed(self, leaves: list[Any]) -> Tensor:
+        for own, given in zip(self._inputs, leaves, strict=True):
+            if isinstance(own, Tensor):
+                own.copy_(given, non_blocking=True)
+        self._replay()
+        return self._loss.clone()  # the next replay overwrites it
+
+    def _record(self, work: Callable[[], Tensor]) -> None:
         groups = self.optimizer.param_groups
         promised = [group for group in groups if "capturable" in group]
         try:
             for group in promised:  # Adam asks; its fused step is the same either way
                 group["capturable"] = True
-            self._loss, self._replay = self.recorder.record(
-                lambda: step(self._images, self._targets, weight, count)
-            )
+            self._loss, self._replay = self.recorder.record(work)
         except RuntimeError as error:
             self.is_off = True
             reason = str(error).splitlines()[0]
@@ -120,3 +134,12 @@ class StepGraph:
         finally:
             for group in promised:
                 group["capturable"] = False
+
+
+def _fixed(leaf: Any) -> object:
+    """Return what a recording fixes of an input."""
+    return (leaf.shape, leaf.dtype) if isinstance(leaf, Tensor) else leaf
+
+
+def _sent(leaf: Any, device: torch.device) -> Any:
+    return leaf.to(device, non_blocking=True) if isinstance(leaf, Tensor) else leaf

@@ -4,15 +4,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from vtrain import distributed
 from vtrain.data.loader import Batch, smallest_share
+from vtrain.data.recordable import DrawnInput, RecordableInput
 from vtrain.engine.state import Meter, Metrics, TrainState
-from vtrain.engine.step_graph import StepGraph
+from vtrain.engine.step_graph import Step, StepGraph
 from vtrain.errors import VtrainError
 from vtrain.optim.gradients import clip_grad_norm, gradient_norm
 from vtrain.optim.groups import set_lr
@@ -63,7 +64,8 @@ class Trainer:
         state: The model, the optimizer and the position; changed in place.
         forward: The model as it is called: itself, compiled, or wrapped for several processes.
         augment: uint8 images, their indices and the epoch -> the model's input.
-        mixing: Images, targets, positions in the global batch, step, epoch -> both, mixed.
+        mixing: Images, targets, positions in the global batch (on the CPU), step, epoch -> images
+            and targets, mixed.
         criterion: The model's outputs, targets and, with a teacher, its logits -> the mean loss.
         schedule: Step -> factor of `lr`.
         evaluate: Returns the metrics of the weights as they are now.
@@ -72,6 +74,8 @@ class Trainer:
         world_size: Processes that share each batch.
         teacher: Says of the model's input what the model should learn beside the targets.
         graph: Records the steps on a GPU and replays them; without one they are launched as usual.
+        recordable: `augment` and `mixing` in a form that is recorded with the step; without it they
+            are launched as usual.
     """
 
     state: TrainState
@@ -95,6 +99,7 @@ class Trainer:
     world_size: int
     teacher: Callable[[Tensor], Tensor] | None = None
     graph: StepGraph | None = None
+    recordable: RecordableInput | None = None
     clock: Stopwatch = field(default_factory=Stopwatch)
     """For the speed that is logged."""
     _lr: float = 0.0
@@ -154,9 +159,7 @@ class Trainer:
         share = len(batch.images)
         if share == 0:  # every process must take part in the exchange of gradients
             batch = placeholder(batch)
-        images = self.augment(batch.images, batch.indices, state.epoch)
-        positions = torch.arange(batch.start, batch.start + len(images))
-        images, targets = self.mixing(images, batch.targets, positions, state.step, state.epoch)
+        step, inputs = self.prepared(batch)
         # Gradients are averaged over the processes, whose shares may differ in size.
         weight = self.world_size / batch.total if share else 0.0
         # Every process cuts its share into as many pieces: sharded models compute in step.
@@ -165,9 +168,9 @@ class Trainer:
         skipped = state.skipped
         state.guard.expect(state.step + 1)
         if self.graph is None:
-            loss = self.optimize(images, targets, weight, count)
+            loss = step(*inputs, weight, count)
         else:
-            loss = self.graph(self.optimize, images, targets, weight, count)
+            loss = self.graph(step, inputs, weight, count)
         state.loss.add(loss)
         state.step += 1
         if state.ema is not None and state.skipped == skipped:
@@ -175,6 +178,24 @@ class Trainer:
         state.epoch_step += 1
         if state.epoch_step == self.steps_per_epoch:
             state.epoch, state.epoch_step = state.epoch + 1, 0
+
+    def prepared(self, batch: Batch) -> tuple[Step, tuple[Any, ...]]:
+        """Return what makes a step, and its inputs: augmented, unless that is a part of it."""
+        step, epoch = self.state.step, self.state.epoch
+        if self.graph is not None and self.recordable is not None:
+            drawn = self.recordable.draw(batch, step, epoch)
+            return self.augment_and_optimize, (batch.images, batch.targets, drawn)
+        images = self.augment(batch.images, batch.indices, epoch)
+        positions = torch.arange(batch.start, batch.start + len(images))
+        return self.optimize, self.mixing(images, batch.targets, positions, step, epoch)
+
+    def augment_and_optimize(
+        self, images: Tensor, targets: Tensor, drawn: DrawnInput, weight: float, count: int
+    ) -> Tensor:
+        """Do all of a step that is done on the device, for a `StepGraph` to record."""
+        assert self.recordable is not None
+        images, targets = self.recordable.apply(images, targets, drawn)
+        return self.optimize(images, targets, weight, count)
 
     def optimize(self, images: Tensor, targets: Tensor, weight: float, count: int) -> Tensor:
         """Compute the gradients and update the weights; see `backward` for the arguments.

@@ -39,6 +39,7 @@ from vtrain.engine.checkpointing import Checkpoints
 from vtrain.engine.device import DTYPES, choose_device, peak_memory
 from vtrain.engine.evaluate import evaluate
 from vtrain.engine.state import Meter, TrainState
+from vtrain.engine.step_graph import StepGraph
 from vtrain.engine.trainer import Trainer
 from vtrain.files.atomic import make_folder
 from vtrain.models.profile import count_macs, count_parameters
@@ -388,8 +389,11 @@ class Subject:
 
     def _bare_trainer(self) -> Trainer:
         """Return the trainer without augmentation and mixing, and with a position of its own."""
+        graph = self.trainer.graph
         return replace(
             self.trainer,
+            graph=None if graph is None else StepGraph(graph.optimizer, graph.recorder),
+            recordable=None,
             state=replace(self.parts.state, loss=Meter()),
             augment=lambda images, _indices, _epoch: images,
             mixing=lambda images, targets, _positions, _step, _epoch: (images, targets),

@@ -18,6 +18,7 @@ from vtrain.data.augment import Augment
 from vtrain.data.loader import EvalLoader, TrainLoader
 from vtrain.data.mixing import Mixing
 from vtrain.data.preprocess import Preprocess, TrainGeometry
+from vtrain.data.recordable import LARGEST, RecordableInput
 from vtrain.data.samples import ArraySamples, Samples, Source
 from vtrain.data.splits import Selection
 from vtrain.distributed import Rank
@@ -414,6 +415,7 @@ def build_trainer(
         world_size=place.world_size,
         teacher=None if parts.teacher is None else compiled(config, parts.teacher, parts.device),
         graph=build_graph(parts, place) if config.train.cuda_graph else None,
+        recordable=build_recordable(parts) if config.train.cuda_graph else None,
     )
 
 
@@ -438,6 +440,12 @@ def build_graph(parts: Parts, place: Rank) -> StepGraph:
             what = f"steps cannot be recorded with {obstacle}"
             raise ConfigError(what, "train.cuda_graph", "set it to false")
     return StepGraph(parts.state.optimizer, CudaRecorder(parts.device))
+
+
+def build_recordable(parts: Parts) -> RecordableInput | None:
+    """Return augmentation and mixing in the form that is recorded, where that is a gain."""
+    is_small = parts.preprocess.image_size <= LARGEST
+    return RecordableInput(parts.augment, parts.mixing) if is_small else None
 
 
 def build_forward(config: Config, parts: Parts) -> nn.Module:

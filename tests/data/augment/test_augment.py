@@ -9,7 +9,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
 from vtrain.data.augment import Augment
-from vtrain.data.augment.operations import Op, apply
+from vtrain.data.augment.operations import Choice, Op, apply
 from vtrain.data.augment.policies import (
     AugMix,
     AutoAugment,
@@ -43,6 +43,10 @@ def make(size: int = 32, seed: int = 0, **keys: Any) -> Augment:
     return Augment(size, MEAN, STD, seed, **keys)
 
 
+def everything(policy: Any, crop: Any) -> Augment:
+    return Augment(24, MEAN, STD, 0, "bicubic", False, crop=crop, **EVERYTHING | {"policy": policy})
+
+
 def to_bytes(images: Tensor) -> Tensor:
     return Preprocess(32, mean=MEAN, std=STD).denormalise(images)
 
@@ -57,8 +61,7 @@ def test_nothing_but_normalisation_equals_torchvisions() -> None:
     torch.testing.assert_close(make(**OFF)(x, torch.arange(64), 0), want)
 
 
-@pytest.mark.parametrize("crop", ["pad", "resized"])
-@pytest.mark.parametrize(
+every_policy = pytest.mark.parametrize(
     "policy",
     [
         TimmRandAugment(),
@@ -69,15 +72,26 @@ def test_nothing_but_normalisation_equals_torchvisions() -> None:
         ThreeAugment(),
     ],
 )
+
+
+@pytest.mark.parametrize("crop", ["pad", "resized"])
+@every_policy
 def test_a_sample_looks_the_same_in_any_batch(policy: Any, crop: Any) -> None:
-    augment = Augment(
-        24, MEAN, STD, 0, "bicubic", False, crop=crop, **EVERYTHING | {"policy": policy}
-    )
+    augment = everything(policy, crop)
     x, indices = images(48, 24), torch.randperm(1000)[:48]
     together = augment(x, indices, 3)
     order = torch.randperm(48)
     apart = [augment(x[part], indices[part], 3) for part in order.tensor_split([1, 6, 30])]
     assert torch.equal(torch.cat(apart), together[order])
+
+
+@pytest.mark.parametrize("crop", ["pad", "resized"])
+@every_policy
+def test_work_that_is_the_same_whatever_was_drawn_gives_the_same(policy: Any, crop: Any) -> None:
+    augment = everything(policy, crop)
+    x = images(48, 24)
+    drawn = augment.draw(torch.arange(48), 3, x.shape[2:])
+    assert torch.equal(augment.apply(x, drawn, uniform=True), augment.apply(x, drawn))
 
 
 def test_seed_epoch_and_index_change_the_sample_and_nothing_else_does() -> None:
@@ -154,8 +168,8 @@ def test_jitter_draws_uniform_amounts_and_every_order(monkeypatch: pytest.Monkey
 
     calls: list[tuple[Tensor, Tensor]] = []
 
-    def apply(x: Tensor, ops: Tensor, amounts: Tensor) -> Tensor:
-        calls.append((ops, amounts))
+    def apply(x: Tensor, choice: Choice, **_: Any) -> Tensor:
+        calls.append((choice.ops, choice.amounts))
         return x
 
     monkeypatch.setattr(module, "apply", apply)
@@ -182,9 +196,9 @@ def test_jitter_gives_torchvisions_bytes_for_what_it_drew(
 
     calls: list[tuple[Tensor, Tensor]] = []
 
-    def recorded(x: Tensor, ops: Tensor, amounts: Tensor) -> Tensor:
-        calls.append((ops, amounts))
-        return apply(x, ops, amounts)
+    def recorded(x: Tensor, choice: Choice, **how: Any) -> Tensor:
+        calls.append((choice.ops, choice.amounts))
+        return apply(x, choice, **how)
 
     monkeypatch.setattr(module, "apply", recorded)
     augment = make(**OFF, brightness=0.4, contrast=0.4, saturation=0.4)

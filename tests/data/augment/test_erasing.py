@@ -4,10 +4,10 @@ from scipy.stats import binomtest, ks_2samp, kstest
 from torch import Tensor
 from torchvision.transforms import v2
 
-from vtrain.data.augment.erasing import erase
+from vtrain.data.augment.erasing import draw_erasure, erase
 from vtrain.data.draws import Draw, Stream, draws
 
-RULE = {"scale": (0.02, 0.33), "ratio": (0.3, 3.3)}
+RULE = (0.02, 0.33), (0.3, 3.3)
 
 
 def source(count: int, seed: int = 0) -> Draw:
@@ -15,8 +15,12 @@ def source(count: int, seed: int = 0) -> Draw:
 
 
 def erased(count: int, value: str = "constant", probability: float = 1.0, size: int = 32) -> Tensor:
-    ones = torch.full((count, 3, size, size), 9.0)
-    return erase(ones, source(count), probability, RULE["scale"], RULE["ratio"], value, seed=0)  # type: ignore[arg-type]
+    """Erase where boxes were drawn, and see that to go over all images changes nothing."""
+    nines = torch.full((count, 3, size, size), 9.0)
+    erasure = draw_erasure(source(count), torch.Size((size, size)), probability, *RULE)
+    result = erase(nines.clone(), erasure, value, seed=0)  # type: ignore[arg-type]
+    assert torch.equal(erase(nines, erasure, value, 0, everywhere=True), result)  # type: ignore[arg-type]
+    return result
 
 
 def boxes_of(images: Tensor) -> np.ndarray:

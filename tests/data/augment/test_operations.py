@@ -8,7 +8,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 
-from vtrain.data.augment.operations import Op, apply, solarize_add
+from vtrain.data.augment.operations import Choice, Op, apply, solarize_add
 
 
 def uniform(count: int, low: float, high: float) -> Tensor:
@@ -19,6 +19,15 @@ def affine(image: Any, shear: tuple[float, float] = (0, 0), by: Any = (0, 0), **
     degrees = [math.degrees(math.atan(s)) for s in shear]
     center = [0, 0] if any(shear) else None
     return TF.affine(image, 0.0, list(by), 1.0, degrees, center=center, **how)
+
+
+def applied(images: Tensor, ops: Tensor, amounts: Tensor, **how: Any) -> Tensor:
+    """Apply in groups, and see that under masks the result is the same."""
+    choice = Choice.of(ops, amounts, images.shape[2:])
+    result = apply(images, choice, **how)
+    on_device = Choice(*(numbers.to(images.device) for numbers in choice))
+    assert torch.equal(apply(images, on_device, among=Op, **how), result)
+    return result
 
 
 EXACT: dict[Op, tuple[Callable[..., Any], float, float]] = {
@@ -56,7 +65,7 @@ def test_an_operation_on_values_gives_torchvisions_bytes(op: Op, pictures: Tenso
     amounts = uniform(len(pictures), low, high)
     if op == Op.POSTERIZE:
         amounts = amounts.floor()
-    got = apply(pictures, torch.full((len(pictures),), op), amounts)
+    got = applied(pictures, torch.full((len(pictures),), op), amounts)
     assert torch.equal(got, expected(function, pictures, amounts))
 
 
@@ -69,7 +78,7 @@ def test_a_movement_to_the_nearest_pixel_gives_torchvisions_bytes(
     amounts = uniform(len(pictures), low, high).trunc()
     if op in (Op.SHEAR_X, Op.SHEAR_Y):
         amounts = uniform(len(pictures), low, high)
-    got = apply(pictures, torch.full((len(pictures),), op), amounts, fill=fill)
+    got = applied(pictures, torch.full((len(pictures),), op), amounts, fill=fill)
     assert torch.equal(got, expected(function, pictures, amounts, fill=list(fill)))
 
 
@@ -77,7 +86,7 @@ def test_right_angles_turn_square_images_exactly(pictures: Tensor) -> None:
     square = pictures[:, :, :, :33]
     for turns in (1, 2, 3):
         amounts = torch.full((len(square),), 90.0 * turns)
-        got = apply(square, torch.full((len(square),), Op.ROTATE), amounts)
+        got = applied(square, torch.full((len(square),), Op.ROTATE), amounts)
         assert torch.equal(got, torch.rot90(square, turns, (2, 3)))
 
 
@@ -88,7 +97,7 @@ def test_an_interpolated_movement_is_within_one_step_of_pillow(op: Op, pictures:
     amounts = uniform(len(pictures), low, high)
     if op in (Op.TRANSLATE_X, Op.TRANSLATE_Y):
         amounts = amounts.trunc()
-    got = apply(pictures, torch.full((len(pictures),), op), amounts, bilinear=True)
+    got = applied(pictures, torch.full((len(pictures),), op), amounts, bilinear=True)
     want = expected(function, pictures, amounts, interpolation=InterpolationMode.BILINEAR)
     difference = (got.int() - want.int()).abs().amax(1)
     assert (difference > 1).float().mean() <= 1e-4
@@ -97,7 +106,7 @@ def test_an_interpolated_movement_is_within_one_step_of_pillow(op: Op, pictures:
 def test_a_blur_is_within_one_step_of_torchvisions(pictures: Tensor) -> None:
     """Two passes and one sum round differently."""
     sigmas = uniform(len(pictures), 0.1, 2.0)
-    got = apply(pictures, torch.full((len(pictures),), Op.BLUR), sigmas)
+    got = applied(pictures, torch.full((len(pictures),), Op.BLUR), sigmas)
     want = [
         TF.gaussian_blur(image, [13, 13], [sigma, sigma])
         for image, sigma in zip(pictures, sigmas.tolist(), strict=True)
@@ -108,7 +117,7 @@ def test_a_blur_is_within_one_step_of_torchvisions(pictures: Tensor) -> None:
 def test_a_hue_is_within_one_step_of_torchvisions(pictures: Tensor) -> None:
     """The same colours by another formula, in float32."""
     turns = uniform(len(pictures), -0.5, 0.5)
-    got = apply(pictures, torch.full((len(pictures),), Op.HUE), turns)
+    got = applied(pictures, torch.full((len(pictures),), Op.HUE), turns)
     pairs = zip(pictures, turns.tolist(), strict=True)
     want = torch.stack([TF.adjust_hue(image, turn) for image, turn in pairs])
     assert (got.int() - want.int()).abs().max() <= 1
@@ -123,15 +132,15 @@ def test_solarize_add_brightens_the_dark_half_up_to_white() -> None:
 def test_samples_keep_their_places_whatever_their_operations(pictures: Tensor) -> None:
     ops = torch.randint(0, len(Op), (len(pictures),))
     amounts = torch.ones(len(pictures), dtype=torch.float64)
-    together = apply(pictures, ops, amounts)
+    together = applied(pictures, ops, amounts)
     for i in range(len(pictures)):
-        alone = apply(pictures[i : i + 1], ops[i : i + 1], amounts[i : i + 1])
+        alone = applied(pictures[i : i + 1], ops[i : i + 1], amounts[i : i + 1])
         assert torch.equal(together[i : i + 1], alone), Op(int(ops[i]))
 
 
 def test_the_given_images_are_not_changed(pictures: Tensor) -> None:
     before = pictures.clone()
-    apply(pictures, torch.full((len(pictures),), Op.INVERT), torch.zeros(len(pictures)))
+    applied(pictures, torch.full((len(pictures),), Op.INVERT), torch.zeros(len(pictures)))
     assert torch.equal(pictures, before)
 
 
@@ -139,7 +148,7 @@ def test_the_given_images_are_not_changed(pictures: Tensor) -> None:
 def test_every_operation_takes_the_smallest_images(size: int) -> None:
     images = torch.randint(0, 256, (len(Op), 3, size, size), dtype=torch.uint8)
     amounts = torch.ones(len(Op), dtype=torch.float64)
-    assert apply(images, torch.arange(len(Op)), amounts).shape == images.shape
+    assert applied(images, torch.arange(len(Op)), amounts).shape == images.shape
 
 
 @pytest.mark.gpu
@@ -147,5 +156,5 @@ def test_a_gpu_gives_the_same_bytes(pictures: Tensor) -> None:
     ops = torch.randint(0, Op.BLUR, (len(pictures),))  # all that is exact
     amounts = uniform(len(pictures), 0, 1)
     for bilinear in (False, True):
-        got = apply(pictures.cuda(), ops, amounts, bilinear).cpu()
-        assert torch.equal(got, apply(pictures, ops, amounts, bilinear))
+        got = applied(pictures.cuda(), ops, amounts, bilinear=bilinear).cpu()
+        assert torch.equal(got, applied(pictures, ops, amounts, bilinear=bilinear))

@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 
 from vtrain.data.augment import policies
-from vtrain.data.augment.operations import Op
+from vtrain.data.augment.operations import Choice, Colour, Op
 from vtrain.data.augment.policies import (
     AUGMIX,
     AUTOAUGMENT,
@@ -20,6 +20,7 @@ from vtrain.data.augment.policies import (
     TRIVIALAUGMENT,
     AugMix,
     AutoAugment,
+    Chain,
     Policy,
     RandAugment,
     Space,
@@ -65,15 +66,19 @@ def source(count: int, seed: int = 0) -> Draw:
     return lambda columns: draws(torch.arange(count), columns, seed, 0, Stream.POLICY)
 
 
+def run(policy: Chain, images: Tensor, draw: Draw, mean: Colour = BLACK) -> Tensor:
+    return policy.apply(images, policy.draw(draw, images.shape[2:]), mean)
+
+
 @pytest.fixture
 def applied(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, Tensor]]:
     """Record each call's operations and amounts, and still apply them."""
     calls: list[tuple[Tensor, Tensor]] = []
     real = policies.apply
 
-    def apply(images: Tensor, ops: Tensor, amounts: Tensor, **how: Any) -> Tensor:
-        calls.append((ops, amounts))
-        return real(images, ops, amounts, **how)
+    def apply(images: Tensor, choice: Choice, **how: Any) -> Tensor:
+        calls.append((choice.ops, choice.amounts))
+        return real(images, choice, **how)
 
     monkeypatch.setattr(policies, "apply", apply)
     return calls
@@ -109,7 +114,7 @@ def test_a_policy_gives_torchvisions_bytes_for_what_it_drew(
     name: str, pictures: Tensor, applied: list[tuple[Tensor, Tensor]]
 ) -> None:
     policy, rival = RIVALS[name]
-    result = policy(pictures, source(len(pictures)), BLACK)
+    result = run(policy, pictures, source(len(pictures)))
     assert torch.equal(result, replayed(pictures, applied, rival))
 
 
@@ -118,7 +123,7 @@ def test_real_photographs_become_torchvisions_bytes(
 ) -> None:
     paths = sorted(cifar10.rglob("*.jpg"))[::200]
     photographs = torch.stack([TF.pil_to_tensor(read_image(path)) for path in paths])
-    result = RandAugment()(photographs, source(len(photographs)), BLACK)
+    result = run(RandAugment(), photographs, source(len(photographs)))
     assert torch.equal(result, replayed(photographs, applied, v2.RandAugment()))
 
 
@@ -143,7 +148,7 @@ def test_a_policy_chooses_operations_as_often_as_torchvision(
     policy, rival = RIVALS[name]
     theirs = recorded(rival, 2000)
     count = 8000
-    policy(torch.zeros(count, 3, 1, 1, dtype=torch.uint8), source(count), BLACK)
+    run(policy, torch.zeros(count, 3, 1, 1, dtype=torch.uint8), source(count))
     chains = torch.stack([ops for ops, _ in applied], dim=1).tolist()
     ours = Counter(tuple(NAMES[Op(op)] for op in chain if op != Op.IDENTITY) for chain in chains)
     common = [key for key in theirs if theirs[key] + ours[key] >= 25]
@@ -182,7 +187,7 @@ def test_the_operations_and_all_their_amounts_are_torchvisions(space: Space, riv
 
 def test_signs_and_strengths_are_uniform(applied: list[tuple[Tensor, Tensor]]) -> None:
     count = 20_000
-    TrivialAugmentWide()(torch.zeros(count, 3, 1, 1, dtype=torch.uint8), source(count), BLACK)
+    run(TrivialAugmentWide(), torch.zeros(count, 3, 1, 1, dtype=torch.uint8), source(count))
     ops, amounts = applied[0]
     angles = amounts[ops == Op.ROTATE]
     steps = ((angles + 135) / 4.5).round().long()  # 61 values; 0 has both signs
@@ -218,7 +223,7 @@ def test_timms_policy_applies_half_of_the_operations_at_normal_strengths(
 ) -> None:
     count = 30_000
     policy = TimmRandAugment(magnitude=5, magnitude_std=1.0, num_ops=1)
-    policy(torch.zeros(count, 3, 1, 1, dtype=torch.uint8), source(count), BLACK)
+    run(policy, torch.zeros(count, 3, 1, 1, dtype=torch.uint8), source(count))
     ops, amounts = applied[0]
     assert (ops == Op.IDENTITY).float().mean() == pytest.approx(0.5, abs=0.01)
     angles = amounts[ops == Op.ROTATE]
@@ -228,7 +233,7 @@ def test_timms_policy_applies_half_of_the_operations_at_normal_strengths(
 
 def test_timms_policy_fills_with_the_mean_colour() -> None:
     images = torch.full((64, 3, 8, 8), 255, dtype=torch.uint8)
-    result = TimmRandAugment(probability=1.0)(images, source(64), (1, 2, 3))
+    result = run(TimmRandAugment(probability=1.0), images, source(64), (1, 2, 3))
     corners = result[:, :, 0, 0].tolist()
     assert [1, 2, 3] in corners
 
@@ -237,7 +242,7 @@ def test_three_augment_takes_each_of_three_in_a_third_of_the_cases(
     applied: list[tuple[Tensor, Tensor]],
 ) -> None:
     count = 9000
-    ThreeAugment()(torch.zeros(count, 3, 1, 1, dtype=torch.uint8), source(count), BLACK)
+    run(ThreeAugment(), torch.zeros(count, 3, 1, 1, dtype=torch.uint8), source(count))
     ops, amounts = applied[0]
     for op in (Op.SATURATION, Op.SOLARIZE, Op.BLUR):
         assert (ops == op).float().mean() == pytest.approx(1 / 3, abs=0.02)
@@ -250,7 +255,7 @@ def test_augmix_blends_the_chains_as_torchvision_does(
 ) -> None:
     """With operations that leave the image alone, all weights must add up to one image."""
     monkeypatch.setattr(policies, "apply", lambda images, *_, **__: images)
-    result = AugMix()(pictures, source(len(pictures)), BLACK)
+    result = run(AugMix(), pictures, source(len(pictures)))
     assert (result.int() - pictures.int()).abs().max() <= 1  # the sum is cut, not rounded
 
 
@@ -265,7 +270,7 @@ def test_augmixs_weights_are_uniform_on_their_simplex(monkeypatch: pytest.Monkey
         return images if len(calls) > 3 else torch.full_like(images, 255)
 
     monkeypatch.setattr(policies, "apply", first_chain_is_white)
-    seen = AugMix(mixture_width=chains)(black, source(count), BLACK)[:, 0, 0, 0].double() / 255
+    seen = run(AugMix(mixture_width=chains), black, source(count))[:, 0, 0, 0].double() / 255
     theirs = torch._sample_dirichlet(torch.ones(count, chains))[:, 0]
     theirs = theirs * torch.rand(count)
     assert kstest(seen + torch.rand(count).double() / 255, theirs.double()).pvalue > 0.01
@@ -275,7 +280,7 @@ def test_augmix_is_close_to_torchvisions_range(pictures: Tensor) -> None:
     """The mean change of a picture is that of torchvision's AugMix, by another draw."""
     theirs = v2.AugMix(interpolation=InterpolationMode.BILINEAR)
     smooth = pictures[11:]
-    ours = [AugMix()(smooth, source(len(smooth), seed), BLACK) for seed in range(20)]
+    ours = [run(AugMix(), smooth, source(len(smooth), seed)) for seed in range(20)]
     rival = [torch.stack([theirs(p) for p in smooth]) for _ in range(20)]
     change = [
         torch.stack([(x.float() - smooth.float()).abs().mean((1, 2, 3)) for x in results])

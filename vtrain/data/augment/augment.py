@@ -1,14 +1,14 @@
 """The augmentation of a training batch, from bytes to normalised floats."""
 
-from collections.abc import Callable
-from typing import Annotated, Literal, TypeAlias
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt
 from torch import Tensor
 
-from vtrain.data.augment.erasing import erase
-from vtrain.data.augment.operations import Op, apply
+from vtrain.data.augment.erasing import Erasure, draw_erasure, erase
+from vtrain.data.augment.operations import Choice, Op, apply
 from vtrain.data.augment.policies import Policy
 from vtrain.data.augment.worker import WorkerTransform
 from vtrain.data.crops import BOX_DRAWS, KERNELS, pad_crop_flip, resized_crop, resized_crop_boxes
@@ -27,6 +27,18 @@ Positive: TypeAlias = Annotated[float, Field(gt=0)]
 Share: TypeAlias = Annotated[float, Field(gt=0, le=1)]
 ShareRange: TypeAlias = Annotated[tuple[Share, Share], AfterValidator(_ascending)]
 PositiveRange: TypeAlias = Annotated[tuple[Positive, Positive], AfterValidator(_ascending)]
+
+
+class Drawn(NamedTuple):
+    """What happens to each sample of a batch: `Augment.draw` returns it, `Augment.apply` does it.
+
+    Shape: the first axis of every tensor is the batch.
+    """
+
+    moves: tuple[Tensor, Tensor, Tensor]
+    policy: tuple[Any, ...]
+    colours: tuple[Choice, ...]
+    erasure: Erasure | None
 
 
 class Augment:
@@ -130,40 +142,81 @@ class Augment:
         return TrainGeometry(preprocess, self.seed, scale, self.crop_ratio, self._transforms)
 
     def __call__(self, images: Tensor, indices: Tensor, epoch: int) -> Tensor:
-        indices = indices.cpu()
+        return self.apply(images, self.draw(indices.cpu(), epoch, images.shape[2:]))
+
+    def draw(self, indices: Tensor, epoch: int, size: torch.Size) -> Drawn:
+        """Return what happens to each sample of (H, W) pixels: tensors on the CPU, for `apply`.
+
+        Their number and shapes depend on the settings and the batch's size alone.
+        """
 
         def source(stream: Stream) -> Draw:
             return lambda count: draws(indices, count, self.seed, epoch, stream)
 
-        images = self._moved(images, source)
+        inner = torch.Size((self.image_size, self.image_size))
+        rule = self.erasing, self.erasing_scale, self.erasing_ratio
+        return Drawn(
+            moves=self._draw_moves(source, size),
+            policy=() if self.policy is None else self.policy.draw(source(Stream.POLICY), inner),
+            colours=tuple(self._draw_colours(source(Stream.COLOUR), inner)),
+            erasure=draw_erasure(source(Stream.ERASING), inner, *rule) if self.erasing else None,
+        )
+
+    def apply(self, images: Tensor, drawn: Drawn, uniform: bool = False) -> Tensor:
+        """Do to each sample what `draw` returned.
+
+        Args:
+            images: The batch, on any device.
+            drawn: What to do. On the CPU, so that the host knows which samples an operation is for.
+            uniform: Go over all samples with each operation that can occur: the work is then the
+                same whatever was drawn, and can be recorded. `drawn` is on the images' device.
+
+        Shape: as for a call.
+        """
+        images = self._moved(images, *(send(x, images.device) for x in drawn.moves))
         if self.policy is not None:
-            images = self.policy(images, source(Stream.POLICY), self._mean_colour)
-        images = self._coloured(images, source(Stream.COLOUR))
+            images = self.policy.apply(images, drawn.policy, self._mean_colour, uniform)
+        for choice, among in zip(drawn.colours, self._colour_ops(), strict=True):
+            images = apply(images, choice, among=among if uniform else None)
         images = normalise(images, self.mean, self.std)
-        return self._erased(images, source(Stream.ERASING))
-
-    def _moved(self, images: Tensor, source: Callable[[Stream], Draw]) -> Tensor:
-        """Crop and flip."""
-        device = images.device
-        top, left, across, down = source(Stream.FLIP)(4).unbind(1)
-        mirror = send(across < self.horizontal_flip, device)
-        upset = send(down < self.vertical_flip, device)
-        if self.crop == "resized" and not self.cropped:
-            H, W = images.shape[2:]
-            u = source(Stream.CROP)(BOX_DRAWS)
-            boxes = send(resized_crop_boxes(u, H, W, self.crop_scale, self.crop_ratio), device)
-            return resized_crop(images, boxes, mirror, upset, self.image_size, self.interpolation)
-        size = (self.image_size, self.image_size)
-        assert images.shape[2:] == size, f"the geometry gave {tuple(images.shape[2:])}, not {size}"
-        padding = self.crop_padding if self.crop == "pad" else 0
-        tops = send(below(top, 2 * padding + 1), device)
-        lefts = send(below(left, 2 * padding + 1), device)
-        return pad_crop_flip(images, tops, lefts, mirror, upset, padding)
-
-    def _coloured(self, images: Tensor, draw: Draw) -> Tensor:
-        """Jitter in an order of each sample's own, then grey, solarize and blur."""
-        if not (self.jitter or self.grey or self.solarize or self.blur):
+        if drawn.erasure is None:
             return images
+        return erase(images, drawn.erasure, self.erasing_value, self.seed, everywhere=uniform)
+
+    def _draw_moves(
+        self, source: Callable[[Stream], Draw], size: torch.Size
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw where the crop is, and which samples are mirrored and turned upside down."""
+        top, left, across, down = source(Stream.FLIP)(4).unbind(1)
+        flips = across < self.horizontal_flip, down < self.vertical_flip
+        if self._crops_here:
+            u, (H, W) = source(Stream.CROP)(BOX_DRAWS), size
+            return resized_crop_boxes(u, H, W, self.crop_scale, self.crop_ratio), *flips
+        places = 2 * self._padding + 1
+        return torch.stack([below(top, places), below(left, places)], dim=1), *flips
+
+    def _moved(self, images: Tensor, places: Tensor, mirror: Tensor, upset: Tensor) -> Tensor:
+        """Crop and flip."""
+        side = self.image_size
+        if self._crops_here:
+            return resized_crop(images, places, mirror, upset, side, self.interpolation)
+        found, wanted = tuple(images.shape[2:]), (side, side)
+        assert found == wanted, f"the geometry gave {found}, not {wanted}"
+        tops, lefts = places.unbind(1)
+        return pad_crop_flip(images, tops, lefts, mirror, upset, self._padding)
+
+    @property
+    def _crops_here(self) -> bool:
+        return self.crop == "resized" and not self.cropped
+
+    @property
+    def _padding(self) -> int:
+        return self.crop_padding if self.crop == "pad" else 0
+
+    def _draw_colours(self, draw: Draw, size: torch.Size) -> Iterator[Choice]:
+        """Draw a jitter in an order of each sample's own, then grey, solarize and blur."""
+        if not self._colour_ops():
+            return
         u = draw(12)
         if self.jitter:
             ops = torch.tensor(list(self.jitter))
@@ -171,8 +224,7 @@ class Augment:
             order = u[:, : len(ops)].argsort(1)
             strengths = ranges[:, 0] + (ranges[:, 1] - ranges[:, 0]) * u[:, 4 : 4 + len(ops)]
             for which in order.unbind(1):
-                amounts = strengths.gather(1, which[:, None])[:, 0]
-                images = apply(images, ops[which], amounts)
+                yield Choice.of(ops[which], strengths.gather(1, which[:, None])[:, 0], size)
         sigmas = between(u[:, 11], *self.blur_sigma)
         for chance, op, probability, amounts in (
             (u[:, 8], Op.SATURATION, self.grey, torch.zeros_like(sigmas)),
@@ -180,18 +232,10 @@ class Augment:
             (u[:, 10], Op.BLUR, self.blur, sigmas),
         ):
             if probability:
-                images = apply(images, torch.where(chance < probability, op, Op.IDENTITY), amounts)
-        return images
+                ops = torch.where(chance < probability, op, Op.IDENTITY)
+                yield Choice.of(ops, amounts, size)
 
-    def _erased(self, images: Tensor, draw: Draw) -> Tensor:
-        if not self.erasing:
-            return images
-        return erase(
-            images,
-            draw,
-            self.erasing,
-            self.erasing_scale,
-            self.erasing_ratio,
-            self.erasing_value,
-            self.seed,
-        )
+    def _colour_ops(self) -> list[tuple[Op, ...]]:
+        """Return what each of `_draw_colours` chooses from."""
+        chances = {Op.SATURATION: self.grey, Op.SOLARIZE: self.solarize, Op.BLUR: self.blur}
+        return [tuple(self.jitter)] * len(self.jitter) + [(op,) for op, p in chances.items() if p]

@@ -1,7 +1,7 @@
 """Random erasing of normalised images. Reference: Zhong et al., arXiv:1708.04896."""
 
 from functools import cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,45 +14,81 @@ NOISE = 1 << 20
 """Places where an image's noise may begin in the one long noise of the run."""
 
 
-def erase(
-    images: Tensor,
+class Erasure(NamedTuple):
+    """Which box of each sample is overwritten: drawn on the CPU, carried out by `erase`."""
+
+    boxes: Tensor
+    """Top, left, height and width; 0 high where nothing is erased. Shape: (B, 4) int64."""
+    starts: Tensor
+    """Where a sample's noise begins in the noise of the run. Shape: (B,) int64."""
+
+
+def draw_erasure(
     draw: Draw,
+    size: torch.Size,
     probability: float,
     scale: tuple[float, float],
     ratio: tuple[float, float],
-    value: Literal["constant", "pixel"],
-    seed: int,
-) -> Tensor:
-    """Overwrite a random box of some images, with the mean colour (0) or with normal noise.
+) -> Erasure:
+    """Draw a box for some of the samples.
 
     Args:
-        images: Normalised images; changed in place.
         draw: The source of uniforms.
+        size: Height and width of the images.
         probability: Chance of each image.
         scale: Range of the box's share of the area.
         ratio: Range of its height over its width.
-        value: What to write.
-        seed: Seed of the noise.
-
-    Shape: (B, C, H, W) float -> the same.
     """
-    C, H, W = images.shape[1:]
+    H, W = size
     u = draw(2 + BOX_DRAWS)
     width_ratio = (1 / ratio[1], 1 / ratio[0])
     boxes, found = random_boxes(u[:, 2:], H, W, scale, width_ratio, (H - 1, W - 1))
-    rows = (found & (u[:, 0] < probability)).nonzero()[:, 0]
+    is_erased = found & (u[:, 0] < probability)
+    return Erasure(boxes * is_erased[:, None], below(u[:, 1], NOISE))
+
+
+def erase(
+    images: Tensor,
+    erasure: Erasure,
+    value: Literal["constant", "pixel"],
+    seed: int,
+    everywhere: bool = False,
+) -> Tensor:
+    """Overwrite a random box of some images, with the mean colour (0) or with normal noise.
+
+    The host looks at the boxes, which are on the CPU, and leaves the other images alone. Or it goes
+    over all of them, `everywhere`: more work, but the same whatever was drawn, for the same result.
+
+    Args:
+        images: Normalised images; changed in place.
+        erasure: The boxes.
+        value: What to write.
+        seed: Seed of the noise.
+        everywhere: Whether to go over all images; the boxes are then on their device.
+
+    Shape: (B, C, H, W) float -> the same.
+    """
+    if everywhere:
+        return images.copy_(_erased(images, erasure, value, seed))
+    rows = erasure.boxes[:, 2].nonzero()[:, 0]
     if not len(rows):
         return images
-    starts = send(below(u[rows, 1], NOISE), images.device)
-    inside = inside_boxes(send(boxes[rows], images.device), H, W)[:, None]
+    some = Erasure(*(send(numbers[rows], images.device) for numbers in erasure))
     rows = send(rows, images.device)
-    if value == "constant":
-        images[rows] = images[rows].masked_fill(inside, 0)
-    else:
-        # Windows of one long noise: hashing a number for every pixel would cost more than the rest.
-        noise = _noise(seed, C * H * W, images.device)[starts].view(-1, C, H, W)
-        images[rows] = torch.where(inside, noise, images[rows])
+    images[rows] = _erased(images[rows], some, value, seed)
     return images
+
+
+def _erased(
+    images: Tensor, erasure: Erasure, value: Literal["constant", "pixel"], seed: int
+) -> Tensor:
+    C, H, W = images.shape[1:]
+    inside = inside_boxes(erasure.boxes, H, W)[:, None]
+    if value == "constant":
+        return images.masked_fill(inside, 0)
+    # Windows of one long noise: hashing a number for every pixel would cost more than the rest.
+    noise = _noise(seed, C * H * W, images.device)[erasure.starts].view(-1, C, H, W)
+    return torch.where(inside, noise, images)
 
 
 @cache

@@ -5,9 +5,10 @@ same Pillow image. Exceptions, within one step of 255: blur and hue follow torch
 versions, interpolated movements Pillow's float64.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import IntEnum
-from typing import TypeAlias
+from functools import cache
+from typing import NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -50,34 +51,59 @@ class Op(IntEnum):
 MOVES = range(Op.SHEAR_X, Op.ROTATE + 1)
 
 
+class Choice(NamedTuple):
+    """What to do with each sample of a batch: drawn on the CPU, carried out by `apply`."""
+
+    ops: Tensor
+    """A member of `Op`. Shape: (B,) int64."""
+    amounts: Tensor
+    """What that operation needs. Shape: (B,) float64."""
+    matrices: Tensor
+    """Where the pixels of a movement come from. Shape: (B, 6) int32; see `affine_matrices`."""
+
+    @classmethod
+    def of(cls, ops: Tensor, amounts: Tensor, size: torch.Size) -> "Choice":
+        """Complete operations and amounts for images of (H, W) pixels."""
+        return cls(ops, amounts, affine_matrices(ops, amounts, *size))
+
+
 def apply(
     images: Tensor,
-    ops: Tensor,
-    amounts: Tensor,
+    choice: Choice,
+    *,
     bilinear: bool = False,
     fill: Colour = (0, 0, 0),
+    among: Iterable[Op] | None = None,
 ) -> Tensor:
-    """Apply to each sample its own operation; all samples of one operation go through it at once.
+    """Apply to each sample its own operation.
 
-    `ops` and `amounts` are on the CPU, so that the host knows the groups without asking the device.
+    All samples of one operation go through it at once. For that the choice is on the CPU, so that
+    the host knows the groups without asking the device. With `among` it is on the device of the
+    images, and all of them go through each of those operations, of which one result counts: more
+    work, but the same whatever was chosen, so that it can be recorded. The result is the same.
 
     Args:
         images: The batch, on any device.
-        ops: A member of `Op` for each sample.
-        amounts: What that operation needs.
+        choice: What to do.
         bilinear: Whether moved pixels are interpolated, rather than taken from the nearest.
         fill: The colour of what moves in from outside.
+        among: The operations that may have been chosen.
 
-    Shape: (B, 3, H, W) uint8, (B,) int64, (B,) float -> (B, 3, H, W) uint8.
+    Shape: (B, 3, H, W) uint8 -> (B, 3, H, W) uint8.
     """
-    order = ops.argsort(stable=True)
-    ops, amounts = ops[order], amounts[order]
+    if among is None:
+        return _in_groups(images, choice, bilinear, fill)
+    return _under_masks(images, choice, bilinear, fill, set(among))
+
+
+def _in_groups(images: Tensor, choice: Choice, bilinear: bool, fill: Colour) -> Tensor:
+    order = choice.ops.argsort(stable=True)
+    ops, amounts, matrices = (numbers[order] for numbers in choice)
     ends = torch.bincount(ops, minlength=len(Op)).cumsum(0).tolist()
     moved = slice(ends[Op.IDENTITY], ends[Op.ROTATE])
-    matrices = affine_matrices(ops[moved], amounts[moved], *images.shape[2:])
     back = order.argsort()
     order, back, amounts, matrices = (
-        send(numbers, images.device) for numbers in (order, back, amounts, matrices)
+        send(numbers, images.device) for numbers in (order, back, amounts, matrices[moved])
     )
     images = images.index_select(0, order)  # now the samples of one operation are neighbours
     if len(matrices):
@@ -87,6 +113,23 @@ def apply(
         if group.start < group.stop:
             images[group] = function(images[group], amounts[group])
     return images.index_select(0, back)
+
+
+def _under_masks(
+    images: Tensor, choice: Choice, bilinear: bool, fill: Colour, among: set[Op]
+) -> Tensor:
+    ops, amounts, matrices = choice
+    result = images
+    if among.intersection(MOVES):
+        moved = affine(images, matrices, bilinear, fill)
+        is_moved = (ops >= MOVES.start) & (ops < MOVES.stop)
+        result = torch.where(_per_image(is_moved), moved, result)
+    for op, function in FUNCTIONS.items():
+        if op in among:
+            is_chosen = ops == op
+            changed = function(images, torch.where(is_chosen, amounts, 1.0))  # 1 suits them all
+            result = torch.where(_per_image(is_chosen), changed, result)
+    return result
 
 
 # Movements
@@ -127,9 +170,14 @@ def affine(images: Tensor, matrices: Tensor, bilinear: bool, fill: Colour) -> Te
     moved = _interpolated(images, x, y) if bilinear else _pixels(images, column, row)
     moved *= inside
     if any(fill):
-        colour = torch.tensor(fill, dtype=torch.uint8)
-        moved += send(colour, images.device)[:, None, None] * ~inside
+        moved += _colour(fill, images.device) * ~inside
     return moved
+
+
+@cache  # a recorded step can copy nothing from the host
+def _colour(colour: Colour, device: torch.device) -> Tensor:
+    """Return a colour. Shape: (3, 1, 1) uint8."""
+    return send(torch.tensor(colour, dtype=torch.uint8), device)[:, None, None]
 
 
 def _pixels(images: Tensor, column: Tensor, row: Tensor) -> Tensor:
@@ -311,4 +359,4 @@ FUNCTIONS: dict[Op, Callable[[Tensor, Tensor], Tensor]] = {
     Op.BLUR: blur,
     Op.HUE: shift_hue,
 }
-assert list(FUNCTIONS) == list(Op)[MOVES.stop :]  # `apply` walks through both in step
+assert list(FUNCTIONS) == list(Op)[MOVES.stop :]  # `_in_groups` walks through both in step

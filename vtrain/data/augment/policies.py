@@ -1,19 +1,20 @@
 """The automatic augmentation policies: which operations each sample gets, and how strong.
 
 A policy is a section of the config that `name` chooses; its other keys are the parameters of
-torchvision's class of that name, or of timm's. A policy is called with a batch, a source of
-uniforms, and the mean colour.
+torchvision's class of that name, or of timm's. It draws what happens to each sample on the CPU, and
+then carries that out on a batch.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 import torch
 from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveInt
 from torch import Tensor
 
-from vtrain.data.augment.operations import Colour, Op, apply
+from vtrain.data.augment.operations import Choice, Colour, Op, apply
 from vtrain.data.draws import Draw, below, between, send
 from vtrain.registry import Fraction, Section
 
@@ -95,7 +96,50 @@ AUTOAUGMENT = Space((*MOVES, *BLENDS, *TONES, Op.INVERT), steps=10)
 AUGMIX = Space((*MOVES, *BLENDS, *TONES), steps=10, translate=1 / 3, bits=(4, 0))
 
 
-class RandAugment(Section):
+class Chain(Section):
+    """A policy that gives each sample some operations in a row."""
+
+    bilinear: ClassVar[bool] = False
+    """Whether moved pixels are interpolated."""
+    filled: ClassVar[bool] = False
+    """Whether the mean colour moves in from outside, rather than black."""
+
+    @property
+    def among(self) -> tuple[Op, ...]:
+        """The operations that it chooses from."""
+        raise NotImplementedError
+
+    def draw(self, draw: Draw, size: torch.Size) -> tuple[Any, ...]:
+        """Return what to do with each sample of (H, W) pixels: tensors on the CPU.
+
+        Their number and shapes do not depend on what is drawn.
+        """
+        return tuple(Choice.of(*pair, size) for pair in self.pairs(draw, size))
+
+    def pairs(self, draw: Draw, size: torch.Size) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the operations and amounts of each place in the row."""
+        raise NotImplementedError
+
+    def apply(
+        self, images: Tensor, drawn: tuple[Any, ...], mean: Colour, uniform: bool = False
+    ) -> Tensor:
+        """Do what `draw` returned; see `operations.apply` for what is `uniform`, and its price."""
+        for choice in drawn:
+            images = self.step(images, choice, mean, uniform)
+        return images
+
+    def step(self, images: Tensor, choice: Choice, mean: Colour, uniform: bool) -> Tensor:
+        """Do one operation on each sample."""
+        return apply(
+            images,
+            choice,
+            bilinear=self.bilinear,
+            fill=mean if self.filled else (0, 0, 0),
+            among=self.among if uniform else None,
+        )
+
+
+class RandAugment(Chain):
     """Random operations in a row, all of one strength.
 
     Reference: Cubuk et al., arXiv:1909.13719; torchvision's RandAugment.
@@ -107,15 +151,18 @@ class RandAugment(Section):
     magnitude: Annotated[int, Field(ge=0, le=30)] = 9
     """Strength, out of 30."""
 
-    def __call__(self, images: Tensor, draw: Draw, mean: Colour) -> Tensor:
-        step = torch.full((len(images),), self.magnitude)
+    @property
+    def among(self) -> tuple[Op, ...]:
+        return RANDAUGMENT.ops
+
+    def pairs(self, draw: Draw, size: torch.Size) -> Iterator[tuple[Tensor, Tensor]]:
         for u in draw(2 * self.num_ops).chunk(self.num_ops, dim=1):
             which = below(u[:, 0], len(RANDAUGMENT.ops))
-            images = apply(images, *RANDAUGMENT.choose(which, step, u[:, 1], images.shape[2:]))
-        return images
+            step = torch.full_like(which, self.magnitude)
+            yield RANDAUGMENT.choose(which, step, u[:, 1], size)
 
 
-class TrivialAugmentWide(Section):
+class TrivialAugmentWide(Chain):
     """One random operation of a random strength.
 
     Reference: Mueller and Hutter, arXiv:2103.10158; torchvision's TrivialAugmentWide.
@@ -123,14 +170,17 @@ class TrivialAugmentWide(Section):
 
     name: Literal["trivialaugment_wide"] = "trivialaugment_wide"
 
-    def __call__(self, images: Tensor, draw: Draw, mean: Colour) -> Tensor:
+    @property
+    def among(self) -> tuple[Op, ...]:
+        return TRIVIALAUGMENT.ops
+
+    def pairs(self, draw: Draw, size: torch.Size) -> Iterator[tuple[Tensor, Tensor]]:
         kind, strength, sign = draw(3).unbind(1)
         which = below(kind, len(TRIVIALAUGMENT.ops))
-        step = below(strength, TRIVIALAUGMENT.steps)
-        return apply(images, *TRIVIALAUGMENT.choose(which, step, sign, images.shape[2:]))
+        yield TRIVIALAUGMENT.choose(which, below(strength, TRIVIALAUGMENT.steps), sign, size)
 
 
-class AutoAugment(Section):
+class AutoAugment(Chain):
     """One of 25 learned pairs of operations.
 
     Reference: Cubuk et al., arXiv:1805.09501, appendix; torchvision's AutoAugment.
@@ -140,20 +190,20 @@ class AutoAugment(Section):
     dataset: Literal["imagenet", "cifar10"] = "imagenet"
     """What the policy was learned on."""
 
-    def __call__(self, images: Tensor, draw: Draw, mean: Colour) -> Tensor:
+    @property
+    def among(self) -> tuple[Op, ...]:
+        return AUTOAUGMENT.ops
+
+    def pairs(self, draw: Draw, size: torch.Size) -> Iterator[tuple[Tensor, Tensor]]:
         which, chance, step = learned(self.dataset)
         u = draw(5)
         pair = below(u[:, 0], len(which))
         for i in range(2):
-            ops, amounts = AUTOAUGMENT.choose(
-                which[pair, i], step[pair, i], u[:, 3 + i], images.shape[2:]
-            )
-            ops = torch.where(u[:, 1 + i] < chance[pair, i], ops, Op.IDENTITY)
-            images = apply(images, ops, amounts)
-        return images
+            ops, amounts = AUTOAUGMENT.choose(which[pair, i], step[pair, i], u[:, 3 + i], size)
+            yield torch.where(u[:, 1 + i] < chance[pair, i], ops, Op.IDENTITY), amounts
 
 
-class AugMix(Section):
+class AugMix(Chain):
     """A random blend of the image with chains of operations on it.
 
     Reference: Hendrycks et al., arXiv:1912.02781; torchvision's AugMix. Differs: all weights are
@@ -166,40 +216,60 @@ class AugMix(Section):
     mixture_width: PositiveInt = 3
     """Chains."""
 
-    def __call__(self, images: Tensor, draw: Draw, mean: Colour) -> Tensor:
+    bilinear = True
+
+    @property
+    def among(self) -> tuple[Op, ...]:
+        return AUGMIX.ops
+
+    def draw(self, draw: Draw, size: torch.Size) -> tuple[Any, ...]:
         u = draw(1 + 11 * self.mixture_width)
         # Exponentials over their sum are uniform on the simplex.
         shares = -(1 - u[:, 1 : 1 + self.mixture_width].to(torch.float64)).log()
         shares = u[:, :1] * shares / shares.sum(1, keepdim=True)
-        mix = per_image(1 - u[:, 0], images) * images
         chains = u[:, 1 + self.mixture_width :].chunk(self.mixture_width, dim=1)
-        for share, chain in zip(shares.unbind(1), chains, strict=True):
-            augmented = images
-            length = 1 + below(chain[:, 0], 3)
-            for i, v in enumerate(chain[:, 1:].chunk(3, dim=1)):
-                which, step = below(v[:, 0], len(AUGMIX.ops)), below(v[:, 1], self.severity)
-                ops, amounts = AUGMIX.choose(which, step, v[:, 2], images.shape[2:])
-                ops = torch.where(length > i, ops, Op.IDENTITY)
-                augmented = apply(augmented, ops, amounts, bilinear=True)
+        rows = tuple(
+            (share.to(torch.float32), tuple(self._chain(chain, size)))
+            for share, chain in zip(shares.unbind(1), chains, strict=True)
+        )
+        return 1 - u[:, 0], rows
+
+    def _chain(self, chain: Tensor, size: torch.Size) -> Iterator[Choice]:
+        length = 1 + below(chain[:, 0], 3)
+        for i, v in enumerate(chain[:, 1:].chunk(3, dim=1)):
+            which, step = below(v[:, 0], len(AUGMIX.ops)), below(v[:, 1], self.severity)
+            ops, amounts = AUGMIX.choose(which, step, v[:, 2], size)
+            yield Choice.of(torch.where(length > i, ops, Op.IDENTITY), amounts, size)
+
+    def apply(
+        self, images: Tensor, drawn: tuple[Any, ...], mean: Colour, uniform: bool = False
+    ) -> Tensor:
+        own, rows = drawn
+        mix = per_image(own, images) * images
+        for share, chain in rows:
+            augmented = super().apply(images, chain, mean, uniform)
             mix += per_image(share, images) * augmented
         return mix.to(torch.uint8)
 
 
-class ThreeAugment(Section):
+class ThreeAugment(Chain):
     """One of grey, solarize and blur. Reference: DeiT III, Touvron et al., arXiv:2204.07118."""
 
     name: Literal["three_augment"] = "three_augment"
 
-    def __call__(self, images: Tensor, draw: Draw, mean: Colour) -> Tensor:
+    @property
+    def among(self) -> tuple[Op, ...]:
+        return Op.SATURATION, Op.SOLARIZE, Op.BLUR
+
+    def pairs(self, draw: Draw, size: torch.Size) -> Iterator[tuple[Tensor, Tensor]]:
         kind, strength = draw(2).unbind(1)
         which = below(kind, 3)
-        ops = torch.tensor([Op.SATURATION, Op.SOLARIZE, Op.BLUR])[which]
+        ops = torch.tensor(self.among)[which]
         amounts = torch.tensor([0.0, 128.0, 0.0], dtype=torch.float64)[which]
-        amounts = torch.where(ops == Op.BLUR, between(strength, 0.1, 2.0), amounts)
-        return apply(images, ops, amounts)
+        yield ops, torch.where(ops == Op.BLUR, between(strength, 0.1, 2.0), amounts)
 
 
-class TimmRandAugment(Section):
+class TimmRandAugment(Chain):
     """timm's RandAugment, `rand-m9-mstd0.5-inc1` by default: that of DeiT, Swin and TNT.
 
     Each operation has a chance and a strength of its own. Differs: movements are interpolated
@@ -216,8 +286,15 @@ class TimmRandAugment(Section):
     probability: Fraction = 0.5
     """Probability of each operation."""
 
-    def __call__(self, images: Tensor, draw: Draw, mean: Colour) -> Tensor:
-        space = timm_space(*images.shape[2:])
+    bilinear = True
+    filled = True
+
+    @property
+    def among(self) -> tuple[Op, ...]:
+        return tuple(Op(int(op)) for op in timm_space(1, 1)[:, 0])
+
+    def pairs(self, draw: Draw, size: torch.Size) -> Iterator[tuple[Tensor, Tensor]]:
+        space = timm_space(*size)
         for u in draw(4 * self.num_ops).to(torch.float64).chunk(self.num_ops, dim=1):
             kind, strength, sign, chance = u.unbind(1)
             ops, base, reach, direction = space[below(kind, len(space))].unbind(1)
@@ -226,9 +303,7 @@ class TimmRandAugment(Section):
             change = reach * level.clamp(0, 10) / 10
             either = torch.where(sign < 0.5, -change, change)
             amounts = base + torch.where(direction == 0, either, direction * change.floor())
-            ops = torch.where(chance < self.probability, ops.long(), Op.IDENTITY)
-            images = apply(images, ops, amounts, bilinear=True, fill=mean)
-        return images
+            yield torch.where(chance < self.probability, ops.long(), Op.IDENTITY), amounts
 
 
 @cache
