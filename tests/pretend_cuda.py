@@ -231,7 +231,7 @@ MOVES: dict[Any, Callable[..., Tensor]] = {
 class Stream:
     """Work is done at once: there is nothing to wait for."""
 
-    def __init__(self, *_: Any) -> None: ...
+    def __init__(self, *_: Any, **__: Any) -> None: ...
     def wait_stream(self, _: Any) -> None: ...
     def wait_event(self, _: Any) -> None: ...
     def synchronize(self) -> None: ...
@@ -295,7 +295,7 @@ def pretend_cuda(strict: bool = False) -> Iterator[type[PretendCuda]]:
         "Stream": Stream,
         "current_stream": Stream,
         "is_current_stream_capturing": lambda: False,
-        "stream": lambda _: nullcontext(),
+        "stream": lambda *_, **__: nullcontext(),
     }
     with ExitStack() as stack:
         for name, stand_in in stand_ins.items():
