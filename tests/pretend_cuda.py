@@ -19,8 +19,14 @@ from torch.optim import Optimizer
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from vtrain.data.augment.erasing import _noise
+from vtrain.data.augment.operations import _colour
+from vtrain.data.preprocess import _coefficients
+
 DEVICE = torch.device("cuda", 0)
 MEMORY = 80 << 30
+TABLES = _coefficients, _noise, _colour
+"""What is made once for each device."""
 WAITING = {
     "_local_scalar_dense": "item",
     "nonzero": "nonzero",
@@ -131,10 +137,10 @@ class PretendCuda(TorchFunctionMode):
 
     @classmethod
     def copies(cls, shape: torch.Size, to: str) -> None:
-        """Note a copy from or to the host's memory.
+        """Refuse a copy from or to the host's memory while a step is recorded.
 
         Raises:
-            RuntimeError: The host's memory is no part of a recording.
+            RuntimeError: It is.
         """
         if cls.is_recording:
             raise RuntimeError(f"operation not permitted when stream is capturing: {shape} to {to}")
@@ -269,7 +275,7 @@ class Recorder:
 
 
 @contextmanager
-def pretend_cuda(strict: bool = False) -> Iterator[type[PretendCuda]]:
+def pretend_cuda() -> Iterator[type[PretendCuda]]:
     """Let there be a GPU; yields what knows of the waits for it."""
     autocast = torch.autocast
     properties = types.SimpleNamespace(
@@ -312,6 +318,9 @@ def pretend_cuda(strict: bool = False) -> Iterator[type[PretendCuda]]:
                 Optimizer, "_group_tensors_by_device_and_dtype", staticmethod(_groups)
             )
         )
-        PretendCuda.waits, PretendCuda.is_strict = [], strict
+        PretendCuda.waits, PretendCuda.is_strict = [], False
+        for table in TABLES:  # a real GPU's are kept under the same name
+            table.cache_clear()
+            stack.callback(table.cache_clear)
         stack.enter_context(PretendCuda())
         yield PretendCuda

@@ -10,7 +10,7 @@ from vtrain.data.torchvision_table import TABLE
 from vtrain.registry import LOSSES, MODELS, OPTIMIZERS, SCHEDULES, SOURCES, Registry
 
 ROWS = (
-    "registry errors rng distributed files | layers optim data | models engine bench"
+    "registry errors rng resources distributed files | layers optim data | models engine bench"
     " | config callbacks api | run | cli | __main__"
 )
 RANK = {name: rank for rank, row in enumerate(ROWS.split("|")) for name in row.split()}

@@ -147,8 +147,9 @@ class TrainSection(Section):
     compile: Literal["auto"] | bool = "auto"
     """Whether torch.compile compiles the model; auto does so on CUDA, but not with `fsdp`."""
     cuda_graph: bool = False
-    """Record the step on a GPU and replay it, which spares the host its work; one process only.
-    It was tested by a stand-in on a CPU and has not run on a GPU yet: hence false."""
+    """Record the step on a GPU, up to 64 pixels with its augmentation, and replay it, which spares
+    the host its work; one process only. It was tested by stand-ins on a CPU and has not run on a
+    GPU yet: hence false."""
     window_attention: Literal["torch", "triton", "fastest"] = "torch"
     """How a Swin in training attends in its windows: by torch, by one Triton kernel of vtrain's, or
     by the faster, timed at the start on the GPU for each shape. The kernel is only taken where it

@@ -93,7 +93,7 @@ def train_on(trainer: Trainer, turns: Turns) -> None:
     bare = replace(
         trainer,
         augment=lambda images, _indices, _epoch: images,
-        mixing=lambda images, targets, _positions, _step, _epoch: (images, targets),
+        mixing=lambda images, targets, _start, _step, _epoch: (images, targets),
         lr=0.0,  # one batch for ever would be learnt by heart, and its gradients vanish
     )
     batch = Batch(images, targets, torch.arange(len(images)), 0, len(images))

@@ -87,6 +87,15 @@ def test_a_run_with_a_time_budget_is_expected_to_end_with_it() -> None:
     assert "ETA 2:00" in stream.getvalue()
 
 
+def test_beyond_the_end_nothing_is_said_of_it() -> None:
+    stream, run = io.StringIO(), state()
+    progress = Progress(2, 3, 6, stream)
+    progress.on_fit_start(run)
+    run.step = 7
+    progress.on_log(run, ROW)
+    assert stream.getvalue() == "step 7  loss 0.5000  100 images/s\n"
+
+
 def test_a_bar_shows_position_loss_speed_and_what_is_left() -> None:
     stream, run = Terminal(), state()
     progress = Progress(2, 3, 6, stream)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tests.data.pictures import plant
 from vtrain.data import cache
-from vtrain.data.cache import as_array, choose, cpu_count, fill, free_memory
+from vtrain.data.cache import as_array, choose, fill
 from vtrain.data.folder import ImageFolder
 from vtrain.data.loader import EvalLoader
 from vtrain.data.samples import ArraySamples, FileSamples
@@ -111,42 +111,6 @@ def test_a_cached_evaluation_decodes_once(monkeypatch: pytest.MonkeyPatch) -> No
     for _ in range(3):
         assert sum(len(batch.images) for batch in loader.batches()) == 10
     assert len(prepared) == 10 + 1  # the first one also told the size
-
-
-def test_this_machine_has_memory_and_cores() -> None:
-    assert free_memory() > 2**20
-    assert cpu_count() >= 1
-
-
-@pytest.mark.parametrize("variable", ["LOCAL_WORLD_SIZE", "WORLD_SIZE"])
-def test_processes_share_the_memory_and_cores_of_a_machine(
-    monkeypatch: pytest.MonkeyPatch, variable: str
-) -> None:
-    alone = free_memory()
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(12)))
-    monkeypatch.setattr(Path, "read_text", no_container)
-    monkeypatch.setenv(variable, "4")
-    assert cpu_count() == 3
-    assert free_memory() == 1000 * 1024 // 4 < alone
-
-
-def no_container(path: Path) -> str:
-    if path.name == "meminfo":
-        return "MemTotal: 2000 kB\nMemAvailable: 1000 kB\n"
-    raise FileNotFoundError(path)
-
-
-@pytest.mark.parametrize(("quota", "cores"), [("max 100000", 12), ("250000 100000", 2), ("1 2", 1)])
-def test_the_limits_of_a_container_count(
-    monkeypatch: pytest.MonkeyPatch, quota: str, cores: int
-) -> None:
-    files = {"cpu.max": quota, "memory.max": "500000", "memory.current": "200000"}
-    files["meminfo"] = "MemAvailable: 1000 kB"
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(12)))
-    monkeypatch.setattr(Path, "read_text", lambda path: files[path.name])
-    for variable in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"):
-        monkeypatch.delenv(variable, raising=False)
-    assert (cpu_count(), free_memory()) == (cores, 300_000)
 
 
 @pytest.mark.gpu

@@ -12,8 +12,8 @@ from vtrain.registry import Component
 K = 10
 
 
-def batch(count: int, size: int = 8) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.randn(count, 3, size, size), torch.randint(K, (count,)), torch.arange(count)
+def batch(count: int, size: int = 8) -> tuple[Tensor, Tensor]:
+    return torch.randn(count, 3, size, size), torch.randint(K, (count,))
 
 
 def own_share(count: int, size: int = 8, step: int = 0, **keys: Any) -> tuple[Tensor, Tensor]:
@@ -21,21 +21,21 @@ def own_share(count: int, size: int = 8, step: int = 0, **keys: Any) -> tuple[Te
     images = torch.zeros(count, 1, size, size)
     images[::2] = 1
     targets = torch.arange(count) % 2
-    mixed, soft = Mixing(2, 0, **keys)(images, targets, torch.arange(count), step, 0)
+    mixed, soft = Mixing(2, 0, **keys)(images, targets, 0, step, 0)
     share = torch.where(images == 1, mixed, 1 - mixed)[:, 0]
     return share, soft.gather(1, targets[:, None])[:, 0]
 
 
 def test_without_mixing_images_and_targets_are_handed_on() -> None:
-    images, targets, positions = batch(6)
-    mixed, same = Mixing(K, 0)(images, targets, positions, 0, 0)
+    images, targets = batch(6)
+    mixed, same = Mixing(K, 0)(images, targets, 0, 0, 0)
     assert mixed is images
     assert same is targets
 
 
 def test_mixup_is_a_weighted_sum_with_the_neighbour() -> None:
-    images, targets, positions = batch(8)
-    mixed, soft = Mixing(K, 0, mixup=0.8)(images, targets, positions, 5, 0)
+    images, targets = batch(8)
+    mixed, soft = Mixing(K, 0, mixup=0.8)(images, targets, 0, 5, 0)
     _, weights = own_share(8, step=5, mixup=0.8)
     one_hot = torch.eye(K)[targets]
     for i in range(8):
@@ -65,36 +65,36 @@ def test_a_pair_shares_its_parameters() -> None:
 
 @pytest.mark.parametrize("keys", [{"mixup": 0.8}, {"cutmix": 1.0}, {"mixup": 0.2, "cutmix": 1.0}])
 def test_rows_of_targets_sum_to_one(keys: dict[str, float]) -> None:
-    _, soft = Mixing(K, 0, **keys)(*batch(128), 3, 0)
+    _, soft = Mixing(K, 0, **keys)(*batch(128), 0, 3, 0)
     torch.testing.assert_close(soft.sum(1), torch.ones(128))
     assert (soft >= 0).all()
 
 
 def test_an_odd_last_sample_stays_as_it_is() -> None:
-    images, targets, positions = batch(7)
+    images, targets = batch(7)
     for keys in ({"mixup": 0.8}, {"cutmix": 1.0}):
-        mixed, soft = Mixing(K, 0, **keys)(images, targets, positions, 0, 0)
+        mixed, soft = Mixing(K, 0, **keys)(images, targets, 0, 0, 0)
         torch.testing.assert_close(mixed[6], images[6])
         torch.testing.assert_close(soft[6], torch.eye(K)[targets[6]])
 
 
 @pytest.mark.parametrize("cuts", [[4], [2, 10], [6, 8, 12]])
 def test_the_number_of_processes_changes_nothing(cuts: list[int]) -> None:
-    images, targets, positions = batch(15)
+    images, targets = batch(15)
     mixing = Mixing(K, 0, mixup=0.8, cutmix=1.0)
-    whole = mixing(images, targets, positions, 7, 0)
-    shares = zip(*(t.tensor_split(cuts) for t in (images, targets, positions)), strict=True)
+    whole = mixing(images, targets, 0, 7, 0)
+    shares = zip(images.tensor_split(cuts), targets.tensor_split(cuts), [0, *cuts], strict=True)
     parts = [mixing(*share, 7, 0) for share in shares]
     for together, pieces in zip(whole, zip(*parts, strict=True), strict=True):
         assert torch.equal(together, torch.cat(pieces))
 
 
 def test_seed_and_step_change_the_mixing() -> None:
-    images, targets, positions = batch(16)
-    first = Mixing(K, 0, mixup=1.0)(images, targets, positions, 0, 0)[0]
-    assert not torch.equal(Mixing(K, 1, mixup=1.0)(images, targets, positions, 0, 0)[0], first)
-    assert not torch.equal(Mixing(K, 0, mixup=1.0)(images, targets, positions, 1, 0)[0], first)
-    assert torch.equal(Mixing(K, 0, mixup=1.0)(images, targets, positions, 0, 3)[0], first)
+    images, targets = batch(16)
+    first = Mixing(K, 0, mixup=1.0)(images, targets, 0, 0, 0)[0]
+    assert not torch.equal(Mixing(K, 1, mixup=1.0)(images, targets, 0, 0, 0)[0], first)
+    assert not torch.equal(Mixing(K, 0, mixup=1.0)(images, targets, 0, 1, 0)[0], first)
+    assert torch.equal(Mixing(K, 0, mixup=1.0)(images, targets, 0, 0, 3)[0], first)
 
 
 @pytest.mark.parametrize("alpha", [0.2, 0.8, 1.0, 3.0])
@@ -131,11 +131,11 @@ def test_probabilities_choose_pairs() -> None:
 
 def test_mixing_ends_with_its_epoch() -> None:
     mixing = Mixing(K, 0, mixup=0.8, mix_off_epoch=3)
-    images, targets, positions = batch(4)
+    images, targets = batch(4)
     assert mixing.is_on(2)
     assert not mixing.is_on(3)
-    assert mixing(images, targets, positions, 9, 2)[1].shape == (4, K)
-    assert mixing(images, targets, positions, 9, 3)[1] is targets
+    assert mixing(images, targets, 0, 9, 2)[1].shape == (4, K)
+    assert mixing(images, targets, 0, 9, 3)[1] is targets
 
 
 @pytest.mark.parametrize(
@@ -148,6 +148,6 @@ def test_a_value_out_of_range_is_refused_by_the_schema(keys: dict[str, Any]) -> 
 
 
 def test_a_target_that_is_no_class_is_refused() -> None:
-    images, _, positions = batch(2)
+    images, _ = batch(2)
     with pytest.raises(RuntimeError, match="Class values must be smaller"):
-        Mixing(K, 0, mixup=1.0)(images, torch.tensor([0, K]), positions, 0, 0)
+        Mixing(K, 0, mixup=1.0)(images, torch.tensor([0, K]), 0, 0, 0)

@@ -112,7 +112,7 @@ def unmixed(images: Tensor, targets: Tensor, *_: object) -> tuple[Tensor, Tensor
 
 
 def soft_in_the_first_epoch(
-    images: Tensor, targets: Tensor, positions: Tensor, step: int, epoch: int
+    images: Tensor, targets: Tensor, start: int, step: int, epoch: int
 ) -> tuple[Tensor, Tensor]:
     return images, targets if epoch else nn.functional.one_hot(targets, 3).float()
 

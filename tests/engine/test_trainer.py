@@ -263,7 +263,7 @@ def test_no_step_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_its_steps() -> None:
-    def poisoned(images: Tensor, targets: Tensor, positions: Tensor, step: int, _: int) -> object:
+    def poisoned(images: Tensor, targets: Tensor, start: int, step: int, _: int) -> object:
         return images * (math.nan if step == 3 else 1), targets
 
     recorder = Recorder()

@@ -235,10 +235,12 @@ def test_a_sweep_between_creating_and_locking_a_file_costs_nothing(
         return descriptor
 
     monkeypatch.setattr(os, "open", swept_once)
+    files_open = names(Path("/proc/self/fd"))
     for write in (atomic.make_folder, lambda folder: atomic.write_text(folder / "file", "x")):
         swept.clear()
         write(tmp_path)
         assert len(swept) == 1
+    assert len(names(Path("/proc/self/fd"))) == len(files_open)
     assert names(tmp_path) == ["file"]
 
 

@@ -15,7 +15,7 @@ class Progress(Callback):
     Args:
         epochs: Epochs of the whole run.
         steps_per_epoch: Optimizer steps of an epoch.
-        total_steps: Optimizer steps of the whole run; a measured one goes on beyond them.
+        total_steps: Optimizer steps of the whole run; `vtrain bench` goes on beyond them.
         stream: Where it is shown; a bar is drawn only on a terminal.
     """
 

@@ -1,11 +1,9 @@
 """Small datasets are decoded once and held as one uint8 tensor, in memory or on the device."""
 
 import logging
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -15,6 +13,7 @@ from tqdm import tqdm
 
 from vtrain.data.samples import ArraySamples, Samples
 from vtrain.errors import DataError
+from vtrain.resources import cpu_count, free_memory
 
 CacheMode: TypeAlias = Literal["auto", "none", "ram", "device"]
 AUTO_SHARE = 0.25
@@ -136,38 +135,3 @@ def _alike(samples: Samples, mode: CacheMode, show: bool) -> Tensor:
 def pixels(samples: Samples, index: int) -> Tensor:
     """Return the bytes of one image as it is stored. Shape: (3, H, W) uint8."""
     return torch.from_numpy(np.array(samples.image(index))).permute(2, 0, 1)
-
-
-def free_memory() -> int:
-    """Return this process's share of the memory that its machine or container has left."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvail"))
-    except (OSError, StopIteration):  # not Linux
-        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    try:
-        group = Path("/sys/fs/cgroup")
-        limit = int((group / "memory.max").read_text())
-        used = int((group / "memory.current").read_text())
-    except (OSError, ValueError):  # no container, or no limit ("max")
-        return free // processes_here()
-    return max(0, min(free, limit - used)) // processes_here()
-
-
-def cpu_count() -> int:
-    """Return this process's share of the cores that its machine or container has."""
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # not Linux
-        cores = os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        cores = min(cores, max(1, int(quota) // int(period)))
-    except (OSError, ValueError):  # no container, or no limit ("max")
-        pass
-    return max(1, cores // processes_here())
-
-
-def processes_here() -> int:
-    """Return how many processes of this run share the machine, as `torchrun` tells each of them."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("WORLD_SIZE") or 1)

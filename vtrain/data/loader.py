@@ -19,12 +19,13 @@ from PIL import Image
 from torch import Tensor
 
 from vtrain import rng
-from vtrain.data.cache import Cached, CacheMode, as_array, choose, cpu_count, fill
+from vtrain.data.cache import Cached, CacheMode, as_array, choose, fill
 from vtrain.data.repeats import repeated
 from vtrain.data.samples import ArraySamples, Samples, subset
 from vtrain.data.splits import balanced_order
 from vtrain.data.workers import PIECE, PREFETCH, Job, Piece, Prepare, Preparer, Workers, prepared
 from vtrain.errors import DataError, VtrainError
+from vtrain.resources import cpu_count
 
 BadImage: TypeAlias = Literal["error", "skip"]
 BAD_HINT = "`vtrain check CONFIG --data` lists all; data.on_bad_image=skip leaves them out"

@@ -46,9 +46,9 @@ class Mixing:
         mix_switch_probability: Probability of CutMix rather than Mixup where both are on.
         mix_off_epoch: From this epoch on nothing is mixed; null mixes to the end.
 
-    Shape: (B, 3, S, S) float, (B,) int64 classes, (B,) int64 positions in the global batch, on the
-    CPU, step, epoch -> mixed images, (B, K) float targets whose rows sum to 1; or both inputs as
-    they are where nothing is mixed in this epoch.
+    Shape: (B, 3, S, S) float, (B,) int64 classes, position of the first in the global batch, step,
+    epoch -> mixed images, (B, K) float targets whose rows sum to 1; or both inputs as they are
+    where nothing is mixed in this epoch.
     """
 
     def __init__(
@@ -75,17 +75,20 @@ class Mixing:
         )
 
     def __call__(
-        self, images: Tensor, targets: Tensor, positions: Tensor, step: int, epoch: int
+        self, images: Tensor, targets: Tensor, start: int, step: int, epoch: int
     ) -> tuple[Tensor, Tensor]:
-        drawn = self.draw(positions, step, epoch, images.shape[2:])
+        drawn = self.draw(len(images), start, step, epoch, images.shape[2:])
         if drawn is not None:
             drawn = Mixture(*(send(numbers, images.device) for numbers in drawn))
         return self.apply(images, targets, drawn)
 
-    def draw(self, positions: Tensor, step: int, epoch: int, size: torch.Size) -> Mixture | None:
-        """Return how to mix images of (H, W) pixels, on the CPU; None where nothing is mixed."""
+    def draw(
+        self, count: int, start: int, step: int, epoch: int, size: torch.Size
+    ) -> Mixture | None:
+        """Return how to mix `count` images of (H, W) pixels, drawn on the CPU; None: not at all."""
         if not self.is_on(epoch):
             return None
+        positions = torch.arange(start, start + count)
         return Mixture(self._partners(positions), *self._drawn(positions, step, size))
 
     def apply(
@@ -130,7 +133,7 @@ def _lambdas(alpha: float) -> Tensor:
 def beta_quantiles(alpha: float, count: int) -> Tensor:
     """Return the quantiles of Beta(alpha, alpha) at (i + 0.5) / count: equally likely values.
 
-    A table makes a draw one look-up on any device. On [0, 0.5] the density x^(a-1) (1-x)^(a-1) is
+    A table makes a draw one look-up. On [0, 0.5] the density x^(a-1) (1-x)^(a-1) is
     integrated over t = x^min(a, 1), which takes away a pole at 0; the rest is the mirror image.
 
     Shape: (count,) float32, ascending.

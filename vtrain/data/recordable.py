@@ -10,16 +10,16 @@ from vtrain.data.loader import Batch
 from vtrain.data.mixing import Mixing, Mixture
 
 LARGEST = 64
-"""Pixels per side of the largest images for which it is a gain to record the augmentation.
+"""Pixels per side up to which the augmentation is recorded with the step.
 
-Recorded, every operation goes over the whole batch. That is next to nothing at CIFAR's size, where
-300 launches take as long as the rest of the step; at 224 pixels it would cost more than launches
-that a long step hides. The launches were counted, the bound is not measured yet.
+Recorded, every operation goes over the whole batch. For small images that is little work, and a
+short step waits for the launches that it saves; for large ones it is much, and a long step hides
+the launches. The bound is a guess and not measured yet.
 """
 
 
 class DrawnInput(NamedTuple):
-    """What is done to a batch before the model sees it: tensors on the CPU."""
+    """What is done to a batch before the model sees it: drawn on the CPU."""
 
     augment: Drawn
     mixing: Mixture | None
@@ -29,8 +29,8 @@ class RecordableInput:
     """Prepares a batch by the same work in every step, so that a `StepGraph` can record it.
 
     Args:
-        augment: The augmentation; the images are already of its size.
-        mixing: The mixing.
+        augment: What happens to each image.
+        mixing: What happens to pairs of them.
     """
 
     def __init__(self, augment: Augment, mixing: Mixing) -> None:
@@ -39,10 +39,9 @@ class RecordableInput:
     def draw(self, batch: Batch, step: int, epoch: int) -> DrawnInput:
         """Return what the augmentation and the mixing of this step do to each sample."""
         size, S = batch.images.shape[2:], self.augment.image_size
-        positions = torch.arange(batch.start, batch.start + len(batch.images))
         return DrawnInput(
             self.augment.draw(batch.indices, epoch, size),
-            self.mixing.draw(positions, step, epoch, torch.Size((S, S))),
+            self.mixing.draw(len(batch.images), batch.start, step, epoch, torch.Size((S, S))),
         )
 
     def apply(self, images: Tensor, targets: Tensor, drawn: DrawnInput) -> tuple[Tensor, Tensor]:
@@ -50,5 +49,5 @@ class RecordableInput:
 
         Shape: (B, 3, H, W) uint8, (B,) int64 -> (B, 3, S, S) float32, and the targets of `Mixing`.
         """
-        images = self.augment.apply(images, drawn.augment, uniform=True)
+        images = self.augment.apply(images, drawn.augment, everywhere=True)
         return self.mixing.apply(images, targets, drawn.mixing)

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from vtrain.data.cache import cpu_count
 from vtrain.data.folder import shown
 from vtrain.data.samples import (
     ArraySamples,
@@ -23,6 +22,7 @@ from vtrain.data.samples import (
 )
 from vtrain.errors import DataError, printable
 from vtrain.files.images import decode_image, read_bytes
+from vtrain.resources import cpu_count
 
 CHUNK = 64
 """Images that a thread looks at in one go."""

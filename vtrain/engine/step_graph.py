@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from vtrain.data.draws import send
+
 log = logging.getLogger(__name__)
 
 WARM_UP = 3
@@ -64,9 +66,8 @@ class StepGraph:
     A kind is all that a recording fixes: shapes, dtypes and the numbers that the step is called
     with. Other steps, such as the smaller last one of an epoch, run as they are, and the recording
     stays. What changes from step to step must be on the device: the inputs are copied to where the
-    recording reads them, and the learning rates become tensors, which
-    `optim.groups.set_lr` fills. Dropout differs between replays, as torch hands a recording the
-    seed of each.
+    recording reads them, and the learning rates become tensors, which `optim.groups.set_lr` fills.
+    Dropout differs between replays, as torch hands a recording the seed of each.
 
     A step that cannot be recorded is said once and then made as before.
 
@@ -82,7 +83,7 @@ class StepGraph:
         self._in_row = 0
         self._recorded: tuple[object, ...] | None = None
         for group in optimizer.param_groups:
-            if not isinstance(group["lr"], Tensor):  # of another recording
+            if not isinstance(group["lr"], Tensor):  # else another recording goes on reading it
                 device = group["params"][0].device
                 group["lr"] = torch.tensor(float(group["lr"]), device=device)
 
@@ -103,7 +104,7 @@ class StepGraph:
         if self._recorded == kind:
             return self._replayed(leaves)
         device = self.optimizer.param_groups[0]["params"][0].device
-        leaves = [_sent(leaf, device) for leaf in leaves]
+        leaves = [send(leaf, device) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         if self._in_row > WARM_UP and not self.is_off:
             own = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
             self._record(lambda: step(*tree_unflatten(own, structure), weight, count))
@@ -128,7 +129,7 @@ class StepGraph:
                 group["capturable"] = True
             self._loss, self._replay = self.recorder.record(work)
         except RuntimeError as error:
-            self.is_off = True
+            self.is_off, self._recorded = True, None
             reason = str(error).splitlines()[0]
             log.warning("the step cannot be recorded and is launched as usual (%s)", reason)
         finally:
@@ -139,7 +140,3 @@ class StepGraph:
 def _fixed(leaf: Any) -> object:
     """Return what a recording fixes of an input."""
     return (leaf.shape, leaf.dtype) if isinstance(leaf, Tensor) else leaf
-
-
-def _sent(leaf: Any, device: torch.device) -> Any:
-    return leaf.to(device, non_blocking=True) if isinstance(leaf, Tensor) else leaf

@@ -64,8 +64,8 @@ class Trainer:
         state: The model, the optimizer and the position; changed in place.
         forward: The model as it is called: itself, compiled, or wrapped for several processes.
         augment: uint8 images, their indices and the epoch -> the model's input.
-        mixing: Images, targets, positions in the global batch (on the CPU), step, epoch -> images
-            and targets, mixed.
+        mixing: Images, targets, where the first is in the global batch, step, epoch -> images and
+            targets, mixed.
         criterion: The model's outputs, targets and, with a teacher, its logits -> the mean loss.
         schedule: Step -> factor of `lr`.
         evaluate: Returns the metrics of the weights as they are now.
@@ -81,7 +81,7 @@ class Trainer:
     state: TrainState
     forward: nn.Module
     augment: Callable[[Tensor, Tensor, int], Tensor]
-    mixing: Callable[[Tensor, Tensor, Tensor, int, int], tuple[Tensor, Tensor]]
+    mixing: Callable[[Tensor, Tensor, int, int, int], tuple[Tensor, Tensor]]
     criterion: Callable[..., Tensor]
     schedule: Callable[[int], float]
     evaluate: Callable[[], Metrics]
@@ -182,12 +182,11 @@ class Trainer:
     def prepared(self, batch: Batch) -> tuple[Step, tuple[Any, ...]]:
         """Return what makes a step, and its inputs: augmented, unless that is a part of it."""
         step, epoch = self.state.step, self.state.epoch
-        if self.graph is not None and self.recordable is not None:
+        if self.recordable is not None and self.graph is not None and not self.graph.is_off:
             drawn = self.recordable.draw(batch, step, epoch)
             return self.augment_and_optimize, (batch.images, batch.targets, drawn)
         images = self.augment(batch.images, batch.indices, epoch)
-        positions = torch.arange(batch.start, batch.start + len(images))
-        return self.optimize, self.mixing(images, batch.targets, positions, step, epoch)
+        return self.optimize, self.mixing(images, batch.targets, batch.start, step, epoch)
 
     def augment_and_optimize(
         self, images: Tensor, targets: Tensor, drawn: DrawnInput, weight: float, count: int

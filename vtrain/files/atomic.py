@@ -215,10 +215,15 @@ def _new_file(folder: Path) -> tuple[Path, int]:
     while True:
         path = _temporary(folder)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
-        with contextlib.suppress(OSError):  # where there are no locks, `sweep` removes nothing
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if os.fstat(descriptor).st_nlink > 0:
-            return path, descriptor
+        try:
+            with contextlib.suppress(OSError):  # where there are no locks, `sweep` removes nothing
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.path.lexists(path):
+                return path, descriptor
+        except BaseException:
+            os.close(descriptor)
+            path.unlink(missing_ok=True)
+            raise
         os.close(descriptor)  # it was swept before it was locked
 
 

@@ -1,9 +1,7 @@
 """Refuse a model that this machine cannot hold before any memory is taken for it."""
 
 import itertools
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from vtrain.models.base import ImageClassifier
+from vtrain.resources import machine_memory
 
 GB = 1e9
 LARGE = 512
@@ -64,12 +63,3 @@ def largest_output(model: ImageClassifier) -> int:
     for hook in hooks:
         hook.remove()
     return largest
-
-
-def machine_memory() -> int:
-    """Return the bytes that this machine or container has in all."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        return min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):  # no container, or no limit ("max")
-        return memory

@@ -10,13 +10,13 @@ from torch.utils._pytree import tree_leaves
 from vtrain import distributed
 from vtrain.callbacks.base import Callbacks
 from vtrain.config import Config
-from vtrain.data.cache import free_memory
 from vtrain.data.loader import Batch
 from vtrain.distributed import Rank
 from vtrain.engine.device import choose_precision
 from vtrain.errors import ConfigError, DeviceError
 from vtrain.models.base import ImageClassifier
 from vtrain.models.profile import Profile, profile
+from vtrain.resources import free_memory
 from vtrain.run.parts import (
     batch_size,
     build_model,

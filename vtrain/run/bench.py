@@ -39,7 +39,7 @@ from vtrain.engine.checkpointing import Checkpoints
 from vtrain.engine.device import DTYPES, choose_device, peak_memory
 from vtrain.engine.evaluate import evaluate
 from vtrain.engine.state import Meter, TrainState
-from vtrain.engine.step_graph import StepGraph
+from vtrain.engine.step_graph import WARM_UP, StepGraph
 from vtrain.engine.trainer import Trainer
 from vtrain.files.atomic import make_folder
 from vtrain.models.profile import count_macs, count_parameters
@@ -234,11 +234,21 @@ class Subject:
     """A batch as the loader gives it."""
     ready: Batch = field(init=False)
     """The same batch, augmented and mixed."""
+    bare: Trainer = field(init=False)
+    """The trainer without augmentation and mixing, with a position and a recording of its own."""
 
     def __post_init__(self) -> None:
-        positions = torch.arange(len(self.batch.images))
+        graph = self.trainer.graph
+        self.bare = replace(
+            self.trainer,
+            state=replace(self.parts.state, loss=Meter()),
+            augment=lambda images, _indices, _epoch: images,
+            mixing=lambda images, targets, _start, _step, _epoch: (images, targets),
+            graph=None if graph is None else StepGraph(graph.optimizer, graph.recorder),
+            recordable=None,
+        )
         images = self.trainer.augment(self.batch.images, self.batch.indices, 0)
-        images, targets = self.trainer.mixing(images, self.batch.targets, positions, 0, 0)
+        images, targets = self.trainer.mixing(images, self.batch.targets, 0, 0, 0)
         self.ready = replace(self.batch, images=images, targets=targets)
 
     @classmethod
@@ -314,12 +324,14 @@ class Subject:
 
     def bare_step(self) -> Callable[[], int]:
         """Return what makes a step on a batch that lies on the device, augmented and mixed."""
-        trainer = self._bare_trainer()
 
         def step() -> int:
-            trainer.train_step(self.ready)
+            self.bare.train_step(self.ready)
             return len(self.ready.images)
 
+        if self.bare.graph is not None:
+            for _ in range(WARM_UP + 1):  # until it is recorded
+                step()
         return step
 
     def data_step(self) -> Callable[[], int]:
@@ -361,7 +373,7 @@ class Subject:
 
     def work(self) -> Work:
         """Return what one step needs at least."""
-        eager = replace(self._bare_trainer(), forward=self.parts.model, graph=None)
+        eager = replace(self.bare, forward=self.parts.model, graph=None)
         work = Work(bytes_per_number(self.parts.precision))
         with work:
             eager.train_step(self.ready)
@@ -387,24 +399,11 @@ class Subject:
             "bytes_per_image": work.bytes / images,
         }
 
-    def _bare_trainer(self) -> Trainer:
-        """Return the trainer without augmentation and mixing, and with a position of its own."""
-        graph = self.trainer.graph
-        return replace(
-            self.trainer,
-            graph=None if graph is None else StepGraph(graph.optimizer, graph.recorder),
-            recordable=None,
-            state=replace(self.parts.state, loss=Meter()),
-            augment=lambda images, _indices, _epoch: images,
-            mixing=lambda images, targets, _positions, _step, _epoch: (images, targets),
-        )
-
     def _prepared(self) -> Iterator[int]:
         for epoch in count():
             for step, batch in enumerate(self.parts.train_loader.batches(epoch)):
                 images = self.trainer.augment(batch.images, batch.indices, epoch)
-                positions = torch.arange(len(images))
-                self.trainer.mixing(images, batch.targets, positions, step, epoch)
+                self.trainer.mixing(images, batch.targets, batch.start, step, epoch)
                 yield len(images)
 
     def _layer(self, work: Callable[[], int], seconds: float) -> Layer:

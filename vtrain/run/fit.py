@@ -98,8 +98,8 @@ def fit(
     with ExitStack() as stack:
         stack.callback(distributed.stop)
         catch = partial(stack.enter_context, signals or StopSignals())
-        folder, is_finished = _agreed_folder(name, run_dir, resume, stack)
-        if is_finished:
+        folder, is_complete = _agreed_folder(name, run_dir, resume, stack)
+        if is_complete:
             log.info("the run is already complete; see %s", folder / "summary.json")
         elif place.is_main:
             stack.enter_context(logging_to(folder / "vtrain.log"))
@@ -115,15 +115,21 @@ def _agreed_folder(
 ) -> tuple[Path, bool]:
     """Return the run's folder and whether the run is finished.
 
-    The main process chooses the folder, and locks it until `stack` is closed.
+    The main process chooses the folder. Unless it is finished it locks it until `stack` is closed.
     """
     choice = None
     if distributed.is_main():
         folder = _folder(name, run_dir, resume)
-        stack.enter_context(RunLock(folder))
-        choice = [str(folder), read_status(folder).get("state") == "finished"]
-    path, is_finished = distributed.broadcast_json(choice)
-    return Path(path), is_finished
+        if not is_finished(folder):
+            stack.enter_context(RunLock(folder))
+        choice = [str(folder), is_finished(folder)]  # another command may just have finished it
+    path, is_complete = distributed.broadcast_json(choice)
+    return Path(path), is_complete
+
+
+def is_finished(folder: Path) -> bool:
+    """Return whether the run in this folder has made all its steps."""
+    return bool(read_status(folder).get("state") == "finished")
 
 
 def _folder(name: str, run_dir: Path | None, resume: bool) -> Path:

@@ -443,7 +443,7 @@ def build_graph(parts: Parts, place: Rank) -> StepGraph:
 
 
 def build_recordable(parts: Parts) -> RecordableInput | None:
-    """Return augmentation and mixing in the form that is recorded, where that is a gain."""
+    """Return augmentation and mixing in the form that is recorded, for images that are small."""
     is_small = parts.preprocess.image_size <= LARGEST
     return RecordableInput(parts.augment, parts.mixing) if is_small else None
 

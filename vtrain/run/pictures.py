@@ -1,6 +1,5 @@
 """What the model is trained on, as a person sees it: augmented images above their labels."""
 
-import torch
 from PIL import Image
 
 from vtrain import rng
@@ -31,6 +30,5 @@ def augmented(
     chosen = rng.permutation(len(samples), 0)[:count]
     (batch,) = loader.feed.batches([Share(chosen, 0, len(chosen))], epoch=0)
     images = augment(batch.images, batch.indices, 0)
-    positions = torch.arange(len(images))
-    images, targets = mixing(images, batch.targets, positions, 0, 0)
+    images, targets = mixing(images, batch.targets, 0, 0, 0)
     return grid(preprocess.denormalise(images).cpu(), target_titles(targets.cpu(), classes))

@@ -91,7 +91,7 @@ def test_work_that_is_the_same_whatever_was_drawn_gives_the_same(policy: Any, cr
     augment = everything(policy, crop)
     x = images(48, 24)
     drawn = augment.draw(torch.arange(48), 3, x.shape[2:])
-    assert torch.equal(augment.apply(x, drawn, uniform=True), augment.apply(x, drawn))
+    assert torch.equal(augment.apply(x, drawn, everywhere=True), augment.apply(x, drawn))
 
 
 def test_seed_epoch_and_index_change_the_sample_and_nothing_else_does() -> None:

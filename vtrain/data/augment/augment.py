@@ -131,7 +131,8 @@ class Augment:
         self.jitter = {op: (max(0.0, 1 - s), 1 + s) for op, s in factors.items() if s}
         if hue:
             self.jitter[Op.HUE] = (-hue, hue)
-        self.grey, self.solarize, self.blur, self.blur_sigma = grey, solarize, blur, blur_sigma
+        self.chances = {Op.SATURATION: grey, Op.SOLARIZE: solarize, Op.BLUR: blur}
+        self.blur_sigma = blur_sigma
         self.erasing, self.erasing_scale, self.erasing_ratio = erasing, erasing_scale, erasing_ratio
         self.erasing_value: Literal["constant", "pixel"] = erasing_value
         self._transforms = tuple(transform.build(image_size) for transform in transforms)
@@ -147,7 +148,8 @@ class Augment:
     def draw(self, indices: Tensor, epoch: int, size: torch.Size) -> Drawn:
         """Return what happens to each sample of (H, W) pixels: tensors on the CPU, for `apply`.
 
-        Their number and shapes depend on the settings and the batch's size alone.
+        Their number and shapes depend on the settings and the batch's size alone. Shape: `indices`
+        (B,) int64 on the CPU.
         """
 
         def source(stream: Stream) -> Draw:
@@ -162,26 +164,26 @@ class Augment:
             erasure=draw_erasure(source(Stream.ERASING), inner, *rule) if self.erasing else None,
         )
 
-    def apply(self, images: Tensor, drawn: Drawn, uniform: bool = False) -> Tensor:
+    def apply(self, images: Tensor, drawn: Drawn, everywhere: bool = False) -> Tensor:
         """Do to each sample what `draw` returned.
 
         Args:
             images: The batch, on any device.
             drawn: What to do. On the CPU, so that the host knows which samples an operation is for.
-            uniform: Go over all samples with each operation that can occur: the work is then the
+            everywhere: Go over all samples with each operation that can occur: the work is then the
                 same whatever was drawn, and can be recorded. `drawn` is on the images' device.
 
         Shape: as for a call.
         """
         images = self._moved(images, *(send(x, images.device) for x in drawn.moves))
         if self.policy is not None:
-            images = self.policy.apply(images, drawn.policy, self._mean_colour, uniform)
+            images = self.policy.apply(images, drawn.policy, self._mean_colour, everywhere)
         for choice, among in zip(drawn.colours, self._colour_ops(), strict=True):
-            images = apply(images, choice, among=among if uniform else None)
+            images = apply(images, choice, among=among if everywhere else None)
         images = normalise(images, self.mean, self.std)
         if drawn.erasure is None:
             return images
-        return erase(images, drawn.erasure, self.erasing_value, self.seed, everywhere=uniform)
+        return erase(images, drawn.erasure, self.erasing_value, self.seed, everywhere=everywhere)
 
     def _draw_moves(
         self, source: Callable[[Stream], Draw], size: torch.Size
@@ -226,16 +228,13 @@ class Augment:
             for which in order.unbind(1):
                 yield Choice.of(ops[which], strengths.gather(1, which[:, None])[:, 0], size)
         sigmas = between(u[:, 11], *self.blur_sigma)
-        for chance, op, probability, amounts in (
-            (u[:, 8], Op.SATURATION, self.grey, torch.zeros_like(sigmas)),
-            (u[:, 9], Op.SOLARIZE, self.solarize, torch.full_like(sigmas, 128)),
-            (u[:, 10], Op.BLUR, self.blur, sigmas),
-        ):
+        amounts = torch.zeros_like(sigmas), torch.full_like(sigmas, 128), sigmas
+        for column, (op, probability) in enumerate(self.chances.items()):
             if probability:
-                ops = torch.where(chance < probability, op, Op.IDENTITY)
-                yield Choice.of(ops, amounts, size)
+                ops = torch.where(u[:, 8 + column] < probability, op, Op.IDENTITY)
+                yield Choice.of(ops, amounts[column], size)
 
     def _colour_ops(self) -> list[tuple[Op, ...]]:
         """Return what each of `_draw_colours` chooses from."""
-        chances = {Op.SATURATION: self.grey, Op.SOLARIZE: self.solarize, Op.BLUR: self.blur}
-        return [tuple(self.jitter)] * len(self.jitter) + [(op,) for op, p in chances.items() if p]
+        rare = [(op,) for op, probability in self.chances.items() if probability]
+        return [tuple(self.jitter)] * len(self.jitter) + rare

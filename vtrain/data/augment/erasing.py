@@ -60,7 +60,7 @@ def erase(
     over all of them, `everywhere`: more work, but the same whatever was drawn, for the same result.
 
     Args:
-        images: Normalised images; changed in place.
+        images: Normalised images; may be changed in place.
         erasure: The boxes.
         value: What to write.
         seed: Seed of the noise.
@@ -69,7 +69,7 @@ def erase(
     Shape: (B, C, H, W) float -> the same.
     """
     if everywhere:
-        return images.copy_(_erased(images, erasure, value, seed))
+        return _erased(images, erasure, value, seed)
     rows = erasure.boxes[:, 2].nonzero()[:, 0]
     if not len(rows):
         return images

@@ -96,23 +96,41 @@ AUTOAUGMENT = Space((*MOVES, *BLENDS, *TONES, Op.INVERT), steps=10)
 AUGMIX = Space((*MOVES, *BLENDS, *TONES), steps=10, translate=1 / 3, bits=(4, 0))
 
 
+TIMM: dict[Op, tuple[float, float, int]] = {
+    Op.AUTOCONTRAST: (0, 0, 0),
+    Op.EQUALIZE: (0, 0, 0),
+    Op.INVERT: (0, 0, 0),
+    Op.ROTATE: (0, 30, 0),
+    Op.POSTERIZE: (4, 4, -1),
+    Op.SOLARIZE: (256, 256, -1),
+    Op.SOLARIZE_ADD: (0, 110, 1),
+    Op.SATURATION: (1, 0.9, 0),
+    Op.CONTRAST: (1, 0.9, 0),
+    Op.BRIGHTNESS: (1, 0.9, 0),
+    Op.SHARPNESS: (1, 0.9, 0),
+    Op.SHEAR_X: (0, 0.3, 0),
+    Op.SHEAR_Y: (0, 0.3, 0),
+    Op.TRANSLATE_X: (0, 0.45, 0),
+    Op.TRANSLATE_Y: (0, 0.45, 0),
+}
+"""timm's operations that grow stronger with the level: an amount without effect; the largest
+change, of translations a share of the side; and its direction: 0 is either, others are whole."""
+
+
 class Chain(Section):
     """A policy that gives each sample some operations in a row."""
 
+    among: ClassVar[tuple[Op, ...]]
+    """The operations that it chooses from."""
     bilinear: ClassVar[bool] = False
     """Whether moved pixels are interpolated."""
     filled: ClassVar[bool] = False
     """Whether the mean colour moves in from outside, rather than black."""
 
-    @property
-    def among(self) -> tuple[Op, ...]:
-        """The operations that it chooses from."""
-        raise NotImplementedError
+    def draw(self, draw: Draw, size: torch.Size) -> tuple[Choice, ...]:
+        """Return what to do with each sample of (H, W) pixels, drawn on the CPU.
 
-    def draw(self, draw: Draw, size: torch.Size) -> tuple[Any, ...]:
-        """Return what to do with each sample of (H, W) pixels: tensors on the CPU.
-
-        Their number and shapes do not depend on what is drawn.
+        The number and the shapes of the tensors do not depend on what is drawn.
         """
         return tuple(Choice.of(*pair, size) for pair in self.pairs(draw, size))
 
@@ -121,22 +139,14 @@ class Chain(Section):
         raise NotImplementedError
 
     def apply(
-        self, images: Tensor, drawn: tuple[Any, ...], mean: Colour, uniform: bool = False
+        self, images: Tensor, drawn: tuple[Choice, ...], mean: Colour, everywhere: bool = False
     ) -> Tensor:
-        """Do what `draw` returned; see `operations.apply` for what is `uniform`, and its price."""
+        """Do what `draw` returned: to the samples that it is for, or see `Augment.apply`."""
+        among = self.among if everywhere else None
+        fill = mean if self.filled else (0, 0, 0)
         for choice in drawn:
-            images = self.step(images, choice, mean, uniform)
+            images = apply(images, choice, bilinear=self.bilinear, fill=fill, among=among)
         return images
-
-    def step(self, images: Tensor, choice: Choice, mean: Colour, uniform: bool) -> Tensor:
-        """Do one operation on each sample."""
-        return apply(
-            images,
-            choice,
-            bilinear=self.bilinear,
-            fill=mean if self.filled else (0, 0, 0),
-            among=self.among if uniform else None,
-        )
 
 
 class RandAugment(Chain):
@@ -151,9 +161,7 @@ class RandAugment(Chain):
     magnitude: Annotated[int, Field(ge=0, le=30)] = 9
     """Strength, out of 30."""
 
-    @property
-    def among(self) -> tuple[Op, ...]:
-        return RANDAUGMENT.ops
+    among = RANDAUGMENT.ops
 
     def pairs(self, draw: Draw, size: torch.Size) -> Iterator[tuple[Tensor, Tensor]]:
         for u in draw(2 * self.num_ops).chunk(self.num_ops, dim=1):
@@ -170,9 +178,7 @@ class TrivialAugmentWide(Chain):
 
     name: Literal["trivialaugment_wide"] = "trivialaugment_wide"
 
-    @property
-    def among(self) -> tuple[Op, ...]:
-        return TRIVIALAUGMENT.ops
+    among = TRIVIALAUGMENT.ops
 
     def pairs(self, draw: Draw, size: torch.Size) -> Iterator[tuple[Tensor, Tensor]]:
         kind, strength, sign = draw(3).unbind(1)
@@ -190,9 +196,7 @@ class AutoAugment(Chain):
     dataset: Literal["imagenet", "cifar10"] = "imagenet"
     """What the policy was learned on."""
 
-    @property
-    def among(self) -> tuple[Op, ...]:
-        return AUTOAUGMENT.ops
+    among = AUTOAUGMENT.ops
 
     def pairs(self, draw: Draw, size: torch.Size) -> Iterator[tuple[Tensor, Tensor]]:
         which, chance, step = learned(self.dataset)
@@ -203,7 +207,7 @@ class AutoAugment(Chain):
             yield torch.where(u[:, 1 + i] < chance[pair, i], ops, Op.IDENTITY), amounts
 
 
-class AugMix(Chain):
+class AugMix(Section):
     """A random blend of the image with chains of operations on it.
 
     Reference: Hendrycks et al., arXiv:1912.02781; torchvision's AugMix. Differs: all weights are
@@ -216,20 +220,15 @@ class AugMix(Chain):
     mixture_width: PositiveInt = 3
     """Chains."""
 
-    bilinear = True
-
-    @property
-    def among(self) -> tuple[Op, ...]:
-        return AUGMIX.ops
-
     def draw(self, draw: Draw, size: torch.Size) -> tuple[Any, ...]:
+        """As for a `Chain`: the share of the image itself, and of each chain its share and row."""
         u = draw(1 + 11 * self.mixture_width)
         # Exponentials over their sum are uniform on the simplex.
         shares = -(1 - u[:, 1 : 1 + self.mixture_width].to(torch.float64)).log()
         shares = u[:, :1] * shares / shares.sum(1, keepdim=True)
         chains = u[:, 1 + self.mixture_width :].chunk(self.mixture_width, dim=1)
         rows = tuple(
-            (share.to(torch.float32), tuple(self._chain(chain, size)))
+            (share, tuple(self._chain(chain, size)))
             for share, chain in zip(shares.unbind(1), chains, strict=True)
         )
         return 1 - u[:, 0], rows
@@ -242,12 +241,16 @@ class AugMix(Chain):
             yield Choice.of(torch.where(length > i, ops, Op.IDENTITY), amounts, size)
 
     def apply(
-        self, images: Tensor, drawn: tuple[Any, ...], mean: Colour, uniform: bool = False
+        self, images: Tensor, drawn: tuple[Any, ...], mean: Colour, everywhere: bool = False
     ) -> Tensor:
+        """As for a `Chain`."""
+        among = AUGMIX.ops if everywhere else None
         own, rows = drawn
         mix = per_image(own, images) * images
         for share, chain in rows:
-            augmented = super().apply(images, chain, mean, uniform)
+            augmented = images
+            for choice in chain:
+                augmented = apply(augmented, choice, bilinear=True, among=among)
             mix += per_image(share, images) * augmented
         return mix.to(torch.uint8)
 
@@ -257,9 +260,7 @@ class ThreeAugment(Chain):
 
     name: Literal["three_augment"] = "three_augment"
 
-    @property
-    def among(self) -> tuple[Op, ...]:
-        return Op.SATURATION, Op.SOLARIZE, Op.BLUR
+    among = Op.SATURATION, Op.SOLARIZE, Op.BLUR
 
     def pairs(self, draw: Draw, size: torch.Size) -> Iterator[tuple[Tensor, Tensor]]:
         kind, strength = draw(2).unbind(1)
@@ -289,9 +290,7 @@ class TimmRandAugment(Chain):
     bilinear = True
     filled = True
 
-    @property
-    def among(self) -> tuple[Op, ...]:
-        return tuple(Op(int(op)) for op in timm_space(1, 1)[:, 0])
+    among = tuple(TIMM)
 
     def pairs(self, draw: Draw, size: torch.Size) -> Iterator[tuple[Tensor, Tensor]]:
         space = timm_space(*size)
@@ -308,29 +307,14 @@ class TimmRandAugment(Chain):
 
 @cache
 def timm_space(height: int, width: int) -> Tensor:
-    """Return timm's operations that grow stronger with the level.
+    """Return timm's operations for images of this size.
 
-    An amount without effect, the largest change, and its direction: 0 is either, and other changes
-    are whole numbers.
-
-    Shape: (15, 4) float64: operation, amount, change, direction.
+    Shape: (15, 4) float64: operation, and the columns of `TIMM`, shares of a side in pixels.
     """
+    sides = {Op.TRANSLATE_X: width, Op.TRANSLATE_Y: height}
     rows = [
-        (Op.AUTOCONTRAST, 0, 0, 0),
-        (Op.EQUALIZE, 0, 0, 0),
-        (Op.INVERT, 0, 0, 0),
-        (Op.ROTATE, 0, 30, 0),
-        (Op.POSTERIZE, 4, 4, -1),
-        (Op.SOLARIZE, 256, 256, -1),
-        (Op.SOLARIZE_ADD, 0, 110, 1),
-        (Op.SATURATION, 1, 0.9, 0),
-        (Op.CONTRAST, 1, 0.9, 0),
-        (Op.BRIGHTNESS, 1, 0.9, 0),
-        (Op.SHARPNESS, 1, 0.9, 0),
-        (Op.SHEAR_X, 0, 0.3, 0),
-        (Op.SHEAR_Y, 0, 0.3, 0),
-        (Op.TRANSLATE_X, 0, 0.45 * width, 0),
-        (Op.TRANSLATE_Y, 0, 0.45 * height, 0),
+        (op, amount, change * sides.get(op, 1), direction)
+        for op, (amount, change, direction) in TIMM.items()
     ]
     return torch.tensor(rows, dtype=torch.float64)
 

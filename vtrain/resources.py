@@ -1,0 +1,52 @@
+"""What memory and processors this process may use, also in a container and beside others."""
+
+import os
+from pathlib import Path
+
+GROUP = Path("/sys/fs/cgroup")
+"""Where a container's limits are; absent elsewhere."""
+
+
+def machine_memory() -> int:
+    """Return the bytes of memory that the machine or container has in all."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = _number("memory.max")
+    return memory if limit is None else min(memory, limit)
+
+
+def free_memory() -> int:
+    """Return this process's share of the memory that the machine or container has left."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvail"))
+    except (OSError, StopIteration):  # not Linux
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    limit, used = _number("memory.max"), _number("memory.current")
+    if limit is not None and used is not None:
+        free = max(0, min(free, limit - used))
+    return free // processes_here()
+
+
+def cpu_count() -> int:
+    """Return this process's share of the cores that the machine or container has."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        cores = os.cpu_count() or 1
+    quota, period = _number("cpu.max"), _number("cpu.max", 1)
+    if quota is not None and period is not None:
+        cores = min(cores, max(1, quota // period))
+    return max(1, cores // processes_here())
+
+
+def processes_here() -> int:
+    """Return how many processes of this run share the machine, as `torchrun` tells each of them."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("WORLD_SIZE") or 1)
+
+
+def _number(name: str, place: int = 0) -> int | None:
+    """Return a number of the container; None where there is no container, or no limit ("max")."""
+    try:
+        return int((GROUP / name).read_text().split()[place])
+    except (OSError, ValueError, IndexError):
+        return None
