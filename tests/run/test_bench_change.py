@@ -15,12 +15,18 @@ def bench(script: Bench) -> Bench:
     return partial(script, main, "--seconds", "0.4")
 
 
-def test_a_change_that_costs_much_is_seen_to_be_behind(bench: Bench) -> None:
-    # Windows long enough that a neighbour's bursts do not make the noise as large as the change.
-    code, text = bench("--change", "model.depth=16", "--seconds", "3")
+RATIO = r"([\d.]+) \[([\d.]+), ([\d.]+)\]"
+
+
+def test_a_change_that_costs_much_is_seen_to_be_behind_unless_noise_is_larger(bench: Bench) -> None:
+    code, text = bench("--change", "model.depth=16")
     assert code == 0, text
-    (worth,) = re.findall(r"worth ([\d.]+) .*: behind", text)
+    ((worth, _, high, _, *noise, verdict),) = re.findall(
+        f"worth {RATIO}, noise {RATIO}: (.*)", text
+    )
     assert 0 < float(worth) < 0.6
+    drowned = max(abs(float(end) - 1) for end in noise) >= 1 - float(worth)  # on a busy machine
+    assert verdict == ("tie" if drowned or float(high) >= 1 else "behind")
     assert text.count("as it is ") == 2
     assert "model.depth=16 " in text
 
