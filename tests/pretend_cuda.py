@@ -260,6 +260,13 @@ class Recorder:
     def run(self, work: Callable[[], Tensor]) -> Tensor:
         return work()
 
+    def rehearse(self, work: Callable[[], Tensor]) -> Tensor:
+        PretendCuda.is_strict = True
+        try:
+            return work()
+        finally:
+            PretendCuda.is_strict = False
+
     def record(self, work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
         result = torch.zeros((), device=DEVICE)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -77,6 +78,27 @@ def test_more_processes_than_gpus_are_refused_with_both_numbers(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(DeviceError, match="LOCAL_RANK is 2, but this machine has 2 GPUs"):
         distributed.claim_gpu(Rank(rank=2, local_rank=2, world_size=3))
+
+
+def test_one_gpu_for_several_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    for name, value in {**TORCHRUN, **place}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
+    with pytest.raises(DeviceError, match=r"cuda:0 is one GPU for 2 processes .*use cuda"):
+        distributed.start(torch.device("cuda", 0))
+
+
+def test_the_exchange_of_a_compiled_model_is_held_back() -> None:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        model = nn.parallel.DistributedDataParallel(nn.Linear(2, 2))
+        with distributed.no_sync(torch.compile(model, backend="eager")):
+            assert not model.require_backward_grad_sync
+        assert model.require_backward_grad_sync
+    finally:
+        dist.destroy_process_group()
 
 
 def test_one_process_alone_exchanges_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

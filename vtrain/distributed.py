@@ -77,7 +77,7 @@ def start(device: torch.device, timeout: float = 300) -> Rank:
 
     Raises:
         ConfigError: The environment contradicts itself.
-        DeviceError: There are more processes on this machine than GPUs.
+        DeviceError: There are more processes on this machine than GPUs, or all were given one.
         WorkerError: The processes do not find each other.
     """
     place = rank_from_env()
@@ -85,6 +85,12 @@ def start(device: torch.device, timeout: float = 300) -> Rank:
         return place
     if device.type == "cuda":
         claim_gpu(place)
+        if device.index != place.local_rank:
+            raise DeviceError(
+                f"{device} is one GPU for {place.world_size} processes",
+                "train.device",
+                "use cuda, of which each process takes its own",
+            )
     import torch.distributed as dist
 
     try:
@@ -336,6 +342,7 @@ def no_sync(model: nn.Module) -> AbstractContextManager[None]:
     """
     from torch.nn.parallel import DistributedDataParallel
 
+    model = getattr(model, "_orig_mod", model)  # torch.compile's wrapper
     if isinstance(model, DistributedDataParallel):
         return cast(AbstractContextManager[None], model.no_sync())
     return nullcontext()

@@ -1,11 +1,13 @@
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.autograd import DeviceType
 
-from vtrain.bench.trace import STEPS, slowest_kernels
+from vtrain.bench.trace import STEPS, is_kernel, slowest_kernels
 
 
 def work() -> None:
@@ -32,3 +34,12 @@ def test_where_no_kernel_is_seen_the_rest_of_a_measurement_is_not_lost(
         kernels = slowest_kernels(work, torch.device("cuda"), tmp_path / "trace.json", 5)
     assert kernels == []
     assert "allowed to read" in caplog.text
+
+
+def test_on_a_gpu_only_kernels_count() -> None:
+    def row(device: DeviceType, *, note: bool) -> SimpleNamespace:
+        return SimpleNamespace(device_type=device, is_user_annotation=note)
+
+    assert is_kernel(row(DeviceType.CUDA, note=False))
+    assert not is_kernel(row(DeviceType.CPU, note=False))  # its time is that of its kernels
+    assert not is_kernel(row(DeviceType.CUDA, note=True))  # such as a whole optimizer step

@@ -18,7 +18,10 @@ def test_auto_falls_back_to_the_cpu_and_cuda_never_does(monkeypatch: pytest.Monk
 def test_a_device_that_does_not_exist_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    current: list[int] = []
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
     assert choose_device("cuda", local_rank=1) == torch.device("cuda:1")
+    assert current == [1]
     with pytest.raises(DeviceError, match="cuda:99 does not exist; this machine has 2"):
         choose_device("cuda:99")
 

@@ -23,7 +23,7 @@ from vtrain.engine.ema import EMA
 from vtrain.engine.state import TrainState, load_optimizer
 from vtrain.engine.step_graph import WARM_UP, CudaRecorder, StepGraph
 from vtrain.engine.trainer import Trainer
-from vtrain.errors import DivergedError
+from vtrain.errors import DeviceError, DivergedError
 from vtrain.optim.groups import set_lr
 from vtrain.registry import OPTIMIZERS
 
@@ -80,6 +80,9 @@ class TapeRecorder:
         self.replays = 0
 
     def run(self, work: Callable[[], Tensor]) -> Tensor:
+        return work()
+
+    def rehearse(self, work: Callable[[], Tensor]) -> Tensor:
         return work()
 
     def record(self, work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
@@ -265,23 +268,37 @@ def test_a_bad_step_is_skipped_and_named_when_replayed() -> None:
     assert all(p.isfinite().all() for p in run.state.model.parameters())
 
 
-def test_a_step_that_cannot_be_recorded_is_launched_as_usual_and_said_once(
+def test_a_step_that_waits_is_launched_as_usual_and_said_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    class Refusing(TapeRecorder):
-        def record(self, work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
-            raise RuntimeError("operation not permitted when stream is capturing\nmore")
+    class Waiting(TapeRecorder):
+        def rehearse(self, work: Callable[[], Tensor]) -> Tensor:
+            work.func.__self__.forward(IMAGES[:2])  # type: ignore[attr-defined] # a part of it
+            raise RuntimeError("called a synchronizing CUDA operation\nmore")
 
     torch.manual_seed(0)
-    net = tiny("vit_ti", image_size=16, num_classes=3)
-    usual, refused = trainer(None, copy.deepcopy(net)), trainer(Refusing(), net)
+    net = tiny("vit_ti", image_size=16, num_classes=3, drop_path_rate=0.0)
+    usual, refused = trainer(None, copy.deepcopy(net)), trainer(Waiting(), net)
     with caplog.at_level(logging.WARNING):
         for run in (usual, refused):
             run.fit(Loader())
     assert_same(usual, refused)
     (message,) = caplog.messages
-    assert message.endswith("launched as usual (operation not permitted when stream is capturing)")
+    assert message.endswith("launched as usual (called a synchronizing CUDA operation)")
     assert not any(group.get("capturable") for group in refused.state.optimizer.param_groups)
+
+
+def test_a_recording_that_fails_ends_the_run_in_one_line() -> None:
+    class Refusing(TapeRecorder):
+        def record(self, work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
+            raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    run = trainer(Refusing())
+    with pytest.raises(DeviceError, match=r"recorded .*capturing.*: set it to false") as caught:
+        run.fit(Loader())
+    assert "train.cuda_graph" in str(caught.value)
+    assert run.state.step == WARM_UP
+    assert not any(group.get("capturable") for group in run.state.optimizer.param_groups)
 
 
 def test_rates_on_the_device_follow_the_schedule_and_are_numbers_again_after_loading() -> None:

@@ -79,6 +79,7 @@ def test_a_run_with_recorded_steps_goes_on_as_if_it_had_not_stopped(
     options = ("data.num_images=320", "train.cuda_graph=true", "train.epochs=2")
     stopped = vtrain("fit", small_run, *options, "train.max_steps=13", "--run-dir", "cut")
     assert stopped.code == 0, stopped.err
+    Path("cut/status.json").write_text('{"state": "failed"}')
     assert vtrain("fit", small_run, *options, "--run-dir", "cut", "--resume").code == 0
     assert vtrain("fit", small_run, *options, "--run-dir", "whole").code == 0
     cut, whole = (
@@ -89,7 +90,7 @@ def test_a_run_with_recorded_steps_goes_on_as_if_it_had_not_stopped(
 
 
 LARGE = (
-    "model={name: vit_ti, patch_size: 4, embed_dim: 256}",
+    "model={name: vit_ti, patch_size: 4, embed_dim: 256, num_heads: 4}",
     "data={name: fake, image_size: 64, size: 64, num_classes: 4, num_images: 4096}",
     "train.compile=false",
 )

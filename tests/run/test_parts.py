@@ -60,6 +60,7 @@ def test_no_step_reads_a_number_back_from_the_device(
     [
         ("train.precision=fp16", 1, "fp16, whose every step asks the GPU for an overflow"),
         ("optimizer={name: lion, lr: 1e-3}", 1, "an optimizer whose step is not one kernel"),
+        ("train.activation_checkpointing=true", 1, "activation_checkpointing"),
         ("train.precision=fp32", 2, "2 processes"),
     ],
 )
@@ -71,7 +72,7 @@ def test_steps_that_need_the_host_are_not_recorded(
     precision = "fp16" if "fp16" in override else "fp32"  # as if on a GPU
     parts = replace(parts, device=torch.device("cuda", 0), precision=precision)
     with pytest.raises(ConfigError, match=f"cannot be recorded with {message}"):
-        build_graph(parts, Rank(world_size=processes))
+        build_graph(config, parts, Rank(world_size=processes))
 
 
 def test_recorded_steps_need_a_gpu(small_run: Path, vtrain: Callable[..., Result]) -> None:

@@ -19,6 +19,7 @@ from vtrain.distributed import Rank
 from vtrain.engine.step_graph import WARM_UP
 from vtrain.files import checkpoints
 from vtrain.files.checkpoints import load_checkpoint
+from vtrain.layers import attention
 from vtrain.run import evaluate
 from vtrain.run import parts as parts_module
 from vtrain.run.parts import build_parts, build_trainer
@@ -176,3 +177,14 @@ def test_every_command_works(
     Image.new("RGB", (20, 30)).save("picture.png")
     done = vtrain(*command.split())
     assert done.code == 0, done.err
+
+
+def test_more_rows_than_a_grid_has_are_attended_to_in_parts(
+    gpu: type[PretendCuda], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    q, k, v = torch.randn(3, 10, 2, 5, 4).unbind()
+    there = [x.to("cuda") for x in (q, k, v)]
+    bias = torch.randn(2, 5, 5)
+    monkeypatch.setattr(attention, "MOST_ROWS", 4)
+    parts = attention.attend(*there, bias=bias.to("cuda"))
+    torch.testing.assert_close(parts.cpu(), attention.attend(q, k, v, bias))

@@ -260,6 +260,8 @@ def test_on_a_gpu_the_faster_way_is_found(
 def test_on_a_gpu_a_run_trains_with_the_kernel(
     small_run: Path, vtrain: Vtrain, how: tuple[str, ...]
 ) -> None:
-    done = vtrain("fit", small_run, SWIN, "train.window_attention=triton", *how)
+    options = "train.window_attention=triton", "data.num_images=320"
+    done = vtrain("fit", small_run, SWIN, *options, *how)
     assert done.code == 0, done.err
+    assert "launched as usual" not in done.err
     assert done.err.count("windows of 16 tokens, 2 heads of 8: triton") == 2

@@ -35,7 +35,9 @@ def slowest_kernels(
             work()
     profiler.export_chrome_trace(str(path))
     own_time = "self_device_time_total" if on_gpu else "self_cpu_time_total"
-    events = sorted(profiler.key_averages(), key=lambda e: -float(getattr(e, own_time)))
+    # On a GPU an operation's own time is that of its kernels, which have rows of their own.
+    events = [e for e in profiler.key_averages() if not on_gpu or is_kernel(e)]
+    events.sort(key=lambda e: -float(getattr(e, own_time)))
     total = sum(float(getattr(event, own_time)) for event in events)
     if not total:
         log.warning("the profiler saw no kernel: is it allowed to read the GPU's counters?")
@@ -48,3 +50,8 @@ def slowest_kernels(
         }
         for event in events[:top]
     ]
+
+
+def is_kernel(event: Any) -> bool:
+    """Return whether a row of the profiler is a kernel of the GPU, and not a span around some."""
+    return bool(event.device_type.name == "CUDA" and not event.is_user_annotation)

@@ -18,7 +18,7 @@ DTYPES = {
 
 
 def choose_device(name: str, local_rank: int = 0) -> torch.device:
-    """Return the device called `auto`, `cpu`, `cuda` or `cuda:N`.
+    """Return the device called `auto`, `cpu`, `cuda` or `cuda:N`; a GPU becomes the current one.
 
     Raises:
         DeviceError: That device is not there; only `auto` falls back to the CPU.
@@ -32,6 +32,7 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
     if index >= count:
         what = f"cuda:{index} does not exist; this machine has {count} CUDA device(s)"
         raise DeviceError(what, "train.device", f"use cuda:0 to cuda:{count - 1}")
+    torch.cuda.set_device(index)  # streams and events are the current device's
     return torch.device("cuda", index)
 
 

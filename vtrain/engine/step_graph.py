@@ -7,7 +7,9 @@ Reference: "CUDA Graphs" in NVIDIA's CUDA C++ Programming Guide; torch.cuda.grap
 """
 
 import logging
+import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 import torch
@@ -16,6 +18,7 @@ from torch.optim import Optimizer
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from vtrain.data.draws import send
+from vtrain.errors import DeviceError
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +36,10 @@ class Recorder(Protocol):
         """Do the work now."""
         ...
 
+    def rehearse(self, work: Callable[[], Tensor]) -> Tensor:
+        """Do the work now; a RuntimeError says why it cannot be recorded."""
+        ...
+
     def record(self, work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
         """Return what repeats the work, and the tensor that it then writes; do nothing yet."""
         ...
@@ -45,12 +52,22 @@ class CudaRecorder:
         self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def run(self, work: Callable[[], Tensor]) -> Tensor:
-        before = torch.cuda.current_stream()
+        before = torch.cuda.current_stream(self.stream.device)
         self.stream.wait_stream(before)
         with torch.cuda.stream(self.stream):
             result = work()
         before.wait_stream(self.stream)
         return result
+
+    def rehearse(self, work: Callable[[], Tensor]) -> Tensor:
+        mode = torch.cuda.get_sync_debug_mode()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch calls this mode a prototype
+            torch.cuda.set_sync_debug_mode("error")
+        try:
+            return self.run(work)
+        finally:
+            torch.cuda.set_sync_debug_mode(mode)
 
     def record(self, work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
         graph = torch.cuda.CUDAGraph()
@@ -69,7 +86,9 @@ class StepGraph:
     recording reads them, and the learning rates become tensors, which `optim.groups.set_lr` fills.
     Dropout differs between replays, as torch hands a recording the seed of each.
 
-    A step that cannot be recorded is said once and then made as before.
+    The last step before that is a rehearsal: one that waits for the GPU is said once, made again,
+    and no step is recorded. It is found there because a recording that fails may leave torch unable
+    to go on.
 
     Args:
         optimizer: Fused, so that its step neither waits nor branches on the host.
@@ -96,6 +115,9 @@ class StepGraph:
                 them. What is no tensor is a part of the step's kind.
             weight: Its next argument.
             count: Its last argument.
+
+        Raises:
+            DeviceError: The recording failed; torch may not be able to go on.
         """
         leaves, structure = tree_flatten(inputs)
         kind = (structure, *map(_fixed, leaves), weight, count)
@@ -106,13 +128,22 @@ class StepGraph:
         device = self.optimizer.param_groups[0]["params"][0].device
         leaves = [send(leaf, device) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         if self._in_row > WARM_UP and not self.is_off:
-            own = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
-            self._record(lambda: step(*tree_unflatten(own, structure), weight, count))
-            if not self.is_off:
-                self._recorded, self._inputs = kind, own
-                return self._replayed(leaves)
+            self._inputs = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+            own = tree_unflatten(self._inputs, structure)
+            self._record(lambda: step(*own, weight, count))
+            self._recorded = kind
+            return self._replayed(leaves)
         there = tree_unflatten(leaves, structure)
-        return self.recorder.run(lambda: step(*there, weight, count))
+        work = partial(step, *there, weight, count)
+        if self._in_row == WARM_UP and not self.is_off:
+            try:
+                return self.recorder.rehearse(work)
+            except RuntimeError as error:
+                if isinstance(error, torch.OutOfMemoryError):
+                    raise
+                self.is_off, self._recorded = True, None
+                log.warning("the step cannot be recorded and is launched as usual (%s)", why(error))
+        return self.recorder.run(work)
 
     def _replayed(self, leaves: list[Any]) -> Tensor:
         for own, given in zip(self._inputs, leaves, strict=True):
@@ -122,6 +153,7 @@ class StepGraph:
         return self._loss.clone()  # the next replay overwrites it
 
     def _record(self, work: Callable[[], Tensor]) -> None:
+        self._recorded = None
         groups = self.optimizer.param_groups
         promised = [group for group in groups if "capturable" in group]
         try:
@@ -129,12 +161,18 @@ class StepGraph:
                 group["capturable"] = True
             self._loss, self._replay = self.recorder.record(work)
         except RuntimeError as error:
-            self.is_off, self._recorded = True, None
-            reason = str(error).splitlines()[0]
-            log.warning("the step cannot be recorded and is launched as usual (%s)", reason)
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            what = f"the step cannot be recorded ({why(error)})"
+            raise DeviceError(what, "train.cuda_graph", "set it to false") from error
         finally:
             for group in promised:
                 group["capturable"] = False
+
+
+def why(error: RuntimeError) -> str:
+    """Return the first line of what torch says."""
+    return str(error).partition("\n")[0]
 
 
 def _fixed(leaf: Any) -> object:

@@ -18,6 +18,10 @@ LONG = 128
 CACHED = 1 << 18
 """Scores worked on at a time where they are not kept: 512 KiB in bf16, to stay in a cache."""
 
+MOST_ROWS = 65_535
+"""Rows of a fused attention kernel on CUDA, whose grid ends there: github.com/pytorch/pytorch,
+issue 146704."""
+
 
 def self_attend(
     qkv: Tensor, num_heads: int, bias: Tensor | None = None, scale: float | None = None
@@ -56,9 +60,15 @@ def attend(
     """
     if _plain_is_faster(q):
         return attend_plainly(q, k, v, bias, scale)
-    return F.scaled_dot_product_attention(
-        q, k, v, attn_mask=None if bias is None else bias.to(q.dtype), scale=scale
-    )
+    mask = None if bias is None else bias.to(q.dtype)
+    if q.device.type == "cuda" and len(q) > MOST_ROWS:
+        assert mask is None or mask.dim() < q.dim() or len(mask) == 1, "a bias for all rows"
+        rows = zip(*(torch.split(x, MOST_ROWS) for x in (q, k, v)), strict=True)
+        parts = [
+            F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale) for q, k, v in rows
+        ]
+        return torch.cat(parts)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
 
 
 def attend_plainly(

@@ -100,6 +100,8 @@ def tried(config: Config, device: torch.device) -> Fits:
     parts = build_parts(config, device, Rank())
     trainer = build_trainer(config, parts, Rank(), Callbacks(), forward=computing(parts))
     size = parts.preprocess.image_size
+    # A recording keeps its memory while another kind of step has its own.
+    share = SHARE / 2 if config.train.cuda_graph else SHARE
 
     def black(count: int) -> Tensor:
         return torch.zeros((count, 3, size, size), dtype=torch.uint8, device=device)
@@ -107,7 +109,7 @@ def tried(config: Config, device: torch.device) -> Fits:
     def fits(images: int) -> bool:
         targets = torch.zeros(images, dtype=torch.int64, device=device)
         batch = Batch(black(images), targets, torch.arange(images), 0, images)
-        torch.cuda.set_per_process_memory_fraction(SHARE, device)
+        torch.cuda.set_per_process_memory_fraction(share, device)
         try:
             trainer.train_step(batch)
         except torch.OutOfMemoryError:

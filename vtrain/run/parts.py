@@ -414,12 +414,12 @@ def build_trainer(
         rank=place.rank,
         world_size=place.world_size,
         teacher=None if parts.teacher is None else compiled(config, parts.teacher, parts.device),
-        graph=build_graph(parts, place) if config.train.cuda_graph else None,
+        graph=build_graph(config, parts, place) if config.train.cuda_graph else None,
         recordable=build_recordable(parts) if config.train.cuda_graph else None,
     )
 
 
-def build_graph(parts: Parts, place: Rank) -> StepGraph:
+def build_graph(config: Config, parts: Parts, place: Rank) -> StepGraph:
     """Return what records the steps of one process on a GPU.
 
     Raises:
@@ -434,6 +434,9 @@ def build_graph(parts: Parts, place: Rank) -> StepGraph:
         f"{place.world_size} processes": place.world_size > 1,
         "fp16, whose every step asks the GPU for an overflow": parts.precision == "fp16",
         "an optimizer whose step is not one kernel": not is_fused(parts.state.optimizer),
+        "activation_checkpointing, which asks for the state of the generator": (
+            config.train.activation_checkpointing
+        ),
     }
     for obstacle, is_there in obstacles.items():
         if is_there:
