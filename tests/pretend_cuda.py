@@ -188,31 +188,19 @@ def _to(
             place = argument
     if kwargs.get("memory_format") is not None:
         tensor = tensor.contiguous(memory_format=kwargs["memory_format"])
-    if place is None or torch.device(place).type == tensor.device.type:
-        return tensor if dtype is None and not copy else _same(tensor, dtype, copy)
-    return _moved(tensor, torch.device(place), dtype, waits=not non_blocking)
-
-
-def _same(tensor: Tensor, dtype: torch.dtype | None, copy: bool) -> Tensor:
-    with torch._C.DisableTorchFunction():
-        return tensor.to(dtype or tensor.dtype, copy=copy)
-
-
-def _moved(
-    tensor: Tensor, place: torch.device, dtype: torch.dtype | None, *, waits: bool
-) -> Tensor:
-    if tensor.device.type == place.type:
-        return tensor
-    if place.type != "meta":
+    place = tensor.device if place is None else torch.device(place)
+    if place.type not in (tensor.device.type, "meta"):
         PretendCuda.copies(tensor.shape, place.type)
-    if waits and place.type != "meta":
-        PretendCuda.wait(f"a copy of shape {tuple(tensor.shape)} to {place.type}")
+        if not non_blocking:
+            PretendCuda.wait(f"a copy of shape {tuple(tensor.shape)} to {place.type}")
     with torch._C.DisableTorchFunction():
+        if place.type == tensor.device.type:
+            return tensor.to(dtype or tensor.dtype, copy=copy)
         inner = _bare(tensor.detach())
-        if place.type == "meta":
-            return inner.to(place, dtype or inner.dtype)
-        content = inner.to(dtype or inner.dtype, copy=True)
-        return content if place.type == "cpu" else OnCuda(content, tensor.requires_grad)
+        content = inner.to(
+            "meta" if place.type == "meta" else "cpu", dtype or inner.dtype, copy=True
+        )
+        return OnCuda(content, tensor.requires_grad) if place.type == "cuda" else content
 
 
 def _no_grad(mode: bool = True) -> Any:

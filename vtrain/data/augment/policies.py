@@ -287,10 +287,9 @@ class TimmRandAugment(Chain):
     probability: Fraction = 0.5
     """Probability of each operation."""
 
+    among = tuple(TIMM)
     bilinear = True
     filled = True
-
-    among = tuple(TIMM)
 
     def pairs(self, draw: Draw, size: torch.Size) -> Iterator[tuple[Tensor, Tensor]]:
         space = timm_space(*size)
