@@ -28,7 +28,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from vtrain.data.augment import Augment
+from vtrain.data.augment.augment import Augment
 from vtrain.data.augment.policies import AugMix, AutoAugment, RandAugment, TrivialAugmentWide
 from vtrain.data.preprocess import Preprocess
 from vtrain.files.images import read_image

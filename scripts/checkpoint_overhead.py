@@ -16,12 +16,14 @@ from pathlib import Path
 from vtrain.bench.machine import wait
 from vtrain.callbacks.base import Callbacks
 from vtrain.config import load_config
-from vtrain.data.loader import Batch, TrainLoader
+from vtrain.data.loading.loader import Batch, TrainLoader
+from vtrain.device import choose_device, describe
 from vtrain.distributed import Rank
-from vtrain.engine.checkpointing import Checkpoints
-from vtrain.engine.device import choose_device, describe
+from vtrain.files.store import Checkpoints
+from vtrain.run.build.parts import build_parts
+from vtrain.run.build.plan import batch_size
+from vtrain.run.build.trainer import build_trainer
 from vtrain.run.fit import build_saver
-from vtrain.run.parts import batch_size, build_parts, build_trainer
 
 
 def main() -> None:

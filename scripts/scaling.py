@@ -33,7 +33,7 @@ from torch import nn
 from vtrain.bench.machine import CLEAN, Neighbours, describe_machine, peak_rss
 from vtrain.bench.stats import summarise
 from vtrain.bench.timing import in_turns, windows
-from vtrain.engine.device import autocast, choose_precision
+from vtrain.device import autocast, choose_precision
 from vtrain.layers.attention import SelfAttention
 from vtrain.layers.windows import WindowPair
 from vtrain.models.profile import count_macs

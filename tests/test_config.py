@@ -98,7 +98,7 @@ train:
         ("train.compile=on", "'auto' or true or false"),
         ("train.device=cuda:x", "auto, cpu, cuda or cuda:N"),
         ("train.device=meta", "auto, cpu, cuda or cuda:N"),
-        ("train.precision=fp8", "'auto', 'fp32', 'bf16', 'bf16_full' or 'fp16'"),
+        ("train.precision=fp8", "'auto', 'fp32', 'bf16' or 'fp16'"),
         ("train.ema_decay=1", "must be less than 1"),
         ("data.num_workers=-1", "greater than or equal to 0"),
         ("data.num_workers=100000", "less than or equal to 256"),

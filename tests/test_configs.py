@@ -9,7 +9,7 @@ from torchvision.models import resnet18
 
 from tests.conftest import Result
 from vtrain.config import Config, load_config
-from vtrain.files.checkpoints import load_checkpoint
+from vtrain.files.container import load_checkpoint
 
 CONFIGS = sorted(Path("configs").rglob("*.yaml"))
 

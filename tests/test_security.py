@@ -43,7 +43,7 @@ RULES = {
             "from torch import load\nload(path)",
             "import torch as t\nt.save(a, b)",
         ),
-        ("vtrain/files/checkpoints.py",),
+        ("vtrain/files/container.py",),
     ),
     "unsafe torch.load": Rule(
         "torch.load unpickles unless told not to",

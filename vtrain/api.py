@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vtrain.data.preprocess import Preprocess
 from vtrain.errors import CheckpointError, ConfigError
-from vtrain.files.checkpoints import load_checkpoint
+from vtrain.files.container import load_checkpoint
 from vtrain.files.images import read_image
 from vtrain.files.runs import checkpoint_of
 from vtrain.models.base import ImageClassifier

@@ -90,7 +90,7 @@ def evaluate(
 ) -> None:
     """Evaluate a checkpoint on the dataset it was trained for, or on another one."""
     from vtrain.run.evaluate import evaluate_checkpoint
-    from vtrain.run.tables import metrics_text
+    from vtrain.run.text.tables import metrics_text
 
     metrics = evaluate_checkpoint(ckpt, overrides or (), split, average, output)
     typer.echo(metrics_text(metrics, as_json))
@@ -114,7 +114,7 @@ def predict(
 ) -> None:
     """Name the classes of images."""
     from vtrain.run.predict import predict_images, raise_failures, refuse_existing
-    from vtrain.run.tables import predictions_text
+    from vtrain.run.text.tables import predictions_text
 
     if output is not None and not force:
         refuse_existing(output)
@@ -172,7 +172,7 @@ def bench(
     """Measure how fast CONFIG trains here, what the machine allows, and where the time goes."""
     from vtrain.config import load_config
     from vtrain.run.bench import bench as run_bench
-    from vtrain.run.bench_text import report_json, report_text
+    from vtrain.run.text.bench_report import report_json, report_text
 
     report = run_bench(load_config(config, overrides or ()), seconds, profile)
     typer.echo(report_json(report) if as_json else report_text(report))
@@ -199,7 +199,7 @@ def models(
     ] = "*",
 ) -> None:
     """List the zoo: name, parameters, GMACs at the native size, reference."""
-    from vtrain.run.tables import models_text
+    from vtrain.run.text.tables import models_text
 
     typer.echo(models_text(pattern))
 

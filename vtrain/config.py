@@ -23,7 +23,7 @@ from pydantic import (
     create_model,
 )
 
-from vtrain.data.splits import Fold
+from vtrain.data.datasets.splits import Fold
 from vtrain.errors import ConfigError
 from vtrain.files.yaml import Document, Keys, dump_yaml, parse_value, parse_yaml, read_yaml
 from vtrain.registry import (
@@ -140,20 +140,14 @@ class TrainSection(Section):
     """Minutes of training after which the run ends; the schedule is fitted to them."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:[0-9]{1,3})$")] = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:N`; auto takes CUDA where there is one."""
-    precision: Literal["auto", "fp32", "bf16", "bf16_full", "fp16"] = "auto"
-    """Dtype of the forward pass; weights, loss and optimizer state stay fp32. In training bf16_full
-    also casts what bf16 leaves in fp32: norms and the residual stream. On a CPU that is worth
-    nothing (benchmarks/); on a GPU, and for the accuracy, it is not measured yet."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Dtype of the forward pass; weights, loss and optimizer state stay fp32."""
     compile: Literal["auto"] | bool = "auto"
     """Whether torch.compile compiles the model; auto does so on CUDA, but not with `fsdp`."""
     cuda_graph: bool = False
     """Record the step on a GPU, up to 64 pixels with its augmentation, and replay it, which spares
     the host its work; one process only. It was tested by stand-ins on a CPU and has not run on a
     GPU yet: hence false."""
-    window_attention: Literal["torch", "triton", "fastest"] = "torch"
-    """How a Swin in training attends in its windows: by torch, by one Triton kernel of vtrain's, or
-    by the faster, timed at the start on the GPU for each shape. The kernel is only taken where it
-    agrees with fp64. It was tested by Triton's interpreter alone and not yet timed: hence torch."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """What several processes hold: the whole model each, or a part of it each (FSDP2)."""
     deterministic: bool = False
@@ -272,8 +266,8 @@ def component(registry: Registry, section: ComponentSection) -> tuple[Component,
 
 def augment_parts() -> tuple[Component, Component]:
     """Return the two constructors whose signatures are the `augment` section."""
-    from vtrain.data.augment import Augment
-    from vtrain.data.mixing import Mixing
+    from vtrain.data.augment.augment import Augment
+    from vtrain.data.augment.mixing import Mixing
 
     return Component("augment", Augment, {}), Component("mixing", Mixing, {})
 

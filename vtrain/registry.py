@@ -151,7 +151,7 @@ def suggest(given: str, allowed: list[str]) -> str:
 
 
 MODELS = Registry("model", "vtrain.models")
-SOURCES = Registry("dataset", "vtrain.data")
+SOURCES = Registry("dataset", "vtrain.data.datasets")
 OPTIMIZERS = Registry("optimizer", "vtrain.optim")
 SCHEDULES = Registry("schedule", "vtrain.optim")
 LOSSES = Registry("loss", "vtrain.optim")

@@ -9,17 +9,19 @@ from arm import LABEL_SMOOTHING, LR, WEIGHT_DECAY, Job, Turns, first_losses, sta
 
 from vtrain.callbacks.base import Callback, Callbacks
 from vtrain.config import config_from_text
-from vtrain.data.loader import Batch
+from vtrain.data.loading.loader import Batch
+from vtrain.device import choose_device
 from vtrain.distributed import Rank
-from vtrain.engine.device import choose_device
 from vtrain.engine.state import TrainState
 from vtrain.engine.trainer import Trainer
 from vtrain.files.yaml import dump_yaml
-from vtrain.models.pretrained import load_pretrained
 from vtrain.models.profile import count_macs, count_parameters
+from vtrain.models.weights.pretrained import load_pretrained
 from vtrain.run.bench import run_callbacks
+from vtrain.run.build.model import build_model
+from vtrain.run.build.parts import build_parts
+from vtrain.run.build.trainer import build_trainer
 from vtrain.run.memory import keep_freed_memory
-from vtrain.run.parts import build_model, build_parts, build_trainer
 
 
 class TakeTurns(Callback):

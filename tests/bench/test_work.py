@@ -1,13 +1,11 @@
 import pytest
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tests.conftest import tiny
 from vtrain.bench.machine import Limits
 from vtrain.bench.work import Kernel, Work
 from vtrain.layers.attention import attend, attend_plainly
-from vtrain.layers.window_kernel import attend_in_windows_fused
 from vtrain.models.profile import count_macs
 
 
@@ -45,15 +43,6 @@ def test_attention_counts_the_same_fused_or_not(kernel) -> None:  # type: ignore
     with Work(bytes_per_number=2) as work:
         kernel(q, k, v).sum().backward()
     assert work.flops == 6 * 2 * B * H * N * N * d
-
-
-def test_attention_in_windows_by_a_kernel_of_ours_counts_the_same() -> None:
-    B, windows, N, heads, d = 2, 4, 16, 3, 8
-    with FakeTensorMode(), Work(bytes_per_number=2) as work:
-        qkv = torch.empty(B, windows, N, 3 * heads * d, requires_grad=True)
-        attend_in_windows_fused(qkv, heads, torch.empty(heads, N, N), None).sum().backward()
-    assert work.flops == 6 * 2 * B * windows * heads * N * N * d
-    assert work.bytes == 2 * 3 * 4 * B * windows * N * heads * d  # backward twice the traffic
 
 
 def test_fused_attention_moves_its_inputs_and_its_output_once() -> None:

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from vtrain.callbacks.saver import Saver
-from vtrain.engine.checkpointing import Checkpoints
 from vtrain.engine.state import TrainState
+from vtrain.files.store import Checkpoints
 
 
 class Clock:

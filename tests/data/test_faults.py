@@ -20,7 +20,7 @@ from PIL import Image
 
 from tests.conftest import SMALL_RUN, Result
 from tests.data.pictures import as_nobody, over_photographs, plant_photographs
-from vtrain.run import screens
+from vtrain.run.text import screens
 
 Vtrain = Callable[..., Result]
 Fault = Callable[[], object]

@@ -9,8 +9,8 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 
-from vtrain.data.crops import BOX_DRAWS, resized_crop_boxes
-from vtrain.data.draws import Stream, draws
+from vtrain.data.augment.crops import BOX_DRAWS, resized_crop_boxes
+from vtrain.data.augment.draws import Stream, draws
 from vtrain.data.preprocess import Preprocess, TrainGeometry
 
 SIZES = [(60, 40), (40, 61), (33, 33), (200, 31), (9, 14), (301, 300)]

@@ -12,7 +12,7 @@ from tests.conftest import Result
 from vtrain.callbacks.base import Callbacks
 from vtrain.engine.budget import TimeBudget
 from vtrain.engine.trainer import Trainer
-from vtrain.run.parts import fitted
+from vtrain.run.build.optim import fitted
 
 Vtrain = Callable[..., Result]
 

@@ -14,11 +14,11 @@ from torch.utils._pytree import tree_leaves
 
 from tests.conftest import tiny
 from vtrain.callbacks.base import Callbacks
-from vtrain.data.augment import Augment
+from vtrain.data.augment.augment import Augment
+from vtrain.data.augment.mixing import Mixing
 from vtrain.data.augment.policies import AugMix, AutoAugment, ThreeAugment, TimmRandAugment
-from vtrain.data.loader import Batch
-from vtrain.data.mixing import Mixing
-from vtrain.data.recordable import RecordableInput
+from vtrain.data.augment.recordable import RecordableInput
+from vtrain.data.loading.loader import Batch
 from vtrain.engine.ema import EMA
 from vtrain.engine.state import TrainState, load_optimizer
 from vtrain.engine.step_graph import WARM_UP, CudaRecorder, StepGraph

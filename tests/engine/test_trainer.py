@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vtrain.callbacks.base import Callback, Callbacks
-from vtrain.data.loader import Batch
+from vtrain.data.loading.loader import Batch
 from vtrain.engine.ema import EMA
 from vtrain.engine.state import Metrics, TrainState
 from vtrain.engine.trainer import Trainer

@@ -23,7 +23,7 @@ from product import Command
 
 from vtrain.config import load_config
 from vtrain.errors import CheckpointError, ConfigError, DataError, VtrainError
-from vtrain.files.checkpoints import load_checkpoint
+from vtrain.files.container import load_checkpoint
 from vtrain.files.images import decode_image
 
 Trials = Iterator[str | None]

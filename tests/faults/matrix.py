@@ -12,12 +12,13 @@ HOSTILE = "faults/test_hostile_checkpoints.py::test_a_hostile_file_is_refused_in
 HOSTILE += "_and_runs_nothing"
 EVERY_COMMAND = "faults/test_hostile_checkpoints.py"
 EVERY_COMMAND += "::test_every_command_refuses_it_with_exit_code_4_and_loses_nothing"
-CHECKPOINTS = FILES + "checkpoints.py::test_"
-KEEPER = ENGINE + "checkpointing.py::test_"
+CHECKPOINTS = FILES + "container.py::test_"
+KEEPER = FILES + "store.py::test_"
 ATOMIC, LOCK = FILES + "atomic.py::test_", FILES + "lock.py::test_"
 YAML, CONFIG, CLI = FILES + "yaml.py::test_", "test_config.py::test_", "test_cli.py::test_"
-FOLDER, LOADER = DATA + "folder.py::test_", DATA + "loader.py::test_"
-TORCHVISION = DATA + "sources_torchvision.py::test_"
+FOLDER = "data/datasets/test_folder.py::test_"
+LOADER = "data/loading/test_loader.py::test_"
+TORCHVISION = "data/datasets/test_torchvision.py::test_"
 BROKEN = DATA + "faults.py::test_a_fault_ends_fit_in_one_line_and_the_run_goes_on_when_it_is_mended"
 HARMLESS = DATA + "faults.py::test_what_is_harmless_is_told_and_ends_nothing"
 PREDICTED = DATA + "faults.py::test_a_bad_image_is_named_by_predict_and_the_others_are_predicted"
@@ -227,7 +228,7 @@ MATRIX = {
         "dataset changed",
         ROWS + "TestB::test_changed_images_are_refused_unless_that_is_accepted",
         ROWS + "TestB::test_other_classes_are_refused_and_named",
-        DATA + "fingerprint.py::test_any_change_of_the_files_is_noticed_and_may_be_accepted",
+        "data/inspect/test_fingerprint.py::test_any_change_of_the_files_is_noticed_and_may_be_accepted",
     ),
     "B13": row(
         0,
@@ -372,7 +373,7 @@ MATRIX = {
     "C19": row(
         1,
         "prefixes of wrappers",
-        "models/test_pretrained.py::test_prefixes_of_wrappers_are_removed",
+        "models/weights/test_pretrained.py::test_prefixes_of_wrappers_are_removed",
     ),
     "C20": row(
         0,
@@ -394,7 +395,7 @@ MATRIX = {
     "C23": row(
         0,
         "manifest with paths",
-        FILES + "checkpoints.py::TestManifest::test_only_plain_names_are_accepted",
+        FILES + "container.py::TestManifest::test_only_plain_names_are_accepted",
         ROWS + "TestC::test_a_manifest_that_names_other_places_is_refused",
     ),
     "C24": row(
@@ -546,7 +547,7 @@ MATRIX = {
     "E11": row(
         2,
         "same image twice",
-        DATA + "scan.py::test_exact_duplicates_are_found_within_and_across_splits_and_classes",
+        "data/inspect/test_scan.py::test_exact_duplicates_are_found_within_and_across_splits_and_classes",
     ),
     "E12": row(1, "other files", FOLDER + "other_files_are_ignored_and_counted_by_ending"),
     "E13": row(1, "upper-case ending", FOLDER + "endings_count_in_either_case"),
@@ -579,7 +580,7 @@ MATRIX = {
         0,
         "label out of range",
         TORCHVISION + "a_class_out_of_range_is_refused",
-        DATA + "mixing.py::test_a_target_that_is_no_class_is_refused",
+        "data/augment/test_mixing.py::test_a_target_that_is_no_class_is_refused",
         DATA + "faults.py::test_a_label_that_is_no_class_is_refused_before_training",
     ),
     "E19": row(
@@ -835,7 +836,7 @@ MATRIX = {
     "J7": row(
         0,
         "evaluation set not divisible",
-        ENGINE + "evaluate.py::test_the_shares_of_several_processes_are_added",
+        "inference/test_evaluate.py::test_the_shares_of_several_processes_are_added",
         LOADER + "evaluation_sees_every_image_exactly_once",
     ),
     "J8": row(
@@ -865,14 +866,14 @@ MATRIX = {
     "K1": row(
         0,
         "no CUDA device",
-        ENGINE + "device.py::test_auto_falls_back_to_the_cpu_and_cuda_never_does",
+        "test_device.py::test_auto_falls_back_to_the_cpu_and_cuda_never_does",
         ROWS + "TestK::test_a_device_that_is_none_is_one_line_and_never_the_cpu",
     ),
     "K2": row(
         0,
         "odd names of devices",
         CONFIG + "a_value_out_of_range_or_type_is_refused",
-        ENGINE + "device.py::test_a_device_that_does_not_exist_is_counted",
+        "test_device.py::test_a_device_that_does_not_exist_is_counted",
         ROWS + "TestK::test_a_device_that_is_none_is_one_line_and_never_the_cpu",
     ),
     "K3": row(2, "driver does not fit"),
@@ -890,12 +891,12 @@ MATRIX = {
     ),
     "K6": row(1, "out of GPU memory in evaluation"),
     "K7": row(1, "CUDA error"),
-    "K8": row(1, "precision not supported", ENGINE + "device.py::test_fp16_is_refused_on_a_cpu"),
+    "K8": row(1, "precision not supported", "test_device.py::test_fp16_is_refused_on_a_cpu"),
     "K9": row(2, "GPU shared"),
     "K10": row(
         1,
         "package missing",
-        "models/test_pretrained.py::test_without_the_hub_package_the_install_line_is_given",
+        "models/weights/test_pretrained.py::test_without_the_hub_package_the_install_line_is_given",
     ),
     "K11": row(
         0,

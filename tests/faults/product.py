@@ -25,10 +25,10 @@ import vtrain.run.check  # all that the commands import is loaded before the for
 import vtrain.run.evaluate
 import vtrain.run.fit
 import vtrain.run.predict
-import vtrain.run.tables  # noqa: F401
+import vtrain.run.text.tables  # noqa: F401
 from vtrain import cli
-from vtrain.engine.checkpointing import order
-from vtrain.files.checkpoints import load_checkpoint
+from vtrain.files.container import load_checkpoint
+from vtrain.files.store import order
 from vtrain.registry import LOSSES, MODELS, OPTIMIZERS, SCHEDULES, SOURCES
 
 for _registry in (LOSSES, MODELS, OPTIMIZERS, SCHEDULES, SOURCES):

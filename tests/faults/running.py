@@ -19,12 +19,12 @@ import torch
 from product import Command, differences, newest_step, result, tiny
 
 from vtrain.engine.budget import TimeBudget
-from vtrain.engine.checkpointing import Checkpoints, verify
 from vtrain.engine.state import TrainState
 from vtrain.errors import VtrainError
 from vtrain.files import atomic
-from vtrain.files.checkpoints import load_checkpoint
+from vtrain.files.container import load_checkpoint
 from vtrain.files.runs import read_status
+from vtrain.files.store import Checkpoints, verify
 from vtrain.optim.gradients import LossScaler
 
 Trials = Iterator[str | None]
@@ -149,7 +149,7 @@ def dying_after(step: int) -> Callable[[], None]:
 
 def completing() -> None:
     """Let a CPU train in fp16, which overflows at first, and let the clock count the steps."""
-    from vtrain.run import parts
+    from vtrain.run.build import parts
 
     def scale(self: LossScaler, device: torch.device) -> None:
         self.scaler = torch.amp.GradScaler(device.type, init_scale=2.0**22)

@@ -11,12 +11,12 @@ from typing import Any
 import strace
 import torch
 
-from vtrain.engine.checkpointing import Checkpoints, verify
 from vtrain.engine.stop import StopSignals
 from vtrain.errors import CheckpointError, StorageError, VtrainError
 from vtrain.files import atomic, manifest
-from vtrain.files.checkpoints import load_checkpoint, save_checkpoint, verify_file
+from vtrain.files.container import load_checkpoint, save_checkpoint, verify_file
 from vtrain.files.manifest import Entry, Manifest
+from vtrain.files.store import Checkpoints, verify
 
 Trials = Iterator[str | None]
 """For each trial None if all was as promised, else what was not."""

@@ -19,7 +19,7 @@ import running
 from forks import fork
 
 from vtrain.errors import CheckpointError
-from vtrain.files.checkpoints import load_checkpoint
+from vtrain.files.container import load_checkpoint
 
 MEGABYTE = 1 << 20
 
@@ -147,7 +147,7 @@ import sys
 from pathlib import Path
 import torch
 from vtrain.errors import CheckpointError
-from vtrain.files.checkpoints import load_checkpoint
+from vtrain.files.container import load_checkpoint
 files = sorted(Path({str(tmp_path)!r}).glob("*.pt"))
 Path({str(tmp_path / "begin")!r}).touch()
 for path in files:

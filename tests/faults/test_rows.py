@@ -20,11 +20,11 @@ from PIL import Image
 from product import TINY, Command, Ended, differences, newest_step, result, run, tiny
 from running import dying_after, fit, reference
 
-from vtrain.engine.checkpointing import verify
 from vtrain.files import atomic
-from vtrain.files.checkpoints import FORMAT, load_checkpoint, save_checkpoint
+from vtrain.files.container import FORMAT, load_checkpoint, save_checkpoint
 from vtrain.files.lock import RunLock
 from vtrain.files.runs import read_status
+from vtrain.files.store import verify
 
 ROOT = Path(__file__).parents[2]
 needs_mounts = pytest.mark.skipif(not mounts.available(), reason="this user may not mount")
@@ -614,7 +614,7 @@ class TestG:
 
     def test_a_worker_that_hangs_ends_the_run_after_its_time(self, tmp_path: Path) -> None:
         def hanging() -> None:
-            from vtrain.data.loader import Feed
+            from vtrain.data.loading.loader import Feed
 
             real = Feed.__init__
 
@@ -634,7 +634,7 @@ class TestG:
 
     def test_an_exception_that_cannot_be_pickled_is_exit_code_3(self, tmp_path: Path) -> None:
         def raising() -> None:
-            from vtrain.data.samples import ArraySamples
+            from vtrain.data.datasets.samples import ArraySamples
 
             class LocalError(Exception):
                 pass
@@ -685,7 +685,7 @@ class TestI:
         self, tmp_path: Path, number: int
     ) -> None:
         def signalling() -> None:
-            from vtrain.run.parts import Parts
+            from vtrain.run.build.parts import Parts
 
             real = Parts.evaluate
 
@@ -785,7 +785,7 @@ class TestH:
         self, tmp_path: Path
     ) -> None:
         def poisoned(rank: int) -> None:
-            from vtrain.data.mixing import Mixing
+            from vtrain.data.augment.mixing import Mixing
 
             real, calls = Mixing.__call__, iter(range(100))
 

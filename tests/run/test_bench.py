@@ -16,7 +16,7 @@ from vtrain.config import load_config
 from vtrain.engine.state import TrainState
 from vtrain.errors import VtrainError
 from vtrain.run.bench import Layer, Pace, Report, Subject, advice, bench
-from vtrain.run.bench_text import report_text
+from vtrain.run.text.bench_report import report_text
 
 CONFIG = """
 model: {name: vit_ti, patch_size: 4, embed_dim: 16, depth: 1, num_heads: 1}

@@ -10,8 +10,8 @@ from PIL import Image
 from tests.conftest import Result
 from vtrain.config import load_config
 from vtrain.run import find_lr
-from vtrain.run.curve import HEIGHT, WIDTH, curve
 from vtrain.run.find_lr import losses_at
+from vtrain.run.text.curve import HEIGHT, WIDTH, curve
 
 Vtrain = Callable[..., Result]
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.conftest import Result
 from tests.data.pictures import over_photographs
-from vtrain.data.workers import naming_lost_workers
+from vtrain.data.loading.workers import naming_lost_workers
 from vtrain.errors import WorkerError
 from vtrain.files.lock import RunLock
 
@@ -85,7 +85,7 @@ def test_a_second_lost_worker_does_not_break_the_report_of_the_first(
             raise pending.pop()
         silenced.append((number, handler))
 
-    monkeypatch.setattr("vtrain.data.workers.signal.signal", change)
+    monkeypatch.setattr("vtrain.data.loading.workers.signal.signal", change)
     with pytest.raises(WorkerError, match=r"killed by a signal \(Killed\)"), naming_lost_workers():
         raise lost
     assert silenced == [(signal.SIGCHLD, signal.SIG_DFL)]

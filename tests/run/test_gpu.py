@@ -14,9 +14,10 @@ from vtrain.config import load_config
 from vtrain.distributed import Rank
 from vtrain.engine.step_graph import WARM_UP
 from vtrain.engine.stop import StopSignals
-from vtrain.files.checkpoints import load_checkpoint
-from vtrain.run import batch_size
-from vtrain.run.parts import build_parts, build_trainer
+from vtrain.files.container import load_checkpoint
+from vtrain.run.build import batch_size
+from vtrain.run.build.parts import build_parts
+from vtrain.run.build.trainer import build_trainer
 
 pytestmark = pytest.mark.gpu
 

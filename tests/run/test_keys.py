@@ -28,7 +28,8 @@ from vtrain.registry import (
     Component,
     Registry,
 )
-from vtrain.run import fit, parts
+from vtrain.run import fit
+from vtrain.run.build import data, model, optim, parts, trainer
 
 BASE = """\
 seed: 0
@@ -133,7 +134,6 @@ FLIPS = {
     "train.precision": "bf16",
     "train.compile": "true",
     "train.cuda_graph": "true",
-    "train.window_attention": "fastest",
     "train.parallel": "fsdp",
     "train.deterministic": "true",
     "train.activation_checkpointing": "true",
@@ -164,9 +164,11 @@ FLIPS = {
 IN_PARTS = (
     *("Augment", "Distillation", "EMA", "EarlyStopping", "EvalLoader", "Mixing", "Preprocess"),
     *("Selection", "TimeBudget", "TrainLoader", "Trainer", "choose_precision"),
-    *("choose_window_attention", "freeze"),
+    "freeze",
 )
 IN_FIT = ("Checkpoints", "Progress", "Saver", "TensorBoard", "choose_device")
+
+MODULES = (data, model, optim, parts, trainer, fit)
 
 Trace = list[tuple[str, Any]]
 
@@ -215,18 +217,19 @@ def told(*overrides: str) -> Trace:
     """Set a run up, without a step, and return what its parts were told."""
     trace: Trace = []
     with pytest.MonkeyPatch.context() as patch:
-        for module, names in ((parts, IN_PARTS), (fit, IN_FIT)):
-            for name in names:
+        for name in (*IN_PARTS, *IN_FIT):
+            for module in (m for m in MODULES if hasattr(m, name)):
                 original = getattr(module, name)
                 if inspect.isclass(original):  # it may be used as a type elsewhere: keep the class
                     init = recording(trace, name, original.__init__)
                     patch.setattr(original, "__init__", init)
-                else:
-                    patch.setattr(module, name, recording(trace, name, original))
+                    break
+                patch.setattr(module, name, recording(trace, name, original))
         patch.setattr(Component, "__call__", recording(trace, "component", Component.__call__))
         for name in ("load_pretrained", "load_teacher"):
-            patch.setattr(parts, name, recording(trace, name, lambda *_: nn.Identity()))
-        patch.setattr(parts, "build_graph", recording(trace, "build_graph", lambda *_: None))
+            module = parts if name == "load_pretrained" else model
+            patch.setattr(module, name, recording(trace, name, lambda *_: nn.Identity()))
+        patch.setattr(trainer, "build_graph", recording(trace, "build_graph", lambda *_: None))
         patch.setattr(distributed, "shard", recording(trace, "shard", lambda model, _: model))
         patch.setattr(torch, "compile", recording(trace, "compile", lambda model, **_: model))
         deterministic = recording(trace, "deterministic", lambda _: None)

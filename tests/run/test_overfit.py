@@ -12,8 +12,8 @@ from vtrain.config import load_config
 from vtrain.distributed import Rank
 from vtrain.registry import MODELS
 from vtrain.run import overfit
+from vtrain.run.build.parts import build_parts
 from vtrain.run.overfit import memorising
-from vtrain.run.parts import build_parts
 
 Vtrain = Callable[..., Result]
 ALL_ON = (

@@ -17,12 +17,13 @@ from vtrain.callbacks.base import Callbacks
 from vtrain.config import load_config
 from vtrain.distributed import Rank
 from vtrain.engine.step_graph import WARM_UP
-from vtrain.files import checkpoints
-from vtrain.files.checkpoints import load_checkpoint
+from vtrain.files import container as checkpoints
+from vtrain.files.container import load_checkpoint
 from vtrain.layers import attention
 from vtrain.run import evaluate
-from vtrain.run import parts as parts_module
-from vtrain.run.parts import build_parts, build_trainer
+from vtrain.run.build import trainer as trainer_module
+from vtrain.run.build.parts import build_parts
+from vtrain.run.build.trainer import build_trainer
 
 Vtrain = Callable[..., Result]
 GPU = ("train.device=cuda", "train.compile=false")
@@ -44,7 +45,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[PretendCuda]]:
 
 
 @pytest.mark.parametrize("data", ["device", "ram", "none"])
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "bf16_full"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_no_step_waits_for_the_gpu(
     small_run: Path, gpu: type[PretendCuda], data: str, precision: str
 ) -> None:
@@ -106,7 +107,7 @@ def test_recorded_steps_train_as_launched_ones_and_copy_nothing_from_the_host(
     augment: str,
     precision: str,
 ) -> None:
-    monkeypatch.setattr(parts_module, "CudaRecorder", Recorder)
+    monkeypatch.setattr(trainer_module, "CudaRecorder", Recorder)
     trained = []
     for recorded in ("true", "false"):
         overrides = [*GPU, augment, "data.num_images=160", f"train.precision={precision}"]
@@ -127,7 +128,7 @@ def test_recorded_steps_train_as_launched_ones_and_copy_nothing_from_the_host(
 def test_the_augmentation_of_large_images_is_not_recorded(
     small_run: Path, gpu: type[PretendCuda], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parts_module, "CudaRecorder", Recorder)
+    monkeypatch.setattr(trainer_module, "CudaRecorder", Recorder)
     for size, is_recorded in ((64, True), (96, False)):
         options = f"data.image_size={size}", f"data.size={size}", "train.cuda_graph=true"
         config = load_config(small_run, [*GPU, *options, "data.num_images=192"])
@@ -170,7 +171,7 @@ def test_every_command_works(
     monkeypatch: pytest.MonkeyPatch,
     command: str,
 ) -> None:
-    monkeypatch.setattr(parts_module, "CudaRecorder", Recorder)
+    monkeypatch.setattr(trainer_module, "CudaRecorder", Recorder)
     monkeypatch.setitem(machine.GEMM_SIZE, "cuda", 256)
     monkeypatch.setitem(machine.COPY_BYTES, "cuda", 1 << 20)
     assert vtrain("fit", small_run, *GPU, "--run-dir", "run", "train.max_steps=1").code == 0

@@ -20,8 +20,6 @@ from vtrain.bench.machine import Limits
 
 PASSES = {"gelu": 2, "gelu_backward": 3, "native_layer_norm": 4, "native_layer_norm_backward": 5}
 """How often an operation moves a tensor of its input's size. LayerNorm moves the residual twice."""
-WINDOW_ATTENTION = ("attend_in_windows", "attend_in_windows_backward")
-"""The operations of `layers.window_kernel`."""
 BYTES_PER_ADAM_PARAMETER = 28
 """fp32: weight, gradient and two moments are read; weight and moments are written."""
 
@@ -75,11 +73,6 @@ class Work(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch types no
         name = func.overloadpacket.__name__
         if name.startswith("_scaled_dot_product"):
             self._note_attention(name, args)
-        elif name in WINDOW_ATTENTION:  # the qkv of all windows: (B, windows, N, 3 * D)
-            backward = name.endswith("backward")
-            qkv = args[1] if backward else args[0]
-            q, k, v = qkv.unflatten(3, (3, -1)).unbind(3)
-            self._note_attention(name, (None, q, k, v) if backward else (q, k, v))
         elif func.overloadpacket in flop_registry:
             sizes = [t.numel() for t in tensors((*args, out))]
             # One of the three tensors of a batched product in attention is the scores.

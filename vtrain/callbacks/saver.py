@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from vtrain.callbacks.base import Callback
-from vtrain.engine.checkpointing import Checkpoints
 from vtrain.engine.state import Metrics, TrainState
+from vtrain.files.store import Checkpoints
 
 
 class Saver(Callback):

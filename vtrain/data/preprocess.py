@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from vtrain.data.crops import resized_crop_box
-from vtrain.data.draws import Stream, draws_of
+from vtrain.data.augment.crops import resized_crop_box
+from vtrain.data.augment.draws import Stream, draws_of
 from vtrain.rng import hash_ints
 
 Resize = Literal["crop", "squash", "letterbox"]

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from vtrain.data.draws import send
+from vtrain.data.augment.draws import send
 from vtrain.errors import DeviceError
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from vtrain import distributed
-from vtrain.data.loader import Batch, smallest_share
-from vtrain.data.recordable import DrawnInput, RecordableInput
+from vtrain.data.augment.recordable import DrawnInput, RecordableInput
+from vtrain.data.loading.loader import Batch, smallest_share
 from vtrain.engine.state import Meter, Metrics, TrainState
 from vtrain.engine.step_graph import Step, StepGraph
 from vtrain.errors import VtrainError

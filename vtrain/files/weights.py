@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from vtrain.errors import CheckpointError
-from vtrain.files.checkpoints import load_weights, opened
+from vtrain.files.container import load_weights, opened
 
 
 def read_weights(path: Path) -> dict[str, Any]:

@@ -1,12 +1,10 @@
 """What every model of the zoo offers to the trainer, the weight loader and the profile."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 
@@ -21,8 +19,6 @@ class ImageClassifier(nn.Module, ABC):
     in_channels: int
     no_weight_decay: frozenset[str] = frozenset()
     """Parameters that are never decayed, by full name or last component (1-D ones never are)."""
-    kept_wide: frozenset[str] = frozenset()
-    """Parameters that `LowPrecision` does not round, by last component."""
     activation_checkpointing: bool = False
     """Recompute each block in the backward pass instead of storing what is inside it."""
 
@@ -56,7 +52,7 @@ class ImageClassifier(nn.Module, ABC):
     def run_block(self, block: nn.Module, *args: Any) -> Any:
         """Call `block(*args)`, keeping only its inputs for backward under checkpointing."""
         if self.activation_checkpointing and torch.is_grad_enabled():
-            return checkpoint(with_present_weights(block), *args, use_reentrant=False)
+            return checkpoint(block, *args, use_reentrant=False)
         return block(*args)
 
     def check_images(self, images: Tensor) -> None:
@@ -71,19 +67,6 @@ class ImageClassifier(nn.Module, ABC):
                 f"images of shape {tuple(images.shape)} do not fit this model: it takes (B, "
                 f"{', '.join(map(str, expected))}), set by in_channels and image_size"
             )
-
-
-def with_present_weights(block: nn.Module) -> Callable[..., Any]:
-    """Return `block`, to be called later with the tensors that it holds now.
-
-    `LowPrecision` lends a model its weights for a forward pass, and has taken them back when a
-    block is recomputed in the backward pass.
-    """
-    is_own = all(isinstance(weight, nn.Parameter) for weight in block.parameters())
-    if is_own or torch.compiler.is_compiling():  # a compiled graph recomputes from what it read
-        return block
-    held = {**dict(block.named_parameters()), **dict(block.named_buffers())}
-    return lambda *args: functional_call(block, held, args)
 
 
 def init_linear_layers(model: nn.Module) -> None:

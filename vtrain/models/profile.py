@@ -16,7 +16,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from vtrain.models.base import ImageClassifier
-from vtrain.models.low_precision import LowPrecision
 
 Shape = tuple[int, ...]
 
@@ -70,7 +69,7 @@ def profile(
     *,
     image_size: int | None = None,
     batch_size: int = 1,
-    precision: Literal["fp32", "bf16", "bf16_full", "fp16"] = "fp32",
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32",
     device: str = "cpu",
     optimizer_states: float = 2,
     ema: bool = False,
@@ -158,10 +157,9 @@ def _activation_bytes(
 
     # Fake CPU tensors carry dtypes through autocast, which the meta device does not. On a GPU
     # attention is fused, and on the CPU it is for every 16-bit type but bf16: fp16 stands in.
-    is_bf16 = precision in ("bf16", "bf16_full")
+    is_bf16 = precision == "bf16"
     low = torch.bfloat16 if is_bf16 and device == "cpu" else torch.float16
     ghost = _ghost(model).train()
-    forward = LowPrecision(ghost, low) if precision == "bf16_full" else ghost
     with FakeTensorMode(allow_non_fake_inputs=True):
         ghost.to_empty(device="cpu")
         images = _images(model, image_size, batch_size, "cpu")
@@ -169,7 +167,7 @@ def _activation_bytes(
             torch.autocast("cpu", low, enabled=precision != "fp32"),
             torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         ):
-            forward(images)
+            ghost(images)
         kept[images.untyped_storage()._cdata] = images
         for held in (*ghost.parameters(), *ghost.buffers()):
             kept.pop(held.untyped_storage()._cdata, None)

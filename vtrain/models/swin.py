@@ -34,9 +34,6 @@ class WindowAttention(nn.Module):
 
     Shape: (B, H, W, C) -> (B, H, W, C).
 
-    Attributes:
-        attend: Computes it; a training may put a kernel in its place (`train.window_attention`).
-
     Args:
         channels: Width of a token, C.
         num_heads: Number of heads, h.
@@ -49,7 +46,6 @@ class WindowAttention(nn.Module):
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.attend = attend_in_windows
         self.relative_position_bias_table = None
         if relative_position_bias:
             table = torch.empty((2 * side - 1) ** 2, num_heads)
@@ -63,7 +59,7 @@ class WindowAttention(nn.Module):
         if table is not None:
             bias = self.bias_of_offsets(table, windows.side)
         qkv = self.qkv(windows.split(x))
-        x = self.attend(qkv, self.num_heads, bias, windows.mask)
+        x = attend_in_windows(qkv, self.num_heads, bias, windows.mask)
         return windows.join(self.proj(x))
 
 

@@ -42,7 +42,6 @@ class WindowAttention(nn.Module):
     def __init__(self, channels: int, num_heads: int, side: int, trained_side: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.attend = attend_in_windows
         self.logit_scale = nn.Parameter(torch.full((num_heads, 1, 1), math.log(10)))
         self.cpb_mlp = nn.Sequential(
             nn.Linear(2, 512), nn.ReLU(), nn.Linear(512, num_heads, bias=False)
@@ -66,7 +65,7 @@ class WindowAttention(nn.Module):
         q = (F.normalize(q, dim=-1) * scale).to(v.dtype)
         k = F.normalize(k, dim=-1).to(v.dtype)
         qkv = torch.stack([q, k, v], dim=3).flatten(3)
-        x = self.attend(qkv, self.num_heads, bias, windows.mask, scale=1.0)
+        x = attend_in_windows(qkv, self.num_heads, bias, windows.mask, scale=1.0)
         return windows.join(self.proj(x))
 
 
@@ -160,7 +159,6 @@ class SwinV2(ShiftedWindowTransformer):
 
     # bf16 knows no number between 4.594 and 4.625, where the limit of this logarithm is: the scale
     # would be off by up to 1.6 %, and another in training than in evaluation.
-    kept_wide = frozenset({"logit_scale"})
 
     def __init__(
         self,

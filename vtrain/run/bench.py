@@ -33,19 +33,21 @@ from vtrain.bench.work import Work, bytes_per_number
 from vtrain.callbacks.base import Callback, Callbacks
 from vtrain.callbacks.history import History
 from vtrain.config import Config
-from vtrain.data.loader import Batch, TrainLoader
+from vtrain.data.loading.loader import Batch, TrainLoader
+from vtrain.device import DTYPES, choose_device, peak_memory
 from vtrain.distributed import Rank
-from vtrain.engine.checkpointing import Checkpoints
-from vtrain.engine.device import DTYPES, choose_device, peak_memory
-from vtrain.engine.evaluate import evaluate
 from vtrain.engine.state import Meter, TrainState
 from vtrain.engine.step_graph import WARM_UP, StepGraph
 from vtrain.engine.trainer import Trainer
 from vtrain.files.atomic import make_folder
+from vtrain.files.store import Checkpoints
+from vtrain.inference.evaluate import evaluate
 from vtrain.models.profile import count_macs, count_parameters
-from vtrain.run.batch_size import with_batch_size
+from vtrain.run.build.batch_size import with_batch_size
+from vtrain.run.build.parts import Parts, build_parts
+from vtrain.run.build.plan import batch_size
+from vtrain.run.build.trainer import build_trainer
 from vtrain.run.fit import build_saver, outputs
-from vtrain.run.parts import Parts, batch_size, build_parts, build_trainer
 
 TURNS = 15
 """Windows of the whole run and of the bare step, at least: the interval of a ratio needs more."""

@@ -3,16 +3,19 @@
 import torch
 
 from vtrain.config import Config
+from vtrain.device import choose_device, choose_precision
 from vtrain.distributed import Rank
-from vtrain.engine.device import choose_device
-from vtrain.models.pretrained import load_pretrained
 from vtrain.models.profile import Profile
-from vtrain.run import parts
-from vtrain.run.balance import balance_rows
-from vtrain.run.batch_size import profile_run, with_batch_size
-from vtrain.run.curve import curve
-from vtrain.run.screens import rate_text
-from vtrain.run.tables import columns
+from vtrain.models.weights.pretrained import load_pretrained
+from vtrain.run.build.batch_size import profile_run, with_batch_size
+from vtrain.run.build.data import build_augment, build_mixing, build_preprocess, build_source
+from vtrain.run.build.model import build_model, build_teacher
+from vtrain.run.build.optim import build_criterion, build_optimizer, build_schedule, learning_rate
+from vtrain.run.build.plan import batch_size, count_steps
+from vtrain.run.text.balance import balance_rows
+from vtrain.run.text.curve import curve
+from vtrain.run.text.screens import rate_text
+from vtrain.run.text.tables import columns
 
 GIB = 1 << 30
 
@@ -25,25 +28,25 @@ def check_config(config: Config) -> str:
     """
     device = choose_device(config.train.device)
     config = with_batch_size(config, device, Rank(), trial=False)
-    precision = parts.build_precision(config, device)
-    source = parts.build_source(config)
-    preprocess = parts.build_preprocess(config, source)
+    precision = choose_precision(config.train.precision, device)
+    source = build_source(config)
+    preprocess = build_preprocess(config, source)
     train = source.split("train")
-    parts.build_augment(config, preprocess, train)
-    parts.build_mixing(config, len(source.classes))
+    build_augment(config, preprocess, train)
+    build_mixing(config, len(source.classes))
     with torch.device("meta"):
-        model = parts.build_model(config, len(source.classes))
-        optimizer = parts.build_optimizer(config, model)
+        model = build_model(config, len(source.classes))
+        optimizer = build_optimizer(config, model)
     start = "random"
     if config.model.pretrained is not None:
         start = str(load_pretrained(model, config.model.pretrained, source.classes))
     images = len(train)
-    steps_per_epoch, total_steps = parts.count_steps(config, images)
-    schedule = parts.build_schedule(config, steps_per_epoch)
-    lr = parts.learning_rate(config)
-    parts.build_criterion(config, model, [1] * len(source.classes))
-    parts.build_teacher(config, source.classes, preprocess, torch.device("cpu"))
-    at_once = -(-min(parts.batch_size(config), images) // config.train.accum_steps)
+    steps_per_epoch, total_steps = count_steps(config, images)
+    schedule = build_schedule(config, steps_per_epoch)
+    lr = learning_rate(config)
+    build_criterion(config, model, [1] * len(source.classes))
+    build_teacher(config, source.classes, preprocess, torch.device("cpu"))
+    at_once = -(-min(batch_size(config), images) // config.train.accum_steps)
     found = profile_run(config, model, optimizer, precision, device, at_once)
     facts = [
         ["classes", f"{len(source.classes)}"],

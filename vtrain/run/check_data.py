@@ -8,11 +8,17 @@ from pathlib import Path
 import torch
 
 from vtrain.config import Config
-from vtrain.data.scan import readable, scan
+from vtrain.data.inspect.scan import readable, scan
 from vtrain.distributed import Rank
 from vtrain.files.atomic import write_bytes
-from vtrain.run import parts
-from vtrain.run.pictures import augmented
+from vtrain.run.build.data import (
+    build_augment,
+    build_mixing,
+    build_preprocess,
+    build_source,
+    build_train_loader,
+)
+from vtrain.run.text.pictures import augmented
 
 log = logging.getLogger(__name__)
 PICTURE = Path("augmented.png")
@@ -24,22 +30,22 @@ def check_data(config: Config, as_json: bool) -> str:
     Raises:
         VtrainError: The config or the dataset cannot be used, or the picture cannot be written.
     """
-    source = parts.build_source(config)
+    source = build_source(config)
     report = scan(source)
     text = json.dumps(report.to_dict(), indent=2) if as_json else "\n".join(report.lines())
-    preprocess = parts.build_preprocess(config, source)
+    preprocess = build_preprocess(config, source)
     samples = readable(source.split("train"), report.splits["train"])
     if not len(samples):
         log.warning("no training image can be read, so there is no %s", PICTURE)
         return text
-    augment = parts.build_augment(config, preprocess, samples)
+    augment = build_augment(config, preprocess, samples)
     cpu = torch.device("cpu")
     loading = {"num_workers": 0, "cache": "none"}  # a few images of many
     few = config.model_copy(update={"data": config.data.model_copy(update=loading)})
     picture = augmented(
-        parts.build_train_loader(few, samples, augment.geometry(preprocess), cpu, Rank()),
+        build_train_loader(few, samples, augment.geometry(preprocess), cpu, Rank()),
         augment,
-        parts.build_mixing(config, len(source.classes)),
+        build_mixing(config, len(source.classes)),
         preprocess,
         source.classes,
         config.logging.images or 16,

@@ -13,16 +13,16 @@ from torch import Tensor
 from vtrain import distributed
 from vtrain.api import LoadedModel, described_by, load_model, model_weights
 from vtrain.config import config_from_text
+from vtrain.device import autocast, choose_device, choose_precision
 from vtrain.distributed import Rank
-from vtrain.engine.averaging import average_state_dicts
-from vtrain.engine.device import autocast, choose_device, choose_precision
-from vtrain.engine.evaluate import evaluate
 from vtrain.engine.state import Metrics
 from vtrain.errors import CheckpointError, ConfigError, DataError, StorageError
 from vtrain.files import manifest
-from vtrain.files.checkpoints import load_checkpoint, save_checkpoint
+from vtrain.files.container import load_checkpoint, save_checkpoint
 from vtrain.files.runs import checkpoint_of
-from vtrain.run.parts import build_source, build_val_loader
+from vtrain.inference.averaging import average_state_dicts
+from vtrain.inference.evaluate import evaluate
+from vtrain.run.build.data import build_source, build_val_loader
 
 log = logging.getLogger(__name__)
 

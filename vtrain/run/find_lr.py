@@ -10,14 +10,16 @@ from pathlib import Path
 
 from vtrain.callbacks.base import Callback, Callbacks
 from vtrain.config import Config
+from vtrain.device import choose_device
 from vtrain.distributed import Rank
-from vtrain.engine.device import choose_device
 from vtrain.engine.state import Metrics, TrainState
 from vtrain.errors import DivergedError
 from vtrain.files.atomic import write_bytes
 from vtrain.optim.range_test import has_diverged, rates, smoothed, suggested
-from vtrain.run.batch_size import with_batch_size
-from vtrain.run.parts import build_parts, build_trainer, learning_rate
+from vtrain.run.build.batch_size import with_batch_size
+from vtrain.run.build.optim import learning_rate
+from vtrain.run.build.parts import build_parts
+from vtrain.run.build.trainer import build_trainer
 
 log = logging.getLogger(__name__)
 

@@ -24,11 +24,10 @@ from vtrain.callbacks.stop_early import StopEarly
 from vtrain.callbacks.stop_on_signal import StopOnSignal
 from vtrain.callbacks.tensorboard import TensorBoard
 from vtrain.config import Config, config_from_text
-from vtrain.data.fingerprint import check_unchanged, dataset_fingerprint
-from vtrain.data.workers import naming_lost_workers
+from vtrain.data.inspect.fingerprint import check_unchanged, dataset_fingerprint
+from vtrain.data.loading.workers import naming_lost_workers
+from vtrain.device import choose_device, naming_failures
 from vtrain.distributed import Rank
-from vtrain.engine.checkpointing import Checkpoints
-from vtrain.engine.device import choose_device, naming_failures
 from vtrain.engine.stop import StopSignals
 from vtrain.errors import (
     CheckpointError,
@@ -39,7 +38,7 @@ from vtrain.errors import (
     VtrainError,
 )
 from vtrain.files.atomic import make_folder, write_json, write_text
-from vtrain.files.checkpoints import load_checkpoint
+from vtrain.files.container import load_checkpoint
 from vtrain.files.lock import RunLock
 from vtrain.files.runs import (
     is_run_folder,
@@ -49,10 +48,13 @@ from vtrain.files.runs import (
     read_status,
     write_status,
 )
-from vtrain.run import screens
-from vtrain.run.batch_size import memory_advice, with_batch_size, with_number
+from vtrain.files.store import Checkpoints
+from vtrain.run.build.batch_size import memory_advice, with_batch_size, with_number
+from vtrain.run.build.model import describe_model
+from vtrain.run.build.parts import Parts, build_parts
+from vtrain.run.build.trainer import build_trainer
 from vtrain.run.logs import logging_to
-from vtrain.run.parts import Parts, build_parts, build_trainer, describe_model
+from vtrain.run.text import screens
 
 log = logging.getLogger(__name__)
 FREE_TO_CHANGE = (

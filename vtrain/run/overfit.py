@@ -5,14 +5,17 @@ from dataclasses import dataclass
 
 from vtrain.callbacks.base import Callback, Callbacks
 from vtrain.config import Config
-from vtrain.data.samples import Samples, Source, SplitName, Triple
+from vtrain.data.datasets.samples import Samples, Source, SplitName, Triple
+from vtrain.device import choose_device
 from vtrain.distributed import Rank
-from vtrain.engine.device import choose_device
 from vtrain.engine.state import Metrics, TrainState
 from vtrain.errors import ConfigError
 from vtrain.registry import SCHEDULES
-from vtrain.run.batch_size import with_batch_size, with_number
-from vtrain.run.parts import batch_size, build_parts, build_source, build_trainer
+from vtrain.run.build.batch_size import with_batch_size, with_number
+from vtrain.run.build.data import build_source
+from vtrain.run.build.parts import build_parts
+from vtrain.run.build.plan import batch_size
+from vtrain.run.build.trainer import build_trainer
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import torch
 
 from vtrain.api import LoadedModel, load_model
 from vtrain.config import config_from_text
-from vtrain.engine.device import autocast, choose_device, choose_precision
+from vtrain.device import autocast, choose_device, choose_precision
 from vtrain.errors import CheckpointError, ConfigError, DataError, StorageError
 from vtrain.files.images import is_image_name
 from vtrain.files.runs import RUNS, checkpoint_of, newest_run

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from vtrain.engine.checkpointing import Finding, verify
 from vtrain.errors import CheckpointError, printable
 from vtrain.files import lock, manifest
 from vtrain.files.runs import read_status
+from vtrain.files.store import Finding, verify
 
 
 def verify_checkpoints(path: Path) -> tuple[str, bool]:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
-from vtrain.data.augment import Augment
+from vtrain.data.augment.augment import Augment
 from vtrain.data.augment.operations import Choice, Op, apply
 from vtrain.data.augment.policies import (
     AugMix,

@@ -4,8 +4,8 @@ from scipy.stats import binomtest, ks_2samp, kstest
 from torch import Tensor
 from torchvision.transforms import v2
 
+from vtrain.data.augment.draws import Draw, Stream, draws
 from vtrain.data.augment.erasing import draw_erasure, erase
-from vtrain.data.draws import Draw, Stream, draws
 
 RULE = (0.02, 0.33), (0.3, 3.3)
 

@@ -12,6 +12,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 
 from vtrain.data.augment import policies
+from vtrain.data.augment.draws import Draw, Stream, draws
 from vtrain.data.augment.operations import Choice, Colour, Op
 from vtrain.data.augment.policies import (
     AUGMIX,
@@ -29,7 +30,6 @@ from vtrain.data.augment.policies import (
     TrivialAugmentWide,
     timm_space,
 )
-from vtrain.data.draws import Draw, Stream, draws
 from vtrain.files.images import read_image
 
 BLACK = (0, 0, 0)

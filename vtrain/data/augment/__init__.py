@@ -1,5 +1,1 @@
-"""Batched augmentation on the training device, one set of random parameters per sample."""
-
-from vtrain.data.augment.augment import Augment
-
-__all__ = ["Augment"]
+"""Augmentation of whole batches and the mixing of their images: what is drawn and done."""

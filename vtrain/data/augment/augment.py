@@ -7,13 +7,25 @@ import torch
 from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt
 from torch import Tensor
 
+from vtrain.data.augment.crops import (
+    BOX_DRAWS,
+    KERNELS,
+    pad_crop_flip,
+    resized_crop,
+    resized_crop_boxes,
+)
+from vtrain.data.augment.draws import Draw, Stream, below, between, draws, send
 from vtrain.data.augment.erasing import Erasure, draw_erasure, erase
 from vtrain.data.augment.operations import Choice, Op, apply
 from vtrain.data.augment.policies import Policy
-from vtrain.data.augment.worker import WorkerTransform
-from vtrain.data.crops import BOX_DRAWS, KERNELS, pad_crop_flip, resized_crop, resized_crop_boxes
-from vtrain.data.draws import Draw, Stream, below, between, draws, send
-from vtrain.data.preprocess import Interpolation, Preprocess, TrainGeometry, Triple, normalise
+from vtrain.data.augment.worker_transforms import WorkerTransform
+from vtrain.data.preprocess import (
+    Interpolation,
+    Preprocess,
+    TrainGeometry,
+    Triple,
+    normalise,
+)
 from vtrain.registry import Fraction
 
 

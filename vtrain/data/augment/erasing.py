@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from vtrain import rng
-from vtrain.data.crops import BOX_DRAWS, inside_boxes, random_boxes
-from vtrain.data.draws import Draw, Stream, below, send
+from vtrain.data.augment.crops import BOX_DRAWS, inside_boxes, random_boxes
+from vtrain.data.augment.draws import Draw, Stream, below, send
 
 NOISE = 1 << 20
 """Places where an image's noise may begin in the one long noise of the run."""

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vtrain.data.draws import send
+from vtrain.data.augment.draws import send
 
 Colour: TypeAlias = tuple[int, int, int]
 

@@ -14,8 +14,8 @@ import torch
 from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveInt
 from torch import Tensor
 
+from vtrain.data.augment.draws import Draw, below, between, send
 from vtrain.data.augment.operations import Choice, Colour, Op, apply
-from vtrain.data.draws import Draw, below, between, send
 from vtrain.registry import Fraction, Section
 
 BLENDS = (Op.BRIGHTNESS, Op.SATURATION, Op.CONTRAST, Op.SHARPNESS)

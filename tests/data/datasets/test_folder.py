@@ -1,0 +1,286 @@
+import os
+import unicodedata
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.data.pictures import as_nobody, plant
+from vtrain.data.datasets.folder import ImageFolder
+from vtrain.data.datasets.samples import Paths
+from vtrain.data.datasets.torchvision_table import CIFAR10
+from vtrain.errors import DataError
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return plant(
+        tmp_path / "set", "train/cat/1.png", "train/cat/2.png", "train/dog/1.png", "val/dog/9.png"
+    )
+
+
+def names(source: ImageFolder, split: str = "train") -> list[str]:
+    samples = source.split(split)
+    return [str(Path(samples.name(i)).relative_to(source.root)) for i in range(len(samples))]
+
+
+# Layouts
+
+
+def test_classes_are_the_sorted_folders_and_targets_follow_them(root: Path) -> None:
+    source = ImageFolder(root=root)
+    assert source.classes == ("cat", "dog")
+    assert names(source) == ["train/cat/1.png", "train/cat/2.png", "train/dog/1.png"]
+    assert source.split("train").targets.tolist() == [0, 0, 1]
+    assert source.split("val").targets.tolist() == [1]
+    assert source.split("train").image(0).size == (4, 4)
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation", "test"])
+def test_the_validation_folder_may_have_any_usual_name(tmp_path: Path, name: str) -> None:
+    source = ImageFolder(root=plant(tmp_path, "train/a/1.png", "train/b/1.png", f"{name}/b/2.png"))
+    assert names(source, "val") == [f"{name}/b/2.png"]
+
+
+def test_test_images_stay_apart_where_there_are_validation_images(tmp_path: Path) -> None:
+    plant(tmp_path, "train/a/1.png", "train/b/1.png", "val/a/2.png", "test/a/3.png")
+    source = ImageFolder(root=tmp_path)
+    assert names(source, "val") == ["val/a/2.png"]
+    assert names(source, "test") == ["test/a/3.png"]
+
+
+def test_one_folder_of_classes_is_all_for_training(tmp_path: Path) -> None:
+    source = ImageFolder(root=plant(tmp_path, "cat/1.png", "dog/deep/er/2.png"))
+    assert names(source) == ["cat/1.png", "dog/deep/er/2.png"]
+    with pytest.raises(DataError, match=r"there is no val split .*set data\.val_fraction"):
+        source.split("val")
+
+
+def test_a_folder_with_validation_images_alone_can_be_evaluated(tmp_path: Path) -> None:
+    source = ImageFolder(root=plant(tmp_path, "val/b/1.png", "val/c/1.png"))
+    assert source.classes == ("b", "c")
+    assert names(source, "val") == ["val/b/1.png", "val/c/1.png"]
+    with pytest.raises(DataError, match="there is no train split"):
+        source.split("train")
+
+
+def test_classes_are_known_without_looking_at_images(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[object] = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: looked.append(path) or scandir(path))
+    assert ImageFolder(root=root).classes == ("cat", "dog")
+    assert len(looked) == 2  # the root and train
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such dataset folder"),
+        ("file", "a file where the dataset's folder should be"),
+        ((), "there are no class folders"),
+        (("1.jpg", "2.jpg"), "there are 2 images but no class folders"),
+        (("train/1.jpg",), "there are 1 images but no class folders"),
+    ],
+)
+def test_a_root_of_another_layout_is_refused_with_the_expected_one(
+    tmp_path: Path, content: tuple[str, ...] | str | None, message: str
+) -> None:
+    root = tmp_path / "set"
+    if content == "file":
+        root.write_text("")
+    elif content is not None:
+        root.mkdir()
+        plant(root, *content)
+    with pytest.raises(DataError) as caught:
+        ImageFolder(root=root)
+    assert caught.value.what == message
+    assert caught.value.exit_code == 3
+    assert "ROOT/train/CLASS" in str(caught.value)
+
+
+# Classes
+
+
+def test_validation_classes_are_matched_by_name(tmp_path: Path) -> None:
+    plant(tmp_path, *(f"train/{c}/1.png" for c in "abc"), "val/a/1.png", "val/c/1.png")
+    source = ImageFolder(root=tmp_path)
+    assert source.split("val").targets.tolist() == [0, 2]
+    assert source.notes == ("val has no images of 1 classes: b",)
+
+
+def test_an_unknown_validation_class_is_refused(root: Path) -> None:
+    plant(root, "val/horse/1.png")
+    with pytest.raises(DataError, match="class 'horse' is in val but not in train"):
+        ImageFolder(root=root).split("val")
+
+
+def test_training_on_one_class_is_refused_but_not_evaluating(tmp_path: Path) -> None:
+    source = ImageFolder(root=plant(tmp_path, "train/cat/1.png", "val/cat/1.png"))
+    with pytest.raises(DataError, match="there is only one class, 'cat'"):
+        source.split("train")
+    assert len(source.split("val")) == 1
+
+
+def test_an_empty_training_class_is_refused(root: Path) -> None:
+    for i in range(7):
+        (root / "train" / f"empty{i}").mkdir()
+    with pytest.raises(DataError, match=r"no images in class empty0, .*empty4 and 2 more"):
+        ImageFolder(root=root).split("train")
+
+
+def test_names_that_differ_by_case_or_accents_only_are_told(tmp_path: Path) -> None:
+    accents = [unicodedata.normalize(form, "é") for form in ("NFC", "NFD")]
+    plant(tmp_path, *(f"{name}/1.png" for name in ("Cat", "cat", *accents)))
+    notes = ImageFolder(root=tmp_path).notes
+    assert len(notes) == 2
+    assert "'Cat' and 'cat' differ by case" in notes[0]
+
+
+def test_the_order_of_numeric_names_is_told(tmp_path: Path) -> None:
+    plant(tmp_path, *(f"{i}/1.png" for i in range(1, 12)))
+    (note,) = ImageFolder(root=tmp_path).notes
+    assert note == "classes are in the order of their names as text: 1, 10, 11, 2, 3, ..."
+
+
+# What is ignored
+
+
+def test_hidden_folders_and_files_are_ignored_and_counted(root: Path) -> None:
+    plant(root, "train/.ipynb_checkpoints/1.png", "train/__MACOSX/cat/1.png")
+    plant(root, "train/cat/.hidden.png", "train/cat/.thumbs/1.png", "train/.DS_Store")
+    source = ImageFolder(root=root)
+    assert source.classes == ("cat", "dog")
+    assert len(source.split("train")) == 3
+    assert "ignored 4 hidden files and folders in train" in source.notes
+
+
+def test_other_files_are_ignored_and_counted_by_ending(root: Path) -> None:
+    plant(root, "train/cat/a.txt", "train/cat/b.TXT", "train/dog/c.heic", "train/dog/README")
+    source = ImageFolder(root=root)
+    assert names(source) == ["train/cat/1.png", "train/cat/2.png", "train/dog/1.png"]
+    (note,) = source.notes
+    assert note.startswith("warning: ignored 4 files in train that are no images: .txt 2, ")
+    assert "no ending 1" in note
+
+
+def test_a_few_other_files_are_no_warning(tmp_path: Path) -> None:
+    plant(tmp_path, *(f"{c}/{i}.png" for c in "ab" for i in range(20)), "a/notes.txt")
+    source = ImageFolder(root=tmp_path)
+    source.split("train")
+    assert source.notes == ("ignored 1 files in the folder that are no images: .txt 1",)
+
+
+def test_endings_count_in_either_case(tmp_path: Path) -> None:
+    assert names(ImageFolder(root=plant(tmp_path, "a/1.PNG", "b/2.Jpg"))) == ["a/1.PNG", "b/2.Jpg"]
+
+
+# Links
+
+
+@pytest.mark.timeout(20)
+def test_loops_of_links_add_no_image(root: Path) -> None:
+    plain = names(ImageFolder(root=root))
+    cat, dog = root / "train/cat", root / "train/dog"
+    (cat / "self").symlink_to(cat)
+    (cat / "again").symlink_to(cat)
+    (cat / "up").symlink_to(root)
+    (cat / "other").symlink_to(dog)
+    (dog / "other").symlink_to(cat)
+    source = ImageFolder(root=root)
+    assert names(source) == plain
+    assert "skipped 5 links to folders that are in train anyway" in source.notes
+
+
+def test_a_link_out_of_the_root_is_followed_only_when_asked(root: Path, tmp_path: Path) -> None:
+    outside = plant(tmp_path / "outside", "7.png", "back/8.png")
+    (outside / "loop").symlink_to(outside)
+    (root / "train/cat/more").symlink_to(outside)
+    with pytest.raises(DataError, match=r"leads out of the dataset.*data\.follow_links=true"):
+        ImageFolder(root=root).split("train")
+    found = names(ImageFolder(root=root, follow_links=True))
+    assert "train/cat/more/7.png" in found
+    assert "train/cat/more/back/8.png" in found
+    assert len(found) == 5
+
+
+def test_a_class_may_be_a_link_when_links_are_followed(root: Path, tmp_path: Path) -> None:
+    plant(tmp_path / "elsewhere", "5.png")
+    (root / "train/emu").symlink_to(tmp_path / "elsewhere")
+    assert ImageFolder(root=root, follow_links=True).split("train").targets.tolist() == [0, 0, 1, 2]
+
+
+def test_a_linked_file_out_of_the_root_is_refused(root: Path, tmp_path: Path) -> None:
+    plant(tmp_path, "secret.png")
+    (root / "train/cat/link.png").symlink_to(tmp_path / "secret.png")
+    with pytest.raises(DataError, match="leads out of the dataset"):
+        ImageFolder(root=root).split("train")
+
+
+def test_a_broken_link_is_a_bad_image(root: Path) -> None:
+    (root / "train/cat/broken.png").symlink_to(root / "gone.png")
+    samples = ImageFolder(root=root).split("train")
+    index = next(i for i in range(len(samples)) if samples.name(i).endswith("broken.png"))
+    with pytest.raises(DataError, match="no such image file"):
+        samples.image(index)
+
+
+@pytest.mark.timeout(20)
+def test_a_link_that_leads_to_itself_is_a_bad_image(root: Path) -> None:
+    (root / "train/cat/x.png").symlink_to("x.png")
+    samples = ImageFolder(root=root).split("train")
+    index = next(i for i in range(len(samples)) if samples.name(i).endswith("x.png"))
+    with pytest.raises(DataError, match="cannot read the image file"):
+        samples.image(index)
+
+
+def test_a_folder_without_permission_is_named() -> None:
+    with as_nobody() as folder:
+        plant(folder, "cat/1.png", "dog/1.png")
+        (folder / "cat").chmod(0)
+        with pytest.raises(DataError, match=r"cannot list the folder: Permission denied \(.*cat\)"):
+            ImageFolder(root=folder).split("train")
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    "name", [b"a b", "漢字".encode(), b"\xff\xfe", b"new\nline", b"\x1b[31mred", b"x" * 250]
+)
+def test_any_name_works_and_is_shown_safely(root: Path, name: bytes) -> None:
+    folder = root / "train" / os.fsdecode(name)
+    plant(folder, os.fsdecode(name) + ".png")
+    source = ImageFolder(root=root)
+    samples = source.split("train")
+    index = next(i for i in range(3, -1, -1) if os.fsdecode(name) in samples.name(i))
+    assert samples.image(index).size == (4, 4)
+    for label in source.classes:
+        label.encode("utf-8")
+    Path(samples.name(index)).unlink()
+    with pytest.raises(DataError) as caught:
+        samples.image(index)
+    assert caught.value.lines()[0].isprintable()
+
+
+def test_paths_hold_any_strings_in_order() -> None:
+    strings = ["", "a", "ü", os.fsdecode(b"\xff"), "b/c"]
+    paths = Paths(strings)
+    assert list(paths) == strings
+    assert paths[-1] == "b/c"
+    assert list(Paths([])) == []
+    with pytest.raises(IndexError):
+        paths[5]
+
+
+def test_the_real_cifar10_is_read_whole() -> None:
+    folder = os.environ.get("VTRAIN_CIFAR10")
+    if not folder:
+        pytest.skip("VTRAIN_CIFAR10 is not set")
+    source = ImageFolder(root=Path(folder))
+    assert source.classes == CIFAR10.classes
+    assert source.split("train").targets.bincount().tolist() == [5000] * 10
+    assert source.split("val").targets.bincount().tolist() == [1000] * 10
+    assert source.notes == ()
+    assert torch.equal(source.split("test").targets, source.split("val").targets)

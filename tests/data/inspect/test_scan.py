@@ -1,0 +1,107 @@
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.data.pictures import plant
+from vtrain.data.datasets.builtin import Digits, Fake
+from vtrain.data.datasets.folder import ImageFolder
+from vtrain.data.datasets.splits import Selection
+from vtrain.data.inspect.scan import Copy, scan
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return plant(
+        tmp_path / "set",
+        *("train/cat/1.png", "train/cat/2.png", "train/dog/1.png", "train/dog/notes.txt"),
+        *("val/cat/8.png", "val/dog/9.png"),
+    )
+
+
+def test_a_scan_counts_classes_sizes_and_ignored_files(root: Path) -> None:
+    report = scan(ImageFolder(root=root), show=False)
+    train, val = report.splits["train"], report.splits["val"]
+    assert (train.images, val.images) == (3, 2)
+    assert train.per_class == {"cat": 2, "dog": 1}
+    assert val.per_class == {"cat": 1, "dog": 1}
+    assert train.sizes == {"4 x 4": 3}
+    assert train.ignored == {".txt": 1}
+    assert train.bad == val.bad == report.duplicates == []
+
+
+def test_bad_files_are_listed_and_end_nothing(root: Path) -> None:
+    (root / "train/cat/2.png").write_bytes(b"spoilt")
+    (root / "val/dog/9.png").write_bytes(b"")
+    (root / "val/dog/link.png").symlink_to(root / "gone.png")
+    report = scan(ImageFolder(root=root), show=False)
+    (bad,) = report.splits["train"].bad
+    assert bad.name.endswith("train/cat/2.png")
+    assert "not a readable image" in bad.what
+    found = {Path(bad.name).name: bad.what for bad in report.splits["val"].bad}
+    assert "the file is empty" in found["9.png"]
+    assert found["link.png"] == "no such image file"
+
+
+def test_exact_duplicates_are_found_within_and_across_splits_and_classes(root: Path) -> None:
+    original = (root / "train/cat/1.png").read_bytes()
+    (root / "train/cat/again.png").write_bytes(original)
+    (root / "train/dog/wrong.png").write_bytes(original)
+    (root / "val/cat/leak.png").write_bytes((root / "train/cat/2.png").read_bytes())
+    report = scan(ImageFolder(root=root), show=False)
+    groups = {tuple(sorted(Path(c.name).name for c in group)): group for group in report.duplicates}
+    assert set(groups) == {("1.png", "again.png", "wrong.png"), ("2.png", "leak.png")}
+    assert report.leaks == [groups["2.png", "leak.png"]]
+    assert report.contradictions == [groups["1.png", "again.png", "wrong.png"]]
+    assert Copy("val", "cat", str(root / "val/cat/leak.png")) in groups["2.png", "leak.png"]
+
+
+def test_a_report_is_json_and_printable_text_whatever_the_names(root: Path) -> None:
+    for name in (b"\xff.png", b"\x1b[31m.png", b"new\nline.png"):
+        (root / "train/cat" / os.fsdecode(name)).write_bytes(b"spoilt")
+    report = scan(ImageFolder(root=root), show=False)
+    json.loads(json.dumps(report.to_dict(), ensure_ascii=False).encode("utf-8"))
+    lines = list(report.lines())
+    assert all(line.isprintable() for line in lines)
+    assert "train: 6 images in 2 classes" in lines
+    assert "  bad: 3 images cannot be read" in lines
+
+
+def test_the_text_of_a_large_report_stays_short(tmp_path: Path) -> None:
+    names = [f"{split}/c{i:03d}/x{i}.png" for i in range(60) for split in ("train", "val")]
+    plant(tmp_path, *names)
+    for path in tmp_path.glob("train/*/*.png"):
+        path.write_bytes(b"spoilt " + path.name.encode())
+    lines = list(scan(ImageFolder(root=tmp_path), show=False).lines())
+    assert len(lines) < 90
+    assert "    and 40 more" in lines
+
+
+def test_arrays_and_selections_are_scanned_too() -> None:
+    report = scan(Digits(), show=False)
+    assert report.splits["train"].sizes == {"8 x 8": report.splits["train"].images}
+    report = scan(Selection(Fake(num_images=100), val_fraction=0.2), show=False)
+    assert report.splits["val"].images == 20
+    assert report.duplicates == []
+
+
+def test_a_held_out_part_is_scanned_by_file(tmp_path: Path) -> None:
+    plant(tmp_path, *(f"{c}/{i}.png" for c in "ab" for i in range(5)))
+    (tmp_path / "b/4.png").write_bytes((tmp_path / "a/0.png").read_bytes())
+    report = scan(Selection(ImageFolder(root=tmp_path), val_fraction=0.4), show=False)
+    assert sum(split.images for split in report.splits.values()) == 10
+    assert len(report.contradictions) == 1
+
+
+def test_the_real_cifar10_is_scanned_in_under_a_minute() -> None:
+    folder = os.environ.get("VTRAIN_CIFAR10")
+    if not folder:
+        pytest.skip("VTRAIN_CIFAR10 is not set")
+    started = time.monotonic()
+    report = scan(ImageFolder(root=Path(folder)), show=False)
+    assert time.monotonic() - started < 60
+    assert [split.images for split in report.splits.values()] == [50_000, 10_000]
+    assert all(split.sizes == {"32 x 32": split.images} for split in report.splits.values())
+    assert all(split.bad == [] for split in report.splits.values())

@@ -1,0 +1,149 @@
+"""Torchvision's classification datasets, with their official splits.
+
+Torchvision downloads, verifies and lists; vtrain's own decoder reads the images.
+"""
+
+import contextlib
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import torch
+from torch import Tensor
+
+from vtrain.data.datasets.samples import (
+    ArraySamples,
+    FileSamples,
+    Paths,
+    Samples,
+    SplitName,
+    check_targets,
+)
+from vtrain.data.datasets.torchvision_table import CIFAR10, TABLE, Spec
+from vtrain.errors import DataError
+from vtrain.files.downloads import alone
+from vtrain.registry import SOURCES
+
+
+class TorchvisionSource:
+    """A dataset of torchvision. `val` is its validation split, or its test split if it has none.
+
+    Args:
+        root: The folder that holds it, or will.
+        download: Whether to download what is not there.
+    """
+
+    def __init__(
+        self, spec: Spec = CIFAR10, *, root: Path = Path("data"), download: bool = False
+    ) -> None:
+        self.spec, self.root, self.download = spec, root, download
+        self.mean, self.std, self.notes = spec.mean, spec.std, spec.notes
+        self._opened: dict[SplitName, Any] = {}
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes; for the large sets, from the files of the dataset itself."""
+        if self.spec.classes:
+            return self.spec.classes
+        found = self._opened["train"] = self._open("train")
+        names = getattr(found, "classes", None) or getattr(found, "categories", None)
+        return _unique(names or found.all_categories, getattr(found, "wnids", None))
+
+    def split(self, name: SplitName) -> Samples:
+        """Return the images of an official split.
+
+        Raises:
+            DataError: There is no such split, or the dataset is not there or not complete.
+        """
+        split = self.spec.splits.get(name) or self.spec.splits.get(
+            "val" if name == "test" else name
+        )
+        if split is None:
+            hint = "set data.val_fraction, e.g. 0.1"
+            raise DataError(f"{self.spec.kind} has no official {name} split", None, hint)
+        found = self._opened.pop(name, None) or self._open(name)
+        images, labels = self.spec.read(found)
+        if len(labels) != split.images:
+            raise self._incomplete(f"{len(labels):,} of {split.images:,} images are there")
+        targets = torch.as_tensor(labels).long()
+        check_targets(targets, len(self.classes), self.root)
+        if isinstance(images, Tensor):
+            return ArraySamples(images, targets, f"{self.spec.kind} {name}")
+        paths = [os.path.relpath(path, self.root) for path in images]
+        missing = _missing(self.root, paths)
+        if missing:
+            raise self._incomplete(f"{len(missing):,} files are missing, the first {missing[0]}")
+        return FileSamples(self.root, Paths(paths), targets)
+
+    def _open(self, name: SplitName) -> Any:
+        """Return torchvision's object for a split, downloaded if that is asked for."""
+        split = self.spec.splits.get(name) or self.spec.splits["val"]
+        if not self.download and not (self.root / self.spec.folder).is_dir():
+            raise self._absent()
+        from torchvision import datasets
+
+        kind = getattr(datasets, self.spec.kind)
+        arguments = {"root": str(self.root), **split.arguments}
+        if self.spec.kind != "ImageNet":  # which must be fetched by hand
+            arguments["download"] = self.download
+        try:
+            with alone(self.root) if self.download else contextlib.nullcontext():
+                return kind(**arguments)
+        except Exception as error:
+            raise self._refused(error) from error
+
+    def _absent(self) -> DataError:
+        hint = "set data.download=true, or data.root to where it is"
+        return DataError(f"{self.spec.kind} is not there", self.root / self.spec.folder, hint)
+
+    def _incomplete(self, what: str) -> DataError:
+        hint = "remove what is there and download it again"
+        return DataError(f"{self.spec.kind} is not complete: {what}", self.root, hint)
+
+    def _refused(self, error: Exception) -> DataError:
+        """Say why torchvision could not open the dataset, in one line."""
+        if type(error) is URLError and isinstance(error.reason, OSError):
+            error = error.reason
+        text = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
+        reason = text.splitlines()[0].rstrip(": ")
+        if self.download:
+            what = f"{self.spec.kind} could not be downloaded: {reason[:100]}"
+            return DataError(what, self.root, "is there a network?")
+        if "download=True" in reason or isinstance(error, FileNotFoundError):
+            what = f"{self.spec.kind} is not there or not complete"
+            return DataError(what, self.root, "set data.download=true")
+        return DataError(f"{self.spec.kind} cannot be read: {reason[:100]}", self.root)
+
+
+for _name, _spec in TABLE.items():
+    SOURCES.register(_name, spec=_spec)(TorchvisionSource)
+
+
+def _missing(root: Path, paths: list[str]) -> list[str]:
+    """Return the paths that do not exist, by listing each folder once."""
+    present: dict[str, set[str]] = {}
+    missing = []
+    for path in paths:
+        folder, name = os.path.split(path)
+        if folder not in present:
+            try:
+                present[folder] = {entry.name for entry in (root / folder).iterdir()}
+            except OSError:
+                present[folder] = set()
+        if name not in present[folder]:
+            missing.append(path)
+    return missing
+
+
+def _unique(names: Sequence[str | tuple[str, ...]], keys: Sequence[str] | None) -> tuple[str, ...]:
+    """Make names of classes out of torchvision's; ImageNet has two cranes, told apart by key."""
+    texts = [name if isinstance(name, str) else ", ".join(name) for name in names]
+    if keys is None or len(set(texts)) == len(texts):
+        return tuple(texts)
+    return tuple(
+        f"{text} ({key})" if texts.count(text) > 1 else text
+        for text, key in zip(texts, keys, strict=True)
+    )

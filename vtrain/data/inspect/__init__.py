@@ -1,0 +1,1 @@
+"""Look at a dataset: scan every image, fingerprint it, draw a grid."""

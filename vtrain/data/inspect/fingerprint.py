@@ -1,0 +1,103 @@
+"""Know a dataset again: a run goes on only with the images that it began with."""
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from vtrain.data.datasets.samples import ArraySamples, FileSamples, Samples, origin
+from vtrain.errors import DataError
+
+log = logging.getLogger(__name__)
+
+
+def dataset_fingerprint(classes: Iterable[str], train: Samples, val: Samples) -> dict[str, Any]:
+    """Return plain data that changes when a class or an image of either split changes."""
+    return {"classes": list(classes), "train": fingerprint(train), "val": fingerprint(val)}
+
+
+def fingerprint(samples: Samples) -> dict[str, Any]:
+    """Return plain data that changes when an image is added, removed, resized or relabelled.
+
+    Of files, path below the root and size count, not the content: reading it all would take long.
+    """
+    digest = hashlib.sha256(samples.targets.contiguous().numpy().data)
+    if isinstance(samples, ArraySamples):
+        digest.update(samples.array.contiguous().numpy().data)
+    else:
+        for index in range(len(samples)):
+            digest.update(_identity(samples, index).encode(errors="surrogateescape"))
+    return {
+        "images": len(samples),
+        "per_class": torch.bincount(samples.targets).tolist(),
+        "sha256": digest.hexdigest(),
+    }
+
+
+def check_unchanged(
+    before: dict[str, Any], after: dict[str, Any], where: object, *, accept: bool = False
+) -> bool:
+    """Refuse a dataset that is not the one of `before`; both are dataset fingerprints.
+
+    Args:
+        before: What the run began with.
+        after: What it would go on with.
+        where: The checkpoint, for the message.
+        accept: Only warn of other images; other classes would be other outputs of the model.
+
+    Returns:
+        Whether there are other images, which is then accepted.
+
+    Raises:
+        DataError: Classes or images were added, removed, changed or relabelled.
+    """
+    if after["classes"] != before["classes"]:
+        raise DataError(
+            f"the classes are not those the run began with: {_classes_change(before, after)}",
+            where,
+            "put back what they were, or start a new run with model.pretrained",
+        )
+    changes = [
+        f"{split}: {_change(before[split], after[split])}"
+        for split in ("train", "val")
+        if after[split] != before[split]
+    ]
+    if not changes:
+        return False
+    what = f"the images are not those the run began with: {'; '.join(changes)}"
+    if not accept:
+        hint = "put them back, start a new run, or go on with --accept-data-change"
+        raise DataError(what, where, hint)
+    log.warning("%s; going on", what)
+    return True
+
+
+def _classes_change(before: dict[str, Any], after: dict[str, Any]) -> str:
+    gone = [name for name in before["classes"] if name not in after["classes"]]
+    new = [name for name in after["classes"] if name not in before["classes"]]
+    if not gone and not new:
+        return "they are in another order"
+    found = [(gone, "missing"), (new, "new")]
+    return ", ".join(f"{len(names)} {word} ('{names[0]}')" for names, word in found if names)
+
+
+def _change(before: dict[str, Any], after: dict[str, Any]) -> str:
+    if after["images"] != before["images"]:
+        return f"{before['images']:,} then, {after['images']:,} now"
+    if after["per_class"] != before["per_class"]:
+        return "other numbers of images per class"
+    return "other names, sizes or labels"
+
+
+def _identity(samples: Samples, index: int) -> str:
+    samples, index = origin(samples, index)
+    if not isinstance(samples, FileSamples):
+        return f"{samples.name(index)}\0"
+    try:
+        size = os.stat(samples.name(index)).st_size  # noqa: PTH116 - a Path takes twice as long
+    except OSError:  # a broken link: whether that matters is the loader's policy
+        size = -1
+    return f"{samples.paths[index]}\0{size}\0"

@@ -1,0 +1,137 @@
+"""Small datasets are decoded once and held as one uint8 tensor, in memory or on the device."""
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from vtrain.data.datasets.samples import ArraySamples, Samples
+from vtrain.errors import DataError
+from vtrain.resources import cpu_count, free_memory
+
+CacheMode: TypeAlias = Literal["auto", "none", "ram", "device"]
+AUTO_SHARE = 0.25
+"""`auto` takes at most this part of the free memory: the model needs the rest."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Cached:
+    """The images of a split, decoded. Those that could not be read are zeros, named in `errors`.
+
+    Shape: `images` (N, 3, H, W) uint8.
+    """
+
+    images: Tensor
+    errors: dict[int, DataError]
+
+    def to(self, device: torch.device) -> "Cached":
+        return replace(self, images=self.images.to(device))
+
+
+def choose(
+    mode: CacheMode, num_bytes: int, device: torch.device
+) -> Literal["none", "ram", "device"]:
+    """Decide where `num_bytes` of images go.
+
+    Asked for `device` on a CPU, the images go to memory, which is the same thing there.
+    """
+    if mode == "device":
+        return "device" if device.type == "cuda" else "ram"
+    if mode != "auto":
+        return mode
+    if device.type == "cuda" and num_bytes <= AUTO_SHARE * torch.cuda.mem_get_info(device)[0]:
+        return "device"
+    return "ram" if num_bytes <= AUTO_SHARE * free_memory() else "none"
+
+
+def fill(
+    count: int, read: Callable[[int], Tensor], shape: torch.Size, *, threads: int, show: bool
+) -> Cached:
+    """Call `read` for each of `count` images, in threads, and gather the results.
+
+    Decoding releases Python's lock, so threads are enough, and nothing has to be copied between
+    processes. An image that `read` refuses becomes an entry of `errors`.
+
+    Shape: `read` gives `shape` -> (count, *shape) uint8.
+    """
+    images = torch.zeros((count, *shape), dtype=torch.uint8)
+    errors: dict[int, DataError] = {}
+
+    def work(start: int) -> int:
+        chunk = range(start, min(start + 256, count))
+        for i in chunk:
+            try:
+                images[i] = read(i)
+            except DataError as error:
+                errors[i] = error
+        return len(chunk)
+
+    hide = None if show else True  # None: shown on a terminal only
+    bar = tqdm(total=count, desc="decoding", unit=" images", delay=2, disable=hide)
+    with bar, ThreadPoolExecutor(threads) as pool:
+        for done in pool.map(work, range(0, count, 256)):
+            bar.update(done)
+    return Cached(images, dict(sorted(errors.items())))
+
+
+@dataclass(frozen=True)
+class Decoded(ArraySamples):
+    """Samples that were decoded beforehand."""
+
+    source: Samples = field(kw_only=True)
+
+    def name(self, index: int) -> str:
+        return self.source.name(index)
+
+
+class _UnlikeError(Exception):
+    """An image does not fit into an array with the others."""
+
+
+def as_array(samples: Samples, mode: CacheMode, *, show: bool) -> Samples:
+    """Return the images as `ArraySamples` if all can be read, have one size and fit in memory.
+
+    Otherwise return `samples` as they are.
+    """
+    if mode == "none" or isinstance(samples, ArraySamples):
+        return samples
+    try:
+        return Decoded(_alike(samples, mode, show), samples.targets, "", source=samples)
+    except (_UnlikeError, DataError) as reason:
+        if mode != "auto":
+            logger.warning("data.cache=%s: the images are not cached, because %s", mode, reason)
+        return samples
+
+
+def _alike(samples: Samples, mode: CacheMode, show: bool) -> Tensor:
+    some = range(0, len(samples), max(1, len(samples) // 16))  # mostly shows whether it is worth it
+    shapes = {pixels(samples, index).shape for index in some}
+    shape = next(iter(shapes))
+
+    def read(index: int) -> Tensor:
+        try:
+            image = pixels(samples, index)
+        except DataError as error:
+            raise _UnlikeError(str(error)) from error
+        if image.shape != shape:
+            raise _UnlikeError(f"their sizes differ ({samples.name(index)})")
+        return image
+
+    if len(shapes) > 1:
+        raise _UnlikeError("their sizes differ")
+    if choose(mode, len(samples) * shape.numel(), torch.device("cpu")) == "none":
+        raise _UnlikeError("they are too many for the memory")
+    return fill(len(samples), read, shape, threads=cpu_count(), show=show).images
+
+
+def pixels(samples: Samples, index: int) -> Tensor:
+    """Return the bytes of one image as it is stored. Shape: (3, H, W) uint8."""
+    return torch.from_numpy(np.array(samples.image(index))).permute(2, 0, 1)

@@ -1,0 +1,371 @@
+"""Processes that prepare images: what they do, and what happens when one is lost."""
+
+import ctypes
+import math
+import mmap
+import os
+import re
+import resource
+import signal
+import sys
+import threading
+import traceback
+import warnings
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from vtrain import rng
+from vtrain.data.datasets.samples import Samples
+from vtrain.errors import DataError, VtrainError, WorkerError
+
+Prepare = Callable[[Image.Image, int, int], Tensor]
+"""Image, index, epoch -> uint8 (3, S, S). A function of its arguments alone."""
+
+PIECE = 64
+"""Images that a worker prepares in one go: enough to hide the cost of a message, few enough that
+the pieces under way take little memory and the first ones of an epoch are there soon."""
+PREFETCH = 2
+"""Pieces that each worker may be ahead."""
+FILES_PER_WORKER = 4
+"""A pipe to send jobs, and one that tells of its end."""
+POLL = 5.0
+"""Seconds between looks at whether the workers live."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Images that are prepared in one go, and where in the ring they go.
+
+    An index may exceed the N samples: modulo N it is the sample, and all of it is what its random
+    crop depends on.
+    """
+
+    indices: list[int]
+    epoch: int
+    slot: int = 0
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The outcome of a job: which images could be read, and what was wrong with the others."""
+
+    slot: int
+    indices: list[int]
+    errors: list[tuple[int, VtrainError]]
+
+
+@dataclass(frozen=True)
+class Preparer(Dataset[Piece]):
+    """Does jobs. Errors travel as values: an exception may not survive between processes.
+
+    Shape: `ring` (slots, PIECE, 3, S, S) uint8; a piece of n images fills the first n of its slot.
+    """
+
+    samples: Samples
+    prepare: Prepare
+    ring: Tensor
+
+    def __getitem__(self, job: Job) -> Piece:
+        images = self.ring[job.slot]
+        kept: list[int] = []
+        errors: list[tuple[int, VtrainError]] = []
+        for index in job.indices:
+            try:
+                images[len(kept)] = prepared(self.samples, self.prepare, index, job.epoch)
+                kept.append(index)
+            except VtrainError as error:
+                errors.append((index, error))
+        return Piece(job.slot, kept, errors)
+
+
+def prepared(samples: Samples, prepare: Prepare, index: int, epoch: int) -> Tensor:
+    """Read and prepare one image. Shape: (3, S, S) uint8.
+
+    Raises:
+        DataError: It cannot be read or prepared.
+    """
+    try:
+        return prepare(samples.image(index % len(samples)), index, epoch)
+    except VtrainError:
+        raise
+    except Exception as error:  # a class that does not pickle would hang the parent
+        what = f"{type(error).__name__} while an image was prepared: {error}"
+        wrapped = DataError(what, samples.name(index % len(samples)))
+        wrapped.add_note(traceback.format_exc())
+        raise wrapped from error
+
+
+def shared_bytes(*shape: int) -> Tensor:
+    """Return zeros that forked processes share. Shape: `shape`, uint8.
+
+    Anonymous memory does not count against /dev/shm, of which containers have little, and needs no
+    word from the process that wrote it.
+    """
+    return torch.frombuffer(mmap.mmap(-1, math.prod(shape)), dtype=torch.uint8).view(shape)
+
+
+class Workers:
+    """Processes that do jobs in order, kept alive between epochs.
+
+    They are forked, so that datasets need not be copied to them; they touch neither the device nor
+    torch's threads. They ignore the terminal's and the scheduler's signals, which are the trainer's
+    to handle, and the kernel ends them with their parent.
+
+    Args:
+        samples: The images.
+        prepare: Makes one image the model's size.
+        shape: The shape of a prepared image.
+        count: Processes.
+        timeout: Seconds to wait for a piece before the run is given up.
+    """
+
+    def __init__(
+        self, samples: Samples, prepare: Prepare, shape: torch.Size, count: int, timeout: float
+    ) -> None:
+        # One slot for each piece under way, and one for the piece that is being copied.
+        self.ring = shared_bytes(count * PREFETCH + 1, PIECE, *shape)
+        self._samples, self._queue = samples, _JobQueue(len(self.ring))
+        self._polls = max(1, round(timeout / POLL))
+        with _quiet_start():
+            self._loader = DataLoader(
+                Preparer(samples, prepare, self.ring),
+                batch_size=None,  # a job is a batch already
+                sampler=self._queue,
+                num_workers=count,
+                prefetch_factor=PREFETCH,
+                collate_fn=_same,  # type: ignore[arg-type] # torch's type is for lists of samples
+                timeout=min(POLL, timeout),
+                worker_init_fn=_Settle(os.getpid()),
+                multiprocessing_context="fork",
+                # Without its own, the loader draws a number from the global generator each epoch.
+                generator=rng.generator(0),
+                persistent_workers=True,
+            )
+        self._iterator: Any = None
+        self._end: Callable[[], Any] = _nothing
+
+    def run(self, jobs: Iterator[Job]) -> Iterator[Piece]:
+        """Yield the pieces of `jobs`, in order. Each must be copied before the next is asked for.
+
+        Raises:
+            WorkerError: A worker died, or gave nothing within the timeout.
+        """
+        self._queue.jobs, self._queue.pending = jobs, deque()
+        try:
+            self._start()
+            while (piece := self._wait()) is not None:
+                self._queue.pending.popleft()
+                yield piece
+                assert self._queue.jobs is jobs, "these workers have begun something else"
+        except RuntimeError as error:
+            lost = self._lost(error)
+            self.close()
+            if lost is None:
+                raise
+            raise lost from error
+
+    def close(self) -> None:
+        """End the processes: those that still answer by asking, the others by force."""
+        self._end()
+        self._iterator = self._loader._iterator = None
+
+    def _start(self) -> None:
+        if self._iterator is None:
+            check_open_files(self._loader.num_workers)
+        with _quiet_start():
+            iterator = iter(self._loader)
+        if iterator is not self._iterator:
+            self._iterator = iterator
+            self._end = weakref.finalize(self, _end, iterator)
+
+    def _wait(self) -> Piece | None:
+        """Return the next piece, None after the last one.
+
+        Torch looks after its workers only when a wait ends, so the time is cut into short waits.
+        They are counted, not timed: a program that was stopped for an hour has not waited.
+        """
+        for poll in range(1, self._polls + 1):
+            try:
+                return next(self._iterator, None)
+            except RuntimeError as error:
+                if "timed out" not in str(error) or poll == self._polls:
+                    raise
+        raise AssertionError("the last wait returns or raises")
+
+    def _lost(self, error: RuntimeError) -> WorkerError | None:
+        """Say how a worker was lost and what it was doing; None if the error is of another kind."""
+        waiting_for = None
+        if self._queue.pending:
+            first, *others = self._queue.pending[0].indices
+            more = f" and the next {len(others)}" if others else ""
+            waiting_for = f"{self._samples.name(first % len(self._samples))}{more}"
+        codes = [worker.exitcode for worker in self._iterator._workers] if self._iterator else []
+        numbers = [-code for code in codes if code is not None and code < 0]
+        return worker_error(error, waiting_for, *numbers)
+
+
+class _JobQueue:
+    """The sampler of the workers' loader: the jobs of whatever epoch is running."""
+
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+        self.jobs: Iterator[Job] = iter(())
+        self.pending: deque[Job] = deque()
+
+    def __iter__(self) -> Iterator[Job]:
+        for number, job in enumerate(self.jobs):
+            self.pending.append(job)
+            yield replace(job, slot=number % self.slots)
+
+    def __len__(self) -> int:  # torch asks whether there is one
+        return sys.maxsize
+
+
+def _end(iterator: Any) -> None:
+    """Stop the workers of torch's `iterator`: by asking, and after two seconds by force."""
+    # Torch alone would wait for a worker that hangs, as workers ignore SIGTERM, and its handler of
+    # SIGCHLD would report those that are killed here.
+    workers = iterator._workers
+    with _deaf_to_children():
+        killer = threading.Timer(2.0, lambda: [worker.kill() for worker in workers])
+        with suppress(RuntimeError):  # the interpreter may be too far gone for a new thread
+            killer.start()
+        iterator._shutdown_workers()
+        killer.cancel()
+        for worker in workers:
+            worker.kill()
+            worker.join(1.0)  # one that waits for a dead disk cannot even be killed
+
+
+def check_open_files(workers: int) -> None:
+    """Refuse to start workers that would run out of files halfway.
+
+    Raises:
+        WorkerError: The process may not open enough files.
+    """
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = len(list(Path("/dev/fd").iterdir())) + FILES_PER_WORKER * workers + 16
+    if needed > allowed:
+        raise WorkerError(
+            f"{workers} data workers need {needed} open files, but {allowed} are allowed",
+            None,
+            "raise `ulimit -n`, or lower data.num_workers",
+        )
+
+
+@contextmanager
+def _quiet_start() -> Iterator[None]:
+    """Start workers without remarks, and with the signals held back that they will ignore."""
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        with warnings.catch_warnings():
+            # Torch takes more workers than cores for a mistake, and Python 3.12 any fork beside
+            # threads; `Workers` says why it is safe here.
+            warnings.filterwarnings("ignore", message="This DataLoader will create")
+            warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
+            yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+
+@contextmanager
+def _deaf_to_children() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, handler)
+
+
+@contextmanager
+def naming_lost_workers() -> Iterator[None]:
+    """Name a lost data worker wherever torch reports it, which may be in the middle of a save.
+
+    Raises:
+        WorkerError: A data worker was killed.
+    """
+    try:
+        yield
+    except VtrainError:  # it says more
+        raise
+    except Exception as error:
+        _hear_of_no_more_workers()
+        cause: BaseException | None = error
+        while cause is not None:
+            if found := worker_error(cause):
+                raise found from error
+            cause = cause.__cause__ or cause.__context__
+        raise
+
+
+def _hear_of_no_more_workers() -> None:
+    """Remove torch's handler of SIGCHLD: a second lost worker must not break the report."""
+    while True:
+        try:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        except RuntimeError:  # a signal that had come already was handled before the change
+            continue
+        except ValueError:  # not the main thread: torch's handler is not there either
+            pass
+        return
+
+
+def worker_error(
+    error: BaseException, waiting_for: str | None = None, *signals: int
+) -> WorkerError | None:
+    """Say what torch means when it reports a lost worker; None for any other error.
+
+    The report may come at any moment, because torch raises it in a handler of SIGCHLD.
+    """
+    text = str(error)
+    if not isinstance(error, RuntimeError) or not re.search("DataLoader|open files", text):
+        return None
+    if "open files" in text:
+        return WorkerError("too many open files", None, "raise `ulimit -n`, or use fewer workers")
+    if "timed out" in text:
+        hint = "is the file system alive?"
+        return WorkerError("a data worker gave nothing within its time", waiting_for, hint)
+    if named := re.search(r"killed by signal: ([\w ]+)", text):
+        how = f"killed by a signal ({named[1]})"
+    elif signals:
+        how = f"killed by a signal ({signal.strsignal(signals[0])})"
+    else:
+        how = "lost"
+    hint = "out of memory? lower data.num_workers"
+    return WorkerError(f"a data worker was {how}", waiting_for, hint)
+
+
+@dataclass(frozen=True)
+class _Settle:
+    """What a worker does first."""
+
+    parent: int
+
+    def __call__(self, worker: int) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: end with the parent
+            if os.getppid() != self.parent:  # it ended before the line above
+                os._exit(1)
+
+
+def _same(piece: Piece) -> Piece:
+    return piece
+
+
+def _nothing() -> None:
+    pass

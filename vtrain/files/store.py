@@ -1,0 +1,227 @@
+"""The checkpoints of a run folder: saved, kept, pruned, and found again after a crash.
+
+Order of a save, each step atomic: `step-00001234.pt`, then `checkpoints.json`, then `last.pt` and
+`best.pt` as further names of the same file, then what is too old goes. A crash in between leaves
+checkpoints that `newest_valid` finds. No name is ever given to other content.
+"""
+
+import contextlib
+import logging
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vtrain.errors import CheckpointError, StorageError
+from vtrain.files import atomic, container, manifest
+from vtrain.files.manifest import BEST, LAST, Entry, Manifest
+
+log = logging.getLogger(__name__)
+
+NAME = re.compile(r"step-(\d{8,})(?:-(\d+))?\.pt", re.ASCII)
+"""Step, and a counter where several checkpoints were made at one step."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What verifying one checkpoint file gave. `problem` is None if it is intact."""
+
+    path: Path
+    size: int
+    sha256: str
+    problem: CheckpointError | None = None
+
+    @property
+    def step(self) -> int | None:
+        """The step that the name tells; None for `last.pt` and other names."""
+        step, _ = order(self.path.name)
+        return None if step < 0 else step
+
+
+class Checkpoints:
+    """Saves and finds the checkpoints of one run folder. The caller holds its lock.
+
+    Args:
+        run_dir: The run folder.
+        keep: How many of the newest are kept, besides the best one.
+
+    Raises:
+        CheckpointError: The manifest of the folder is damaged.
+    """
+
+    def __init__(self, run_dir: Path, keep: int = 2) -> None:
+        assert keep >= 2, "with one checkpoint, one damaged file would end the run"
+        self.run_dir, self.keep = run_dir, keep
+        self._known = manifest.read(run_dir)
+        if swept := atomic.sweep(run_dir):
+            log.info("removed %d unfinished files of a killed process", len(swept))
+
+    def save(
+        self,
+        payload: dict[str, Any],
+        step: int,
+        metric: float | None = None,
+        is_best: bool = False,
+    ) -> Path:
+        """Save a checkpoint, publish it as `last.pt`, and as `best.pt` if it is the best so far.
+
+        Until there is a best one, `best.pt` is the last one. `metric` is noted in the manifest.
+
+        Raises:
+            StorageError: It cannot be written; every earlier checkpoint is kept.
+        """
+        finite = metric is not None and math.isfinite(metric)
+        assert finite or not is_best, "only a finite metric can be the best"
+        if vanished := not self.run_dir.is_dir():
+            atomic.make_folder(self.run_dir)
+            self._known = Manifest()
+        path = self._unused_name(step)
+        content = {**payload, "is_best": is_best}  # for a restart that finds it in no manifest
+        try:
+            written = container.save_checkpoint(path, content)
+        except StorageError:
+            if not self._prune():  # a second try makes sense only with more space
+                raise
+            written = container.save_checkpoint(path, content)
+        entry = Entry(path.name, step, written.size, written.sha256, metric if finite else None)
+        self._publish((*self._known.entries, entry), path.name if is_best else self._known.best)
+        self._prune()
+        if vanished:
+            raise StorageError(
+                "the run folder vanished during training", self.run_dir, "the last step is saved"
+            )
+        return path
+
+    def newest_valid(self) -> Path | None:
+        """Return the newest intact checkpoint; None if this folder has none at all.
+
+        Damaged ones on the way are named in the log and set aside as `*.corrupt`.
+
+        Raises:
+            CheckpointError: There are or were checkpoints, but none is intact; or the newest is of
+                a newer vtrain.
+        """
+        skipped = 0
+        for found in _findings(self.run_dir):
+            if found.problem is None:
+                self._go_on_from(found)
+                return found.path
+            log.warning("skipped a checkpoint: %s", found.problem)
+            try:
+                found.path.replace(found.path.with_name(found.path.name + ".corrupt"))
+            except OSError as error:
+                raise atomic.explain(error, found.path) from error
+            skipped += 1
+        if skipped == 0 and not self._known.entries:
+            return None
+        raise CheckpointError(
+            f"none of {max(skipped, len(self._known.entries))} checkpoints is intact",
+            self.run_dir,
+            "start in another run folder; damaged files are kept as *.corrupt",
+        )
+
+    def _go_on_from(self, found: Finding) -> None:
+        """Bring manifest, `last.pt` and `best.pt` in line with the files, as after a save."""
+        entries = [entry for entry in self._known.entries if (self.run_dir / entry.name).exists()]
+        name, best = found.path.name, self._known.best
+        if NAME.fullmatch(name) and name not in [entry.name for entry in entries]:
+            # The process was killed after it published the file and before the manifest.
+            entries.append(Entry(name, order(name)[0], found.size, found.sha256))
+            if container.load_checkpoint(found.path).get("is_best") is True:
+                best = name
+        if best is not None and best not in [entry.name for entry in entries]:
+            log.warning("the best checkpoint, %s, is lost: best.pt is the newest from now on", best)
+            best = None
+        if entries:
+            self._publish(tuple(sorted(entries, key=lambda entry: order(entry.name))), best)
+        else:  # only `last.pt` or `best.pt` is intact: the next save begins anew
+            self._known = Manifest()
+
+    def _publish(self, entries: tuple[Entry, ...], best: str | None) -> None:
+        self._known = Manifest(entries, best)
+        manifest.write(self.run_dir, self._known)
+        last = entries[-1].name
+        self._point(LAST, last)
+        self._point(BEST, best or last)
+
+    def _point(self, name: str, target: str) -> None:
+        path, source = self.run_dir / name, self.run_dir / target
+        with contextlib.suppress(FileNotFoundError):
+            if path.lstat().st_ino == source.lstat().st_ino:
+                return
+        atomic.link(source, path)
+
+    def _prune(self) -> bool:
+        """Remove what is neither the best nor among the newest; return whether anything went."""
+        entries = self._known.entries
+        gone = []
+        for entry in entries[: -self.keep]:
+            if entry.name == self._known.best:
+                continue
+            try:
+                (self.run_dir / entry.name).unlink(missing_ok=True)
+            except OSError as error:  # it stays in the manifest, for the next time
+                log.warning("cannot remove an old checkpoint: %s", error)
+            else:
+                gone.append(entry)
+        if gone:
+            kept = tuple(entry for entry in entries if entry not in gone)
+            self._known = Manifest(kept, self._known.best)
+            manifest.write(self.run_dir, self._known)
+        return bool(gone)
+
+    def _unused_name(self, step: int) -> Path:
+        path, counter = self.run_dir / f"step-{step:08d}.pt", 1
+        while path.exists():
+            counter += 1
+            path = self.run_dir / f"step-{step:08d}-{counter}.pt"
+        return path
+
+
+def verify(path: Path) -> list[Finding]:
+    """Verify a checkpoint, or every checkpoint of a run folder, newest first.
+
+    A resume would go on from the first one without a problem.
+
+    Raises:
+        CheckpointError: There is nothing to verify, or the manifest is damaged.
+    """
+    if not path.exists():
+        raise CheckpointError("no such run folder or checkpoint", path)
+    manifest.read(path if path.is_dir() else path.parent)
+    found = list(_findings(path)) if path.is_dir() else [_finding(path)]
+    if not found:
+        raise CheckpointError("this folder holds no checkpoint", path)
+    return found
+
+
+def order(name: str) -> tuple[int, int]:
+    """Return the step of a checkpoint's name and its number among those of the same step."""
+    matched = NAME.fullmatch(name)
+    return (int(matched[1]), int(matched[2] or 1)) if matched else (-1, 0)
+
+
+def _findings(run_dir: Path) -> Iterator[Finding]:
+    """Verify checkpoints newest first, then `last.pt` and `best.pt` where they are other files."""
+    names = [path.name for path in run_dir.iterdir() if NAME.fullmatch(path.name)]
+    names.sort(key=order, reverse=True)
+    seen = set()
+    for name in [*names, LAST, BEST]:
+        path = run_dir / name
+        with contextlib.suppress(FileNotFoundError):
+            inode = path.stat().st_ino
+            if inode not in seen:
+                seen.add(inode)
+                found = _finding(path)
+                if found.problem is None or path.exists():  # a run may remove an old one meanwhile
+                    yield found
+
+
+def _finding(path: Path) -> Finding:
+    try:
+        written = container.verify_file(path)
+    except CheckpointError as problem:
+        return Finding(path, 0, "", problem)
+    return Finding(path, written.size, written.sha256)

@@ -1,0 +1,1 @@
+"""Read and translate the weights of other programs."""

@@ -1,0 +1,79 @@
+"""Build a run's model, and the model as the trainer calls it."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from vtrain import distributed
+from vtrain.config import Config, component
+from vtrain.data.preprocess import Preprocess
+from vtrain.models.base import ImageClassifier
+from vtrain.models.freeze import freeze
+from vtrain.models.limits import affordable
+from vtrain.optim.distillation import Teacher
+from vtrain.registry import MODELS
+from vtrain.run.build.sections import section
+from vtrain.run.build.teacher import load_teacher
+
+
+def build_model(config: Config, num_classes: int) -> ImageClassifier:
+    """Return the model with random weights, a function of the config's seed."""
+    found, arguments = component(MODELS, config.model)
+    build = partial(found, num_classes=num_classes, image_size=config.data.image_size, **arguments)
+    with section("model"):
+        affordable(build)
+        torch.manual_seed(config.seed)
+        model: ImageClassifier = build()
+        if config.model.freeze is not None:
+            freeze(model, config.model.freeze)
+    model.activation_checkpointing = config.train.activation_checkpointing
+    return model
+
+
+def describe_model(config: Config, model: ImageClassifier) -> dict[str, Any]:
+    """Return the plain data from which `load_model` builds the model again."""
+    found, _ = component(MODELS, config.model)
+    values = config.model.model_dump(mode="json")
+    return {
+        "name": found.name,
+        "arguments": {name: values[name] for name, _, _ in found.parameters()},
+        "image_size": model.image_size,
+        "in_channels": model.in_channels,
+    }
+
+
+def build_teacher(
+    config: Config, classes: tuple[str, ...], preprocess: Preprocess, device: torch.device
+) -> Teacher | None:
+    """Return the teacher of a distillation, if there is one."""
+    lesson = config.train.distillation
+    if lesson is None:
+        return None
+    weights = None if lesson.teacher_weights is None else Path(lesson.teacher_weights)
+    return load_teacher(lesson.teacher, weights, classes, preprocess).to(device)
+
+
+def build_forward(config: Config, model: ImageClassifier, device: torch.device) -> nn.Module:
+    """Return the model as the trainer calls it: wrapped for several processes, and compiled."""
+    if config.train.parallel == "fsdp":
+        return compiled(config, model, device)
+    wrapped = distributed.wrap_ddp(model, config.train.accum_steps)
+    return compiled(config, wrapped, device)
+
+
+def compiled(config: Config, module: nn.Module, device: torch.device) -> nn.Module:
+    """Return a module compiled, if that is wanted; shapes are static, for the fastest kernels."""
+    if compiles(config, device):
+        return cast(nn.Module, torch.compile(module, dynamic=False))
+    return module
+
+
+def compiles(config: Config, device: torch.device) -> bool:
+    """Return whether the model is compiled on this device."""
+    wanted = config.train.compile
+    if wanted == "auto":
+        return device.type == "cuda" and config.train.parallel == "ddp"
+    return wanted

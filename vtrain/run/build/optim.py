@@ -1,0 +1,75 @@
+"""Build a run's optimizer, schedule and losses."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from vtrain.config import Config, component
+from vtrain.engine.early_stopping import EarlyStopping
+from vtrain.engine.state import TrainState
+from vtrain.models.base import ImageClassifier
+from vtrain.optim.distillation import BothHeads, Distillation
+from vtrain.optim.schedules import Schedule, fitted_step
+from vtrain.registry import LOSSES, OPTIMIZERS, SCHEDULES
+from vtrain.run.build.plan import batch_size
+from vtrain.run.build.sections import section
+
+
+def build_optimizer(config: Config, model: ImageClassifier) -> torch.optim.Optimizer:
+    """Return the optimizer over the model's trainable parameters."""
+    found, arguments = component(OPTIMIZERS, config.optimizer)
+    with section("optimizer"):
+        optimizer: torch.optim.Optimizer = found(model, **arguments)
+    return optimizer
+
+
+def build_schedule(config: Config, steps_per_epoch: int) -> Callable[[int], float]:
+    """Return step -> factor of `optimizer.lr`, over all epochs even if `max_steps` ends sooner."""
+    found, arguments = component(SCHEDULES, config.schedule)
+    with section("schedule"):
+        schedule: Callable[[int], float] = found(
+            config.train.epochs * steps_per_epoch, steps_per_epoch, **arguments
+        )
+    return schedule
+
+
+def fitted(schedule: Callable[[int], float], steps: int, state: TrainState) -> Schedule:
+    """Return a schedule of `steps` steps that ends with the run's time, if that is over first."""
+    budget = state.budget
+    if budget is None:
+        return schedule
+    return lambda step: schedule(fitted_step(step, steps, budget.elapsed))
+
+
+def learning_rate(config: Config) -> float:
+    """Return the base rate, scaled with the batch size if that is asked for."""
+    lr: float = config.optimizer.lr  # type: ignore[attr-defined] # a key of every optimizer
+    base = config.optimizer.lr_base_size
+    return lr if base is None else lr * batch_size(config) / base
+
+
+def build_loss(config: Config, class_counts: list[int]) -> nn.Module:
+    """Return logits and targets -> loss."""
+    found, arguments = component(LOSSES, config.train.loss)
+    with section("train.loss"):
+        loss: nn.Module = found(class_counts, **arguments)
+    return loss
+
+
+def build_criterion(config: Config, model: ImageClassifier, class_counts: list[int]) -> nn.Module:
+    """Return the model's outputs, targets and the teacher's logits, if there is one -> loss."""
+    loss = build_loss(config, class_counts)
+    lesson = config.train.distillation
+    if lesson is not None:
+        arguments = lesson.model_dump(exclude={"teacher", "teacher_weights"})
+        with section("train.distillation"):
+            return Distillation(loss, **arguments)
+    # A class and a distillation head, of which only the first would learn.
+    return BothHeads(loss) if getattr(model, "head_dist", None) is not None else loss
+
+
+def build_early_stopping(config: Config) -> EarlyStopping | None:
+    """Return the rule that ends a run before its last step, if there is one."""
+    rule = config.train.early_stopping
+    return None if rule is None else EarlyStopping(**rule.model_dump())

@@ -1,0 +1,34 @@
+"""What the model is trained on, as a person sees it: augmented images above their labels."""
+
+from PIL import Image
+
+from vtrain import rng
+from vtrain.data.augment.augment import Augment
+from vtrain.data.augment.mixing import Mixing
+from vtrain.data.inspect.grid import grid, target_titles
+from vtrain.data.loading.loader import Share, TrainLoader
+from vtrain.data.preprocess import Preprocess
+
+
+def augmented(
+    loader: TrainLoader,
+    augment: Augment,
+    mixing: Mixing,
+    preprocess: Preprocess,
+    classes: tuple[str, ...],
+    count: int,
+) -> Image.Image:
+    """Return `count` training images as the first epoch's first step would see them.
+
+    The choice of images is always the same one, so that two pictures of one dataset show what a
+    change of the config changes.
+
+    Raises:
+        DataError: One of the images cannot be read.
+    """
+    samples = loader.samples
+    chosen = rng.permutation(len(samples), 0)[:count]
+    (batch,) = loader.feed.batches([Share(chosen, 0, len(chosen))], epoch=0)
+    images = augment(batch.images, batch.indices, 0)
+    images, targets = mixing(images, batch.targets, 0, 0, 0)
+    return grid(preprocess.denormalise(images).cpu(), target_titles(targets.cpu(), classes))

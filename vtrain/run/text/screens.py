@@ -1,0 +1,148 @@
+"""What a run says at its start and its end, on the screen and in `env.json` and `summary.json`."""
+
+import logging
+import os
+import platform
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+
+import vtrain
+from vtrain import distributed
+from vtrain.callbacks.history import History
+from vtrain.callbacks.progress import clock
+from vtrain.config import Config
+from vtrain.device import describe, peak_memory
+from vtrain.engine.state import TrainState
+from vtrain.errors import printable
+from vtrain.run.build.model import compiles
+from vtrain.run.build.optim import learning_rate
+from vtrain.run.build.parts import Parts
+from vtrain.run.build.plan import batch_size
+from vtrain.run.text.balance import balance_rows
+
+log = logging.getLogger(__name__)
+
+
+def say_start(config: Config, parts: Parts, folder: Path, resumed_from: Path | None) -> None:
+    """Say what is about to be trained, on what, and where the results go."""
+    parameters = sum(p.numel() for p in parts.model.parameters())
+    trainable = sum(p.numel() for p in parts.model.parameters() if p.requires_grad)
+    frozen = "" if trainable == parameters else f", {trainable:,} trained"
+    size = parts.preprocess.image_size
+    train, val = len(parts.train), len(parts.val)
+    rows = {
+        "model": f"{config.model.name}, {parameters:,} parameters{frozen}",
+        "data": f"{config.data.name}, {len(parts.source.classes)} classes, {train:,} training and "
+        f"{val:,} validation images, {size} x {size} pixels",
+        "device": device_text(config, parts),
+        "steps": steps_text(config, parts),
+        "rate": rate_text(config),
+        "run": str(folder),
+    }
+    rows |= balance_rows(config, parts.source.classes, parts.train)
+    if config.train.distillation is not None:
+        rows["teacher"] = config.train.distillation.teacher
+    if parts.source.notes:
+        rows["note"] = "; ".join(parts.source.notes)
+    if resumed_from is not None:
+        state = parts.state
+        rows["resume"] = f"{resumed_from.name}: {state.step:,} steps, {state.epoch} epochs done"
+    for name, text in rows.items():
+        log.info("%-7s %s", name, printable(text))
+
+
+def device_text(config: Config, parts: Parts) -> str:
+    """Say what computes, in which precision, how many of it there are, and if one must wait."""
+    text = f"{describe(parts.device)}, {parts.precision}"
+    count = distributed.world_size()
+    if count > 1:
+        text = f"{text}, {count} processes ({config.train.parallel})"
+    return f"{text}, compiled in the first step" if compiles(config, parts.device) else text
+
+
+def steps_text(config: Config, parts: Parts) -> str:
+    """Say how long the run is."""
+    minutes = config.train.max_minutes
+    limit = "" if minutes is None else f", or {minutes:g} minutes"
+    images = min(batch_size(config), len(parts.train))
+    return f"{parts.total_steps:,} of {images:,} images, {parts.steps_per_epoch:,} per epoch{limit}"
+
+
+def rate_text(config: Config) -> str:
+    """Say how fast the weights move at most, and why."""
+    optimizer, rate = config.optimizer, learning_rate(config)
+    text = f"{optimizer.name}, {config.schedule.name}, at most {rate:.4g}"
+    if optimizer.lr_base_size is None:
+        return text
+    lr: float = optimizer.lr  # type: ignore[attr-defined] # a key of every optimizer
+    return f"{text}, which is {lr:g} * {batch_size(config)} / {optimizer.lr_base_size}"
+
+
+def say_end(
+    config: Config, state: TrainState, folder: Path, history: History, seconds: float
+) -> None:
+    """Say what was reached, why so early, where it is, and what to type next."""
+    reached = [f"{name} {value:.4f}" for name, value in history.val.items()]
+    log.info("done in %s  %s", clock(seconds), "  ".join(reached))
+    if state.stop_reason is not None:
+        log.info("stopped early: %s", state.stop_reason)
+    if state.best is not None:
+        log.info("best.pt has %s %.4f", config.checkpoint.best_metric, state.best)
+    log.info("results in %s", printable(str(folder)))
+    log.info("next:")
+    name = printable(shlex.quote(str(folder)))
+    log.info("  vtrain eval --ckpt %s", name)
+    log.info("  vtrain predict IMAGE --ckpt %s", name)
+    if config.logging.tensorboard:
+        log.info("  tensorboard --logdir %s", name)
+
+
+def summary(best_metric: str, parts: Parts, history: History, seconds: float) -> dict[str, Any]:
+    """Return what `summary.json` holds; times and speed are those of this process."""
+    state = parts.state
+    return {
+        "final": {**history.train, **history.val},
+        "best": {best_metric: state.best},
+        "step": state.step,
+        "epoch": state.epoch,
+        "stop_reason": state.stop_reason,
+        "wall_seconds": seconds,
+        "images_per_second": history.images_per_second,
+        "peak_memory_bytes": peak_memory(parts.device),
+    }
+
+
+def say_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Say what computes otherwise than when the run was last trained."""
+    changes = [
+        f"{name} {printable(str(before[name]))} -> {now[name]}"
+        for name in ("vtrain", "torch", "device", "precision", "processes")
+        if name in before and before[name] != now[name]
+    ]
+    if changes:
+        log.warning(
+            "changed since the last start, and so may the last bits: %s", "; ".join(changes)
+        )
+
+
+def environment(parts: Parts) -> dict[str, Any]:
+    """Return what `env.json` holds: versions, machine and command; no environment variables."""
+    return {
+        "vtrain": vtrain.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "cuda": torch.version.cuda,
+        "device": describe(parts.device),
+        "precision": parts.precision,
+        "processes": distributed.world_size(),
+        "threads": torch.get_num_threads(),
+        "cpus": os.cpu_count(),
+        "system": platform.platform(),
+        "command": sys.argv,
+    }
