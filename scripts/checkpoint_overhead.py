@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vtrain.bench.machine import wait
-from vtrain.callbacks.base import Callbacks
 from vtrain.config import load_config
 from vtrain.data.loading.loader import Batch, TrainLoader
 from vtrain.device import choose_device, describe
@@ -38,7 +37,7 @@ def main() -> None:
     config = load_config(arguments.config, arguments.overrides)
     device = choose_device(config.train.device)
     parts = build_parts(config, device, Rank())
-    trainer = build_trainer(config, parts, Rank(), Callbacks())
+    trainer = build_trainer(config, parts, Rank(), [])
     batches = endless(parts.train_loader)
     times: dict[bool, list[float]] = {True: [], False: []}
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from arm import LABEL_SMOOTHING, LR, WEIGHT_DECAY, Job, Turns, first_losses, static_batch
 
-from vtrain.callbacks.base import Callback, Callbacks
 from vtrain.config import config_from_text
 from vtrain.data.loading.loader import Batch
 from vtrain.device import choose_device
 from vtrain.distributed import Rank
+from vtrain.engine.callback import Callback
 from vtrain.engine.state import TrainState
 from vtrain.engine.trainer import Trainer
 from vtrain.files.yaml import dump_yaml
@@ -49,7 +49,7 @@ def main() -> None:
         images="" if job.bare else parts.train_loader.feed.describe(),
         torch=torch.__version__,
     )
-    callbacks = Callbacks(*run_callbacks(config, parts, Path(job.folder)), TakeTurns(turns))
+    callbacks = [*run_callbacks(config, parts, Path(job.folder)), TakeTurns(turns)]
     trainer = build_trainer(config, parts, Rank(), callbacks)
     if not job.bare:
         trainer.fit(parts.train_loader)

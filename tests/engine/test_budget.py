@@ -9,7 +9,6 @@ import pytest
 from test_trainer import Loader, Recorder, StopAt, model, trainer
 
 from tests.conftest import Result
-from vtrain.callbacks.base import Callbacks
 from vtrain.engine.budget import TimeBudget
 from vtrain.engine.trainer import Trainer
 from vtrain.run.build.optim import fitted
@@ -59,7 +58,7 @@ def test_time_that_was_spent_before_a_restart_counts_and_the_pause_does_not(stop
     first.fit(Loader())
     recorder = Recorder()
     second = timed(10)
-    second.callbacks = Callbacks(recorder)
+    second.callbacks = [recorder]
     assert second.state.budget is not None
     second.state.budget.clock = Clock(12345)
     second.state.load_state_dict(copy.deepcopy(first.state.state_dict()))

@@ -13,7 +13,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tests.conftest import tiny
-from vtrain.callbacks.base import Callbacks
 from vtrain.data.augment.augment import Augment
 from vtrain.data.augment.mixing import Mixing
 from vtrain.data.augment.policies import AugMix, AutoAugment, ThreeAugment, TimmRandAugment
@@ -141,7 +140,7 @@ def trainer(
         schedule=lambda step: 1 / (step + 1),
         evaluate=lambda: {"val/top1": 0.5},
         autocast=(lambda: torch.autocast("cpu", torch.bfloat16)) if bf16 else nullcontext,
-        callbacks=Callbacks(),
+        callbacks=[],
         lr=0.01,
         total_steps=steps,
         steps_per_epoch=6,

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vtrain.callbacks.base import Callback, Callbacks
 from vtrain.data.loading.loader import Batch
+from vtrain.engine.callback import Callback
 from vtrain.engine.ema import EMA
 from vtrain.engine.state import Metrics, TrainState
 from vtrain.engine.trainer import Trainer
@@ -104,7 +104,7 @@ def trainer(
         schedule=lambda step: 1 / (step + 1),
         evaluate=lambda: {"val/top1": 0.5},
         autocast=nullcontext,
-        callbacks=Callbacks(*callbacks),
+        callbacks=callbacks,
         lr=0.1,
         total_steps=total_steps,
         steps_per_epoch=3,
@@ -206,7 +206,7 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_happened(stop: int) -> None:
     first.fit(Loader())
     saved = copy.deepcopy(first.state.state_dict())
     recorder, second = Recorder(), trainer(model(0.5), ema=True)
-    second.callbacks = Callbacks(recorder)
+    second.callbacks = [recorder]
     second.state.load_state_dict(saved)
     second.fit(Loader())
     for a, b in zip(

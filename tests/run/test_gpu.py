@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from tests.conftest import Result
-from vtrain.callbacks.base import Callbacks
 from vtrain.callbacks.stop_on_signal import StopOnSignal
 from vtrain.config import load_config
 from vtrain.distributed import Rank
@@ -47,7 +46,7 @@ def test_no_step_waits_for_the_gpu(
         [BUSY, "data.num_images=320", "train.precision=bf16", f"train.compile={compiled}", *data],
     )
     parts = build_parts(config, torch.device("cuda", 0), Rank())
-    trainer = build_trainer(config, parts, Rank(), Callbacks(StopOnSignal(StopSignals())))
+    trainer = build_trainer(config, parts, Rank(), [StopOnSignal(StopSignals())])
     for number, batch in enumerate(parts.train_loader.batches(0)):
         if number == 3:  # compiled, tables made, memory allocated
             strict()
@@ -64,7 +63,7 @@ def test_no_replayed_step_waits_for_the_gpu(
         small_run, [BUSY, "data.num_images=320", "train.precision=bf16", "train.cuda_graph=true"]
     )
     parts = build_parts(config, torch.device("cuda", 0), Rank())
-    trainer = build_trainer(config, parts, Rank(), Callbacks(StopOnSignal(StopSignals())))
+    trainer = build_trainer(config, parts, Rank(), [StopOnSignal(StopSignals())])
     for number, batch in enumerate(parts.train_loader.batches(0)):
         if number == WARM_UP + 1:  # recorded
             strict()

@@ -13,7 +13,6 @@ from tests.conftest import Result
 from tests.pretend_cuda import DEVICE, PretendCuda, Recorder, on_cpu, pretend_cuda
 from tests.run.test_gpu import BUSY
 from vtrain.bench import machine
-from vtrain.callbacks.base import Callbacks
 from vtrain.config import load_config
 from vtrain.distributed import Rank
 from vtrain.engine.step_graph import WARM_UP
@@ -53,7 +52,7 @@ def test_no_step_waits_for_the_gpu(
         small_run, [*GPU, BUSY, f"data.cache={data}", f"train.precision={precision}"]
     )
     parts = build_parts(config, DEVICE, Rank())
-    trainer = build_trainer(config, parts, Rank(), Callbacks())
+    trainer = build_trainer(config, parts, Rank(), [])
     for number, batch in enumerate(parts.train_loader.batches(0)):
         gpu.is_strict = number > 0  # its tables are made
         trainer.train_step(batch)
@@ -113,7 +112,7 @@ def test_recorded_steps_train_as_launched_ones_and_copy_nothing_from_the_host(
         overrides = [*GPU, augment, "data.num_images=160", f"train.precision={precision}"]
         config = load_config(small_run, [*overrides, f"train.cuda_graph={recorded}"])
         parts = build_parts(config, DEVICE, Rank())
-        trainer = build_trainer(config, parts, Rank(), Callbacks())
+        trainer = build_trainer(config, parts, Rank(), [])
         trainer.evaluate = lambda: {}
         trainer.fit(parts.train_loader)
         assert parts.state.step == 10
@@ -133,7 +132,7 @@ def test_the_augmentation_of_large_images_is_not_recorded(
         options = f"data.image_size={size}", f"data.size={size}", "train.cuda_graph=true"
         config = load_config(small_run, [*GPU, *options, "data.num_images=192"])
         parts = build_parts(config, DEVICE, Rank())
-        trainer = build_trainer(config, parts, Rank(), Callbacks())
+        trainer = build_trainer(config, parts, Rank(), [])
         for batch in parts.train_loader.batches(0):
             assert trainer.prepared(batch)[1][0].dtype == (
                 torch.uint8 if is_recorded else torch.float32

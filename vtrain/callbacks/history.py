@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from vtrain.callbacks.base import Callback
+from vtrain.engine.callback import Callback
 from vtrain.engine.state import Metrics, TrainState
 
 

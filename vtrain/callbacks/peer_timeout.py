@@ -1,7 +1,7 @@
 """Wait for other processes less patiently once training runs."""
 
 from vtrain import distributed
-from vtrain.callbacks.base import Callback
+from vtrain.engine.callback import Callback
 from vtrain.engine.state import TrainState
 
 SECONDS = 120

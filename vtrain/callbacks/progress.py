@@ -5,7 +5,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from vtrain.callbacks.base import Callback
+from vtrain.engine.callback import Callback
 from vtrain.engine.state import Metrics, TrainState
 
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from vtrain.callbacks.base import Callback
+from vtrain.engine.callback import Callback
 from vtrain.engine.state import Metrics, TrainState
 from vtrain.files.store import Checkpoints
 

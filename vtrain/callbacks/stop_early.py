@@ -1,6 +1,6 @@
 """End training when the evaluations no longer improve."""
 
-from vtrain.callbacks.base import Callback
+from vtrain.engine.callback import Callback
 from vtrain.engine.state import Metrics, TrainState
 
 

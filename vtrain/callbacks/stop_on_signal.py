@@ -5,7 +5,7 @@ import signal
 import torch
 
 from vtrain import distributed
-from vtrain.callbacks.base import Callback
+from vtrain.engine.callback import Callback
 from vtrain.engine.state import TrainState
 from vtrain.engine.stop import StopSignals
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vtrain import distributed
 from vtrain.data.augment.recordable import DrawnInput, RecordableInput
 from vtrain.data.loading.loader import Batch, smallest_share
+from vtrain.engine.callback import Callback
 from vtrain.engine.state import Meter, Metrics, TrainState
 from vtrain.engine.step_graph import Step, StepGraph
 from vtrain.errors import VtrainError
@@ -25,17 +26,6 @@ class Loader(Protocol):
 
     def __len__(self) -> int: ...
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]: ...
-
-
-class Hooks(Protocol):
-    """What the trainer calls beside training; `callbacks.Callbacks` passes it on to a list."""
-
-    def on_fit_start(self, state: TrainState) -> None: ...
-    def on_step_end(self, state: TrainState) -> None: ...
-    def on_log(self, state: TrainState, metrics: Metrics) -> None: ...
-    def on_eval_end(self, state: TrainState, metrics: Metrics) -> None: ...
-    def on_epoch_end(self, state: TrainState) -> None: ...
-    def on_fit_end(self, state: TrainState) -> None: ...
 
 
 @dataclass
@@ -86,7 +76,7 @@ class Trainer:
     schedule: Callable[[int], float]
     evaluate: Callable[[], Metrics]
     autocast: Callable[[], AbstractContextManager[None]]
-    callbacks: Hooks
+    callbacks: list[Callback]
     lr: float
     total_steps: int
     steps_per_epoch: int
@@ -109,16 +99,19 @@ class Trainer:
         state = self.state
         if state.budget is not None:
             state.budget.begin()
-        self.callbacks.on_fit_start(state)
+        for callback in self.callbacks:
+            callback.on_fit_start(state)
         self.evaluate_if_due()  # a run may go on where an epoch was trained but not yet evaluated
         while not self.is_done and not state.should_stop:
             self.train_epoch(loader)
             self.evaluate_if_due()
             if state.epoch_step == 0:
-                self.callbacks.on_epoch_end(state)
+                for callback in self.callbacks:
+                    callback.on_epoch_end(state)
         if state.step < self.total_steps and self.is_done:
             state.stop_reason = state.stop_reason or "the time of train.max_minutes is over"
-        self.callbacks.on_fit_end(state)
+        for callback in self.callbacks:
+            callback.on_fit_end(state)
 
     def train_epoch(self, loader: Loader) -> None:
         """Train from the current position to the end of the epoch, or to an earlier stop."""
@@ -131,7 +124,8 @@ class Trainer:
                 state.budget.tick()
             if state.step % self.log_every == 0 or state.epoch_step == 0 or self.is_done:
                 self.log()
-            self.callbacks.on_step_end(state)
+            for callback in self.callbacks:
+                callback.on_step_end(state)
             if state.should_stop or self.is_done:
                 break
 
@@ -145,10 +139,12 @@ class Trainer:
                 metrics = self.evaluate()
             except VtrainError:  # such as a validation image that cannot be read
                 if self.world_size == 1:  # others would have to take part in saving
-                    self.callbacks.on_epoch_end(state)  # so that what was trained is not lost
+                    for callback in self.callbacks:  # so that what was trained is not lost
+                        callback.on_epoch_end(state)
                 raise
             state.evaluated_step = state.step
-            self.callbacks.on_eval_end(state, metrics)
+            for callback in self.callbacks:
+                callback.on_eval_end(state, metrics)
 
     def train_step(self, batch: Batch) -> None:
         """Make one optimizer step from this process's share of a batch."""
@@ -254,7 +250,8 @@ class Trainer:
             "train/lr": self._lr,  # of the last step; a layer's own may be a part of it
             "train/images_per_second": self.clock.rate(),
         }
-        self.callbacks.on_log(self.state, metrics)
+        for callback in self.callbacks:
+            callback.on_log(self.state, metrics)
 
     @property
     def is_done(self) -> bool:

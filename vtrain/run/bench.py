@@ -30,12 +30,12 @@ from vtrain.bench.stats import Ratio, Summary, paired_ratio, summarise
 from vtrain.bench.timing import Watches, rate, timed, windows
 from vtrain.bench.trace import slowest_kernels
 from vtrain.bench.work import Work, bytes_per_number
-from vtrain.callbacks.base import Callback, Callbacks
 from vtrain.callbacks.history import History
 from vtrain.config import Config
 from vtrain.data.loading.loader import Batch, TrainLoader
 from vtrain.device import DTYPES, choose_device, peak_memory
 from vtrain.distributed import Rank
+from vtrain.engine.callback import Callback
 from vtrain.engine.state import Meter, TrainState
 from vtrain.engine.step_graph import WARM_UP, StepGraph
 from vtrain.engine.trainer import Trainer
@@ -274,7 +274,7 @@ class Subject:
             parts = build_parts(config, device, Rank())
         pace = Pace(len(parts.train), batch_size(config), parts.steps_per_epoch)
         pace.device = device
-        callbacks = Callbacks(*run_callbacks(config, parts, folder), pace)
+        callbacks = [*run_callbacks(config, parts, folder), pace]
         trainer = replace(
             build_trainer(config, parts, Rank(), callbacks),
             lr=0.0,

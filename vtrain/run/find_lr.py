@@ -8,10 +8,10 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from vtrain.callbacks.base import Callback, Callbacks
 from vtrain.config import Config
 from vtrain.device import choose_device
 from vtrain.distributed import Rank
+from vtrain.engine.callback import Callback
 from vtrain.engine.state import Metrics, TrainState
 from vtrain.errors import DivergedError
 from vtrain.files.atomic import write_bytes
@@ -67,7 +67,7 @@ def losses_at(tested: Sequence[float], config: Config) -> list[float]:
     parts = build_parts(config, choose_device(config.train.device), Rank())
     test = RangeTest()
     trainer = replace(
-        build_trainer(config, parts, Rank(), Callbacks(test)),
+        build_trainer(config, parts, Rank(), [test]),
         schedule=lambda step: tested[min(step, len(tested) - 1)],
         evaluate=dict,
         lr=1.0,

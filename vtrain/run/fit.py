@@ -14,7 +14,6 @@ import torch
 
 import vtrain
 from vtrain import distributed
-from vtrain.callbacks.base import Callback, Callbacks
 from vtrain.callbacks.history import History
 from vtrain.callbacks.metrics_file import MetricsFile
 from vtrain.callbacks.peer_timeout import PeerTimeout
@@ -28,6 +27,7 @@ from vtrain.data.inspect.fingerprint import check_unchanged, dataset_fingerprint
 from vtrain.data.loading.workers import naming_lost_workers
 from vtrain.device import choose_device, naming_failures
 from vtrain.distributed import Rank
+from vtrain.engine.callback import Callback
 from vtrain.engine.stop import StopSignals
 from vtrain.errors import (
     CheckpointError,
@@ -213,7 +213,7 @@ def _train(
             screens.say_changes(read_facts(folder / "env.json"), environment)
         write_json(folder / "env.json", environment)
     started = time.monotonic()
-    trainer = build_trainer(config, parts, place, Callbacks(*callbacks))
+    trainer = build_trainer(config, parts, place, callbacks)
     with naming_failures(*memory_advice(config, place)), naming_lost_workers():
         trainer.fit(parts.train_loader)
         received = stop.agree()  # one may have come since the last step

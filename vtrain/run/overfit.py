@@ -3,11 +3,11 @@
 import logging
 from dataclasses import dataclass
 
-from vtrain.callbacks.base import Callback, Callbacks
 from vtrain.config import Config
 from vtrain.data.datasets.samples import Samples, Source, SplitName, Triple
 from vtrain.device import choose_device
 from vtrain.distributed import Rank
+from vtrain.engine.callback import Callback
 from vtrain.engine.state import Metrics, TrainState
 from vtrain.errors import ConfigError
 from vtrain.registry import SCHEDULES
@@ -86,7 +86,7 @@ def overfit(config: Config, count: int) -> int:
     config = memorising(with_batch_size(config, device, Rank(), trial=True), count)
     parts = build_parts(config, device, Rank(), TrainingImages(build_source(config)))
     watch = UntilMemorised(len(parts.train))
-    build_trainer(config, parts, Rank(), Callbacks(watch)).fit(parts.train_loader)
+    build_trainer(config, parts, Rank(), [watch]).fit(parts.train_loader)
     parts.train_loader.close()
     if watch.known < watch.count:
         raise ConfigError(

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from tests.conftest import Result
-from vtrain.callbacks.base import Callbacks
 from vtrain.config import load_config
 from vtrain.distributed import Rank
 from vtrain.errors import ConfigError
@@ -37,7 +36,7 @@ def test_no_step_reads_a_number_back_from_the_device(
     """
     config = load_config(small_run, [*BUSY, f"optimizer={{name: {optimizer}, lr: 1e-3}}"])
     parts = build_parts(config, torch.device("cpu"), Rank())
-    trainer = build_trainer(config, parts, Rank(), Callbacks())
+    trainer = build_trainer(config, parts, Rank(), [])
     first, second, third = parts.train_loader.batches(0)
     trainer.train_step(first)  # makes the optimizer's state
     calls: collections.Counter[str] = collections.Counter()

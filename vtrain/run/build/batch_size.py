@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from vtrain import distributed
-from vtrain.callbacks.base import Callbacks
 from vtrain.config import Config
 from vtrain.data.loading.loader import Batch
 from vtrain.device import choose_precision
@@ -95,7 +94,7 @@ def estimated(config: Config, device: torch.device) -> Fits:
 def tried(config: Config, device: torch.device) -> Fits:
     """Return a test that makes a training step of the real parts on a GPU, on black images."""
     parts = build_parts(config, device, Rank())
-    trainer = build_trainer(config, parts, Rank(), Callbacks(), forward=parts.model)
+    trainer = build_trainer(config, parts, Rank(), [], forward=parts.model)
     size = parts.preprocess.image_size
     # A recording keeps its memory while another kind of step has its own.
     share = SHARE / 2 if config.train.cuda_graph else SHARE

@@ -5,8 +5,9 @@ from torch import nn
 from vtrain.config import Config
 from vtrain.data.augment.recordable import LARGEST, RecordableInput
 from vtrain.distributed import Rank
+from vtrain.engine.callback import Callback
 from vtrain.engine.step_graph import CudaRecorder, StepGraph
-from vtrain.engine.trainer import Hooks, Trainer
+from vtrain.engine.trainer import Trainer
 from vtrain.errors import ConfigError, DeviceError
 from vtrain.optim.gradients import is_fused
 from vtrain.run.build.model import build_forward, compiled
@@ -15,7 +16,11 @@ from vtrain.run.build.parts import Parts
 
 
 def build_trainer(
-    config: Config, parts: Parts, place: Rank, callbacks: Hooks, forward: nn.Module | None = None
+    config: Config,
+    parts: Parts,
+    place: Rank,
+    callbacks: list[Callback],
+    forward: nn.Module | None = None,
 ) -> Trainer:
     """Return the loop over the parts; `forward` stands in for the wrapped and compiled model."""
     return Trainer(
