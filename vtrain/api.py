@@ -17,7 +17,7 @@ from vtrain.files.container import load_checkpoint
 from vtrain.files.images import read_image
 from vtrain.files.runs import checkpoint_of
 from vtrain.models.base import ImageClassifier
-from vtrain.models.limits import affordable
+from vtrain.models.limits import check_fits_memory
 from vtrain.registry import MODELS
 
 
@@ -111,7 +111,7 @@ def described_by(
         build = partial(
             component, num_classes=len(classes), **handed, **component.arguments(section)
         )
-        check_fit(affordable(build), weights, path)  # before any memory is taken
+        check_fit(check_fits_memory(build), weights, path)  # before any memory is taken
         model: ImageClassifier = build()
         model.load_state_dict(weights)
         geometry = Preprocess.from_dict(content["preprocess"])

@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 
 from vtrain.errors import ConfigError, DeviceError, StoppedBySignal, VtrainError, WorkerError
 
-LAST_WORDS = "vtrain/last_words"
+FAILURE_MESSAGE = "vtrain/failure_message"
 VARIABLES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """What `torchrun` sets for each process."""
 
@@ -236,7 +236,7 @@ def is_lost_peer(error: BaseException) -> bool:
 
 
 @contextmanager
-def together() -> Iterator[None]:
+def propagate_failures() -> Iterator[None]:
     """Let the processes fail together: the main one learns from any other why that one failed.
 
     Raises:
@@ -246,21 +246,23 @@ def together() -> Iterator[None]:
         yield
     except Exception as error:
         if is_lost_peer(error):
-            words = _last_words()
+            words = _failure_message()
             hint = None if words else "its own output and the system's log may say why"
             raise WorkerError(words or "another process is lost or silent", hint=hint) from error
         if not is_main() and not isinstance(error, StoppedBySignal):
             text = str(error) if isinstance(error, VtrainError) else repr(error)
             # Only the first failure is the cause; what an empty text is compared with is unset.
-            _store().compare_set(LAST_WORDS, "", f"rank {rank()} failed: {text.splitlines()[0]}")
+            _store().compare_set(
+                FAILURE_MESSAGE, "", f"rank {rank()} failed: {text.splitlines()[0]}"
+            )
         raise
 
 
-def _last_words() -> str | None:
+def _failure_message() -> str | None:
     """Return what the first process that failed left, if this is the main one."""
     with suppress(RuntimeError):  # what holds the words may be lost too
-        if is_main() and _store().check([LAST_WORDS]):
-            return str(_store().get(LAST_WORDS).decode())
+        if is_main() and _store().check([FAILURE_MESSAGE]):
+            return str(_store().get(FAILURE_MESSAGE).decode())
     return None
 
 
@@ -326,13 +328,6 @@ def wrap_ddp(model: nn.Module, accum_steps: int = 1) -> nn.Module:
         find_unused_parameters=False,
         **buffers,
     )
-
-
-def unwrap(model: nn.Module) -> nn.Module:
-    """Return the model that DDP wraps, or the model itself."""
-    from torch.nn.parallel import DistributedDataParallel
-
-    return cast(nn.Module, model.module) if isinstance(model, DistributedDataParallel) else model
 
 
 def no_sync(model: nn.Module) -> AbstractContextManager[None]:

@@ -1,14 +1,26 @@
 """The mistakes a user can make, one class for each exit code.
 
+    Exception
+    |- (any other)           1   a bug in vtrain
+    `- VtrainError
+        |- ConfigError       2   the command line or the config
+        |- DataError         3   a dataset or an image
+        |- CheckpointError   4   a checkpoint or model file
+        |- StorageError      5   the run folder: space, permission or lock
+        |- DeviceError       6   the device, or its memory
+        |- DivergedError     7   a loss or gradients that are not finite
+        |- WorkerError       8   a data worker or a peer process that is lost
+        `- StoppedBySignal   128 + the signal's number, after saving a checkpoint
+
 Every message has the same shape: what is wrong, where, and what to do. `cli.main` is the only place
-that turns an exception into an exit code; anything that is not a `VtrainError` is a bug in vtrain.
+that turns an exception into an exit code.
 """
 
 from collections.abc import Iterable
 
 
 class VtrainError(Exception):
-    """A mistake or mishap that vtrain can name. Its first subclass level fixes the exit code.
+    """A mistake or mishap that vtrain can name; each direct subclass has an exit code.
 
     Args:
         what: What is wrong, with the value that was given.

@@ -69,7 +69,7 @@ def test_the_guard_makes_the_optimizers_own_steps(name: str) -> None:
     guarded, guard, plain, optimizer = guarded_and_plain(name)
     for step in range(3):
         make_gradients(guarded)
-        guard.expect(step)
+        guard.set_step(step)
         guard.step(clip_grad_norm(guarded.parameters(), 1.0))
         make_gradients(plain)
         clip_grad_norm(plain.parameters(), 1.0)
@@ -100,7 +100,7 @@ def test_a_step_that_is_not_finite_leaves_finite_weights_and_is_named(
     guard = StepGuard(OPTIMIZERS[name](model, lr=0.1, weight_decay=0.0))
     for step in range(4):
         make_gradients(model, math.nan if step in (bad_step, bad_step + 1) else None)
-        guard.expect(step)
+        guard.set_step(step)
         guard.step(gradient_norm(model.parameters()), 1.0)
         assert weights(model).isfinite().all()
     with pytest.raises(DivergedError, match=f"not finite at step {bad_step}"):
@@ -115,7 +115,7 @@ def test_a_fused_optimizer_behaves_as_if_the_bad_step_had_not_been(
     model, guard, other, optimizer = guarded_and_plain(name)
     for step in range(5):
         make_gradients(model, math.inf if step == bad_step else None)
-        guard.expect(step)
+        guard.set_step(step)
         guard.step(clip_grad_norm(model.parameters(), None))
         if step != bad_step:
             make_gradients(other)
@@ -130,7 +130,7 @@ def test_nothing_is_read_from_the_device_at_a_step(
     model = Net()
     guard = StepGuard(OPTIMIZERS[name](model, lr=0.1))
     make_gradients(model)
-    guard.expect(0)
+    guard.set_step(0)
     guard.step(gradient_norm(model.parameters()), 1.0)  # the first one makes the state
     reads: list[str] = []
     for method in ("item", "tolist", "__bool__", "__float__", "__int__"):
@@ -139,7 +139,7 @@ def test_nothing_is_read_from_the_device_at_a_step(
             Tensor, method, lambda t, read=read, m=method: (reads.append(m), read(t))[1]
         )
     make_gradients(model)
-    guard.expect(1)
+    guard.set_step(1)
     guard.step(gradient_norm(model.parameters()), 1.0)
     assert reads == []
 
@@ -155,7 +155,7 @@ def test_on_cuda_a_step_clipping_and_averaging_wait_for_nothing(name: str) -> No
         # The first steps make the state and load the kernels; torch raises at a later wait.
         torch.cuda.set_sync_debug_mode("error" if step == 2 else "default")
         try:
-            guard.expect(step)
+            guard.set_step(step)
             guard.step(gradient_norm(model.parameters()), 1.0)
             ema.update(model, step + 1)
         finally:

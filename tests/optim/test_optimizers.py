@@ -10,7 +10,7 @@ import timm.optim
 import torch
 from torch import Tensor, nn
 
-from vtrain.optim.optimizers import Together
+from vtrain.optim.optimizers import CombinedOptimizer
 from vtrain.registry import OPTIMIZERS
 
 STEPS, LR, DECAY = 20, 0.01, 0.1
@@ -268,7 +268,7 @@ def test_a_closure_is_refused(name: str) -> None:
 def test_the_rate_of_a_joined_optimizer_still_counts_after_loading() -> None:
     model = Net()
     optimizer = OPTIMIZERS["muon"](model, lr=LR)
-    assert isinstance(optimizer, Together)
+    assert isinstance(optimizer, CombinedOptimizer)
     optimizer.load_state_dict(optimizer.state_dict())
     for group in optimizer.param_groups:
         group["lr"] = 0.0

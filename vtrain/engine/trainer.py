@@ -162,7 +162,7 @@ class Trainer:
         least = smallest_share(batch.total, self.world_size)
         count = max(1, min(self.accum_steps, least, share))
         skipped = state.skipped
-        state.guard.expect(state.step + 1)
+        state.guard.set_step(state.step + 1)
         if self.graph is None:
             loss = step(*inputs, weight, count)
         else:

@@ -16,7 +16,7 @@ LARGE = 512
 """Pixels per side up to which layers are not looked at, which takes a second: one image fits."""
 
 
-def affordable(build: Callable[[], ImageClassifier]) -> ImageClassifier:
+def check_fits_memory(build: Callable[[], ImageClassifier]) -> ImageClassifier:
     """Build a model without data on the meta device, and see whether memory can hold it.
 
     Only what surely fails is refused: weights and tables that are larger than all memory, or, of

@@ -109,22 +109,22 @@ def count_macs(model: ImageClassifier, image_size: int | None = None) -> int:
     This is how the field counts. A forward pass may do less: with class-token pooling ViT's last
     block skips the rows that no head reads.
     """
-    ghost, images = _ghost(model), _images(model, image_size, 1, "meta")
+    copied, images = _meta_copy(model), _images(model, image_size, 1, "meta")
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        ghost.forward_head(ghost.forward_features(images))
+        copied.forward_head(copied.forward_features(images))
     return int(counter.get_total_flops()) // 2
 
 
 def _stages(model: ImageClassifier, image_size: int | None, batch_size: int) -> Iterator[Stage]:
     """Run the model and yield what each part returns, equal neighbours as one."""
     seen: list[tuple[str, tuple[Shape, ...]]] = []
-    ghost = _ghost(model)
-    for name, part in _parts(ghost):
+    copied = _meta_copy(model)
+    for name, part in _parts(copied):
         part.register_forward_hook(
             lambda _module, _inputs, output, name=name: seen.append((name, _shapes(output)))
         )
     with torch.no_grad():
-        ghost.forward_head(ghost.forward_features(_images(model, image_size, batch_size, "meta")))
+        copied.forward_head(copied.forward_features(_images(model, image_size, batch_size, "meta")))
     for (parent, shapes), run in groupby(seen, lambda row: (row[0].partition(".")[0], row[1])):
         first, *_, last = [name for name, _ in run] * 2
         yield Stage(first if first == last else f"{first}-{last[len(parent) + 1 :]}", shapes)
@@ -159,22 +159,22 @@ def _activation_bytes(
     # attention is fused, and on the CPU it is for every 16-bit type but bf16: fp16 stands in.
     is_bf16 = precision == "bf16"
     low = torch.bfloat16 if is_bf16 and device == "cpu" else torch.float16
-    ghost = _ghost(model).train()
+    copied = _meta_copy(model).train()
     with FakeTensorMode(allow_non_fake_inputs=True):
-        ghost.to_empty(device="cpu")
+        copied.to_empty(device="cpu")
         images = _images(model, image_size, batch_size, "cpu")
         with (
             torch.autocast("cpu", low, enabled=precision != "fp32"),
             torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         ):
-            ghost(images)
+            copied(images)
         kept[images.untyped_storage()._cdata] = images
-        for held in (*ghost.parameters(), *ghost.buffers()):
+        for held in (*copied.parameters(), *copied.buffers()):
             kept.pop(held.untyped_storage()._cdata, None)
         return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
 
-def _ghost(model: ImageClassifier) -> ImageClassifier:
+def _meta_copy(model: ImageClassifier) -> ImageClassifier:
     """Return a copy of the model without data, in evaluation mode."""
     memo: dict[int, Any] = {}
     for parameter in model.parameters():

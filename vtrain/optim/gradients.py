@@ -49,11 +49,11 @@ class StepGuard:
         self.optimizer = optimizer
         device = optimizer.param_groups[0]["params"][0].device
         self.first_bad = torch.full((), -1, dtype=torch.int64, device=device)
-        self._number = torch.zeros_like(self.first_bad)
+        self._step = torch.zeros_like(self.first_bad)
 
-    def expect(self, number: int) -> None:
-        """Say which step comes next, for the message; counted from 1."""
-        self._number.fill_(number)  # on the device: a recorded step reads it there
+    def set_step(self, step: int) -> None:
+        """Number the step that comes next, from 1: `check` names the first bad one."""
+        self._step.fill_(step)  # on the device: a recorded step reads it there
 
     @torch.no_grad()
     def step(self, grad_norm: Tensor, max_norm: float | None = None) -> None:
@@ -63,7 +63,7 @@ class StepGuard:
         """
         bad = ~grad_norm.isfinite()
         first = bad & (self.first_bad < 0)
-        self.first_bad.copy_(torch.where(first, self._number, self.first_bad))
+        self.first_bad.copy_(torch.where(first, self._step, self.first_bad))
         if is_fused(self.optimizer):
             # What GradScaler does: a fused kernel reads `found_inf` and leaves all state as it is,
             # and divides gradients by `grad_scale`, which spares a pass over all of them.

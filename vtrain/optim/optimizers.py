@@ -144,7 +144,7 @@ def muon(
         )
     if rest:
         parts.append(torch.optim.AdamW(rest, lr=lr, betas=betas, eps=eps, fused=can_fuse(model)))
-    return Together(parts)
+    return CombinedOptimizer(parts)
 
 
 class Lamb(Optimizer):
@@ -230,7 +230,7 @@ class Lion(Optimizer):
             torch._foreach_lerp_(means, grads, 1 - beta2)
 
 
-class Together(Optimizer):
+class CombinedOptimizer(Optimizer):
     """Several optimizers, each with its own parameters, that step as one."""
 
     def __init__(self, parts: list[Optimizer]) -> None:

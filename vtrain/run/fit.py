@@ -111,7 +111,7 @@ def fit(
     return folder
 
 
-@distributed.together()
+@distributed.propagate_failures()
 def _agreed_folder(
     name: str, run_dir: Path | None, resume: bool, stack: ExitStack
 ) -> tuple[Path, bool]:
@@ -172,7 +172,7 @@ def _recorded(
         raise
 
 
-@distributed.together()
+@distributed.propagate_failures()
 def _train(
     config: Config,
     device: torch.device,

@@ -12,7 +12,7 @@ from vtrain.config import Config, component
 from vtrain.data.preprocess import Preprocess
 from vtrain.models.base import ImageClassifier
 from vtrain.models.freeze import freeze
-from vtrain.models.limits import affordable
+from vtrain.models.limits import check_fits_memory
 from vtrain.optim.distillation import Teacher
 from vtrain.registry import MODELS
 from vtrain.run.build.sections import section
@@ -24,7 +24,7 @@ def build_model(config: Config, num_classes: int) -> ImageClassifier:
     found, arguments = component(MODELS, config.model)
     build = partial(found, num_classes=num_classes, image_size=config.data.image_size, **arguments)
     with section("model"):
-        affordable(build)
+        check_fits_memory(build)
         torch.manual_seed(config.seed)
         model: ImageClassifier = build()
         if config.model.freeze is not None:
