@@ -46,7 +46,7 @@ def main() -> None:
         parameters=count_parameters(parts.model),
         flops=2 * count_macs(parts.model),
         precision=parts.precision,
-        images="" if job.bare else parts.train_loader.feed.describe(),
+        images="" if job.bare else parts.train_loader.describe(),
         torch=torch.__version__,
     )
     callbacks = [*run_callbacks(config, parts, Path(job.folder)), TakeTurns(turns)]

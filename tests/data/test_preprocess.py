@@ -34,7 +34,7 @@ def test_crop_is_torchvisions_resize_and_centre_crop(
     image = photo(*size)
     resize = v2.Resize(int(32 / fraction), mode(interpolation))
     want = v2.Compose([resize, v2.CenterCrop(32), v2.PILToTensor()])(image)
-    got = Preprocess(32, "crop", fraction, interpolation)(image)
+    got = Preprocess(32, crop_fraction=fraction, interpolation=interpolation)(image)
     assert torch.equal(got, want)
 
 
@@ -42,13 +42,13 @@ def test_crop_is_torchvisions_resize_and_centre_crop(
 def test_squash_is_torchvisions_resize_to_a_square(size: tuple[int, int]) -> None:
     image = photo(*size)
     want = TF.pil_to_tensor(TF.resize(image, [32, 32], mode("bicubic")))
-    assert torch.equal(Preprocess(32, "squash")(image), want)
+    assert torch.equal(Preprocess(32, resize="squash")(image), want)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_letterbox_keeps_the_whole_image_on_the_mean_colour(size: tuple[int, int]) -> None:
     image = photo(*size)
-    got = Preprocess(32, "letterbox", mean=(0.2, 0.4, 0.6))(image)
+    got = Preprocess(32, resize="letterbox", mean=(0.2, 0.4, 0.6))(image)
     width, height = (max(1, side * 32 // max(size)) for side in size)
     left, top = round((32 - width) / 2), round((32 - height) / 2)
     inner = got[:, top : top + height, left : left + width]
@@ -78,7 +78,9 @@ def test_normalisation_is_torchvisions_and_can_be_undone() -> None:
 
 
 def test_plain_data_brings_it_back_through_json() -> None:
-    preprocess = Preprocess(48, "letterbox", 1.0, "bilinear", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    preprocess = Preprocess(
+        48, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), resize="letterbox", interpolation="bilinear"
+    )
     stored = json.loads(json.dumps(preprocess.to_dict()))
     assert Preprocess.from_dict(stored) == preprocess
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from vtrain.data.datasets.samples import ArraySamples
 from vtrain.data.loading.loader import Batch, EvalLoader
 from vtrain.data.preprocess import Preprocess
+from vtrain.distributed import Rank
 from vtrain.inference.evaluate import evaluate, in_step
 
 
@@ -59,9 +60,9 @@ def totals_of(samples: ArraySamples, processes: int, batch_size: int) -> list[fl
             samples,
             Preprocess(2),
             batch_size=batch_size,
-            rank=rank,
-            world_size=processes,
-            show=False,
+            rank=Rank(rank, world_size=processes),
+            num_workers="auto",
+            cache="auto",
         )
         for rank in range(processes)
     ]

@@ -202,7 +202,7 @@ def test_the_time_of_workers_is_our_own(config: Path, tmp_path: Path) -> None:
     more = ["data.num_workers=1", "data.cache=none"]
     subject = Subject.build(load_config(config, more), tmp_path, {})
     try:
-        assert subject.parts.train_loader.feed.images_ahead == 128
+        assert subject.parts.train_loader.images_ahead == 128
         own, family = time.process_time(), family_seconds()
         subject.layers(seconds=0.05)
         assert family_seconds() - family > time.process_time() - own

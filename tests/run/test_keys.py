@@ -163,7 +163,7 @@ FLIPS = {
 
 IN_PARTS = (
     *("Augment", "Distillation", "EMA", "EarlyStopping", "EvalLoader", "Mixing", "Preprocess"),
-    *("Selection", "TimeBudget", "TrainLoader", "Trainer", "choose_precision"),
+    *("Split", "TimeBudget", "TrainLoader", "Trainer", "choose_precision"),
     "freeze",
 )
 IN_FIT = ("Checkpoints", "Progress", "Saver", "TensorBoard", "choose_device")

@@ -6,14 +6,15 @@ image; everything after it runs on whole batches on the device (`vtrain.data.aug
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from pydantic import Field
 from torch import Tensor
 
 from vtrain.data.augment.crops import resized_crop_box
@@ -31,13 +32,13 @@ class Preprocess:
 
     Args:
         image_size: Pixels per side of the result.
+        mean: Mean of each channel over the training set, of values in [0, 1].
+        std: Standard deviation of each channel.
         resize: `crop` scales the shorter side to `image_size / crop_fraction` and takes the centre;
             `squash` scales both sides to `image_size`; `letterbox` scales the longer side to
             `image_size` and fills the rest with the mean colour.
         crop_fraction: How much of the shorter side the centre crop keeps.
         interpolation: The resampling filter, widened when shrinking (antialiased) as in Pillow.
-        mean: Mean of each channel over the training set, of values in [0, 1].
-        std: Standard deviation of each channel.
 
     Shape: any RGB image -> (3, S, S) uint8. An image that already has S x S pixels is not changed.
 
@@ -46,11 +47,12 @@ class Preprocess:
     """
 
     image_size: int
-    resize: Resize = "crop"
-    crop_fraction: float = 1.0
-    interpolation: Interpolation = "bicubic"
     mean: Triple = (0.5, 0.5, 0.5)
     std: Triple = (0.5, 0.5, 0.5)
+    _: KW_ONLY
+    resize: Resize = "crop"
+    crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    interpolation: Interpolation = "bicubic"
 
     def __post_init__(self) -> None:
         if not 0 < self.crop_fraction <= 1:

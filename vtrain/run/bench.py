@@ -318,7 +318,7 @@ class Subject:
         reset_peak_memory(device)
         window = min(seconds / TURNS, LONGEST)
         steps = max(1, round(window * about / len(self.batch.images)))
-        self._fit(self.trainer, loader, seconds, steps, pause, loader.feed.images_ahead)
+        self._fit(self.trainer, loader, seconds, steps, pause, loader.images_ahead)
         return (
             Layer.of(self.pace.rival_rates, bare_memory),
             Layer.of(self.pace.rates, device_memory(device)),

@@ -1,6 +1,5 @@
 """`vtrain eval`: the metrics of a checkpoint, from nothing but the checkpoint and the images."""
 
-import dataclasses
 import logging
 from collections.abc import Iterable
 from functools import partial
@@ -100,10 +99,7 @@ def evaluate_model(
     precision = choose_precision(config.train.precision, device)
     source = build_source(config)
     samples = source.split(split)
-    samples = dataclasses.replace(
-        samples,  # type: ignore[type-var] # every kind of samples is a dataclass
-        targets=renumbered(samples.targets, source.classes, loaded.classes),
-    )
+    samples = samples.with_targets(renumbered(samples.targets, source.classes, loaded.classes))
     loader = build_val_loader(config, samples, loaded.geometry, device, Rank())
     return evaluate(
         loaded.model.to(device),

@@ -1,10 +1,9 @@
 """`vtrain fit CONFIG --overfit N`: memorise N images. What cannot do that cannot learn more."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import replace
 
 from vtrain.config import Config
-from vtrain.data.datasets.samples import Samples, Source, SplitName, Triple
 from vtrain.device import choose_device
 from vtrain.distributed import Rank
 from vtrain.engine.callback import Callback
@@ -33,33 +32,6 @@ AS_IT_IS = ("ema_decay", "early_stopping", "distillation", "max_steps", "max_min
 """Keys of `train` that are off here."""
 
 
-@dataclass(frozen=True)
-class TrainingImages:
-    """A source whose training images are all there is: evaluation sees them too."""
-
-    source: Source
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return self.source.classes
-
-    @property
-    def mean(self) -> Triple:
-        return self.source.mean
-
-    @property
-    def std(self) -> Triple:
-        return self.source.std
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        return self.source.notes
-
-    def split(self, name: SplitName) -> Samples:
-        """Return the same images whatever the name."""
-        return self.source.split("train")
-
-
 class UntilMemorised(Callback):
     """Says how many images are memorised, and stops at all of them."""
 
@@ -84,7 +56,8 @@ def overfit(config: Config, count: int) -> int:
     """
     device = choose_device(config.train.device)
     config = memorising(with_batch_size(config, device, Rank(), trial=True), count)
-    parts = build_parts(config, device, Rank(), TrainingImages(build_source(config)))
+    source = replace(build_source(config), only="train")  # evaluation sees what is trained on
+    parts = build_parts(config, device, Rank(), source)
     watch = UntilMemorised(len(parts.train))
     build_trainer(config, parts, Rank(), [watch]).fit(parts.train_loader)
     parts.train_loader.close()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vtrain.data.datasets.builtin import Digits, Fake
 from vtrain.data.datasets.samples import ArraySamples, Samples
-from vtrain.data.datasets.splits import Fold, Selection, balanced_order, hold_out, in_fold, share
+from vtrain.data.datasets.splits import Fold, Split, balanced_order, hold_out, in_fold, share
 from vtrain.errors import DataError
 
 labels = st.lists(st.integers(0, 5), min_size=1, max_size=80).map(torch.tensor)
@@ -78,26 +78,33 @@ def ids(samples: Samples) -> set[str]:
 
 
 def test_without_choices_a_selection_is_the_source() -> None:
-    selection = Selection(Fake())
+    split = Split(Fake())
     for name in ("train", "val", "test"):
-        assert torch.equal(selection.split(name).targets, Fake().split(name).targets)
-    assert selection.classes == Fake().classes
-    assert (selection.mean, selection.std) == (Fake.mean, Fake.std)
+        assert torch.equal(split.split(name).targets, Fake().split(name).targets)
+    assert split.classes == Fake().classes
+    assert (split.mean, split.std) == (Fake.mean, Fake.std)
+
+
+def test_one_split_can_stand_for_all() -> None:
+    whole = Split(Fake(num_images=200), "train", limit=20)
+    train, val = whole.split("train"), whole.split("val")
+    assert ids(train) == ids(val)
+    assert len(val) == 20
 
 
 def test_val_fraction_takes_validation_from_training_and_leaves_test_alone() -> None:
     whole = ids(Fake(num_images=200).split("train"))
-    selection = Selection(Fake(num_images=200), val_fraction=0.25)
-    train, val = ids(selection.split("train")), ids(selection.split("val"))
+    split = Split(Fake(num_images=200), val_fraction=0.25)
+    train, val = ids(split.split("train")), ids(split.split("val"))
     assert len(val) == 50
     assert train | val == whole
     assert not train & val
-    assert ids(selection.split("test")) == ids(Fake(num_images=200).split("test"))
+    assert ids(split.split("test")) == ids(Fake(num_images=200).split("test"))
 
 
 def test_folds_validate_every_image_once() -> None:
     source = Fake(num_images=103)
-    folds = [Selection(source, fold=Fold(of=5, index=i)) for i in range(5)]
+    folds = [Split(source, fold=Fold(of=5, index=i)) for i in range(5)]
     seen = [ids(fold.split("val")) for fold in folds]
     assert sum(map(len, seen)) == 103
     assert set.union(*seen) == ids(source.split("train"))
@@ -118,24 +125,24 @@ def test_folds_validate_every_image_once() -> None:
 def test_quick_runs_use_a_share_of_both_splits(
     choice: dict[str, float], train: int, val: int
 ) -> None:
-    selection = Selection(Fake(num_images=1000), **choice)
-    assert len(selection.split("train")) == train
-    assert len(selection.split("val")) == val
+    split = Split(Fake(num_images=1000), **choice)
+    assert len(split.split("train")) == train
+    assert len(split.split("val")) == val
 
 
 def test_choices_do_not_change_from_call_to_call() -> None:
-    first, second = (Selection(Digits(), val_fraction=0.3, fraction=0.5) for _ in range(2))
+    first, second = (Split(Digits(), val_fraction=0.3, fraction=0.5) for _ in range(2))
     assert ids(first.split("val")) == ids(second.split("val"))
 
 
 def test_fold_and_val_fraction_exclude_each_other() -> None:
     with pytest.raises(ValueError, match=r"fold and val_fraction \(0\.2\)"):
-        Selection(Fake(), val_fraction=0.2, fold=Fold(of=5, index=0))
+        Split(Fake(), val_fraction=0.2, fold=Fold(of=5, index=0))
 
 
 def test_a_fold_must_exist() -> None:
     with pytest.raises(ValueError, match=r"fold\.index \(5\) must be less than fold\.of \(5\)"):
-        Selection(Fake(), fold=Fold(of=5, index=5))
+        Split(Fake(), fold=Fold(of=5, index=5))
     with pytest.raises(ValidationError):
         Fold(of=1, index=0)
 
@@ -152,7 +159,7 @@ class OneImage(Fake):
 @pytest.mark.parametrize("choice", [{"val_fraction": 0.5}, {"fold": Fold(of=2, index=1)}])
 def test_a_split_that_would_be_empty_is_refused(choice: dict[str, object]) -> None:
     with pytest.raises(DataError, match="too few images"):
-        Selection(OneImage(), **choice).split("val")
+        Split(OneImage(), **choice).split("val")
 
 
 def test_the_digits_are_split_by_class_with_no_scan_in_both() -> None:

@@ -13,7 +13,7 @@ from tests.data.pictures import plant
 from vtrain.data.datasets.builtin import Fake
 from vtrain.data.datasets.folder import ImageFolder
 from vtrain.data.datasets.samples import FileSamples, Paths, Source
-from vtrain.data.datasets.splits import Selection
+from vtrain.data.datasets.splits import Split
 from vtrain.data.inspect.fingerprint import check_unchanged, dataset_fingerprint, fingerprint
 from vtrain.errors import DataError
 
@@ -66,10 +66,10 @@ def test_other_classes_are_refused_even_if_changes_are_accepted(
     tmp_path: Path, change: Callable[[Path], object], message: str
 ) -> None:
     root = plant(tmp_path, *(name for name in NAMES if name.startswith("train")))
-    source = Selection(ImageFolder(root=root), val_fraction=0.4)
+    source = Split(ImageFolder(root=root), val_fraction=0.4)
     before = of(source)
     change(root)
-    after = of(Selection(ImageFolder(root=root), val_fraction=0.4))
+    after = of(Split(ImageFolder(root=root), val_fraction=0.4))
     with pytest.raises(DataError, match=message):
         check_unchanged(before, after, root, accept=True)
 
@@ -90,7 +90,7 @@ def test_swapped_labels_of_stored_images_are_noticed() -> None:
 
 
 def test_another_selection_has_another_fingerprint() -> None:
-    one, other = (Selection(Fake(num_images=50), limit=n).split("train") for n in (20, 21))
+    one, other = (Split(Fake(num_images=50), limit=n).split("train") for n in (20, 21))
     assert fingerprint(one) != fingerprint(other)
 
 

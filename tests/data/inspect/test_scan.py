@@ -8,7 +8,7 @@ import pytest
 from tests.data.pictures import plant
 from vtrain.data.datasets.builtin import Digits, Fake
 from vtrain.data.datasets.folder import ImageFolder
-from vtrain.data.datasets.splits import Selection
+from vtrain.data.datasets.splits import Split
 from vtrain.data.inspect.scan import Copy, scan
 
 
@@ -82,7 +82,7 @@ def test_the_text_of_a_large_report_stays_short(tmp_path: Path) -> None:
 def test_arrays_and_selections_are_scanned_too() -> None:
     report = scan(Digits(), show=False)
     assert report.splits["train"].sizes == {"8 x 8": report.splits["train"].images}
-    report = scan(Selection(Fake(num_images=100), val_fraction=0.2), show=False)
+    report = scan(Split(Fake(num_images=100), val_fraction=0.2), show=False)
     assert report.splits["val"].images == 20
     assert report.duplicates == []
 
@@ -90,7 +90,7 @@ def test_arrays_and_selections_are_scanned_too() -> None:
 def test_a_held_out_part_is_scanned_by_file(tmp_path: Path) -> None:
     plant(tmp_path, *(f"{c}/{i}.png" for c in "ab" for i in range(5)))
     (tmp_path / "b/4.png").write_bytes((tmp_path / "a/0.png").read_bytes())
-    report = scan(Selection(ImageFolder(root=tmp_path), val_fraction=0.4), show=False)
+    report = scan(Split(ImageFolder(root=tmp_path), val_fraction=0.4), show=False)
     assert sum(split.images for split in report.splits.values()) == 10
     assert len(report.contradictions) == 1
 

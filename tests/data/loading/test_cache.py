@@ -107,7 +107,9 @@ def test_a_cached_evaluation_decodes_once(monkeypatch: pytest.MonkeyPatch) -> No
         prepared.append(image)
         return torch.zeros(3, 2, 2, dtype=torch.uint8)
 
-    loader = EvalLoader(Fake(num_images=40).split("val"), preprocess, batch_size=4, show=False)
+    loader = EvalLoader(
+        Fake(num_images=40).split("val"), preprocess, batch_size=4, num_workers="auto", cache="auto"
+    )
     for _ in range(3):
         assert sum(len(batch.images) for batch in loader.batches()) == 10
     assert len(prepared) == 10 + 1  # the first one also told the size
@@ -121,7 +123,9 @@ def test_batches_on_a_gpu_have_the_bits_of_batches_in_memory(mode: str) -> None:
 
     samples = Fake(num_images=1000).split("train")
     on_gpu, in_memory = (
-        EvalLoader(samples, preprocess, batch_size=64, cache=mode, device=device, show=False)
+        EvalLoader(
+            samples, preprocess, batch_size=64, device=device, num_workers="auto", cache=mode
+        )
         for device in ("cuda", "cpu")
     )
     for there, here in zip(on_gpu.batches(), in_memory.batches(), strict=True):

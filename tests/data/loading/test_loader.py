@@ -21,6 +21,7 @@ from vtrain import rng
 from vtrain.data.datasets.samples import ArraySamples, FileSamples
 from vtrain.data.loading.loader import Batch, EvalLoader, TrainLoader, share_of
 from vtrain.data.loading.workers import PIECE, worker_error
+from vtrain.distributed import Rank
 from vtrain.errors import DataError, WorkerError
 
 
@@ -89,8 +90,7 @@ def test_an_epoch_is_the_dataset_exactly_once(world_size: int, workers: int) -> 
             Marked(),
             batch_size=50,
             seed=3,
-            rank=rank,
-            world_size=world_size,
+            rank=Rank(rank, world_size=world_size),
             num_workers=workers,
             cache="none",
         )
@@ -116,8 +116,7 @@ def test_an_epoch_that_others_go_on_with_is_the_dataset_exactly_once(
             Marked(),
             batch_size=25,
             seed=3,
-            rank=rank,
-            world_size=ranks,
+            rank=Rank(rank, world_size=ranks),
             num_workers=num_workers,
             cache="none",
         )
@@ -143,7 +142,11 @@ def test_batches_are_slices_of_the_permutation_and_ranks_share_them(batch_size: 
     for world_size in (1, 2, 3, 4):
         ranks = [
             TrainLoader(
-                samples, Same(), batch_size=batch_size, seed=5, rank=rank, world_size=world_size
+                samples,
+                Same(),
+                batch_size=batch_size,
+                seed=5,
+                rank=Rank(rank, world_size=world_size),
             )
             for rank in range(world_size)
         ]
@@ -237,7 +240,12 @@ def test_evaluation_sees_every_image_exactly_once(count: int) -> None:
         seen = []
         for rank in range(world_size):
             loader = EvalLoader(
-                numbered(count), to_tensor, batch_size=batch_size, rank=rank, world_size=world_size
+                numbered(count),
+                to_tensor,
+                batch_size=batch_size,
+                rank=Rank(rank, world_size=world_size),
+                num_workers="auto",
+                cache="auto",
             )
             batches = list(loader.batches())
             assert len(batches) == len(loader)
@@ -257,7 +265,7 @@ def test_datasets_smaller_than_a_batch_or_the_ranks_are_complete(
     seen, steps = [], set()
     for rank in range(world_size):
         loader = TrainLoader(
-            numbered(count), Same(), batch_size=16, seed=0, rank=rank, world_size=world_size
+            numbered(count), Same(), batch_size=16, seed=0, rank=Rank(rank, world_size=world_size)
         )
         batches = list(loader.batches(0))
         steps.add(len(batches))

@@ -3,7 +3,7 @@
 import itertools
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
@@ -43,6 +43,10 @@ class Samples(Protocol):
 
     def name(self, index: int) -> str:
         """What to call the sample in messages and reports: its path, where it has one."""
+        ...
+
+    def with_targets(self, targets: Tensor) -> "Samples":
+        """Return the same images with other classes. Shape: (N,), int64."""
         ...
 
 
@@ -94,6 +98,9 @@ class ArraySamples:
         number = index if self.numbers is None else int(self.numbers[index])
         return f"{self.label}[{number}]"
 
+    def with_targets(self, targets: Tensor) -> "ArraySamples":
+        return replace(self, targets=targets)
+
 
 @dataclass(frozen=True)
 class FileSamples:
@@ -114,6 +121,9 @@ class FileSamples:
 
     def name(self, index: int) -> str:
         return f"{self.root}/{self.paths[index]}"
+
+    def with_targets(self, targets: Tensor) -> "FileSamples":
+        return replace(self, targets=targets)
 
 
 def check_targets(targets: Tensor, num_classes: int, where: object) -> None:
@@ -168,6 +178,9 @@ class Subset:
 
     def name(self, index: int) -> str:
         return self.samples.name(int(self.indices[index]))
+
+    def with_targets(self, targets: Tensor) -> "Subset":
+        return replace(self, targets=targets)
 
 
 def subset(samples: Samples, indices: Tensor) -> Samples:

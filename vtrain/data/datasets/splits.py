@@ -6,7 +6,7 @@ run's `seed` does not change it, so that runs with several seeds are comparable.
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Annotated
 
 import torch
@@ -31,11 +31,13 @@ class Fold(BaseModel):
 
 
 @dataclass(frozen=True)
-class Selection:
+class Split:
     """A source of which only some samples are used, split in another way.
 
     Args:
         source: The whole dataset.
+        only: The split that is taken whichever is asked for, such as to evaluate on what is trained
+            on; None takes the one that is asked for.
         val_fraction: The part of the training images that is held out and becomes `val`; at 0, the
             dataset's own validation images are used.
         fold: Hold out this fold instead.
@@ -47,11 +49,13 @@ class Selection:
     """
 
     source: Source
+    only: SplitName | None = None
+    _: KW_ONLY
     val_fraction: Probability = 0.0
     fold: Fold | None = None
     fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     limit: PositiveInt | None = None
-    _read: dict[SplitName, Samples] = field(default_factory=dict, repr=False)
+    _read: dict[SplitName, Samples] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.fold is not None and self.val_fraction:
@@ -79,7 +83,7 @@ class Selection:
 
     def split(self, name: SplitName) -> Samples:
         """Return the samples that are chosen for a split."""
-        samples = self._whole(name)
+        samples = self._whole(self.only or name)
         count = max(round(self.fraction * len(samples)), 1)
         if self.limit is not None:
             count = min(count, self.limit)
@@ -111,7 +115,7 @@ def hold_out(targets: Tensor, fraction: float) -> Tensor:
     """Choose `fraction` of each class, but never a class's only image. Shape: (N,) -> (N,) bool."""
     spare = torch.cat([members[1:] for members in _classes(targets)])
     chosen = torch.zeros(len(targets), dtype=torch.bool)
-    chosen[_spread(spare, round(fraction * len(targets)))] = True
+    chosen[_evenly_spaced(spare, round(fraction * len(targets)))] = True
     return chosen
 
 
@@ -131,8 +135,8 @@ def share(targets: Tensor, count: int) -> Tensor:
     firsts = torch.cat([members[:1] for members in groups])
     rest = torch.cat([members[1:] for members in groups])
     if count <= len(firsts):
-        return _spread(firsts, count).sort().values
-    return torch.cat([firsts, _spread(rest, count - len(firsts))]).sort().values
+        return _evenly_spaced(firsts, count).sort().values
+    return torch.cat([firsts, _evenly_spaced(rest, count - len(firsts))]).sort().values
 
 
 def balanced_order(targets: Tensor, seed: int, epoch: int) -> Tensor:
@@ -163,7 +167,7 @@ def _classes(targets: Tensor, *seed: int) -> Iterator[Tensor]:
         yield order[first:last][rng.permutation(last - first, *seed, label)]
 
 
-def _spread(items: Tensor, count: int) -> Tensor:
+def _evenly_spaced(items: Tensor, count: int) -> Tensor:
     """Take `count` items at equal distances. Shape: (n,) -> (min(count, n),)."""
     count = min(count, len(items))
     return items[torch.arange(count) * len(items) // max(count, 1)]

@@ -8,7 +8,7 @@ downloaded first. Reference: https://github.com/webdataset/webdataset, "The WebD
 import re
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -61,6 +61,9 @@ class TarSamples:
 
     def name(self, index: int) -> str:
         return f"{self.shards[int(self.places[index, 0])]}:{self.keys[index]}"
+
+    def with_targets(self, targets: Tensor) -> "TarSamples":
+        return replace(self, targets=targets)
 
 
 @SOURCES.register("webdataset")

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import islice, tee
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import torch
 from PIL import Image
+from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from vtrain import rng
@@ -33,11 +34,16 @@ from vtrain.data.loading.workers import (
     Workers,
     prepared,
 )
+from vtrain.distributed import Rank
 from vtrain.errors import DataError, VtrainError
 from vtrain.resources import cpu_count
 
-BadImage: TypeAlias = Literal["error", "skip"]
+OnBadImage: TypeAlias = Literal["error", "skip"]
+NumWorkers: TypeAlias = Annotated[int, Field(ge=0, le=256)] | Literal["auto"]
 BAD_HINT = "`vtrain check CONFIG --data` lists all; data.on_bad_image=skip leaves them out"
+TIMEOUT = 300.0
+"""Seconds to wait for a worker."""
+ALONE = Rank()
 BAD_CEILING = 0.01
 """The part of a dataset that `skip` may leave out before it is an error after all."""
 
@@ -98,13 +104,13 @@ class Feed:
         samples: Samples,
         prepare: Prepare,
         *,
-        num_workers: int | Literal["auto"] = "auto",
-        cache: CacheMode = "auto",
-        device: torch.device | str = "cpu",
-        on_bad_image: BadImage = "error",
+        num_workers: NumWorkers,
+        cache: CacheMode,
+        device: torch.device | str,
+        show: bool,
+        on_bad_image: OnBadImage,
         hint: str | None = None,
-        timeout: float = 300.0,
-        show: bool = True,
+        timeout: float = TIMEOUT,
     ) -> None:
         self.samples, self.prepare = samples, prepare
         self.device = torch.device(device)
@@ -286,10 +292,18 @@ class TrainLoader:
         prepare: See `Feed`.
         batch_size: Images per step, over all processes.
         seed: Decides the order, together with the epoch.
-        rank: This process, of `world_size`.
-        repeats: Views of each image in an epoch of so many fewer images.
+        rank: This process among all.
+        device: Where batches go.
+        timeout: Seconds to wait for a worker.
+        repeats: Views of each image in a batch (repeated augmentation); an epoch has so many fewer
+            images.
         balanced: Whether every class comes equally often, however rare it is.
-        feed: More arguments of `Feed`.
+        on_bad_image: Whether an image that cannot be read ends the training, or is left out of its
+            batch.
+        num_workers: Processes that decode images; `auto` is 0 for cached images, else what the
+            machine has.
+        cache: Where decoded images are kept: nowhere, in memory, or on the training device; `auto`
+            takes the fastest that has room.
 
     Raises:
         ValueError: Both `repeats` and `balanced` are asked for.
@@ -299,21 +313,33 @@ class TrainLoader:
         self,
         samples: Samples,
         prepare: Prepare,
-        *,
         batch_size: int,
         seed: int,
-        rank: int = 0,
-        world_size: int = 1,
-        repeats: int = 1,
+        rank: Rank = ALONE,
+        device: torch.device | str = "cpu",
+        timeout: float = TIMEOUT,
+        *,
+        repeats: PositiveInt = 1,
         balanced: bool = False,
-        **feed: Any,
+        on_bad_image: OnBadImage = "error",
+        num_workers: NumWorkers = "auto",
+        cache: CacheMode = "auto",
     ) -> None:
         if balanced and repeats > 1:
             raise ValueError(f"balanced and repeats ({repeats}) exclude each other")
         self.samples, self.batch_size, self.seed = samples, batch_size, seed
-        self.rank, self.world_size = rank, world_size
-        self.repeats, self.balanced = repeats, balanced
-        self.feed = Feed(samples, prepare, hint=BAD_HINT, **feed)
+        self.rank, self.repeats, self.balanced = rank, repeats, balanced
+        self.feed = Feed(
+            samples,
+            prepare,
+            num_workers=num_workers,
+            cache=cache,
+            device=device,
+            show=rank.is_main,
+            on_bad_image=on_bad_image,
+            hint=BAD_HINT,
+            timeout=timeout,
+        )
         self._described = False
 
     def __len__(self) -> int:
@@ -324,8 +350,22 @@ class TrainLoader:
         """Yield the batches of an epoch, without the first `start`."""
         if self.feed.show and not self._described:
             self._described = True
-            logger.info("input   %s", self.feed.describe())
+            logger.info("input   %s", self.describe())
         return self.feed.batches(self._shares(epoch, start), epoch)
+
+    def take(self, indices: Tensor) -> Batch:
+        """Return some images as the first epoch would see them. Shape: `indices` (B,) int64."""
+        (batch,) = self.feed.batches([Share(indices, 0, len(indices))], epoch=0)
+        return batch
+
+    @property
+    def images_ahead(self) -> int:
+        """Images that the workers may have decoded before they are asked for."""
+        return self.feed.images_ahead
+
+    def describe(self) -> str:
+        """Say where the images come from and who decodes them."""
+        return self.feed.describe()
 
     def close(self) -> None:
         self.feed.close()
@@ -339,34 +379,43 @@ class TrainLoader:
 
     def _shares(self, epoch: int, start: int) -> Iterator[Share]:
         for batch in _split(self.order(epoch), self.batch_size)[start:]:
-            first, last = share_of(len(batch), self.rank, self.world_size)
+            first, last = share_of(len(batch), self.rank.rank, self.rank.world_size)
             yield Share(batch[first:last], first, len(batch))
 
 
 class EvalLoader:
-    """Every image once, in order: sample i belongs to process i mod `world_size`.
+    """Every image once, in order: sample i belongs to process i modulo their number.
 
     Args:
         samples: The images.
         preprocess: Makes one image the model's size.
         batch_size: Images per batch of this process.
-        feed: More arguments of `Feed`.
+        rank: This process among all.
+        device: Where batches go.
+        num_workers: See `TrainLoader`, as for `cache`.
     """
 
     def __init__(
         self,
         samples: Samples,
         preprocess: Callable[[Image.Image], Tensor],
-        *,
         batch_size: int,
-        rank: int = 0,
-        world_size: int = 1,
-        **feed: Any,
+        rank: Rank = ALONE,
+        device: torch.device | str = "cpu",
+        *,
+        num_workers: NumWorkers,
+        cache: CacheMode,
     ) -> None:
-        self.own = torch.arange(len(samples))[rank::world_size]
+        self.own = torch.arange(len(samples))[rank.rank :: rank.world_size]
         self.batch_size = batch_size
         self.feed = Feed(
-            samples if world_size == 1 else subset(samples, self.own), _Fixed(preprocess), **feed
+            samples if rank.world_size == 1 else subset(samples, self.own),
+            _Fixed(preprocess),
+            num_workers=num_workers,
+            cache=cache,
+            device=device,
+            show=rank.is_main,
+            on_bad_image="error",
         )
 
     def __len__(self) -> int:

@@ -8,7 +8,7 @@ from vtrain.config import Config, augment_parts, component
 from vtrain.data.augment.augment import Augment
 from vtrain.data.augment.mixing import Mixing
 from vtrain.data.datasets.samples import ArraySamples, Samples, Source
-from vtrain.data.datasets.splits import Selection
+from vtrain.data.datasets.splits import Split
 from vtrain.data.loading.loader import EvalLoader, TrainLoader
 from vtrain.data.preprocess import Preprocess, TrainGeometry
 from vtrain.distributed import Rank
@@ -17,13 +17,19 @@ from vtrain.run.build.plan import batch_size
 from vtrain.run.build.sections import section
 
 
-def build_source(config: Config) -> Selection:
+def build_source(config: Config) -> Split:
     """Return the dataset; its class names are known, its images not yet read."""
     found, arguments = component(SOURCES, config.data)
     data = config.data
     with section("data"):
         source: Source = found(**arguments)
-        return Selection(source, data.val_fraction, data.fold, data.fraction, data.limit)
+        return Split(
+            source,
+            val_fraction=data.val_fraction,
+            fold=data.fold,
+            fraction=data.fraction,
+            limit=data.limit,
+        )
 
 
 def build_preprocess(config: Config, source: Source) -> Preprocess:
@@ -33,11 +39,11 @@ def build_preprocess(config: Config, source: Source) -> Preprocess:
     with section("data"):
         return Preprocess(
             data.image_size,
-            data.resize,
-            data.crop_fraction,
-            data.interpolation,
             data.mean or source.mean,
             data.std or source.std,
+            resize=data.resize,
+            crop_fraction=data.crop_fraction,
+            interpolation=data.interpolation,
         )
 
 
@@ -82,15 +88,13 @@ def build_train_loader(
             geometry,
             batch_size=batch_size(config),
             seed=config.seed,
-            rank=place.rank,
-            world_size=place.world_size,
+            rank=place,
+            device=device,
             repeats=config.data.repeats,
             balanced=config.data.balanced,
             on_bad_image=config.data.on_bad_image,
             num_workers=config.data.num_workers,
             cache=config.data.cache,
-            device=device,
-            show=place.is_main,
         )
 
 
@@ -102,10 +106,8 @@ def build_val_loader(
         samples,
         preprocess,
         batch_size=config.train.eval_batch_size or batch_size(config),
-        rank=place.rank,
-        world_size=place.world_size,
+        rank=place,
+        device=device,
         num_workers=config.data.num_workers,
         cache=config.data.cache,
-        device=device,
-        show=place.is_main,
     )
