@@ -23,6 +23,7 @@ from pydantic import (
     create_model,
 )
 
+from vtrain.config.retired import replace_retired
 from vtrain.data.datasets.splits import Fold
 from vtrain.errors import ConfigError
 from vtrain.files.yaml import Document, Keys, dump_yaml, parse_value, parse_yaml, read_yaml
@@ -233,13 +234,16 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
 
 def config_from_text(text: str, name: str, overrides: Iterable[str] = ()) -> Config:
     """Validate a config that is stored as text, such as the one in a checkpoint."""
-    return validated(parse_yaml(text, name), overrides)
+    document = parse_yaml(text, name)
+    replace_retired(document, stored=True)
+    return validated(document, overrides)
 
 
 def validated(document: Document, overrides: Iterable[str] = ()) -> Config:
     """Check a document against the schema of the components it names."""
     for override in overrides:
         _apply(document, override)
+    replace_retired(document, stored=False)
     mistakes = document.mistakes
     schema = _schema(document)
     try:

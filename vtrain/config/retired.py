@@ -1,0 +1,60 @@
+"""Keys and values that configs of older versions hold and this version no longer has."""
+
+import logging
+from typing import Any, NamedTuple
+
+from vtrain.errors import ConfigError
+from vtrain.files.yaml import Document, Keys
+
+log = logging.getLogger(__name__)
+
+
+class Retired(NamedTuple):
+    """A value that a key once could have."""
+
+    keys: Keys
+    value: str
+    instead: str | None
+    """The value that takes its place; None removes the key."""
+    note: str
+    """What a user is told about it; empty if nothing changes."""
+
+
+RETIRED = (
+    Retired(("train", "window_attention"), "torch", None, ""),  # was the default
+    *(
+        Retired(("train", "window_attention"), kernel, None, "windows use torch's attention")
+        for kernel in ("triton", "fastest")
+    ),
+    Retired(("train", "precision"), "bf16_full", "bf16", "bf16 takes its place"),
+)
+
+
+def replace_retired(document: Document, *, stored: bool) -> None:
+    """Replace what is retired in a document, before it meets the schema.
+
+    A removed key is dropped wherever it stands: every run folder of an older version has it in
+    its `config.yaml`. A value with a successor is replaced in a stored config alone; whoever types
+    it is told what to write.
+
+    Args:
+        document: Read, not yet validated. Its mistakes grow where a typed value is refused.
+        stored: Whether a program wrote it: the config in a checkpoint.
+    """
+    for keys, value, instead, note in RETIRED:
+        *path, last = keys
+        section: Any = document.data
+        for key in path:
+            section = section.get(key) if isinstance(section, dict) else {}
+        if not isinstance(section, dict) or section.get(last) != value:
+            continue
+        what, where = f"{'.'.join(map(str, keys))} is no longer {value}", document.where(keys)
+        if instead is None:
+            del section[last]
+        else:
+            section[last] = instead  # also where it is refused: one mistake for one value
+            if not stored:
+                document.mistakes.append(ConfigError(what, where, f"write {instead}"))
+                continue
+        if note:
+            log.warning("%s (%s): %s", what, where, note)
