@@ -49,18 +49,21 @@ class Distillation(nn.Module):
     def forward(
         self, outputs: Tensor | tuple[Tensor, Tensor], targets: Tensor, teacher_logits: Tensor
     ) -> Tensor:
+        # One head is both the student of the labels and of the teacher.
         classes, distilled = outputs if isinstance(outputs, tuple) else (outputs, outputs)
-        base: Tensor = self.loss(classes, targets)
+        label_loss: Tensor = self.loss(classes, targets)
         distilled, teacher_logits = distilled.float(), teacher_logits.float()
         if self.kind == "hard":
-            taught = F.cross_entropy(distilled, teacher_logits.argmax(1))
+            teacher_loss = F.cross_entropy(distilled, teacher_logits.argmax(1))
         else:
             # Differs from DeiT's code, which divides by the number of classes too. The factor keeps
             # the gradient's size whatever tau is (Hinton et al., section 2).
             log_p = (distilled / self.tau).log_softmax(1)
             log_q = (teacher_logits / self.tau).log_softmax(1)
-            taught = F.kl_div(log_p, log_q, reduction="batchmean", log_target=True) * self.tau**2
-        return (1 - self.alpha) * base + self.alpha * taught
+            teacher_loss = (
+                F.kl_div(log_p, log_q, reduction="batchmean", log_target=True) * self.tau**2
+            )
+        return (1 - self.alpha) * label_loss + self.alpha * teacher_loss
 
 
 class BothHeads(nn.Module):
@@ -129,6 +132,7 @@ class Teacher(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         if self.factor is not None and self.offset is not None:
             images = images * self.factor + self.offset
+        # After the normalisation, which commutes with a linear resize.
         if self.image_size is not None and images.shape[-1] != self.image_size:
             size = (self.image_size, self.image_size)
             images = F.interpolate(images, size, mode="bilinear", antialias=True)

@@ -62,6 +62,7 @@ class StepGuard:
         Where it is larger than `max_norm`, the gradients are scaled down to that first.
         """
         bad = ~grad_norm.isfinite()
+        # Keep the first bad step: only where none was noted yet does this one count.
         first = bad & (self.first_bad < 0)
         self.first_bad.copy_(torch.where(first, self._step, self.first_bad))
         if is_fused(self.optimizer):
@@ -128,6 +129,7 @@ class LossScaler:
         Raises:
             DivergedError: Gradients overflow however small the scale.
         """
+        # GradScaler tells of a skipped step only by a scale that has fallen.
         before = self.scaler.get_scale()
         self.scaler.step(optimizer)
         self.scaler.update()

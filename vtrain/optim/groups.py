@@ -30,9 +30,10 @@ def param_groups(
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
+        # Biases and norm scales are vectors: no recipe of the zoo decays them.
         decayed = parameter.ndim > 1 and not is_exempt(model, name)
         group = groups.setdefault(
-            (decayed, depth[name]),
+            (decayed, depth[name]),  # without layer_decay every depth is 0: two groups at most
             {
                 "params": [],
                 "names": [],

@@ -48,6 +48,7 @@ class CrossEntropy(nn.Module):
             return F.cross_entropy(logits.float(), targets, label_smoothing=self.label_smoothing)
         targets = smoothed(as_weights(targets, logits.shape[1]), self.label_smoothing)
         if self.weights is not None:
+            # After smoothing: a class keeps its weight for the share that smoothing moved to it.
             targets = targets * self.weights
         return -(targets * logits.float().log_softmax(1)).sum(1).mean()
 
@@ -141,7 +142,7 @@ def weight_tensor(class_weights: ClassWeights, class_counts: Sequence[int] | Non
     """
     if class_weights is None:
         return None
-    if class_weights != "balanced":
+    if class_weights != "balanced":  # a list, in the order of the classes
         if class_counts is not None and len(class_counts) != len(class_weights):
             raise ValueError(
                 f"class_weights has {len(class_weights)} values for {len(class_counts)} classes"
@@ -157,5 +158,6 @@ def balanced_weights(class_counts: Sequence[int]) -> list[float]:
 
     A class with no images has weight 0.
     """
+    # n images of weight N / (present * n) for each present class: the weights of all N sum to N.
     present = sum(count > 0 for count in class_counts)
     return [sum(class_counts) / (present * n) if n else 0.0 for n in class_counts]

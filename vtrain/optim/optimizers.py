@@ -1,7 +1,7 @@
 """Optimizers, each with the model's wishes about weight decay and the layers' learning rates.
 
 A constructor takes the model and returns a `torch.optim.Optimizer` whose groups carry `lr_scale`;
-`groups.set_lr` sets the rate of a step.
+`groups.set_lr` sets the rate of a step. `grouped` makes the groups for all of them.
 
 Schedule-free AdamW (Defazio et al., arXiv:2405.15682) is left out. It trains at one point and is
 evaluated and saved at another, and the library that has it (schedulefree; its newest release is
@@ -11,7 +11,7 @@ have to know. For a run whose end is open there are the schedules `constant` and
 """
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat
@@ -19,58 +19,71 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vtrain.optim.groups import Group, is_exempt, layer_ids, param_groups
+from vtrain.optim.signature import compose_signature
 from vtrain.registry import OPTIMIZERS, Probability
 
 LayerDecay = Annotated[float, Field(gt=0, le=1)]
 """Learning rate of a layer, as a fraction of the next one's."""
 Betas = tuple[Probability, Probability]
 """How much of the running mean of the gradient, and of its square, a step keeps."""
+MakeOptimizer = Callable[..., Optimizer]
+
+
+class Target(NamedTuple):
+    """What an optimizer trains: a model, its parameters in groups, and the base learning rate."""
+
+    model: nn.Module
+    groups: list[Group]
+    lr: float
+
+
+def grouped(default_weight_decay: float) -> Callable[[MakeOptimizer], MakeOptimizer]:
+    """Make a constructor take a model, and add the keys that group its parameters."""
+
+    def decorate(make: MakeOptimizer) -> MakeOptimizer:
+        def optimizer(
+            model: nn.Module,
+            *,
+            lr: PositiveFloat,
+            weight_decay: NonNegativeFloat = default_weight_decay,
+            layer_decay: LayerDecay | None = None,
+            **keywords: Any,
+        ) -> Optimizer:
+            groups = param_groups(model, weight_decay, layer_decay)
+            return make(Target(model, groups, lr), **keywords)
+
+        return compose_signature(
+            optimizer, make, first=["lr", "weight_decay"], last=["layer_decay"]
+        )
+
+    return decorate
 
 
 @OPTIMIZERS.register("adamw")
-def adamw(
-    model: nn.Module,
-    *,
-    lr: PositiveFloat,
-    weight_decay: NonNegativeFloat = 0.05,
-    betas: Betas = (0.9, 0.999),
-    eps: PositiveFloat = 1e-8,
-    layer_decay: LayerDecay | None = None,
-) -> Optimizer:
+@grouped(0.05)
+def adamw(target: Target, *, betas: Betas = (0.9, 0.999), eps: PositiveFloat = 1e-8) -> Optimizer:
     """AdamW: Adam with decoupled weight decay. Reference: Loshchilov, Hutter, arXiv:1711.05101."""
-    groups = param_groups(model, weight_decay, layer_decay)
-    return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=can_fuse(model))
+    return torch.optim.AdamW(
+        target.groups, lr=target.lr, betas=betas, eps=eps, fused=can_fuse(target.model)
+    )
 
 
 @OPTIMIZERS.register("adam")
-def adam(
-    model: nn.Module,
-    *,
-    lr: PositiveFloat,
-    weight_decay: NonNegativeFloat = 0.0,
-    betas: Betas = (0.9, 0.999),
-    eps: PositiveFloat = 1e-8,
-    layer_decay: LayerDecay | None = None,
-) -> Optimizer:
+@grouped(0.0)
+def adam(target: Target, *, betas: Betas = (0.9, 0.999), eps: PositiveFloat = 1e-8) -> Optimizer:
     """Adam; weight decay is an L2 term in the gradient. Reference: Kingma, Ba, arXiv:1412.6980."""
-    groups = param_groups(model, weight_decay, layer_decay)
-    return torch.optim.Adam(groups, lr=lr, betas=betas, eps=eps, fused=can_fuse(model))
+    return torch.optim.Adam(
+        target.groups, lr=target.lr, betas=betas, eps=eps, fused=can_fuse(target.model)
+    )
 
 
 @OPTIMIZERS.register("sgd")
-def sgd(
-    model: nn.Module,
-    *,
-    lr: PositiveFloat,
-    momentum: Probability = 0.9,
-    nesterov: bool = False,
-    weight_decay: NonNegativeFloat = 0.0,
-    layer_decay: LayerDecay | None = None,
-) -> Optimizer:
+@grouped(0.0)
+def sgd(target: Target, *, momentum: Probability = 0.9, nesterov: bool = False) -> Optimizer:
     """Stochastic gradient descent with momentum; weight decay is an L2 term in the gradient."""
     if nesterov and momentum == 0:
         raise ValueError(f"nesterov ({nesterov}) needs momentum ({momentum}) above 0")
-    groups = param_groups(model, weight_decay, layer_decay)
+    model, groups, lr = target
     # Under FSDP torch's fused SGD, unlike its AdamW, refuses the sharded parameters.
     fused = can_fuse(model) and not any(hasattr(p, "full_tensor") for p in model.parameters())
     optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=fused)
@@ -83,43 +96,28 @@ def sgd(
 
 
 @OPTIMIZERS.register("lamb")
-def lamb(
-    model: nn.Module,
-    *,
-    lr: PositiveFloat,
-    weight_decay: NonNegativeFloat = 0.05,
-    betas: Betas = (0.9, 0.999),
-    eps: PositiveFloat = 1e-8,
-    layer_decay: LayerDecay | None = None,
-) -> Optimizer:
+@grouped(0.05)
+def lamb(target: Target, *, betas: Betas = (0.9, 0.999), eps: PositiveFloat = 1e-8) -> Optimizer:
     """LAMB: Adam whose step is as long as the weights of its layer. See `Lamb`."""
-    return Lamb(param_groups(model, weight_decay, layer_decay), lr=lr, betas=betas, eps=eps)
+    return Lamb(target.groups, lr=target.lr, betas=betas, eps=eps)
 
 
 @OPTIMIZERS.register("lion")
-def lion(
-    model: nn.Module,
-    *,
-    lr: PositiveFloat,
-    weight_decay: NonNegativeFloat = 0.5,
-    betas: Betas = (0.9, 0.99),
-    layer_decay: LayerDecay | None = None,
-) -> Optimizer:
+@grouped(0.5)
+def lion(target: Target, *, betas: Betas = (0.9, 0.99)) -> Optimizer:
     """Lion: every weight moves by the same amount, up or down. See `Lion`."""
-    return Lion(param_groups(model, weight_decay, layer_decay), lr=lr, betas=betas)
+    return Lion(target.groups, lr=target.lr, betas=betas)
 
 
 @OPTIMIZERS.register("muon")
+@grouped(0.05)
 def muon(
-    model: nn.Module,
+    target: Target,
     *,
-    lr: PositiveFloat,
-    weight_decay: NonNegativeFloat = 0.05,
     momentum: Probability = 0.95,
     nesterov: bool = True,
     betas: Betas = (0.9, 0.999),
     eps: PositiveFloat = 1e-8,
-    layer_decay: LayerDecay | None = None,
 ) -> Optimizer:
     """Muon for the decayed matrices between stem and head, AdamW (`betas`, `eps`) for the rest.
 
@@ -127,13 +125,14 @@ def muon(
     Reference: Jordan et al., https://kellerjordan.github.io/posts/muon; Liu et al., "Muon is
     scalable for LLM training", arXiv:2502.16982 (the scale).
     """
-    groups = param_groups(model, weight_decay, layer_decay)
+    model, groups, lr = target
     depth = layer_ids(model, [name for name, _ in model.named_parameters()])
-    inner = range(1, max(depth.values()))
+    inner = range(1, max(depth.values()))  # 0 is the stem, the largest the heads
 
     def is_hidden_matrix(name: str, p: Tensor) -> bool:
         return p.ndim == 2 and depth[name] in inner and not is_exempt(model, name)
 
+    # A model may have nothing for one of the two: torch refuses an optimizer without parameters.
     hidden, rest = split(groups, is_hidden_matrix)
     parts: list[Optimizer] = []
     if hidden:
@@ -175,6 +174,7 @@ class Lamb(Optimizer):
             squares = [self.state[p]["exp_avg_sq"] for p in params]
             group["step"] = step = group.get("step", 0) + 1
 
+            # Adam's moments and direction (algorithm 2, lines 5 to 9), all parameters in one call.
             torch._foreach_lerp_(means, grads, 1 - beta1)
             torch._foreach_mul_(squares, beta2)
             torch._foreach_addcmul_(squares, grads, grads, 1 - beta2)
@@ -183,7 +183,7 @@ class Lamb(Optimizer):
             torch._foreach_add_(scales, group["eps"])
             updates = list(torch._foreach_div(means, scales))
             torch._foreach_mul_(updates, 1 / (1 - beta1**step))
-            if group["weight_decay"]:
+            if group["weight_decay"]:  # only decayed parameters have a trust ratio
                 torch._foreach_add_(updates, params, alpha=group["weight_decay"])
                 torch._foreach_mul_(updates, trust_ratios(params, updates))
             torch._foreach_add_(params, updates, alpha=-lr)
@@ -191,6 +191,7 @@ class Lamb(Optimizer):
 
 def trust_ratios(params: list[Tensor], updates: list[Tensor]) -> list[Tensor]:
     """Return ||parameter|| / ||update|| for each pair, 1 where either is 0."""
+    # One tensor of all norms, compared and divided on the device: no wait for the host.
     lengths = torch.stack(torch._foreach_norm(params))
     steps = torch.stack(torch._foreach_norm(updates))
     ratios = torch.where((lengths > 0) & (steps > 0), lengths / steps, 1.0)
@@ -222,6 +223,7 @@ class Lion(Optimizer):
                     self.state[p] = {"exp_avg": torch.zeros_like(p)}
             means = [self.state[p]["exp_avg"] for p in params]
 
+            # The step's direction mixes with beta1, the momentum that is kept with beta2.
             updates = torch._foreach_mul(means, beta1)
             torch._foreach_add_(updates, grads, alpha=1 - beta1)
             torch._foreach_sign_(updates)
@@ -235,6 +237,7 @@ class CombinedOptimizer(Optimizer):
 
     def __init__(self, parts: list[Optimizer]) -> None:
         self.parts = parts
+        # The very dictionaries of the parts, so that `set_lr` reaches them.
         super().__init__([group for part in parts for group in part.param_groups], {})
 
     @torch.no_grad()
@@ -244,6 +247,7 @@ class CombinedOptimizer(Optimizer):
             part.step()
 
     def state_dict(self) -> dict[str, Any]:
+        # By class name, so that the order of the parts has no meaning.
         return {type(part).__name__: part.state_dict() for part in self.parts}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ def rates(low: float, high: float, steps: int) -> list[float]:
 def smoothed(losses: Sequence[float], keep: float = 0.9) -> list[float]:
     """Return the exponential moving average of the losses, without its bias towards 0."""
     average, smooth = 0.0, []
+    # Divided by the sum of the weights so far, as Adam corrects its moments.
     for count, loss in enumerate(losses, start=1):
         average = keep * average + (1 - keep) * loss
         smooth.append(average / (1 - keep**count))

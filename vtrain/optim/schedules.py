@@ -1,160 +1,133 @@
 """Learning-rate schedules: pure functions from the step to a factor of the base rate.
 
 A constructor is handed the length of the run and returns `factor(step)`, defined for the steps
-0 .. total_steps - 1 and constant after them. The warm-up climbs linearly from `warmup_start` to 1
-and never wastes a step at 0: step s of W has (s + 1) / (W + 1) of the climb.
+0 .. total_steps - 1 and constant after them. `warmed_up` gives a constructor its warm-up, which
+climbs linearly from `warmup_start` to 1 and never wastes a step at 0: step s of W has
+(s + 1) / (W + 1) of the climb.
 """
 
 import math
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat
 
+from vtrain.optim.signature import compose_signature
 from vtrain.registry import SCHEDULES, Fraction, Probability
 
 Schedule = Callable[[int], float]
 """Step -> factor of the base learning rate."""
+Shape = Callable[[float, int], float]
+"""(progress from the end of the warm-up to the last step, in [0, 1]; step) -> factor."""
+
+
+class Length(NamedTuple):
+    """How long a run is: optimizer steps in all, of an epoch, and of the warm-up."""
+
+    total_steps: int
+    steps_per_epoch: int
+    warmup: int
+
+
+def warmed_up(make_shape: Callable[..., Shape]) -> Callable[..., Schedule]:
+    """Make a schedule of a shape, with a linear warm-up before it and the keys of both."""
+
+    def schedule(
+        total_steps: int,
+        steps_per_epoch: int,
+        *,
+        warmup_epochs: NonNegativeFloat = 0,
+        warmup_steps: NonNegativeInt = 0,
+        warmup_start: Fraction = 0,
+        **keywords: Any,
+    ) -> Schedule:
+        warmup = warmup_length(total_steps, steps_per_epoch, warmup_epochs, warmup_steps)
+        shape = make_shape(Length(total_steps, steps_per_epoch, warmup), **keywords)
+
+        def factor(step: int) -> float:
+            if step < warmup:
+                # + 1 on both sides: the first step moves, and the base rate comes after the climb.
+                return warmup_start + (1 - warmup_start) * (step + 1) / (warmup + 1)
+            step = min(step, total_steps - 1)
+            # Progress is 0 at the first step after the warm-up and 1 at the run's last one.
+            return shape((step - warmup) / max(1, total_steps - 1 - warmup), step)
+
+        return factor
+
+    return compose_signature(schedule, make_shape, last=["floor"])
 
 
 @SCHEDULES.register("cosine")
-def cosine(
-    total_steps: int,
-    steps_per_epoch: int,
-    *,
-    warmup_epochs: NonNegativeFloat = 0,
-    warmup_steps: NonNegativeInt = 0,
-    warmup_start: Fraction = 0,
-    floor: Fraction = 0,
-) -> Schedule:
+@warmed_up
+def cosine(_: Length, *, floor: Fraction = 0) -> Shape:
     """Half a cosine from 1 to `floor`. Reference: Loshchilov, Hutter, arXiv:1608.03983."""
-    warmup = warmup_length(total_steps, steps_per_epoch, warmup_epochs, warmup_steps)
-
-    def shape(progress: float, _: int) -> float:
-        return floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2
-
-    return warmed_up(shape, warmup, warmup_start, total_steps)
+    return lambda progress, _: half_cosine(1.0, floor, progress)
 
 
 @SCHEDULES.register("linear")
-def linear(
-    total_steps: int,
-    steps_per_epoch: int,
-    *,
-    warmup_epochs: NonNegativeFloat = 0,
-    warmup_steps: NonNegativeInt = 0,
-    warmup_start: Fraction = 0,
-    floor: Fraction = 0,
-) -> Schedule:
+@warmed_up
+def linear(_: Length, *, floor: Fraction = 0) -> Shape:
     """Fall in a straight line from 1 to `floor`."""
-    warmup = warmup_length(total_steps, steps_per_epoch, warmup_epochs, warmup_steps)
-
-    def shape(progress: float, _: int) -> float:
-        return floor + (1 - floor) * (1 - progress)
-
-    return warmed_up(shape, warmup, warmup_start, total_steps)
+    return lambda progress, _: floor + (1 - floor) * (1 - progress)
 
 
 @SCHEDULES.register("polynomial")
-def polynomial(
-    total_steps: int,
-    steps_per_epoch: int,
-    *,
-    power: PositiveFloat = 2.0,
-    warmup_epochs: NonNegativeFloat = 0,
-    warmup_steps: NonNegativeInt = 0,
-    warmup_start: Fraction = 0,
-    floor: Fraction = 0,
-) -> Schedule:
+@warmed_up
+def polynomial(_: Length, *, power: PositiveFloat = 2.0, floor: Fraction = 0) -> Shape:
     """Fall as (1 - progress)**power from 1 to `floor`."""
-    warmup = warmup_length(total_steps, steps_per_epoch, warmup_epochs, warmup_steps)
-
-    def shape(progress: float, _: int) -> float:
-        return floor + (1 - floor) * math.pow(1 - progress, power)
-
-    return warmed_up(shape, warmup, warmup_start, total_steps)
+    return lambda progress, _: floor + (1 - floor) * math.pow(1 - progress, power)
 
 
 @SCHEDULES.register("constant")
-def constant(
-    total_steps: int,
-    steps_per_epoch: int,
-    *,
-    warmup_epochs: NonNegativeFloat = 0,
-    warmup_steps: NonNegativeInt = 0,
-    warmup_start: Fraction = 0,
-) -> Schedule:
+@warmed_up
+def constant(_: Length) -> Shape:
     """Stay at the base rate."""
-    warmup = warmup_length(total_steps, steps_per_epoch, warmup_epochs, warmup_steps)
-    return warmed_up(lambda _progress, _step: 1.0, warmup, warmup_start, total_steps)
+    return lambda _progress, _step: 1.0
 
 
 @SCHEDULES.register("step")
+@warmed_up
 def step(
-    total_steps: int,
-    steps_per_epoch: int,
+    length: Length,
     *,
     every_epochs: PositiveFloat = 30,
     gamma: Fraction = 0.1,
-    warmup_epochs: NonNegativeFloat = 0,
-    warmup_steps: NonNegativeInt = 0,
-    warmup_start: Fraction = 0,
     floor: Fraction = 0,
-) -> Schedule:
+) -> Shape:
     """Multiply by `gamma` after every `every_epochs` epochs, counted from the start of the run."""
-    warmup = warmup_length(total_steps, steps_per_epoch, warmup_epochs, warmup_steps)
-    check_first_drop(warmup, every_epochs * steps_per_epoch, f"every_epochs ({every_epochs:g})")
-
-    def shape(_: float, step: int) -> float:
-        return max(floor, gamma ** int(step / (every_epochs * steps_per_epoch)))
-
-    return warmed_up(shape, warmup, warmup_start, total_steps)
+    interval = every_epochs * length.steps_per_epoch
+    check_first_drop(length.warmup, interval, f"every_epochs ({every_epochs:g})")
+    # Counted from the start of the run and not from the end of the warm-up, as papers state it.
+    return lambda _, step: max(floor, gamma ** int(step / interval))
 
 
 @SCHEDULES.register("multistep")
-def multistep(
-    total_steps: int,
-    steps_per_epoch: int,
-    *,
-    milestones: list[PositiveFloat],
-    gamma: Fraction = 0.1,
-    warmup_epochs: NonNegativeFloat = 0,
-    warmup_steps: NonNegativeInt = 0,
-    warmup_start: Fraction = 0,
-) -> Schedule:
+@warmed_up
+def multistep(length: Length, *, milestones: list[PositiveFloat], gamma: Fraction = 0.1) -> Shape:
     """Multiply by `gamma` at each of the `milestones`, in epochs from the start of the run."""
     if milestones != sorted(set(milestones)):
         raise ValueError(f"milestones ({milestones}) must rise")
-    if milestones and milestones[-1] * steps_per_epoch >= total_steps:
+    steps = [milestone * length.steps_per_epoch for milestone in milestones]
+    if steps and steps[-1] >= length.total_steps:
         raise ValueError(
             f"milestones ({milestones}) must lie before the end of the run, at epoch "
-            f"{total_steps / steps_per_epoch:g}"
+            f"{length.total_steps / length.steps_per_epoch:g}"
         )
-    warmup = warmup_length(total_steps, steps_per_epoch, warmup_epochs, warmup_steps)
-    if milestones:
-        check_first_drop(warmup, milestones[0] * steps_per_epoch, f"milestones ({milestones})")
-
-    def shape(_: float, step: int) -> float:
-        return gamma ** sum(step >= milestone * steps_per_epoch for milestone in milestones)
-
-    return warmed_up(shape, warmup, warmup_start, total_steps)
+    if steps:  # an empty list is allowed: no drop at all
+        check_first_drop(length.warmup, steps[0], f"milestones ({milestones})")
+    return lambda _, step: gamma ** sum(step >= milestone for milestone in steps)
 
 
 @SCHEDULES.register("warmup_stable_decay")
+@warmed_up
 def warmup_stable_decay(
-    total_steps: int,
-    steps_per_epoch: int,
-    *,
-    decay_fraction: Probability = 0.2,
-    warmup_epochs: NonNegativeFloat = 0,
-    warmup_steps: NonNegativeInt = 0,
-    warmup_start: Fraction = 0,
-    floor: Fraction = 0,
-) -> Schedule:
+    length: Length, *, decay_fraction: Probability = 0.2, floor: Fraction = 0
+) -> Shape:
     """Stay at the base rate, then fall in a straight line over the last `decay_fraction` steps.
 
     Reference: Hu et al., MiniCPM, arXiv:2404.06395; Haegele et al., arXiv:2405.18392.
     """
-    warmup = warmup_length(total_steps, steps_per_epoch, warmup_epochs, warmup_steps)
+    total_steps, _, warmup = length
     decay = round(decay_fraction * total_steps)
     if warmup + decay >= total_steps:
         raise ValueError(
@@ -162,11 +135,8 @@ def warmup_stable_decay(
             f"leave none of the {total_steps} steps of the run for the base rate"
         )
     start = total_steps - 1 - decay  # the last step at the base rate
-
-    def shape(_: float, step: int) -> float:
-        return 1 - (1 - floor) * max(0, step - start) / max(1, decay)
-
-    return warmed_up(shape, warmup, warmup_start, total_steps)
+    # max(1, decay): with decay_fraction 0 there is no fall, and nothing may be divided by 0.
+    return lambda _, step: 1 - (1 - floor) * max(0, step - start) / max(1, decay)
 
 
 @SCHEDULES.register("one_cycle")
@@ -187,13 +157,14 @@ def one_cycle(
     def factor(step: int) -> float:
         step = min(step, total_steps - 1)
         if step <= peak:
-            return _between(warmup_start, 1.0, step / peak if peak > 0 else 1.0)
-        return _between(1.0, floor, (step - peak) / (total_steps - 1 - peak))
+            return half_cosine(warmup_start, 1.0, step / peak if peak > 0 else 1.0)
+        return half_cosine(1.0, floor, (step - peak) / (total_steps - 1 - peak))
 
     return factor
 
 
-def _between(start: float, end: float, progress: float) -> float:
+def half_cosine(start: float, end: float, progress: float) -> float:
+    """Return the value at `progress`, in [0, 1], of half a cosine from `start` to `end`."""
     return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
 
 
@@ -209,6 +180,7 @@ def warmup_length(
         raise ValueError(
             f"set warmup_epochs ({warmup_epochs:g}) or warmup_steps ({warmup_steps}), not both"
         )
+    # Epochs may be fractions; a half rounds to even, as Python does.
     warmup = warmup_steps or round(warmup_epochs * steps_per_epoch)
     if warmup >= total_steps > 0 and warmup > 0:
         key = f"warmup_steps ({warmup})" if warmup_steps else f"warmup_epochs ({warmup_epochs:g})"
@@ -229,25 +201,12 @@ def check_first_drop(warmup: int, drop: float, key: str) -> None:
         raise ValueError(f"{key} drops the rate before the warm-up of {warmup} steps has ended")
 
 
-def warmed_up(
-    shape: Callable[[float, int], float], warmup: int, warmup_start: float, total_steps: int
-) -> Schedule:
-    """Join a linear warm-up and a shape: (progress after the warm-up in [0, 1], step) -> factor."""
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return warmup_start + (1 - warmup_start) * (step + 1) / (warmup + 1)
-        step = min(step, total_steps - 1)
-        return shape((step - warmup) / max(1, total_steps - 1 - warmup), step)
-
-    return factor
-
-
 def fitted_step(step: int, total_steps: int, elapsed: float) -> int:
-    """Return where on the schedule a run with a time budget stands.
+    """Return the step at which a run with a time budget reads its schedule.
 
-    The further of two clocks counts: steps done out of `total_steps`, and the fraction `elapsed` of
-    the budget. A run that is cut off by time has thus seen the whole schedule, warm-up included.
+    Progress is the larger of two fractions: steps done out of `total_steps`, and `elapsed` of the
+    budget. So a run that is cut off by time has gone through the whole schedule, warm-up included.
     """
     progress = max(step / total_steps, min(elapsed, 1.0))
+    # The budget may end between two steps: never read beyond the last one.
     return min(round(progress * total_steps), total_steps - 1)
