@@ -3,7 +3,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from vtrain.bench.stats import Ratio, paired_ratio, summarise, verdict
+from vtrain.bench.stats import paired_ratio, summarise
 
 
 def test_a_ratio_is_the_median_of_the_pairs_not_the_ratio_of_the_medians() -> None:
@@ -49,19 +49,3 @@ def test_a_summary_has_the_quartiles_of_the_textbook() -> None:
     summary = summarise([4, 1, 3, 2, 5])
     assert (summary.low, summary.median, summary.high, summary.n) == (2, 3, 4, 5)
     assert summary.spread == pytest.approx(2 / 3)
-
-
-@pytest.mark.parametrize(
-    ("ratio", "noise", "expected"),
-    [
-        (Ratio(1.20, 1.15, 1.25, 9), Ratio(1.00, 0.98, 1.02, 9), "ahead"),
-        (Ratio(0.80, 0.75, 0.85, 9), Ratio(1.00, 0.98, 1.02, 9), "behind"),
-        (Ratio(1.10, 0.99, 1.20, 9), Ratio(1.00, 0.98, 1.02, 9), "tie"),  # the interval holds 1
-        (Ratio(1.03, 1.02, 1.04, 9), Ratio(1.00, 0.95, 1.05, 9), "tie"),  # two of us differ as much
-        (Ratio(1.03, 1.02, 1.04, 9), None, "ahead"),
-    ],
-)
-def test_a_difference_counts_if_it_is_surer_and_larger_than_noise(
-    ratio: Ratio, noise: Ratio | None, expected: str
-) -> None:
-    assert verdict(ratio, noise) == expected

@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from scripts.bench_change import main
+from benchmarks.change import main
 
 Bench = Callable[..., tuple[int, str]]
 

@@ -3,7 +3,7 @@ from functools import partial
 
 import pytest
 
-from scripts.data_share import main
+from benchmarks.data_share import main
 
 Share = Callable[..., tuple[int, str]]
 

@@ -11,14 +11,18 @@ import torch
 from PIL import Image
 from torch import nn
 
+from benchmarks.peers import compare, environments, generated
+from benchmarks.peers.arm import Job, disturb, introduce
+from benchmarks.peers.columns import WORKS
+from benchmarks.peers.environments import ROOT
+from benchmarks.peers.processes import ArmFailed, Process
+from benchmarks.peers.vtrain_arm import losses_with
 from vtrain.registry import MODELS
 
-PEERS = Path("scripts/peers").absolute()
 LOSSES = {"fp32": 2.3, "bf16": 2.31}
 ARM = """
-import sys, time
-sys.path.insert(0, {peers!r})
-from arm import Job, Turns
+import time
+from benchmarks.peers.arm import Job, Turns
 job = Job.from_command_line()
 turns = Turns(job)
 print("noise on stdout")
@@ -32,28 +36,15 @@ while True:
 
 
 @pytest.fixture
-def peers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    before = set(sys.modules)
-    monkeypatch.syspath_prepend(PEERS)
-    import main
-
-    yield main
-    for name in set(sys.modules) - before:  # names such as `main` and `columns` are anybody's
-        if str(PEERS) in str(getattr(sys.modules[name], "__file__", "")):
-            del sys.modules[name]
-
-
-@pytest.fixture
-def start(peers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    processes = sys.modules["processes"]
-    monkeypatch.setattr(processes, "HERE", tmp_path)
-    (tmp_path / "toy_arm.py").write_text(ARM.format(peers=str(PEERS)))
+def start(tmp_path: Path) -> Iterator[Any]:
+    toy = tmp_path / "toy_arm.py"
+    toy.write_text(ARM)
     started = []
 
-    def start(model: str = "toy") -> Any:
-        job = peers.Job(model, 32, 10, {}, 8, str(tmp_path), str(tmp_path), bare=True)
-        log = tmp_path / "log.txt"
-        started.append(processes.Process("toy", sys.executable, "toy", job, {}, log))
+    def start(model: str = "toy") -> Process:
+        job = Job(model, 32, 10, {}, 8, str(tmp_path), str(tmp_path), bare=True)
+        env, log = {"PYTHONPATH": str(ROOT)}, tmp_path / "log.txt"
+        started.append(Process("toy", [sys.executable, str(toy)], job, env, log))
         return started[-1]
 
     yield start
@@ -69,8 +60,8 @@ def arm(**facts: Any) -> Any:
 
 
 @pytest.fixture
-def ours(peers: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(peers, "losses_with", lambda _job, _folder: LOSSES)
+def ours(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(compare, "losses_with", lambda _job, _folder: LOSSES)
     return arm()
 
 
@@ -117,12 +108,12 @@ def test_a_stopped_arm_ends_when_it_is_told_to(start: Any) -> None:
 def test_an_arm_that_fails_says_why(start: Any) -> None:
     process = start("broken")
     process.answer()
-    with pytest.raises(sys.modules["processes"].ArmFailed, match="ValueError: no such model"):
+    with pytest.raises(ArmFailed, match="ValueError: no such model"):
         process.answer()
 
 
-def test_equal_work_is_compared(peers: Any, ours: Any) -> None:
-    assert peers.same_work(ours, arm(losses=LOSSES))
+def test_equal_work_is_compared(ours: Any) -> None:
+    assert compare.same_work(ours, arm(losses=LOSSES))
 
 
 @pytest.mark.parametrize(
@@ -138,22 +129,22 @@ def test_equal_work_is_compared(peers: Any, ours: Any) -> None:
     ],
 )
 def test_other_work_is_left_out_with_the_reason(
-    peers: Any, ours: Any, capsys: pytest.CaptureFixture[str], facts: dict[str, Any], reason: str
+    ours: Any, capsys: pytest.CaptureFixture[str], facts: dict[str, Any], reason: str
 ) -> None:
-    assert not peers.same_work(ours, arm(**{"losses": LOSSES, **facts}))
+    assert not compare.same_work(ours, arm(**{"losses": LOSSES, **facts}))
     assert reason in capsys.readouterr().out
 
 
-def test_processor_time_means_one_thread(peers: Any) -> None:
-    assert peers.parse(["--clock", "cpu", "--threads", "2"]).threads == 1
+def test_processor_time_means_one_thread() -> None:
+    assert compare.parse(["--clock", "cpu", "--threads", "2"]).threads == 1
 
 
 @pytest.mark.parametrize(("option", "value"), [("--models", "resnet"), ("--columns", "timm bets")])
 def test_an_unknown_model_or_column_is_refused_with_the_choices(
-    peers: Any, capsys: pytest.CaptureFixture[str], option: str, value: str
+    capsys: pytest.CaptureFixture[str], option: str, value: str
 ) -> None:
     with pytest.raises(SystemExit) as caught:
-        peers.parse([option, value])
+        compare.parse([option, value])
     assert caught.value.code == 2
     said = capsys.readouterr().err
     assert f"invalid choice: '{value}'" in said
@@ -161,35 +152,33 @@ def test_an_unknown_model_or_column_is_refused_with_the_choices(
 
 
 @pytest.mark.parametrize("work", ["vit_ti", "swin_t", "tnt_ti"])
-def test_noise_on_the_weights_shows_two_that_were_exchanged(
-    peers: Any, tmp_path: Path, work: str
-) -> None:
-    name, arguments = peers.WORKS[work].vtrain
-    job = peers.Job(name, 32, 10, arguments, 8, str(tmp_path), str(tmp_path), bare=True)
+def test_noise_on_the_weights_shows_two_that_were_exchanged(tmp_path: Path, work: str) -> None:
+    name, arguments = WORKS[work].vtrain
+    job = Job(name, 32, 10, arguments, 8, str(tmp_path), str(tmp_path), bare=True)
     torch.manual_seed(0)
     batch = {"images": torch.randn(4, 3, 32, 32), "targets": torch.tensor([1, 2, 3, 4])}
     torch.save(batch, tmp_path / "check.pt")
     model = MODELS[name](num_classes=10, image_size=32, **arguments)
-    sys.modules["arm"].disturb(model)
+    disturb(model)
     weights = model.state_dict()
     torch.save(weights, tmp_path / "weights.pt")
-    right = peers.losses_with(job, str(tmp_path))["fp32"]
+    right = losses_with(job, str(tmp_path))["fp32"]
     # Both are zeros in a new model, so that only noise tells one from the other.
     biases = [key for key in weights if key.endswith(("norm1.bias", "norm_mlp.bias"))]
     one, other = [key for key in biases if weights[key].shape == weights[biases[-1]].shape][-2:]
     weights[one], weights[other] = weights[other], weights[one]
     torch.save(weights, tmp_path / "weights.pt")
-    assert abs(peers.losses_with(job, str(tmp_path))["fp32"] / right - 1) > 1e-5
+    assert abs(losses_with(job, str(tmp_path))["fp32"] / right - 1) > 1e-5
 
 
-def test_an_arm_shows_disturbed_weights_and_trains_its_own(peers: Any, tmp_path: Path) -> None:
+def test_an_arm_shows_disturbed_weights_and_trains_its_own(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 10))
     nn.init.zeros_(model[1].weight)
     batch = {"images": torch.randn(4, 3, 2, 2), "targets": torch.tensor([1, 2, 3, 4])}
     torch.save(batch, tmp_path / "check.pt")
     said: dict[str, Any] = {}
     turns = SimpleNamespace(job=SimpleNamespace(folder=tmp_path), answer=said.update)
-    sys.modules["arm"].introduce(turns, model, lambda logits: logits)
+    introduce(turns, model, lambda logits: logits)
     assert not model[1].weight.any()
     shown = torch.load(tmp_path / "weights.pt")
     logits = batch["images"].flatten(1) @ shown["1.weight"].T + shown["1.bias"]
@@ -201,32 +190,32 @@ def test_an_arm_shows_disturbed_weights_and_trains_its_own(peers: Any, tmp_path:
 
 
 def test_a_peer_that_cannot_be_installed_is_left_out_with_one_line(
-    peers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules["environments"].PACKAGES, "lightning", ["no-such-package"])
+    monkeypatch.setitem(environments.PACKAGES, "lightning", ["no-such-package"])
     for variable, value in (("NO_INDEX", "1"), ("FIND_LINKS", str(tmp_path))):
         monkeypatch.setenv(f"PIP_{variable}", value)
-    problem = peers.Environments(tmp_path).problem("lightning")
+    problem = environments.Environments(tmp_path).problem("lightning")
     assert problem.startswith("pip: ERROR: No matching distribution found for no-such-package")
     assert "\n" not in problem
 
 
 def test_a_compiled_column_without_a_compiler_is_left_out_with_one_line(
-    peers: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("shutil.which", lambda _name: None)
-    monkeypatch.setattr(peers.Environments, "problem", lambda _self, _program: None)
-    options = peers.parse(["--compiled"])
-    columns = peers.chosen(options, peers.WORKS["vit_ti"], peers.Environments(Path()))
+    monkeypatch.setattr(environments.Environments, "problem", lambda _self, _program: None)
+    options = compare.parse(["--compiled"])
+    columns = compare.chosen(options, WORKS["vit_ti"], environments.Environments(Path()))
     assert "timm best" in {column.title for column in columns}
     assert not any(column.compile for column in columns)
     assert "left out: timm best, compiled: no C++ compiler" in capsys.readouterr().out
 
 
 def test_large_generated_images_differ_in_size_so_that_nobody_can_keep_them_decoded(
-    peers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules["generated"], "PER_CLASS", {"train": 50, "test": 10})
-    folder = Path(peers.generate_folder(tmp_path, 224))
+    monkeypatch.setattr(generated, "PER_CLASS", {"train": 50, "test": 10})
+    folder = Path(generated.generate_folder(tmp_path, 224))
     assert len(sizes_in(folder)) == 5
-    assert sizes_in(Path(peers.generate_folder(tmp_path, 32))) == {(32, 32)}
+    assert sizes_in(Path(generated.generate_folder(tmp_path, 32))) == {(32, 32)}

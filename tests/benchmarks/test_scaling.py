@@ -10,18 +10,14 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 
-SCRIPT = Path("scripts").absolute()
+import benchmarks.scaling
 
 
 @pytest.fixture
-def scaling(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.syspath_prepend(SCRIPT)
-    import scaling
-
+def scaling() -> Iterator[Any]:
     threads = torch.get_num_threads()
-    yield scaling
+    yield benchmarks.scaling
     torch.set_num_threads(threads)
-    del sys.modules["scaling"]
 
 
 @pytest.fixture

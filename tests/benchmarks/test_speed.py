@@ -22,7 +22,7 @@ train: {epochs: 3, batch_size: 64, device: cpu}
 """
 FAST_BF16 = choose_precision("auto", torch.device("cpu")) == "bf16"
 LEAST = {
-    # With bf16 it was 3.0 and 1.1 (benchmarks/cpu_2_cores_vit_ti.txt); without: not measured yet.
+    # With bf16: 3.0 and 1.1 (benchmarks/results/cpu_2_cores_vit_ti.txt); without: not measured yet.
     "timm default": 1.5 if FAST_BF16 else 0.85,
     "timm best, attention fusion off": 0.8 if FAST_BF16 else None,
 }
@@ -32,7 +32,7 @@ LEAST = {
 @pytest.mark.timeout(900)
 def test_a_step_is_as_much_faster_than_timms_as_it_used_to_be(tmp_path: Path) -> None:
     results = tmp_path / "peers.json"
-    command = [sys.executable, "scripts/peers/main.py", "--clock", "cpu", "--layers", "bare"]
+    command = [sys.executable, "-m", "benchmarks.peers", "--clock", "cpu", "--layers", "bare"]
     command += ["--minutes", "1", "--window", "2", "--json", str(results), "--columns", *LEAST]
     env = {**os.environ, "PYTHONPATH": str(Path.cwd())}
     done = subprocess.run(command, env=env, capture_output=True, text=True)

@@ -127,20 +127,6 @@ def _ticks(pid: int) -> int:
     return int(fields[11]) + int(fields[12])
 
 
-def peak_rss() -> int:
-    """Return the most memory this process has held, in bytes.
-
-    Not `getrusage`: its number starts at what the parent held when it started this process.
-    """
-    path = Path("/proc/self/status")
-    if path.exists():
-        lines = path.read_text().splitlines()
-        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 def _best(work: Callable[[], object], device: torch.device, seconds: float) -> float:
     """Return the time of the fastest of several runs."""
     work()

@@ -63,16 +63,3 @@ def paired_ratio(ours: Sequence[float], theirs: Sequence[float], seed: int = 0) 
     drawn = np.random.default_rng(seed).integers(len(ratios), size=(RESAMPLES, len(ratios)))
     low, high = np.quantile(np.median(ratios[drawn], axis=1), (0.025, 0.975)).tolist()
     return Ratio(float(np.median(ratios)), low, high, len(ratios))
-
-
-def verdict(ratio: Ratio, noise: Ratio | None) -> str:
-    """Say `ahead`, `behind` or `tie`: a difference counts if it is surer and larger than noise.
-
-    Args:
-        ratio: Our speed over theirs.
-        noise: The same between two processes of one program; its distance from 1 is no difference.
-    """
-    limit = max(abs(noise.low - 1), abs(noise.high - 1)) if noise is not None else 0.0
-    if not ratio.excludes(1.0) or abs(ratio.median - 1) <= limit:
-        return "tie"
-    return "ahead" if ratio.median > 1 else "behind"

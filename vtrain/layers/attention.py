@@ -86,7 +86,7 @@ def _plain_is_faster(q: Tensor) -> bool:
     """Whether two products and a softmax beat the fused kernel.
 
     Without matrix tiles (AMX) the fused CPU kernel is slow in bf16, while plain products run at the
-    full bf16 rate; scripts/bench_attention.py times both.
+    full bf16 rate; benchmarks/attention.py times both.
     """
     return q.device.type == "cpu" and q.dtype == torch.bfloat16 and not _has_amx()
 
@@ -168,7 +168,7 @@ class _SelfAttention(torch.autograd.Function):
 class _LongSelfAttention(torch.autograd.Function):
     # The same for so many tokens that the weights would be larger than all else that is saved: they
     # are computed again in the backward pass, and in both a few heads at a time, which stay in the
-    # processor's cache. scripts/bench_attention.py times both ways.
+    # processor's cache. benchmarks/attention.py times both ways.
 
     @staticmethod
     def forward(ctx: Any, qkv: Tensor, num_heads: int, bias: None, scale: float | None) -> Tensor:

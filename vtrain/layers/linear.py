@@ -57,7 +57,7 @@ def _has_bf16() -> bool:
 
 
 class _BFloat16Linear(torch.autograd.Function):
-    # What autocast would do, but faster on a CPU (scripts/bench_linear.py times each of the three):
+    # What autocast would do, but faster on a CPU (benchmarks/linear.py times each of the three):
     # the bias is added where the product is stored, and not laid out as a matrix before it; the
     # gradient of the bias is a product with ones, as a sum down the columns is slow in bf16; and
     # of the two ways to the gradient of the weight the one is taken that turns the narrower matrix.

@@ -1,7 +1,7 @@
 """Time a dense layer against torch's, forward and backward, under bf16 autocast on the CPU.
 
-python scripts/bench_linear.py --shape 32768,96,384
-OMP_NUM_THREADS=1 python scripts/bench_linear.py --cpu-time    for a machine that others use too
+scripts/bench linear --shape 32768,96,384
+OMP_NUM_THREADS=1 scripts/bench linear --cpu-time    for a machine that others use too
 """
 
 import argparse
@@ -19,7 +19,7 @@ SHAPES = "32768,96,384 32768,384,96 8192,192,768 2048,384,1536 512,768,3072 8320
 
 def main() -> None:
     """Print the median time of each part for each shape, and how much faster vtrain's is."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser("scripts/bench linear", description=__doc__.partition("\n")[0])
     parser.add_argument("--shape", default=SHAPES, help="rows,inputs,outputs, any number of them")
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--cpu-time", action="store_true", help="CPU seconds, not wall time")

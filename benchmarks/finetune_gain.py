@@ -23,7 +23,9 @@ SCRATCH = ("model.pretrained=null", "model.freeze=null", "optimizer.layer_decay=
 
 def main() -> None:
     """Measure, and print a table and what to write down with it."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        "scripts/bench finetune_gain", description=__doc__.partition("\n")[0]
+    )
     parser.add_argument("--data", type=Path, default=os.environ.get("VTRAIN_CIFAR10"))
     parser.add_argument("--output", type=Path, default=Path("runs/finetune_gain"))
     parser.add_argument("--seeds", type=int, default=3, help="repetitions")

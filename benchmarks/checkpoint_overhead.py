@@ -27,7 +27,7 @@ from vtrain.run.fit import build_saver
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser("scripts/checkpoint_overhead", description=__doc__)
+    parser = argparse.ArgumentParser("scripts/bench checkpoint_overhead", description=__doc__)
     parser.add_argument("config", type=Path)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     parser.add_argument("--folder", type=Path, help="on the disk to measure (default: temporary)")

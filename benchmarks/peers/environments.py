@@ -39,10 +39,6 @@ class Environments:
             str(self._home(program) / "bin" / "python") if program in PACKAGES else sys.executable
         )
 
-    def variables(self, program: str) -> dict[str, str]:
-        """Return what must be set in the environment of a program."""
-        return {"PYTHONPATH": str(ROOT)} if program == "vtrain" else {}
-
     def _home(self, program: str) -> Path:
         return self.folder / f"environment_{program}"
 

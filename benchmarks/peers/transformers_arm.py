@@ -4,7 +4,9 @@ from typing import Any
 
 import torch
 import transformers
-from arm import (
+from torch import Tensor
+
+from benchmarks.peers.arm import (
     LABEL_SMOOTHING,
     LR,
     WEIGHT_DECAY,
@@ -15,7 +17,6 @@ from arm import (
     introduce,
     static_batch,
 )
-from torch import Tensor
 
 
 class TakeTurns(transformers.TrainerCallback):

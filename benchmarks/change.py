@@ -10,8 +10,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmarks.verdict import verdict
 from vtrain.bench.machine import CLEAN, Neighbours, describe_machine, family_seconds
-from vtrain.bench.stats import paired_ratio, summarise, verdict
+from vtrain.bench.stats import paired_ratio, summarise
 from vtrain.bench.timing import in_turns
 from vtrain.config import load_config
 from vtrain.errors import VtrainError
@@ -21,7 +22,7 @@ from vtrain.run.memory import keep_freed_memory
 
 def main() -> int:
     """Measure, and print a table."""
-    parser = argparse.ArgumentParser("scripts/bench_change", description=__doc__)
+    parser = argparse.ArgumentParser("scripts/bench change", description=__doc__)
     parser.add_argument("config", type=Path)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for both sides")
     parser.add_argument(

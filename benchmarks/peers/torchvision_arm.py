@@ -10,7 +10,10 @@ from typing import Any
 
 import torch
 import torchvision
-from arm import (
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from benchmarks.peers.arm import (
     LABEL_SMOOTHING,
     LR,
     WEIGHT_DECAY,
@@ -21,8 +24,6 @@ from arm import (
     introduce,
     static_batch,
 )
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 
 def main() -> None:

@@ -30,7 +30,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from vtrain.bench.machine import CLEAN, Neighbours, describe_machine, peak_rss
+from benchmarks.peers.arm import peak_memory
+from vtrain.bench.machine import CLEAN, Neighbours, describe_machine
 from vtrain.bench.stats import summarise
 from vtrain.bench.timing import in_turns, windows
 from vtrain.device import autocast, choose_precision
@@ -121,7 +122,7 @@ def main() -> None:
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the command line, and refuse at once what would fail in minutes."""
     parser = argparse.ArgumentParser(
-        "scripts/bench_scaling",
+        "scripts/bench scaling",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -225,8 +226,9 @@ def batch(options: argparse.Namespace) -> Measurement:
     """Measure each batch size in a process of its own, as memory has only one peak in each."""
 
     def measure(size: int) -> Row:
-        command = [sys.executable, __file__, "--one-batch", str(size), "--clock", options.clock]
-        command += ["--seconds", str(options.seconds), "--device", options.device]
+        command = [sys.executable, "-m", "benchmarks.scaling", "--one-batch", str(size)]
+        command += ["--clock", options.clock, "--device", options.device]
+        command += ["--seconds", str(options.seconds)]
         found: Row = json.loads(said(command))
         return found
 
@@ -240,10 +242,10 @@ def batch(options: argparse.Namespace) -> Measurement:
 def one_batch(options: argparse.Namespace) -> dict[str, Any]:
     """Return speed and memory of one batch size of ViT-Ti/4 at 32 pixels."""
     device, size = torch.device(options.device), options.one_batch
-    before = peak_rss()
+    before = peak_memory(options.device)
     step = training_step("vit_ti", 32, size, options.device, patch_size=4)
     rate = summarise(windows(step, options.seconds, device, clock(options))).median
-    peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else peak_rss() - before
+    peak = peak_memory(options.device) - before
     return {"batch": size, "images/s": rate, "peak MiB": peak / 2**20}
 
 

@@ -27,7 +27,9 @@ from vtrain.run.bench import Subject
 def main() -> int:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "scripts/bench data_share",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("config", type=Path)
     parser.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="as for `vtrain fit`")

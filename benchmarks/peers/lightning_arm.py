@@ -4,7 +4,10 @@ import lightning
 import timm
 import torch
 import torch.nn.functional as F
-from arm import (
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from benchmarks.peers.arm import (
     LABEL_SMOOTHING,
     LR,
     WEIGHT_DECAY,
@@ -15,8 +18,6 @@ from arm import (
     introduce,
     static_batch,
 )
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 
 class Classifier(lightning.LightningModule):

@@ -5,8 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from arm import LABEL_SMOOTHING, LR, WEIGHT_DECAY, Job, Turns, first_losses, static_batch
 
+from benchmarks.peers.arm import (
+    LABEL_SMOOTHING,
+    LR,
+    WEIGHT_DECAY,
+    Job,
+    Turns,
+    first_losses,
+    static_batch,
+)
 from vtrain.config import config_from_text
 from vtrain.data.loading.loader import Batch
 from vtrain.device import choose_device

@@ -1,4 +1,4 @@
-"""Time each attention kernel, forward and backward: `python scripts/bench_attention.py --help`."""
+"""Time each attention kernel, forward and backward."""
 
 import argparse
 import time
@@ -37,7 +37,7 @@ KERNELS: dict[str, Callable[[Tensor, int], Tensor]] = {
 
 def main() -> None:
     """Print the median and the lowest time of each kernel for each dtype."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser("scripts/bench attention", description=__doc__)
     parser.add_argument("--shape", default="128,3,65,64", help="batch,heads,tokens,head_dim")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtypes", default="float32,bfloat16")

@@ -73,7 +73,9 @@ files: list[Path] = []
 def main() -> int:
     """Run all arms and print the table."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "scripts/bench augment",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--data", type=Path, help="folder of images, searched in depth")
     parser.add_argument("--image-size", type=int, default=32)

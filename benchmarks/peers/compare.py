@@ -23,15 +23,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from arm import Job
-from columns import COLUMNS, WORKS, Column, Work
-from environments import Environments
-from generated import generate_folder
-from processes import ArmFailed, Process
-from vtrain_arm import losses_with
 
+from benchmarks.peers.arm import Job
+from benchmarks.peers.columns import COLUMNS, WORKS, Column, Work
+from benchmarks.peers.environments import ROOT, Environments
+from benchmarks.peers.generated import generate_folder
+from benchmarks.peers.processes import ArmFailed, Process
+from benchmarks.peers.vtrain_arm import losses_with
+from benchmarks.verdict import verdict
 from vtrain.bench.machine import CLEAN, Neighbours, describe_machine
-from vtrain.bench.stats import Ratio, paired_ratio, summarise, verdict
+from vtrain.bench.stats import Ratio, paired_ratio, summarise
 
 LAYERS = {"bare": "bare step", "end_to_end": "end to end, data included"}
 TOLERANCE = {"fp32": 1e-5, "bf16": 2e-2}
@@ -61,7 +62,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     results: dict[str, Any] = {
         "machine": {**describe_machine(torch.device(options.device)), "commit": commit()},
-        "command": ["scripts/bench_peers", *sys.argv[1:]],
+        "command": ["scripts/bench", "peers", *sys.argv[1:]],
         "clock": options.clock,
         "models": {},
     }
@@ -86,7 +87,7 @@ def main() -> None:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser("scripts/bench_peers", description=__doc__)
+    parser = argparse.ArgumentParser("scripts/bench peers", description=__doc__)
     parser.add_argument("--models", nargs="+", choices=WORKS, default=["vit_ti"])
     parser.add_argument(
         "--peers",
@@ -227,10 +228,9 @@ def start(
     )
     process = Process(
         column.title,
-        environments.python(column.program),
-        column.program,
+        [environments.python(column.program), "-m", f"benchmarks.peers.{column.program}_arm"],
         job,
-        {**environments.variables(column.program), **column.env},
+        {"PYTHONPATH": str(ROOT), **column.env},  # an arm is found as benchmarks.peers
         own / "log.txt",
     )
     try:
@@ -402,7 +402,3 @@ def commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return text.strip()
-
-
-if __name__ == "__main__":
-    main()

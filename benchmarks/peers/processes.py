@@ -5,14 +5,12 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from arm import Job
-
-HERE = Path(__file__).parent
+from benchmarks.peers.arm import Job
 
 
 class ArmFailed(Exception):  # noqa: N818 - it is an outcome: the column is left out
@@ -26,13 +24,13 @@ class Process:
     """
 
     def __init__(
-        self, title: str, python: str, program: str, job: Job, env: Mapping[str, str], log: Path
+        self, title: str, command: Sequence[str], job: Job, env: Mapping[str, str], log: Path
     ) -> None:
         self.title, self.batch_size, self.log = title, job.batch_size, log
         self.started = time.perf_counter()
         with log.open("w") as errors:
             self._process = subprocess.Popen(
-                [python, str(HERE / f"{program}_arm.py"), job.to_json()],
+                [*command, job.to_json()],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

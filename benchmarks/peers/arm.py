@@ -1,4 +1,4 @@
-"""What every arm of `scripts/bench_peers` shares: the job, the turns, the check, and two loaders.
+"""What every arm of `scripts/bench peers` shares: the job, the turns, the check, and two loaders.
 
 An arm is one program that trains one model in a process of its own. It starts up, shows that its
 work is the same as everybody's, and then trains only when it is told to: `Turns.step_done` stands
@@ -87,7 +87,9 @@ class Turns:
             return
         _wait(self.job.device)
         wall, cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
-        self.answer(images=self._images, wall=wall, cpu=cpu, peak_memory=_peak_memory(self.job))
+        self.answer(
+            images=self._images, wall=wall, cpu=cpu, peak_memory=peak_memory(self.job.device)
+        )
         self._await_turn()
 
     def answer(self, **content: Any) -> None:
@@ -215,9 +217,10 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def _peak_memory(job: Job) -> int:
+def peak_memory(device: str) -> int:
     """Return the most memory held so far, in bytes: the device's, or the process's on a CPU."""
-    if job.device != "cpu":
+    if device != "cpu":
         return torch.cuda.max_memory_allocated()
+    # Not `getrusage`: its number starts at what the parent held when it started this process.
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))

@@ -10,7 +10,15 @@ from typing import Any
 
 import timm
 import torch
-from arm import (
+from timm.data import create_dataset, create_loader
+from timm.data.transforms import ToNumpy
+from timm.loss import LabelSmoothingCrossEntropy
+from timm.optim import create_optimizer_v2
+from timm.scheduler import create_scheduler_v2
+from timm.utils import AverageMeter
+from torchvision.transforms import Compose
+
+from benchmarks.peers.arm import (
     LABEL_SMOOTHING,
     LR,
     MEAN,
@@ -23,13 +31,6 @@ from arm import (
     pixel_transforms,
     static_batch,
 )
-from timm.data import create_dataset, create_loader
-from timm.data.transforms import ToNumpy
-from timm.loss import LabelSmoothingCrossEntropy
-from timm.optim import create_optimizer_v2
-from timm.scheduler import create_scheduler_v2
-from timm.utils import AverageMeter
-from torchvision.transforms import Compose
 
 
 def main() -> None:

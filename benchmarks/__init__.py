@@ -1,0 +1,1 @@
+"""Measuring commands, started by `scripts/bench NAME`, and what they found."""
