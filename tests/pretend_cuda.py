@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from vtrain.data.augment.erasing import _noise
@@ -122,7 +123,7 @@ class PretendCuda(TorchFunctionMode):
 
     waits: ClassVar[list[str]] = []
     is_strict: ClassVar[bool] = False
-    is_recording: ClassVar[bool] = False
+    is_capturing: ClassVar[bool] = False
 
     @classmethod
     def wait(cls, why: str) -> None:
@@ -132,17 +133,17 @@ class PretendCuda(TorchFunctionMode):
             RuntimeError: It must not.
         """
         cls.waits.append(why)
-        if cls.is_strict or cls.is_recording:
+        if cls.is_strict or cls.is_capturing:
             raise RuntimeError(f"called a synchronizing CUDA operation: {why}")
 
     @classmethod
     def copies(cls, shape: torch.Size, to: str) -> None:
-        """Refuse a copy from or to the host's memory while a step is recorded.
+        """Refuse a copy from or to the host's memory while a step is captured.
 
         Raises:
             RuntimeError: It is.
         """
-        if cls.is_recording:
+        if cls.is_capturing:
             raise RuntimeError(f"operation not permitted when stream is capturing: {shape} to {to}")
 
     def __torch_function__(
@@ -236,35 +237,83 @@ class Stream:
         return self
 
 
-class Recorder:
-    """Stands in for CUDA graphs: does the work again, and refuses what cannot be recorded.
+def tensors(*trees: object) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(trees) if isinstance(leaf, Tensor)]
 
-    Numbers of the host are not frozen; that is for a tape to show, see `test_step_graph`.
+
+class Tape(TorchDispatchMode):
+    """Captures operations as a CUDA graph does: the memory and the numbers they are given.
+
+    What happens while it captures is undone at the end, as nothing runs while a graph is captured.
     """
 
-    def __init__(self, _: torch.device) -> None:
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[Any, Any, Any, list[Tensor]]] = []
+        self.before: dict[int, tuple[Tensor, Tensor]] = {}
+        self.born: dict[int, Tensor] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        for tensor in map(_bare, tensors(args, kwargs)):
+            place = tensor.untyped_storage().data_ptr()
+            if place not in self.born and place not in self.before:
+                whole = torch.empty(0, dtype=tensor.dtype).set_(tensor.untyped_storage())
+                self.before[place] = (whole, whole.clone())
+        result = func(*args, **kwargs)
+        for tensor in map(_bare, tensors(result)):
+            place = tensor.untyped_storage().data_ptr()
+            if place not in self.before:
+                self.born[place] = tensor  # kept alive, so that the address stays its own
+        self.calls.append((func, args, kwargs, tensors(result)))
+        return result
+
+    def undo(self) -> None:
+        for tensor, value in self.before.values():
+            tensor.copy_(value)
+
+    @torch.no_grad()
+    def replay(self) -> None:
+        for func, args, kwargs, results in self.calls:
+            for old, new in zip(results, tensors(func(*args, **kwargs)), strict=True):
+                if _bare(old).data_ptr() != _bare(new).data_ptr():
+                    old.copy_(new)
+
+
+class TapeBackend:
+    """A `GraphBackend` without a GPU: tapes stand in for CUDA graphs, on any tensors of the CPU.
+
+    On the pretended GPU it also refuses what waits for it, and copies from and to the host.
+    """
+
+    def __init__(self, _: torch.device = DEVICE) -> None:
+        self.tapes: list[Tape] = []
         self.replays = 0
 
     def run(self, work: Callable[[], Tensor]) -> Tensor:
         return work()
 
-    def rehearse(self, work: Callable[[], Tensor]) -> Tensor:
+    def run_without_sync(self, work: Callable[[], Tensor]) -> Tensor:
         PretendCuda.is_strict = True
         try:
             return work()
         finally:
             PretendCuda.is_strict = False
 
-    def record(self, work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
-        result = torch.zeros((), device=DEVICE)
+    def capture(self, work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
+        tape = Tape()
+        PretendCuda.is_capturing = True
+        try:
+            with torch.random.fork_rng(devices=[]), tape:
+                result = work()
+        finally:
+            PretendCuda.is_capturing = False
+        tape.undo()
+        self.tapes.append(tape)
 
         def replay() -> None:
             self.replays += 1
-            PretendCuda.is_recording = True
-            try:
-                result.copy_(work())
-            finally:
-                PretendCuda.is_recording = False
+            tape.replay()
 
         return result, replay
 

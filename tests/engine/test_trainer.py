@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from vtrain.data.loading.loader import Batch
+from vtrain.distributed import Rank
 from vtrain.engine.callback import Callback
 from vtrain.engine.ema import EMA
 from vtrain.engine.state import Metrics, TrainState
-from vtrain.engine.trainer import Trainer
+from vtrain.engine.step import OptimizerStep
+from vtrain.engine.trainer import Intervals, Trainer
 from vtrain.errors import DivergedError
 from vtrain.optim.distillation import Distillation
 from vtrain.rng import permutation
@@ -68,12 +70,8 @@ class StopAt(Callback):
             state.stop_reason = "enough"
 
 
-def as_floats(images: Tensor, indices: Tensor, epoch: int) -> Tensor:
-    return images / 255
-
-
-def unmixed(images: Tensor, targets: Tensor, *_: object) -> tuple[Tensor, Tensor]:
-    return images, targets
+def as_floats(batch: Batch, step: int, epoch: int) -> tuple[Tensor, Tensor]:
+    return batch.images / 255, batch.targets
 
 
 def model(dropout: float = 0.0) -> nn.Module:
@@ -89,32 +87,28 @@ def trainer(
     log_every: int = 2,
     accum_steps: int = 1,
     clip: float | None = None,
-    mixing: Callable[..., tuple[Tensor, Tensor]] = unmixed,
     ema: bool = False,
+    criterion: nn.Module | None = None,
+    teacher: Callable[[Tensor], Tensor] | None = None,
+    make_input: Callable[[Batch, int, int], tuple[Tensor, Tensor]] = as_floats,
 ) -> Trainer:
     net = net or model()
     groups = [{"params": list(net.parameters()), "lr_scale": 1.0}]
     optimizer = torch.optim.SGD(groups, lr=1.0, momentum=0.9)
+    state = TrainState(net, optimizer, EMA(net, 0.9) if ema else None)
+    criterion = criterion or nn.CrossEntropyLoss()
     return Trainer(
-        state=TrainState(net, optimizer, EMA(net, 0.9) if ema else None),
-        forward=net,
-        augment=as_floats,
-        mixing=mixing,
-        criterion=nn.CrossEntropyLoss(),
+        state=state,
+        input=make_input,
+        optimize=OptimizerStep(state, net, criterion, nullcontext, clip, teacher),
         schedule=lambda step: 1 / (step + 1),
-        evaluate=lambda: {"val/top1": 0.5},
-        autocast=nullcontext,
-        callbacks=callbacks,
         lr=0.1,
-        total_steps=total_steps,
-        steps_per_epoch=3,
-        eval_every=eval_every,
-        log_every=log_every,
+        evaluate=lambda: {"val/top1": 0.5},
+        callbacks=list(callbacks),
+        intervals=Intervals(total_steps, 3, eval_every, log_every),
         accum_steps=accum_steps,
-        grad_clip_norm=clip,
         seed=0,
-        rank=0,
-        world_size=1,
+        rank=Rank(),
     )
 
 
@@ -153,9 +147,7 @@ def test_a_teacher_answers_for_each_piece_as_the_model_sees_it() -> None:
     lesson = Distillation(nn.CrossEntropyLoss(), kind="soft", alpha=0.9, tau=2.0)
     whole, cut = model(), model()
     for net, pieces in ((whole, 1), (cut, 3)):
-        part = trainer(net, accum_steps=pieces)
-        part.criterion, part.teacher = lesson, answers
-        part.fit(Loader())
+        trainer(net, accum_steps=pieces, criterion=lesson, teacher=answers).fit(Loader())
     assert seen == [8, 8, 6] * 2 + [3, 3, 2, 3, 3, 2, 2, 2, 2] * 2
     for a, b in zip(whole.parameters(), cut.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
@@ -263,11 +255,11 @@ def test_no_step_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_its_steps() -> None:
-    def poisoned(images: Tensor, targets: Tensor, start: int, step: int, _: int) -> object:
-        return images * (math.nan if step == 3 else 1), targets
+    def poisoned(batch: Batch, step: int, _: int) -> tuple[Tensor, Tensor]:
+        return batch.images / 255 * (math.nan if step == 3 else 1), batch.targets
 
     recorder = Recorder()
-    part = trainer(None, recorder, mixing=poisoned)
+    part = trainer(None, recorder, make_input=poisoned)
     with pytest.raises(DivergedError, match="not finite at step 4"):
         part.fit(Loader())
     assert recorder.events[-1] == ("epoch", 3, 1)

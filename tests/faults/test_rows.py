@@ -787,14 +787,14 @@ class TestH:
         def poisoned(rank: int) -> None:
             from vtrain.data.augment.mixing import Mixing
 
-            real, calls = Mixing.__call__, iter(range(100))
+            real, calls = Mixing.apply, iter(range(100))
 
             def mixed(self: Mixing, images: torch.Tensor, *more: Any, **options: Any) -> Any:
                 if (next(calls), rank) == (8, 1):
                     images = images * float("nan")
                 return real(self, images, *more, **options)
 
-            Mixing.__call__ = mixed  # type: ignore[method-assign]
+            Mixing.apply = mixed  # type: ignore[method-assign]
 
         run_dir = tmp_path / "run"
         ended = [c.wait(60) for c in running.together(tmp_path, run_dir, 2, prepare=poisoned)]

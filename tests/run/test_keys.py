@@ -163,8 +163,8 @@ FLIPS = {
 
 IN_PARTS = (
     *("Augment", "Distillation", "EMA", "EarlyStopping", "EvalLoader", "Mixing", "Preprocess"),
-    *("Split", "TimeBudget", "TrainLoader", "Trainer", "choose_precision"),
-    "freeze",
+    *("Intervals", "OptimizerStep", "Split", "TimeBudget", "TrainLoader", "Trainer"),
+    *("choose_precision", "freeze"),
 )
 IN_FIT = ("Checkpoints", "Progress", "Saver", "TensorBoard", "choose_device")
 

@@ -45,9 +45,9 @@ def test_images_and_targets_are_left_as_they_are(small_run: Path) -> None:
     config = memorising(load_config(small_run, [ALL_ON, "model.drop_path_rate=0.5"]), 8)
     parts = build_parts(config, torch.device("cpu"), Rank())
     batch = next(parts.train_loader.batches(0))
-    images = parts.augment(batch.images, batch.indices, 0)
+    images, targets = parts.input(batch, step=0, epoch=0)
     torch.testing.assert_close(images, parts.preprocess.normalise(parts.train.array[batch.indices]))
-    assert parts.mixing(images, batch.targets, 0, 0, 0)[1] is batch.targets
+    assert targets is batch.targets
     assert config.model.drop_path_rate == 0
     assert len(batch.images) == 8
 

@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 
 from tests.conftest import Result
-from tests.pretend_cuda import DEVICE, PretendCuda, Recorder, on_cpu, pretend_cuda
+from tests.pretend_cuda import DEVICE, PretendCuda, TapeBackend, on_cpu, pretend_cuda
 from tests.run.test_gpu import BUSY
 from vtrain.bench import machine
 from vtrain.config import load_config
 from vtrain.distributed import Rank
-from vtrain.engine.step_graph import WARM_UP
+from vtrain.engine.step_graph import WARM_UP, GraphedStep
 from vtrain.files import container as checkpoints
 from vtrain.files.container import load_checkpoint
 from vtrain.layers import attention
@@ -106,7 +106,7 @@ def test_recorded_steps_train_as_launched_ones_and_copy_nothing_from_the_host(
     augment: str,
     precision: str,
 ) -> None:
-    monkeypatch.setattr(trainer_module, "CudaRecorder", Recorder)
+    monkeypatch.setattr(trainer_module, "CudaGraphBackend", TapeBackend)
     trained = []
     for recorded in ("true", "false"):
         overrides = [*GPU, augment, "data.num_images=160", f"train.precision={precision}"]
@@ -117,29 +117,12 @@ def test_recorded_steps_train_as_launched_ones_and_copy_nothing_from_the_host(
         trainer.fit(parts.train_loader)
         assert parts.state.step == 10
         trained.append(on_cpu(parts.model.state_dict()))
-        if trainer.graph is not None:
-            assert not trainer.graph.is_off
-            assert isinstance(trainer.graph.recorder, Recorder)
-            assert trainer.graph.recorder.replays >= 10 - 2 * WARM_UP
+        if recorded == "true":
+            assert isinstance(trainer.optimize, GraphedStep)
+            assert isinstance(trainer.optimize.backend, TapeBackend)
+            assert trainer.optimize.can_capture
+            assert trainer.optimize.backend.replays >= 10 - 2 * WARM_UP
     torch.testing.assert_close(*trained, rtol=1e-3, atol=1e-5)
-
-
-def test_the_augmentation_of_large_images_is_not_recorded(
-    small_run: Path, gpu: type[PretendCuda], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(trainer_module, "CudaRecorder", Recorder)
-    for size, is_recorded in ((64, True), (96, False)):
-        options = f"data.image_size={size}", f"data.size={size}", "train.cuda_graph=true"
-        config = load_config(small_run, [*GPU, *options, "data.num_images=192"])
-        parts = build_parts(config, DEVICE, Rank())
-        trainer = build_trainer(config, parts, Rank(), [])
-        for batch in parts.train_loader.batches(0):
-            assert trainer.prepared(batch)[1][0].dtype == (
-                torch.uint8 if is_recorded else torch.float32
-            )
-            trainer.train_step(batch)
-        assert trainer.graph is not None
-        assert trainer.graph.recorder.replays > 0  # type: ignore[attr-defined]
 
 
 def test_fp16_trains(small_run: Path, vtrain: Vtrain, gpu: type[PretendCuda]) -> None:
@@ -170,7 +153,7 @@ def test_every_command_works(
     monkeypatch: pytest.MonkeyPatch,
     command: str,
 ) -> None:
-    monkeypatch.setattr(trainer_module, "CudaRecorder", Recorder)
+    monkeypatch.setattr(trainer_module, "CudaGraphBackend", TapeBackend)
     monkeypatch.setitem(machine.GEMM_SIZE, "cuda", 256)
     monkeypatch.setitem(machine.COPY_BYTES, "cuda", 1 << 20)
     assert vtrain("fit", small_run, *GPU, "--run-dir", "run", "train.max_steps=1").code == 0

@@ -146,9 +146,9 @@ class TrainSection(Section):
     compile: Literal["auto"] | bool = "auto"
     """Whether torch.compile compiles the model; auto does so on CUDA, but not with `fsdp`."""
     cuda_graph: bool = False
-    """Record the step on a GPU, up to 64 pixels with its augmentation, and replay it, which spares
-    the host its work; one process only. It was tested by stand-ins on a CPU and has not run on a
-    GPU yet: hence false."""
+    """Capture forward, backward and update as a CUDA graph and replay it, which spares the host
+    their launches; one process only. Tested by stand-ins on a CPU, and not on a GPU yet: hence
+    false."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """What several processes hold: the whole model each, or a part of it each (FSDP2)."""
     deterministic: bool = False

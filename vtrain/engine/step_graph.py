@@ -1,7 +1,7 @@
-"""Record an optimizer step on a GPU once and replay it: the host launches one thing, not hundreds.
+"""Capture an optimizer step as a CUDA graph and replay it: the host launches one thing.
 
 At CIFAR size a step is hundreds of kernels, and a fast GPU may be done with them before the host
-has started them one by one. Not measured yet.
+has launched them one by one. Not measured yet.
 
 Reference: "CUDA Graphs" in NVIDIA's CUDA C++ Programming Guide; torch.cuda.graph.
 """
@@ -9,44 +9,45 @@ Reference: "CUDA Graphs" in NVIDIA's CUDA C++ Programming Guide; torch.cuda.grap
 import logging
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
 from functools import partial
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from vtrain.data.augment.draws import send
+from vtrain.engine.step import StepFunction
 from vtrain.errors import DeviceError
 
 log = logging.getLogger(__name__)
 
 WARM_UP = 3
-"""Steps of one kind in a row before it is recorded: compilers and allocators are done by then."""
+"""Steps of one signature in a row before the capture: compilers and allocators are done by then."""
 
-Step: TypeAlias = Callable[..., Tensor]
-"""The inputs one by one, the weight of the loss, pieces -> the loss."""
+Signature: TypeAlias = tuple[object, ...]
+"""What a graph fixes of a step: shapes, dtypes, and the numbers that it is called with."""
 
 
-class Recorder(Protocol):
-    """Runs device work, and records it so that it can be repeated on the same memory."""
+class GraphBackend(Protocol):
+    """Runs device work, and captures it so that it can be replayed on the same memory."""
 
     def run(self, work: Callable[[], Tensor]) -> Tensor:
         """Do the work now."""
         ...
 
-    def rehearse(self, work: Callable[[], Tensor]) -> Tensor:
-        """Do the work now; a RuntimeError says why it cannot be recorded."""
+    def run_without_sync(self, work: Callable[[], Tensor]) -> Tensor:
+        """Do the work now; a RuntimeError says where it waits for the device."""
         ...
 
-    def record(self, work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
-        """Return what repeats the work, and the tensor that it then writes; do nothing yet."""
+    def capture(self, work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
+        """Return the tensor that the work writes, and what replays it; do nothing yet."""
         ...
 
 
-class CudaRecorder:
-    """Records CUDA graphs; warms up on the stream on which it will record."""
+class CudaGraphBackend:
+    """Captures CUDA graphs; warms up on the stream on which it will capture."""
 
     def __init__(self, device: torch.device) -> None:
         self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
@@ -59,7 +60,7 @@ class CudaRecorder:
         before.wait_stream(self.stream)
         return result
 
-    def rehearse(self, work: Callable[[], Tensor]) -> Tensor:
+    def run_without_sync(self, work: Callable[[], Tensor]) -> Tensor:
         mode = torch.cuda.get_sync_debug_mode()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch calls this mode a prototype
@@ -69,7 +70,7 @@ class CudaRecorder:
         finally:
             torch.cuda.set_sync_debug_mode(mode)
 
-    def record(self, work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
+    def capture(self, work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
         graph = torch.cuda.CUDAGraph()
         # Threads of the loader may allocate pinned memory meanwhile, which "global" forbids.
         with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
@@ -77,104 +78,124 @@ class CudaRecorder:
         return result, graph.replay
 
 
-class StepGraph:
-    """Makes optimizer steps; those of a kind that comes `WARM_UP` times in a row are recorded.
+@dataclass(frozen=True)
+class CapturedStep:
+    """A graph, and the memory that it reads and writes."""
 
-    A kind is all that a recording fixes: shapes, dtypes and the numbers that the step is called
-    with. Other steps, such as the smaller last one of an epoch, run as they are, and the recording
-    stays. What changes from step to step must be on the device: the inputs are copied to where the
-    recording reads them, and the learning rates become tensors, which `optim.groups.set_lr` fills.
-    Dropout differs between replays, as torch hands a recording the seed of each.
+    signature: Signature
+    inputs: Tensor
+    targets: Tensor
+    loss: Tensor
+    launch: Callable[[], None]
 
-    The last step before that is a rehearsal: one that waits for the GPU is said once, made again,
-    and no step is recorded. It is found there because a recording that fails may leave torch unable
-    to go on.
+    def replay(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Make the step on other values of the same shapes."""
+        self.inputs.copy_(inputs, non_blocking=True)
+        self.targets.copy_(targets, non_blocking=True)
+        self.launch()
+        return self.loss.clone()  # the next replay overwrites it
+
+
+class Phase(Enum):
+    """What is done with a step; a signature passes through these in order."""
+
+    WARM_UP = 1
+    """Launch it as usual."""
+    CHECK = 2
+    """Launch it, and see whether it waits for the device, which no graph can hold."""
+    CAPTURE = 3
+    """Capture it and replay that."""
+    REPLAY = 4
+    """Replay what is captured."""
+
+
+class GraphedStep:
+    """A `StepFunction` that makes the steps of another one, by a CUDA graph where that is possible.
+
+    A signature that comes `WARM_UP` times in a row is captured. Other steps, such as the smaller
+    last one of an epoch, are launched as usual meanwhile, and the graph stays. What changes from
+    step to step must be on the device: the inputs are copied to where the graph reads them, and the
+    learning rates become tensors, which `optim.groups.set_lr` fills. Dropout differs between
+    replays, as torch hands a graph the seed of each.
+
+    The last warm-up step is checked: if it waits for the GPU, that is logged and no step is ever
+    captured. It is found there because a capture that fails may leave torch unable to go on.
 
     Args:
+        step: What is captured.
         optimizer: Fused, so that its step neither waits nor branches on the host.
-        recorder: Records the work; `CudaRecorder`.
+        backend: Captures the work; `CudaGraphBackend`.
     """
 
-    def __init__(self, optimizer: Optimizer, recorder: Recorder) -> None:
-        self.optimizer, self.recorder = optimizer, recorder
-        self.is_off = False
-        self._last: tuple[object, ...] | None = None
-        self._in_row = 0
-        self._recorded: tuple[object, ...] | None = None
+    def __init__(self, step: StepFunction, optimizer: Optimizer, backend: GraphBackend) -> None:
+        self.step, self.optimizer, self.backend = step, optimizer, backend
+        self.can_capture = True
+        self._captured: CapturedStep | None = None
+        self._signature: Signature = ()
+        self._streak = 0
+        """Steps in a row with `_signature`, this one included."""
         for group in optimizer.param_groups:
-            if not isinstance(group["lr"], Tensor):  # else another recording goes on reading it
+            if not isinstance(group["lr"], Tensor):  # else another graph goes on reading it
                 device = group["params"][0].device
                 group["lr"] = torch.tensor(float(group["lr"]), device=device)
 
-    def __call__(self, step: Step, inputs: tuple[Any, ...], weight: float, count: int) -> Tensor:
-        """Make `step`, by a recording if there is one of its kind.
-
-        Args:
-            step: What to do.
-            inputs: Its first arguments: tensors on the device or to be copied there, and tuples of
-                them. What is no tensor is a part of the step's kind.
-            weight: Its next argument.
-            count: Its last argument.
+    def __call__(self, inputs: Tensor, targets: Tensor, weight: float, pieces: int) -> Tensor:
+        """Make a step.
 
         Raises:
-            DeviceError: The recording failed; torch may not be able to go on.
+            DeviceError: The capture failed; torch may not be able to go on.
         """
-        leaves, structure = tree_flatten(inputs)
-        kind = (structure, *map(_fixed, leaves), weight, count)
-        self._in_row = self._in_row + 1 if kind == self._last else 1
-        self._last = kind
-        if self._recorded == kind:
-            return self._replayed(leaves)
-        device = self.optimizer.param_groups[0]["params"][0].device
-        leaves = [send(leaf, device) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
-        if self._in_row > WARM_UP and not self.is_off:
-            self._inputs = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
-            own = tree_unflatten(self._inputs, structure)
-            self._record(lambda: step(*own, weight, count))
-            self._recorded = kind
-            return self._replayed(leaves)
-        there = tree_unflatten(leaves, structure)
-        work = partial(step, *there, weight, count)
-        if self._in_row == WARM_UP and not self.is_off:
-            try:
-                return self.recorder.rehearse(work)
-            except RuntimeError as error:
-                if isinstance(error, torch.OutOfMemoryError):
-                    raise
-                self.is_off, self._recorded = True, None
-                log.warning("the step cannot be recorded and is launched as usual (%s)", why(error))
-        return self.recorder.run(work)
+        shapes = inputs.shape, inputs.dtype, targets.shape, targets.dtype
+        phase = self._phase((*shapes, weight, pieces))
+        if phase is Phase.CAPTURE:
+            self._captured = None  # its memory is free before another graph takes some
+            self._captured = self._capture(inputs.clone(), targets.clone(), weight, pieces)
+        if phase in (Phase.CAPTURE, Phase.REPLAY):
+            assert self._captured is not None
+            return self._captured.replay(inputs, targets)
+        work = partial(self.step, inputs, targets, weight, pieces)
+        return self._checked(work) if phase is Phase.CHECK else self.backend.run(work)
 
-    def _replayed(self, leaves: list[Any]) -> Tensor:
-        for own, given in zip(self._inputs, leaves, strict=True):
-            if isinstance(own, Tensor):
-                own.copy_(given, non_blocking=True)
-        self._replay()
-        return self._loss.clone()  # the next replay overwrites it
+    def _phase(self, signature: Signature) -> Phase:
+        """Count the streak of a signature and return what is due."""
+        self._streak = self._streak + 1 if signature == self._signature else 1
+        self._signature = signature
+        if self._captured is not None and self._captured.signature == signature:
+            return Phase.REPLAY
+        if not self.can_capture or self._streak < WARM_UP:
+            return Phase.WARM_UP
+        return Phase.CHECK if self._streak == WARM_UP else Phase.CAPTURE
 
-    def _record(self, work: Callable[[], Tensor]) -> None:
-        self._recorded = None
-        groups = self.optimizer.param_groups
-        promised = [group for group in groups if "capturable" in group]
+    def _checked(self, work: Callable[[], Tensor]) -> Tensor:
+        """Make the last step of the warm-up; where it waits, make it again and capture none."""
         try:
-            for group in promised:  # Adam asks; its fused step is the same either way
-                group["capturable"] = True
-            self._loss, self._replay = self.recorder.record(work)
+            return self.backend.run_without_sync(work)
         except RuntimeError as error:
             if isinstance(error, torch.OutOfMemoryError):
                 raise
-            what = f"the step cannot be recorded ({why(error)})"
+            self.can_capture, self._captured = False, None
+            reason = first_line(error)
+            log.warning("the step cannot be recorded and is launched as usual (%s)", reason)
+        return self.backend.run(work)
+
+    def _capture(self, inputs: Tensor, targets: Tensor, weight: float, pieces: int) -> CapturedStep:
+        groups = [group for group in self.optimizer.param_groups if "capturable" in group]
+        try:
+            for group in groups:  # Adam asks for it; its fused step is the same either way
+                group["capturable"] = True
+            work = partial(self.step, inputs, targets, weight, pieces)
+            loss, launch = self.backend.capture(work)
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            what = f"the step cannot be recorded ({first_line(error)})"
             raise DeviceError(what, "train.cuda_graph", "set it to false") from error
         finally:
-            for group in promised:
+            for group in groups:
                 group["capturable"] = False
+        return CapturedStep(self._signature, inputs, targets, loss, launch)
 
 
-def why(error: RuntimeError) -> str:
+def first_line(error: RuntimeError) -> str:
     """Return the first line of what torch says."""
     return str(error).partition("\n")[0]
-
-
-def _fixed(leaf: Any) -> object:
-    """Return what a recording fixes of an input."""
-    return (leaf.shape, leaf.dtype) if isinstance(leaf, Tensor) else leaf

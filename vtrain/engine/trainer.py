@@ -2,21 +2,19 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vtrain import distributed
-from vtrain.data.augment.recordable import DrawnInput, RecordableInput
 from vtrain.data.loading.loader import Batch, smallest_share
+from vtrain.distributed import Rank
 from vtrain.engine.callback import Callback
 from vtrain.engine.state import Meter, Metrics, TrainState
-from vtrain.engine.step_graph import Step, StepGraph
+from vtrain.engine.step import StepFunction
 from vtrain.errors import VtrainError
-from vtrain.optim.gradients import clip_grad_norm, gradient_norm
 from vtrain.optim.groups import set_lr
 from vtrain.rng import hash_ints
 
@@ -46,52 +44,50 @@ class Stopwatch:
         return rate
 
 
+@dataclass(frozen=True)
+class Intervals:
+    """How long training is, and how often something happens in it."""
+
+    total_steps: int
+    """The optimizer step after which training is done, or earlier: `TrainState.budget`."""
+    steps_per_epoch: int
+    eval_every: int
+    """Epochs between evaluations; the last step is always evaluated."""
+    log_every: int
+    """Optimizer steps between rows of metrics; there is also one at each epoch's end."""
+
+
 @dataclass
 class Trainer:
     """Trains `state` on batches; everything it needs is handed in.
 
     Args:
         state: The model, the optimizer and the position; changed in place.
-        forward: The model as it is called: itself, compiled, or wrapped for several processes.
-        augment: uint8 images, their indices and the epoch -> the model's input.
-        mixing: Images, targets, where the first is in the global batch, step, epoch -> images and
-            targets, mixed.
-        criterion: The model's outputs, targets and, with a teacher, its logits -> the mean loss.
+        input: Batch, step, epoch -> the model's input and targets.
+        optimize: Makes an optimizer step of `state` from them.
         schedule: Step -> factor of `lr`.
+        lr: The base learning rate.
         evaluate: Returns the metrics of the weights as they are now.
-        autocast: Makes the context that sets the precision.
-        total_steps: The optimizer step after which training is done, or earlier: `state.budget`.
-        world_size: Processes that share each batch.
-        teacher: Says of the model's input what the model should learn beside the targets.
-        graph: Records the steps on a GPU and replays them; without one they are launched as usual.
-        recordable: `augment` and `mixing` in a form that is recorded with the step; without it they
-            are launched as usual.
+        callbacks: Called in order at each event; see `Callback` for what the order means.
+        intervals: How long, and how often.
+        accum_steps: Pieces that a process cuts its share of a batch into, at most.
+        seed: Seed of the run.
+        rank: This process among those that share each batch.
+        clock: For the speed that is logged.
     """
 
     state: TrainState
-    forward: nn.Module
-    augment: Callable[[Tensor, Tensor, int], Tensor]
-    mixing: Callable[[Tensor, Tensor, int, int, int], tuple[Tensor, Tensor]]
-    criterion: Callable[..., Tensor]
+    input: Callable[[Batch, int, int], tuple[Tensor, Tensor]]
+    optimize: StepFunction
     schedule: Callable[[int], float]
-    evaluate: Callable[[], Metrics]
-    autocast: Callable[[], AbstractContextManager[None]]
-    callbacks: list[Callback]
     lr: float
-    total_steps: int
-    steps_per_epoch: int
-    eval_every: int
-    log_every: int
+    evaluate: Callable[[], Metrics]
+    callbacks: list[Callback]
+    intervals: Intervals
     accum_steps: int
-    grad_clip_norm: float | None
     seed: int
-    rank: int
-    world_size: int
-    teacher: Callable[[Tensor], Tensor] | None = None
-    graph: StepGraph | None = None
-    recordable: RecordableInput | None = None
+    rank: Rank
     clock: Stopwatch = field(default_factory=Stopwatch)
-    """For the speed that is logged."""
     _lr: float = 0.0
 
     def fit(self, loader: Loader) -> None:
@@ -108,7 +104,7 @@ class Trainer:
             if state.epoch_step == 0:
                 for callback in self.callbacks:
                     callback.on_epoch_end(state)
-        if state.step < self.total_steps and self.is_done:
+        if state.step < self.intervals.total_steps and self.is_done:
             state.stop_reason = state.stop_reason or "the time of train.max_minutes is over"
         for callback in self.callbacks:
             callback.on_fit_end(state)
@@ -122,7 +118,7 @@ class Trainer:
             self.clock.images += batch.total
             if state.budget is not None:
                 state.budget.tick()
-            if state.step % self.log_every == 0 or state.epoch_step == 0 or self.is_done:
+            if state.step % self.intervals.log_every == 0 or state.epoch_step == 0 or self.is_done:
                 self.log()
             for callback in self.callbacks:
                 callback.on_step_end(state)
@@ -132,13 +128,13 @@ class Trainer:
     def evaluate_if_due(self) -> None:
         """Evaluate at the end of an epoch, every `eval_every` of them, and of the training."""
         state = self.state
-        epoch_end = state.epoch_step == 0 and state.epoch % self.eval_every == 0
+        epoch_end = state.epoch_step == 0 and state.epoch % self.intervals.eval_every == 0
         due = epoch_end or self.is_done
         if due and state.step > state.evaluated_step and not state.should_stop:
             try:
                 metrics = self.evaluate()
             except VtrainError:  # such as a validation image that cannot be read
-                if self.world_size == 1:  # others would have to take part in saving
+                if self.rank.world_size == 1:  # others would have to take part in saving
                     for callback in self.callbacks:  # so that what was trained is not lost
                         callback.on_epoch_end(state)
                 raise
@@ -149,91 +145,27 @@ class Trainer:
     def train_step(self, batch: Batch) -> None:
         """Make one optimizer step from this process's share of a batch."""
         state = self.state
-        torch.manual_seed(hash_ints(self.seed, state.step, self.rank))  # dropout and drop path
+        torch.manual_seed(hash_ints(self.seed, state.step, self.rank.rank))  # dropout, drop path
         self._lr = self.lr_now
         set_lr(state.optimizer, self._lr)
-        share = len(batch.images)
-        if share == 0:  # every process must take part in the exchange of gradients
-            batch = placeholder(batch)
-        step, inputs = self.prepared(batch)
-        # Gradients are averaged over the processes, whose shares may differ in size.
-        weight = self.world_size / batch.total if share else 0.0
-        # Every process cuts its share into as many pieces: sharded models compute in step.
-        least = smallest_share(batch.total, self.world_size)
-        count = max(1, min(self.accum_steps, least, share))
-        skipped = state.skipped
+        weight = loss_weight(batch, self.rank.world_size)
+        pieces = count_pieces(batch, self.rank.world_size, self.accum_steps)
+        inputs, targets = self.input(non_empty(batch), state.step, state.epoch)
         state.guard.set_step(state.step + 1)
-        if self.graph is None:
-            loss = step(*inputs, weight, count)
-        else:
-            loss = self.graph(step, inputs, weight, count)
+        skipped = state.skipped
+        loss = self.optimize(inputs, targets, weight, pieces)
         state.loss.add(loss)
-        state.step += 1
-        if state.ema is not None and state.skipped == skipped:
-            state.ema.update(state.model, state.step - skipped)
-        state.epoch_step += 1
-        if state.epoch_step == self.steps_per_epoch:
-            state.epoch, state.epoch_step = state.epoch + 1, 0
+        self._advance(is_skipped=state.skipped > skipped)
 
-    def prepared(self, batch: Batch) -> tuple[Step, tuple[Any, ...]]:
-        """Return what makes a step, and its inputs: augmented, unless that is a part of it."""
-        step, epoch = self.state.step, self.state.epoch
-        if self.recordable is not None and self.graph is not None and not self.graph.is_off:
-            drawn = self.recordable.draw(batch, step, epoch)
-            return self.augment_and_optimize, (batch.images, batch.targets, drawn)
-        images = self.augment(batch.images, batch.indices, epoch)
-        return self.optimize, self.mixing(images, batch.targets, batch.start, step, epoch)
-
-    def augment_and_optimize(
-        self, images: Tensor, targets: Tensor, drawn: DrawnInput, weight: float, count: int
-    ) -> Tensor:
-        """Do all of a step that is done on the device, for a `StepGraph` to record."""
-        assert self.recordable is not None
-        images, targets = self.recordable.apply(images, targets, drawn)
-        return self.optimize(images, targets, weight, count)
-
-    def optimize(self, images: Tensor, targets: Tensor, weight: float, count: int) -> Tensor:
-        """Compute the gradients and update the weights; see `backward` for the arguments.
-
-        A step that is the same every time, for a `StepGraph` to record: what differs from one to
-        the next is on the device.
-        """
-        self.state.optimizer.zero_grad(set_to_none=True)
-        loss = self.backward(images, targets, weight, count)
-        self.update()
-        return loss
-
-    def backward(self, images: Tensor, targets: Tensor, weight: float, count: int) -> Tensor:
-        """Add the gradients of the summed loss times `weight`, in `count` pieces.
-
-        Returns:
-            That loss, still on the device. Shape: ().
-        """
-        total = torch.zeros((), device=images.device)
-        pieces = list(zip(images.tensor_split(count), targets.tensor_split(count), strict=True))
-        for number, (x, y) in enumerate(pieces, start=1):
-            is_last = number == len(pieces)
-            with nullcontext() if is_last else distributed.no_sync(self.forward):
-                with self.autocast():
-                    outputs = self.forward(x)
-                    taught = () if self.teacher is None else (self.teacher(x),)
-                loss = self.criterion(outputs, y, *taught) * (len(x) * weight)
-                scaled = self.state.scaler.scale(loss) if self.state.scaler else loss
-                scaled.backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()  # kept on the device: .item() here would wait for it
-        return total
-
-    def update(self) -> None:
-        """Clip the gradients and step the optimizer if they are finite."""
+    def _advance(self, is_skipped: bool) -> None:
+        """Count a step, and let the averaged weights follow unless fp16 skipped the update."""
         state = self.state
-        parameters = state.model.parameters()
-        if state.scaler is None:
-            state.guard.step(gradient_norm(parameters), self.grad_clip_norm)
-            return
-        state.scaler.unscale(state.optimizer)
-        clip_grad_norm(parameters, self.grad_clip_norm)
-        if not state.scaler.step(state.optimizer, state.step + 1):
-            state.skipped += 1
+        state.step += 1
+        if state.ema is not None and not is_skipped:
+            state.ema.update(state.model, state.step - state.skipped)
+        state.epoch_step += 1
+        if state.epoch_step == self.intervals.steps_per_epoch:
+            state.epoch, state.epoch_step = state.epoch + 1, 0
 
     def log(self) -> None:
         """Hand the means since the last row to the callbacks; this waits for the device.
@@ -243,7 +175,7 @@ class Trainer:
         """
         self.state.guard.check()
         # Each process has its part of the loss, weighted so that their mean is the batch's.
-        loss = distributed.all_sum(self.state.loss.mean()) / self.world_size
+        loss = distributed.all_sum(self.state.loss.mean()) / self.rank.world_size
         self.state.loss = Meter()
         metrics = {
             "train/loss": loss.item(),
@@ -257,7 +189,9 @@ class Trainer:
     def is_done(self) -> bool:
         """Whether the steps are made or the time is over."""
         budget = self.state.budget
-        return self.state.step >= self.total_steps or (budget is not None and budget.elapsed >= 1)
+        return self.state.step >= self.intervals.total_steps or (
+            budget is not None and budget.elapsed >= 1
+        )
 
     @property
     def lr_now(self) -> float:
@@ -265,8 +199,31 @@ class Trainer:
         return self.lr * self.schedule(self.state.step - self.state.skipped)
 
 
-def placeholder(batch: Batch) -> Batch:
-    """Stand in one black image for a share without images; its loss must be weighted with 0."""
+def loss_weight(batch: Batch, world_size: int) -> float:
+    """Return the factor of each image's loss in the loss of this process's share.
+
+    Gradients are averaged over the processes, whose shares may differ in size. Sums of losses times
+    `world_size / total` have a mean that is the mean loss of the whole batch.
+    """
+    return world_size / batch.total if len(batch.images) else 0.0  # a placeholder teaches nothing
+
+
+def count_pieces(batch: Batch, world_size: int, accum_steps: int) -> int:
+    """Return into how many pieces every process cuts its share of a batch, 1 or more.
+
+    All cut alike, as many times as the smallest share allows: a sharded model exchanges weights in
+    each forward pass, so a process with fewer passes would leave the others waiting.
+    """
+    return max(1, min(accum_steps, smallest_share(batch.total, world_size), len(batch.images)))
+
+
+def non_empty(batch: Batch) -> Batch:
+    """Return the batch, or one black image for a share without any.
+
+    Every process must take part in the exchange of gradients; such an image's loss has weight 0.
+    """
+    if len(batch.images):
+        return batch
     images = batch.images.new_zeros(1, *batch.images.shape[1:])
     target, index = batch.targets.new_zeros(1), batch.indices.new_zeros(1)
     return Batch(images, target, index, batch.start, batch.total)

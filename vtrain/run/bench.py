@@ -32,12 +32,14 @@ from vtrain.bench.trace import slowest_kernels
 from vtrain.bench.work import Work, bytes_per_number
 from vtrain.callbacks.history import History
 from vtrain.config import Config
+from vtrain.data.input import no_augmentation
 from vtrain.data.loading.loader import Batch, TrainLoader
 from vtrain.device import DTYPES, choose_device, peak_memory
 from vtrain.distributed import Rank
 from vtrain.engine.callback import Callback
 from vtrain.engine.state import Meter, TrainState
-from vtrain.engine.step_graph import WARM_UP, StepGraph
+from vtrain.engine.step import OptimizerStep
+from vtrain.engine.step_graph import WARM_UP
 from vtrain.engine.trainer import Trainer
 from vtrain.files.atomic import make_folder
 from vtrain.files.store import Checkpoints
@@ -46,7 +48,7 @@ from vtrain.models.profile import count_macs, count_parameters
 from vtrain.run.build.batch_size import with_batch_size
 from vtrain.run.build.parts import Parts, build_parts
 from vtrain.run.build.plan import batch_size
-from vtrain.run.build.trainer import build_trainer
+from vtrain.run.build.trainer import build_optimize, build_step, build_trainer
 from vtrain.run.fit import build_saver, outputs
 
 TURNS = 15
@@ -234,23 +236,17 @@ class Subject:
     pace: Pace
     batch: Batch
     """A batch as the loader gives it."""
+    step: OptimizerStep
+    """The trainer's step as it is launched, whatever may record it."""
+    bare: Trainer
+    """The trainer without augmentation, with a position and a recording of its own."""
+    warm_up: int
+    """Steps until a recording of the bare step is replayed."""
     ready: Batch = field(init=False)
     """The same batch, augmented and mixed."""
-    bare: Trainer = field(init=False)
-    """The trainer without augmentation and mixing, with a position and a recording of its own."""
 
     def __post_init__(self) -> None:
-        graph = self.trainer.graph
-        self.bare = replace(
-            self.trainer,
-            state=replace(self.parts.state, loss=Meter()),
-            augment=lambda images, _indices, _epoch: images,
-            mixing=lambda images, targets, _start, _step, _epoch: (images, targets),
-            graph=None if graph is None else StepGraph(graph.optimizer, graph.recorder),
-            recordable=None,
-        )
-        images = self.trainer.augment(self.batch.images, self.batch.indices, 0)
-        images, targets = self.trainer.mixing(images, self.batch.targets, 0, 0, 0)
+        images, targets = self.parts.input(self.batch, step=0, epoch=0)
         self.ready = replace(self.batch, images=images, targets=targets)
 
     @classmethod
@@ -275,18 +271,25 @@ class Subject:
         pace = Pace(len(parts.train), batch_size(config), parts.steps_per_epoch)
         pace.device = device
         callbacks = [*run_callbacks(config, parts, folder), pace]
-        trainer = replace(
-            build_trainer(config, parts, Rank(), callbacks),
-            lr=0.0,
-            total_steps=sys.maxsize,
-            eval_every=sys.maxsize,  # evaluation is timed by itself
+        step = build_step(config, parts)
+        trainer = build_trainer(config, parts, Rank(), callbacks, step)
+        # Training has no end, and evaluation is timed by itself.
+        endless = replace(trainer.intervals, total_steps=sys.maxsize, eval_every=sys.maxsize)
+        trainer = replace(trainer, lr=0.0, intervals=endless)
+        state = replace(parts.state, loss=Meter())
+        bare = replace(
+            trainer,
+            state=state,
+            input=no_augmentation,
+            optimize=build_optimize(config, parts, Rank(), replace(step, state=state)),
         )
         with timed(cold, "first batch"):
             batch = next(iter(parts.train_loader.batches(0)))
         with timed(cold, "first step"):
             trainer.train_step(batch)
             wait(device)
-        return cls(parts, trainer, pace, batch)
+        warm_up = WARM_UP + 1 if config.train.cuda_graph else 0
+        return cls(parts, trainer, pace, batch, step, bare, warm_up)
 
     def close(self) -> None:
         """End the loaders' processes."""
@@ -331,9 +334,8 @@ class Subject:
             self.bare.train_step(self.ready)
             return len(self.ready.images)
 
-        if self.bare.graph is not None:
-            for _ in range(WARM_UP + 1):  # until it is recorded
-                step()
+        for _ in range(self.warm_up):
+            step()
         return step
 
     def data_step(self) -> Callable[[], int]:
@@ -355,12 +357,16 @@ class Subject:
     def split(self, seconds: float) -> dict[str, float]:
         """Return the time of each part of a step; on a GPU the parts are waited for one by one."""
         watches = Watches(self.parts.device)
-        trainer, state = replace(self.trainer, graph=None), self.parts.state
+        trainer, state = replace(self.trainer, optimize=self.step), self.parts.state
         loader = WatchedLoader(self.parts.train_loader, watches)
         first = state.step
         with ExitStack() as stack:
-            for method in ("augment", "mixing", "forward", "criterion", "backward", "update"):
-                stack.enter_context(watches.on(trainer, method, method))
+            for name in ("augment", "mixing"):
+                for method in ("draw", "apply"):
+                    owner = getattr(self.parts.input, name)
+                    stack.enter_context(watches.on(owner, method, name))
+            for method in ("forward", "criterion", "backward", "update"):
+                stack.enter_context(watches.on(self.step, method, method))
             stack.enter_context(watches.on(state.optimizer, "step", "optimizer"))
             stack.enter_context(watches.on(state.ema, "update", "ema"))
             self._fit(trainer, loader, seconds, 1)
@@ -375,7 +381,8 @@ class Subject:
 
     def work(self) -> Work:
         """Return what one step needs at least."""
-        eager = replace(self.bare, forward=self.parts.model, graph=None)
+        step = replace(self.step, state=self.bare.state, forward=self.parts.model)
+        eager = replace(self.bare, optimize=step)
         work = Work(bytes_per_number(self.parts.precision))
         with work:
             eager.train_step(self.ready)
@@ -404,8 +411,7 @@ class Subject:
     def _prepared(self) -> Iterator[int]:
         for epoch in count():
             for step, batch in enumerate(self.parts.train_loader.batches(epoch)):
-                images = self.trainer.augment(batch.images, batch.indices, epoch)
-                self.trainer.mixing(images, batch.targets, batch.start, step, epoch)
+                images, _ = self.parts.input(batch, step, epoch)
                 yield len(images)
 
     def _layer(self, work: Callable[[], int], seconds: float) -> Layer:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from vtrain.config import Config
+from vtrain.data.input import Input
 from vtrain.data.inspect.scan import readable, scan
 from vtrain.distributed import Rank
 from vtrain.files.atomic import write_bytes
@@ -44,8 +45,7 @@ def check_data(config: Config, as_json: bool) -> str:
     few = config.model_copy(update={"data": config.data.model_copy(update=loading)})
     picture = augmented(
         build_train_loader(few, samples, augment.geometry(preprocess), cpu, Rank()),
-        augment,
-        build_mixing(config, len(source.classes)),
+        Input(augment, build_mixing(config, len(source.classes))),
         preprocess,
         source.classes,
         config.logging.images or 16,

@@ -66,14 +66,15 @@ def losses_at(tested: Sequence[float], config: Config) -> list[float]:
     config = config.model_copy(update={"train": config.train.model_copy(update=plain)})
     parts = build_parts(config, choose_device(config.train.device), Rank())
     test = RangeTest()
+    trainer = build_trainer(config, parts, Rank(), [test])
     trainer = replace(
-        build_trainer(config, parts, Rank(), [test]),
+        trainer,
         schedule=lambda step: tested[min(step, len(tested) - 1)],
         evaluate=dict,
         lr=1.0,
-        total_steps=len(tested),
-        eval_every=sys.maxsize,
-        log_every=1,
+        intervals=replace(
+            trainer.intervals, total_steps=len(tested), eval_every=sys.maxsize, log_every=1
+        ),
     )
     with suppress(DivergedError):  # that is how a range test may end
         trainer.fit(parts.train_loader)

@@ -85,15 +85,6 @@ def test_a_sample_looks_the_same_in_any_batch(policy: Any, crop: Any) -> None:
     assert torch.equal(torch.cat(apart), together[order])
 
 
-@pytest.mark.parametrize("crop", ["pad", "resized"])
-@every_policy
-def test_work_that_is_the_same_whatever_was_drawn_gives_the_same(policy: Any, crop: Any) -> None:
-    augment = everything(policy, crop)
-    x = images(48, 24)
-    drawn = augment.draw(torch.arange(48), 3, x.shape[2:])
-    assert torch.equal(augment.apply(x, drawn, everywhere=True), augment.apply(x, drawn))
-
-
 def test_seed_epoch_and_index_change_the_sample_and_nothing_else_does() -> None:
     x, indices = images(), torch.arange(64)
     first = make(**EVERYTHING)(x, indices, 0)

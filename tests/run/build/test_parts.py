@@ -15,7 +15,7 @@ from vtrain.distributed import Rank
 from vtrain.errors import ConfigError
 from vtrain.registry import OPTIMIZERS
 from vtrain.run.build.parts import build_parts
-from vtrain.run.build.trainer import build_graph, build_trainer
+from vtrain.run.build.trainer import build_graph, build_step, build_trainer
 
 BUSY = (
     "augment={crop: resized, mixup: 0.8, cutmix: 1.0, policy: {name: randaugment}, hue: 0.1, "
@@ -58,8 +58,8 @@ def test_no_step_reads_a_number_back_from_the_device(
 @pytest.mark.parametrize(
     ("override", "processes", "message"),
     [
-        ("train.precision=fp16", 1, "fp16, whose every step asks the GPU for an overflow"),
-        ("optimizer={name: lion, lr: 1e-3}", 1, "an optimizer whose step is not one kernel"),
+        ("train.precision=fp16", 1, "fp16, because each step reads from the GPU"),
+        ("optimizer={name: lion, lr: 1e-3}", 1, "an optimizer that is not fused"),
         ("train.activation_checkpointing=true", 1, "activation_checkpointing"),
         ("train.precision=fp32", 2, "2 processes"),
     ],
@@ -71,8 +71,9 @@ def test_steps_that_need_the_host_are_not_recorded(
     parts = build_parts(config, torch.device("cpu"), Rank())
     precision = "fp16" if "fp16" in override else "fp32"  # as if on a GPU
     parts = replace(parts, device=torch.device("cuda", 0), precision=precision)
+    step = build_step(config, parts)
     with pytest.raises(ConfigError, match=f"cannot be recorded with {message}"):
-        build_graph(config, parts, Rank(world_size=processes))
+        build_graph(config, parts, Rank(world_size=processes), step)
 
 
 def test_recorded_steps_need_a_gpu(small_run: Path, vtrain: Callable[..., Result]) -> None:

@@ -176,26 +176,24 @@ class Augment:
             erasure=draw_erasure(source(Stream.ERASING), inner, *rule) if self.erasing else None,
         )
 
-    def apply(self, images: Tensor, drawn: Drawn, everywhere: bool = False) -> Tensor:
+    def apply(self, images: Tensor, drawn: Drawn) -> Tensor:
         """Do to each sample what `draw` returned.
 
         Args:
             images: The batch, on any device.
             drawn: What to do. On the CPU, so that the host knows which samples an operation is for.
-            everywhere: Go over all samples with each operation that can occur: the work is then the
-                same whatever was drawn, and can be recorded. `drawn` is on the images' device.
 
         Shape: as for a call.
         """
         images = self._moved(images, *(send(x, images.device) for x in drawn.moves))
         if self.policy is not None:
-            images = self.policy.apply(images, drawn.policy, self._mean_colour, everywhere)
-        for choice, among in zip(drawn.colours, self._colour_ops(), strict=True):
-            images = apply(images, choice, among=among if everywhere else None)
+            images = self.policy.apply(images, drawn.policy, self._mean_colour)
+        for choice in drawn.colours:
+            images = apply(images, choice)
         images = normalise(images, self.mean, self.std)
         if drawn.erasure is None:
             return images
-        return erase(images, drawn.erasure, self.erasing_value, self.seed, everywhere=everywhere)
+        return erase(images, drawn.erasure, self.erasing_value, self.seed)
 
     def _draw_moves(
         self, source: Callable[[Stream], Draw], size: torch.Size
@@ -229,7 +227,7 @@ class Augment:
 
     def _draw_colours(self, draw: Draw, size: torch.Size) -> Iterator[Choice]:
         """Draw a jitter in an order of each sample's own, then grey, solarize and blur."""
-        if not self._colour_ops():
+        if not (self.jitter or any(self.chances.values())):
             return
         u = draw(12)
         if self.jitter:
@@ -245,8 +243,3 @@ class Augment:
             if probability:
                 ops = torch.where(u[:, 8 + column] < probability, op, Op.IDENTITY)
                 yield Choice.of(ops, amounts[column], size)
-
-    def _colour_ops(self) -> list[tuple[Op, ...]]:
-        """Return what each of `_draw_colours` chooses from."""
-        rare = [(op,) for op, probability in self.chances.items() if probability]
-        return [tuple(self.jitter)] * len(self.jitter) + rare

@@ -48,47 +48,36 @@ def draw_erasure(
 
 
 def erase(
-    images: Tensor,
-    erasure: Erasure,
-    value: Literal["constant", "pixel"],
-    seed: int,
-    everywhere: bool = False,
+    images: Tensor, erasure: Erasure, value: Literal["constant", "pixel"], seed: int
 ) -> Tensor:
     """Overwrite a random box of some images, with the mean colour (0) or with normal noise.
 
-    The host looks at the boxes, which are on the CPU, and leaves the other images alone. Or it goes
-    over all of them, `everywhere`: more work, but the same whatever was drawn, for the same result.
+    The host looks at the boxes, which are on the CPU, and leaves the other images alone.
 
     Args:
         images: Normalised images; may be changed in place.
         erasure: The boxes.
         value: What to write.
         seed: Seed of the noise.
-        everywhere: Whether to go over all images; the boxes are then on their device.
 
     Shape: (B, C, H, W) float -> the same.
     """
-    if everywhere:
-        return _erased(images, erasure, value, seed)
     rows = erasure.boxes[:, 2].nonzero()[:, 0]
     if not len(rows):
         return images
-    some = Erasure(*(send(numbers[rows], images.device) for numbers in erasure))
-    rows = send(rows, images.device)
-    images[rows] = _erased(images[rows], some, value, seed)
-    return images
-
-
-def _erased(
-    images: Tensor, erasure: Erasure, value: Literal["constant", "pixel"], seed: int
-) -> Tensor:
     C, H, W = images.shape[1:]
-    inside = inside_boxes(erasure.boxes, H, W)[:, None]
+    boxes, starts, rows = (
+        send(numbers, images.device)
+        for numbers in (erasure.boxes[rows], erasure.starts[rows], rows)
+    )
+    inside = inside_boxes(boxes, H, W)[:, None]  # (rows, 1, H, W)
     if value == "constant":
-        return images.masked_fill(inside, 0)
+        images[rows] = images[rows].masked_fill(inside, 0)
+        return images
     # Windows of one long noise: hashing a number for every pixel would cost more than the rest.
-    noise = _noise(seed, C * H * W, images.device)[erasure.starts].view(-1, C, H, W)
-    return torch.where(inside, noise, images)
+    noise = _noise(seed, C * H * W, images.device)[starts].view(-1, C, H, W)
+    images[rows] = torch.where(inside, noise, images[rows])
+    return images
 
 
 @cache

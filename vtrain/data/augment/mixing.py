@@ -78,8 +78,6 @@ class Mixing:
         self, images: Tensor, targets: Tensor, start: int, step: int, epoch: int
     ) -> tuple[Tensor, Tensor]:
         drawn = self.draw(len(images), start, step, epoch, images.shape[2:])
-        if drawn is not None:
-            drawn = Mixture(*(send(numbers, images.device) for numbers in drawn))
         return self.apply(images, targets, drawn)
 
     def draw(
@@ -94,16 +92,17 @@ class Mixing:
     def apply(
         self, images: Tensor, targets: Tensor, drawn: Mixture | None
     ) -> tuple[Tensor, Tensor]:
-        """Mix as `draw` said, whose tensors are on the images' device; shapes as for a call."""
+        """Mix as `draw` said, on the device of the images; shapes as for a call."""
         if drawn is None:
             return images, targets
-        inside = inside_boxes(drawn.boxes, *images.shape[2:])
-        keep = drawn.shares[:, None, None].masked_fill(inside, 0)[:, None].to(images.dtype)
+        partners, shares, boxes = (send(numbers, images.device) for numbers in drawn)
+        inside = inside_boxes(boxes, *images.shape[2:])
+        keep = shares[:, None, None].masked_fill(inside, 0)[:, None].to(images.dtype)
         # lerp is exact where the weight is 0 or 1, so CutMix copies pixels
-        images = torch.lerp(images[drawn.partners], images, keep)
+        images = torch.lerp(images[partners], images, keep)
         weights = keep.mean((1, 2, 3), dtype=torch.float32)[:, None]
         own = torch.nn.functional.one_hot(targets, self.num_classes).to(torch.float32)
-        return images, torch.lerp(own[drawn.partners], own, weights)
+        return images, torch.lerp(own[partners], own, weights)
 
     def _partners(self, positions: Tensor) -> Tensor:
         """Row of each sample's partner. Shape: (B,) -> (B,)."""

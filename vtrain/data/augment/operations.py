@@ -5,7 +5,7 @@ same Pillow image. Exceptions, within one step of 255: blur and hue follow torch
 versions, interpolated movements Pillow's float64.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from enum import IntEnum
 from functools import cache
 from typing import NamedTuple, TypeAlias
@@ -73,30 +73,20 @@ def apply(
     *,
     bilinear: bool = False,
     fill: Colour = (0, 0, 0),
-    among: Iterable[Op] | None = None,
 ) -> Tensor:
     """Apply to each sample its own operation.
 
     All samples of one operation go through it at once. For that the choice is on the CPU, so that
-    the host knows the groups without asking the device. With `among` it is on the device of the
-    images, and all of them go through each of those operations, of which one result counts: more
-    work, but the same whatever was chosen, so that it can be recorded. The result is the same.
+    the host knows the groups without asking the device.
 
     Args:
         images: The batch, on any device.
         choice: What to do.
         bilinear: Whether moved pixels are interpolated, rather than taken from the nearest.
         fill: The colour of what moves in from outside.
-        among: The operations that may have been chosen.
 
     Shape: (B, 3, H, W) uint8 -> (B, 3, H, W) uint8.
     """
-    if among is None:
-        return _in_groups(images, choice, bilinear, fill)
-    return _under_masks(images, choice, bilinear, fill, set(among))
-
-
-def _in_groups(images: Tensor, choice: Choice, bilinear: bool, fill: Colour) -> Tensor:
     order = choice.ops.argsort(stable=True)
     ops, amounts, matrices = (numbers[order] for numbers in choice)
     ends = torch.bincount(ops, minlength=len(Op)).cumsum(0).tolist()
@@ -113,23 +103,6 @@ def _in_groups(images: Tensor, choice: Choice, bilinear: bool, fill: Colour) -> 
         if group.start < group.stop:
             images[group] = function(images[group], amounts[group])
     return images.index_select(0, back)
-
-
-def _under_masks(
-    images: Tensor, choice: Choice, bilinear: bool, fill: Colour, among: set[Op]
-) -> Tensor:
-    ops, amounts, matrices = choice
-    result = images
-    if among.intersection(MOVES):
-        moved = affine(images, matrices, bilinear, fill)
-        is_moved = (ops >= MOVES.start) & (ops < MOVES.stop)
-        result = torch.where(_per_image(is_moved), moved, result)
-    for op, function in FUNCTIONS.items():
-        if op in among:
-            is_chosen = ops == op
-            changed = function(images, torch.where(is_chosen, amounts, 1.0))  # 1 suits them all
-            result = torch.where(_per_image(is_chosen), changed, result)
-    return result
 
 
 # Movements
@@ -174,7 +147,7 @@ def affine(images: Tensor, matrices: Tensor, bilinear: bool, fill: Colour) -> Te
     return moved
 
 
-@cache  # a recorded step can copy nothing from the host
+@cache  # a copy to the GPU in every step would wait for it
 def _colour(colour: Colour, device: torch.device) -> Tensor:
     """Return a colour. Shape: (3, 1, 1) uint8."""
     return send(torch.tensor(colour, dtype=torch.uint8), device)[:, None, None]
@@ -359,4 +332,4 @@ FUNCTIONS: dict[Op, Callable[[Tensor, Tensor], Tensor]] = {
     Op.BLUR: blur,
     Op.HUE: shift_hue,
 }
-assert list(FUNCTIONS) == list(Op)[MOVES.stop :]  # `_in_groups` walks through both in step
+assert list(FUNCTIONS) == list(Op)[MOVES.stop :]  # `apply` walks through both in step

@@ -120,8 +120,6 @@ change, of translations a share of the side; and its direction: 0 is either, oth
 class Chain(Section):
     """A policy that gives each sample some operations in a row."""
 
-    among: ClassVar[tuple[Op, ...]]
-    """The operations that it chooses from."""
     bilinear: ClassVar[bool] = False
     """Whether moved pixels are interpolated."""
     filled: ClassVar[bool] = False
@@ -138,14 +136,11 @@ class Chain(Section):
         """Yield the operations and amounts of each place in the row."""
         raise NotImplementedError
 
-    def apply(
-        self, images: Tensor, drawn: tuple[Choice, ...], mean: Colour, everywhere: bool = False
-    ) -> Tensor:
-        """Do what `draw` returned: to the samples that it is for, or see `Augment.apply`."""
-        among = self.among if everywhere else None
+    def apply(self, images: Tensor, drawn: tuple[Choice, ...], mean: Colour) -> Tensor:
+        """Do what `draw` returned."""
         fill = mean if self.filled else (0, 0, 0)
         for choice in drawn:
-            images = apply(images, choice, bilinear=self.bilinear, fill=fill, among=among)
+            images = apply(images, choice, bilinear=self.bilinear, fill=fill)
         return images
 
 
@@ -160,8 +155,6 @@ class RandAugment(Chain):
     """Operations in a row."""
     magnitude: Annotated[int, Field(ge=0, le=30)] = 9
     """Strength, out of 30."""
-
-    among = RANDAUGMENT.ops
 
     def pairs(self, draw: Draw, size: torch.Size) -> Iterator[tuple[Tensor, Tensor]]:
         for u in draw(2 * self.num_ops).chunk(self.num_ops, dim=1):
@@ -178,8 +171,6 @@ class TrivialAugmentWide(Chain):
 
     name: Literal["trivialaugment_wide"] = "trivialaugment_wide"
 
-    among = TRIVIALAUGMENT.ops
-
     def pairs(self, draw: Draw, size: torch.Size) -> Iterator[tuple[Tensor, Tensor]]:
         kind, strength, sign = draw(3).unbind(1)
         which = below(kind, len(TRIVIALAUGMENT.ops))
@@ -195,8 +186,6 @@ class AutoAugment(Chain):
     name: Literal["autoaugment"] = "autoaugment"
     dataset: Literal["imagenet", "cifar10"] = "imagenet"
     """What the policy was learned on."""
-
-    among = AUTOAUGMENT.ops
 
     def pairs(self, draw: Draw, size: torch.Size) -> Iterator[tuple[Tensor, Tensor]]:
         which, chance, step = learned(self.dataset)
@@ -240,17 +229,14 @@ class AugMix(Section):
             ops, amounts = AUGMIX.choose(which, step, v[:, 2], size)
             yield Choice.of(torch.where(length > i, ops, Op.IDENTITY), amounts, size)
 
-    def apply(
-        self, images: Tensor, drawn: tuple[Any, ...], mean: Colour, everywhere: bool = False
-    ) -> Tensor:
+    def apply(self, images: Tensor, drawn: tuple[Any, ...], mean: Colour) -> Tensor:
         """As for a `Chain`."""
-        among = AUGMIX.ops if everywhere else None
         own, rows = drawn
         mix = per_image(own, images) * images
         for share, chain in rows:
             augmented = images
             for choice in chain:
-                augmented = apply(augmented, choice, bilinear=True, among=among)
+                augmented = apply(augmented, choice, bilinear=True)
             mix += per_image(share, images) * augmented
         return mix.to(torch.uint8)
 
@@ -260,12 +246,10 @@ class ThreeAugment(Chain):
 
     name: Literal["three_augment"] = "three_augment"
 
-    among = Op.SATURATION, Op.SOLARIZE, Op.BLUR
-
     def pairs(self, draw: Draw, size: torch.Size) -> Iterator[tuple[Tensor, Tensor]]:
         kind, strength = draw(2).unbind(1)
         which = below(kind, 3)
-        ops = torch.tensor(self.among)[which]
+        ops = torch.tensor([Op.SATURATION, Op.SOLARIZE, Op.BLUR])[which]
         amounts = torch.tensor([0.0, 128.0, 0.0], dtype=torch.float64)[which]
         yield ops, torch.where(ops == Op.BLUR, between(strength, 0.1, 2.0), amounts)
 
@@ -287,7 +271,6 @@ class TimmRandAugment(Chain):
     probability: Fraction = 0.5
     """Probability of each operation."""
 
-    among = tuple(TIMM)
     bilinear = True
     filled = True
 

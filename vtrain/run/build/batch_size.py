@@ -21,7 +21,7 @@ from vtrain.run.build.model import build_model
 from vtrain.run.build.optim import build_optimizer
 from vtrain.run.build.parts import build_parts
 from vtrain.run.build.plan import batch_size
-from vtrain.run.build.trainer import build_trainer
+from vtrain.run.build.trainer import build_step, build_trainer
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,9 @@ def estimated(config: Config, device: torch.device) -> Fits:
 def tried(config: Config, device: torch.device) -> Fits:
     """Return a test that makes a training step of the real parts on a GPU, on black images."""
     parts = build_parts(config, device, Rank())
-    trainer = build_trainer(config, parts, Rank(), [], forward=parts.model)
+    trainer = build_trainer(
+        config, parts, Rank(), [], build_step(config, parts, forward=parts.model)
+    )
     size = parts.preprocess.image_size
     # A recording keeps its memory while another kind of step has its own.
     share = SHARE / 2 if config.train.cuda_graph else SHARE

@@ -11,9 +11,8 @@ from torch import nn
 
 from vtrain import distributed
 from vtrain.config import Config
-from vtrain.data.augment.augment import Augment
-from vtrain.data.augment.mixing import Mixing
 from vtrain.data.datasets.samples import Samples, Source
+from vtrain.data.input import Input
 from vtrain.data.loading.loader import EvalLoader, TrainLoader
 from vtrain.data.preprocess import Preprocess
 from vtrain.device import autocast, choose_precision, naming_failures
@@ -56,8 +55,7 @@ class Parts:
     train: Samples
     val: Samples
     preprocess: Preprocess
-    augment: Augment
-    mixing: Mixing
+    input: Input
     model: ImageClassifier
     train_loader: TrainLoader
     val_loader: EvalLoader
@@ -93,8 +91,7 @@ class Parts:
         """Draw `count` training images as the first step augments and mixes them."""
         return augmented(
             self.train_loader,
-            self.augment,
-            self.mixing,
+            self.input,
             self.preprocess,
             self.source.classes,
             count,
@@ -134,8 +131,7 @@ def build_parts(
         train=train,
         val=val,
         preprocess=preprocess,
-        augment=augment,
-        mixing=build_mixing(config, len(source.classes)),
+        input=Input(augment, build_mixing(config, len(source.classes))),
         model=model,
         train_loader=build_train_loader(config, train, augment.geometry(preprocess), device, place),
         val_loader=build_val_loader(config, val, preprocess, device, place),

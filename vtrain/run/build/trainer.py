@@ -3,11 +3,11 @@
 from torch import nn
 
 from vtrain.config import Config
-from vtrain.data.augment.recordable import LARGEST, RecordableInput
 from vtrain.distributed import Rank
 from vtrain.engine.callback import Callback
-from vtrain.engine.step_graph import CudaRecorder, StepGraph
-from vtrain.engine.trainer import Trainer
+from vtrain.engine.step import OptimizerStep, StepFunction
+from vtrain.engine.step_graph import CudaGraphBackend, GraphedStep
+from vtrain.engine.trainer import Intervals, Trainer
 from vtrain.errors import ConfigError, DeviceError
 from vtrain.optim.gradients import is_fused
 from vtrain.run.build.model import build_forward, compiled
@@ -20,40 +20,52 @@ def build_trainer(
     parts: Parts,
     place: Rank,
     callbacks: list[Callback],
-    forward: nn.Module | None = None,
+    step: OptimizerStep | None = None,
 ) -> Trainer:
-    """Return the loop over the parts; `forward` stands in for the wrapped and compiled model."""
+    """Return the loop over the parts; `step` stands in for the one that the config describes."""
+    step = build_step(config, parts) if step is None else step
     return Trainer(
         state=parts.state,
-        forward=build_forward(config, parts.model, parts.device) if forward is None else forward,
-        augment=parts.augment,
-        mixing=parts.mixing,
-        criterion=parts.criterion,
+        input=parts.input,
+        optimize=build_optimize(config, parts, place, step),
         schedule=fitted(parts.schedule, config.train.epochs * parts.steps_per_epoch, parts.state),
-        evaluate=parts.evaluate,
-        autocast=parts.autocast,
-        callbacks=callbacks,
         lr=learning_rate(config),
-        total_steps=parts.total_steps,
-        steps_per_epoch=parts.steps_per_epoch,
-        eval_every=config.train.eval_every,
-        log_every=config.logging.every_steps,
+        evaluate=parts.evaluate,
+        callbacks=callbacks,
+        intervals=Intervals(
+            total_steps=parts.total_steps,
+            steps_per_epoch=parts.steps_per_epoch,
+            eval_every=config.train.eval_every,
+            log_every=config.logging.every_steps,
+        ),
         accum_steps=config.train.accum_steps,
-        grad_clip_norm=config.train.grad_clip_norm,
         seed=config.seed,
-        rank=place.rank,
-        world_size=place.world_size,
-        teacher=None if parts.teacher is None else compiled(config, parts.teacher, parts.device),
-        graph=build_graph(config, parts, place) if config.train.cuda_graph else None,
-        recordable=build_recordable(parts) if config.train.cuda_graph else None,
+        rank=place,
     )
 
 
-def build_graph(config: Config, parts: Parts, place: Rank) -> StepGraph:
-    """Return what records the steps of one process on a GPU.
+def build_step(config: Config, parts: Parts, forward: nn.Module | None = None) -> OptimizerStep:
+    """Return the device's part of a step; `forward` stands in for the model, wrapped, compiled."""
+    return OptimizerStep(
+        state=parts.state,
+        forward=build_forward(config, parts.model, parts.device) if forward is None else forward,
+        criterion=parts.criterion,
+        autocast=parts.autocast,
+        grad_clip_norm=config.train.grad_clip_norm,
+        teacher=None if parts.teacher is None else compiled(config, parts.teacher, parts.device),
+    )
+
+
+def build_optimize(config: Config, parts: Parts, place: Rank, step: OptimizerStep) -> StepFunction:
+    """Return the step as the trainer calls it: itself, or captured as a CUDA graph."""
+    return build_graph(config, parts, place, step) if config.train.cuda_graph else step
+
+
+def build_graph(config: Config, parts: Parts, place: Rank, step: OptimizerStep) -> GraphedStep:
+    """Return the step, captured as a CUDA graph once it is warm.
 
     Raises:
-        ConfigError: The steps need the host, or other processes.
+        ConfigError: The step needs the host, or other processes.
         DeviceError: There is no GPU.
     """
     if parts.device.type != "cuda":
@@ -62,8 +74,12 @@ def build_graph(config: Config, parts: Parts, place: Rank) -> StepGraph:
         )
     obstacles = {
         f"{place.world_size} processes": place.world_size > 1,
-        "fp16, whose every step asks the GPU for an overflow": parts.precision == "fp16",
-        "an optimizer whose step is not one kernel": not is_fused(parts.state.optimizer),
+        "fp16, because each step reads from the GPU whether a gradient overflowed": (
+            parts.precision == "fp16"
+        ),
+        "an optimizer that is not fused (torch's adam, adamw and sgd are)": (
+            not is_fused(parts.state.optimizer)
+        ),
         "activation_checkpointing, which asks for the state of the generator": (
             config.train.activation_checkpointing
         ),
@@ -72,10 +88,4 @@ def build_graph(config: Config, parts: Parts, place: Rank) -> StepGraph:
         if is_there:
             what = f"steps cannot be recorded with {obstacle}"
             raise ConfigError(what, "train.cuda_graph", "set it to false")
-    return StepGraph(parts.state.optimizer, CudaRecorder(parts.device))
-
-
-def build_recordable(parts: Parts) -> RecordableInput | None:
-    """Return augmentation and mixing in the form that is recorded, for images that are small."""
-    is_small = parts.preprocess.image_size <= LARGEST
-    return RecordableInput(parts.augment, parts.mixing) if is_small else None
+    return GraphedStep(step, parts.state.optimizer, CudaGraphBackend(parts.device))

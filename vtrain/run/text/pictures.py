@@ -3,8 +3,7 @@
 from PIL import Image
 
 from vtrain import rng
-from vtrain.data.augment.augment import Augment
-from vtrain.data.augment.mixing import Mixing
+from vtrain.data.input import Input
 from vtrain.data.inspect.grid import grid, target_titles
 from vtrain.data.loading.loader import Share, TrainLoader
 from vtrain.data.preprocess import Preprocess
@@ -12,8 +11,7 @@ from vtrain.data.preprocess import Preprocess
 
 def augmented(
     loader: TrainLoader,
-    augment: Augment,
-    mixing: Mixing,
+    make_input: Input,
     preprocess: Preprocess,
     classes: tuple[str, ...],
     count: int,
@@ -29,6 +27,5 @@ def augmented(
     samples = loader.samples
     chosen = rng.permutation(len(samples), 0)[:count]
     (batch,) = loader.feed.batches([Share(chosen, 0, len(chosen))], epoch=0)
-    images = augment(batch.images, batch.indices, 0)
-    images, targets = mixing(images, batch.targets, 0, 0, 0)
+    images, targets = make_input(batch, step=0, epoch=0)
     return grid(preprocess.denormalise(images).cpu(), target_titles(targets.cpu(), classes))

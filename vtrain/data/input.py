@@ -1,0 +1,55 @@
+"""From a batch of bytes to the model's input: augmentation and mixing as one object."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vtrain.data.augment.augment import Augment, Drawn
+from vtrain.data.augment.mixing import Mixing, Mixture
+from vtrain.data.loading.loader import Batch
+
+
+class DrawnInput(NamedTuple):
+    """What is done to a batch before the model sees it: drawn on the CPU."""
+
+    augment: Drawn
+    mixing: Mixture | None
+
+
+class Input:
+    """Makes the model's input and targets from a batch: augments each image, then mixes pairs.
+
+    Augmentation depends on (seed, epoch, index) of each sample, mixing on (seed, step, position in
+    the batch of all processes), so a batch may be made again at any time and anywhere.
+
+    Args:
+        augment: What happens to each image.
+        mixing: What happens to pairs of them.
+
+    Shape: (B, 3, H, W) uint8 images and (B,) int64 targets -> (B, 3, S, S) float32, and (B,) int64
+    targets, or (B, K) float32 ones where images are mixed.
+    """
+
+    def __init__(self, augment: Augment, mixing: Mixing) -> None:
+        self.augment, self.mixing = augment, mixing
+
+    def __call__(self, batch: Batch, step: int, epoch: int) -> tuple[Tensor, Tensor]:
+        return self.apply(batch.images, batch.targets, self.draw(batch, step, epoch))
+
+    def draw(self, batch: Batch, step: int, epoch: int) -> DrawnInput:
+        """Return what happens to each sample of a batch in this step: tensors on the CPU."""
+        S = self.augment.image_size
+        return DrawnInput(
+            self.augment.draw(batch.indices, epoch, batch.images.shape[2:]),
+            self.mixing.draw(len(batch.images), batch.start, step, epoch, torch.Size((S, S))),
+        )
+
+    def apply(self, images: Tensor, targets: Tensor, drawn: DrawnInput) -> tuple[Tensor, Tensor]:
+        """Do what was drawn, on the device of the images; this does not wait for it."""
+        return self.mixing.apply(self.augment.apply(images, drawn.augment), targets, drawn.mixing)
+
+
+def no_augmentation(batch: Batch, step: int, epoch: int) -> tuple[Tensor, Tensor]:
+    """Stand in for an `Input` where a batch is the model's input already, as in a benchmark."""
+    return batch.images, batch.targets
