@@ -18,7 +18,7 @@ from vtrain.config import load_config
 from vtrain.data.loading.loader import Batch, TrainLoader
 from vtrain.device import choose_device, describe
 from vtrain.distributed import Rank
-from vtrain.files.store import Checkpoints
+from vtrain.files.store import CheckpointStore
 from vtrain.run.build.parts import build_parts
 from vtrain.run.build.plan import batch_size
 from vtrain.run.build.trainer import build_trainer
@@ -41,7 +41,7 @@ def main() -> None:
     batches = endless(parts.train_loader)
     times: dict[bool, list[float]] = {True: [], False: []}
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        saver = build_saver(config, parts, {}, Checkpoints(Path(folder)))
+        saver = build_saver(config, parts, {}, CheckpointStore(Path(folder)))
         trainer.train_step(next(batches))  # the optimizer makes its state, caches are filled
         for saves in itertools.islice(
             itertools.cycle((True, False, False, True)), 2 * arguments.pairs

@@ -1,4 +1,6 @@
 import math
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -6,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from tests.checkpoints import small_checkpoint
 from vtrain.callbacks.saver import Saver
 from vtrain.engine.state import TrainState
-from vtrain.files.store import Checkpoints
+from vtrain.files.store import CheckpointStore
 
 
 class Clock:
@@ -25,7 +28,13 @@ def state() -> TrainState:
 
 def saver(folder: Path, clock: Clock, metric: str = "val/top1", **kwargs: Any) -> Saver:
     arguments = {"every_minutes": None, "every_steps": None, **kwargs}
-    return Saver(Checkpoints(folder), {"classes": ["a"]}, metric, clock=clock, **arguments)
+    return Saver(
+        CheckpointStore(folder),
+        partial(replace, small_checkpoint()),
+        metric,
+        clock=clock,
+        **arguments,
+    )
 
 
 def saved_steps(folder: Path) -> list[str]:

@@ -22,9 +22,9 @@ from vtrain.engine.budget import TimeBudget
 from vtrain.engine.state import TrainState
 from vtrain.errors import VtrainError
 from vtrain.files import atomic
-from vtrain.files.container import load_checkpoint
+from vtrain.files.checkpoint import Checkpoint
 from vtrain.files.runs import read_status
-from vtrain.files.store import Checkpoints, verify
+from vtrain.files.store import CheckpointStore, verify
 from vtrain.optim.gradients import LossScaler
 
 Trials = Iterator[str | None]
@@ -134,15 +134,15 @@ def dying_after(step: int) -> Callable[[], None]:
     """Return what makes a process kill itself once the checkpoint of `step` is saved."""
 
     def prepare() -> None:
-        real = Checkpoints.save
+        real = CheckpointStore.save
 
-        def save(self: Checkpoints, payload: Any, at: int, *more: Any, **options: Any) -> Path:
-            path = real(self, payload, at, *more, **options)
-            if at >= step:
+        def save(self: CheckpointStore, checkpoint: Checkpoint, *more: Any) -> Path:
+            path = real(self, checkpoint, *more)
+            if checkpoint.step >= step:
                 os.kill(os.getpid(), signal.SIGKILL)
             return path
 
-        Checkpoints.save = save  # type: ignore[method-assign]
+        CheckpointStore.save = save  # type: ignore[method-assign]
 
     return prepare
 
@@ -240,7 +240,7 @@ def stops(folder: Path, draw: random.Random, number: int, ranks: int = 1) -> Tri
 
 def exact_stop(run_dir: Path, number: int) -> str | None:
     """Say what is wrong with a run folder after a stop by a signal."""
-    step = load_checkpoint(run_dir / "last.pt")["state"]["step"]
+    step = Checkpoint.load(run_dir / "last.pt").step
     status = read_status(run_dir)
     done = re.findall(r"after step (\d+)", status.get("reason", ""))
     if done != [str(step)]:

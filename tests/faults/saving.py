@@ -6,7 +6,6 @@ import resource
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import strace
 import torch
@@ -14,38 +13,49 @@ import torch
 from vtrain.engine.stop import StopSignals
 from vtrain.errors import CheckpointError, StorageError, VtrainError
 from vtrain.files import atomic, manifest
+from vtrain.files.checkpoint import Checkpoint, ModelDescription
 from vtrain.files.container import load_checkpoint, save_checkpoint, verify_file
 from vtrain.files.manifest import Entry, Manifest
-from vtrain.files.store import Checkpoints, verify
+from vtrain.files.store import CheckpointStore, verify
 
 Trials = Iterator[str | None]
 """For each trial None if all was as promised, else what was not."""
 
 
-def payload(step: int) -> dict[str, Any]:
-    """A checkpoint of 20 KB that says which one it is."""
-    return {"model": {"w": torch.full((5000,), float(step))}, "step": step}
+def small(step: int, *, is_best: bool = False) -> Checkpoint:
+    """Return a checkpoint of 20 KB that says which one it is."""
+    weights = {"w": torch.full((5000,), float(step))}
+    return Checkpoint(
+        model=ModelDescription("vit_ti", {}, 16, 3),
+        classes=("a",),
+        preprocess={},
+        dataset={},
+        config="",
+        metrics={},
+        state={"model": weights, "ema": None, "step": step},
+        is_best=is_best,
+    )
 
 
 def prepared(folder: Path) -> Path:
     """Make a run folder with the checkpoints of steps 1, the best, and 2."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    checkpoints = Checkpoints(folder)
-    checkpoints.save(payload(1), 1, 0.5, is_best=True)
-    checkpoints.save(payload(2), 2, 0.4)
+    checkpoints = CheckpointStore(folder)
+    checkpoints.save(small(1, is_best=True), 0.5)
+    checkpoints.save(small(2), 0.4)
     return folder
 
 
 def save_third(folder: Path) -> None:
     """Save step 3, the new best."""
-    Checkpoints(folder).save(payload(3), 3, 0.6, is_best=True)
+    CheckpointStore(folder).save(small(3, is_best=True), 0.6)
 
 
 def problem_after(folder: Path, *, killed: bool) -> str | None:
     """Say what is not as promised after the save of step 3 has died or failed."""
     for name, allowed in (("last.pt", (2, 3)), ("best.pt", (1, 3))):
-        step = load_checkpoint(folder / name)["step"]
+        step = Checkpoint.load(folder / name).step
         if step not in allowed:
             return f"{name} is of step {step}"
     damaged = [str(found.problem) for found in verify(folder) if found.problem]
@@ -58,15 +68,15 @@ def problem_after(folder: Path, *, killed: bool) -> str | None:
 
 def problem_of_resume(folder: Path) -> str | None:
     """Say what is not as promised when the run goes on."""
-    checkpoints = Checkpoints(folder)
+    checkpoints = CheckpointStore(folder)
     path = checkpoints.newest_valid()
-    step = None if path is None else load_checkpoint(path)["step"]
-    best = load_checkpoint(folder / "best.pt")["step"]
+    step = None if path is None else Checkpoint.load(path).step
+    best = Checkpoint.load(folder / "best.pt").step
     if (step, best) not in ((2, 1), (3, 3)):
         return f"a resume would go on from step {step}, and the best is of step {best}"
-    checkpoints.save(payload(4), 4)
-    checkpoints.save(payload(5), 5, 0.9, is_best=True)
-    steps = [load_checkpoint(path)["step"] for path in sorted(folder.glob("step-*.pt"))]
+    checkpoints.save(small(4))
+    checkpoints.save(small(5, is_best=True), 0.9)
+    steps = [Checkpoint.load(path).step for path in sorted(folder.glob("step-*.pt"))]
     if steps != [4, 5] or list(folder.glob(f"{atomic.PREFIX}*")):
         return f"later saves left {sorted(path.name for path in folder.iterdir())}"
     return None
@@ -164,7 +174,7 @@ def flipped_bits(folder: Path, draw: random.Random, *, with_manifest: bool) -> T
     """Flip one bit of a checkpoint; without a manifest, bits between the records carry nothing."""
     path = folder / "x.pt"
     folder.mkdir(parents=True, exist_ok=True)
-    content = {**payload(1), "values": torch.randn(1000)}
+    content = {"model": {"w": torch.full((5000,), 1.0)}, "values": torch.randn(1000)}
     written = save_checkpoint(path, content)
     if with_manifest:
         entry = Entry(path.name, 1, written.size, written.sha256)
@@ -207,8 +217,8 @@ def truncations(folder: Path, draw: random.Random) -> Trials:
                 verify_file(run / newest)
                 return f"{length} bytes were taken for a checkpoint"
             except CheckpointError:
-                path = Checkpoints(run).newest_valid()
-            step = None if path is None else load_checkpoint(path)["step"]
+                path = CheckpointStore(run).newest_valid()
+            step = None if path is None else Checkpoint.load(path).step
             return None if step == 2 else f"a resume would go on from step {step}"
 
         yield checked(check)

@@ -11,26 +11,24 @@ from typing import Any
 import pytest
 import torch
 
+from tests.checkpoints import small_checkpoint
 from vtrain.errors import CheckpointError, StorageError
 from vtrain.files import atomic, manifest
+from vtrain.files.checkpoint import Checkpoint
 from vtrain.files.container import load_checkpoint
-from vtrain.files.store import Checkpoints, order, verify
+from vtrain.files.store import CheckpointStore, order, verify
 
 
-def payload(step: int) -> dict[str, Any]:
-    return {"model": {"w": torch.full((1000,), float(step))}, "step": step}
-
-
-def filled(folder: Path, *steps: int, best: int | None = None) -> Checkpoints:
-    checkpoints = Checkpoints(folder)
+def filled(folder: Path, *steps: int, best: int | None = None) -> CheckpointStore:
+    checkpoints = CheckpointStore(folder)
     for step in steps:
-        checkpoints.save(payload(step), step, step / 100, is_best=step == best)
+        checkpoints.save(small_checkpoint(step, is_best=step == best), step / 100)
     return checkpoints
 
 
 def step_of(path: Path | None) -> int:
     assert path is not None
-    step = load_checkpoint(path)["step"]
+    step = Checkpoint.load(path).step
     assert type(step) is int
     return step
 
@@ -53,7 +51,7 @@ def separate(path: Path) -> None:
 
 
 def test_a_new_folder_has_no_checkpoint(tmp_path: Path) -> None:
-    assert Checkpoints(tmp_path).newest_valid() is None
+    assert CheckpointStore(tmp_path).newest_valid() is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -82,20 +80,20 @@ def test_no_more_space_is_taken_than_the_kept_files_need(tmp_path: Path) -> None
 
 
 def test_saving_twice_at_one_step_keeps_both_under_their_own_names(tmp_path: Path) -> None:
-    checkpoints = Checkpoints(tmp_path)
-    first = checkpoints.save({**payload(5), "evaluated": False}, 5)
-    second = checkpoints.save({**payload(5), "evaluated": True}, 5)
+    checkpoints = CheckpointStore(tmp_path)
+    first = checkpoints.save(small_checkpoint(5))
+    second = checkpoints.save(small_checkpoint(5, metrics={"val/top1": 0.5}))
     assert first != second
-    assert load_checkpoint(first)["evaluated"] is False
+    assert Checkpoint.load(first).metrics == {}
     assert checkpoints.newest_valid() == second
-    assert load_checkpoint(tmp_path / "last.pt")["evaluated"] is True
+    assert Checkpoint.load(tmp_path / "last.pt").metrics == {"val/top1": 0.5}
 
 
 def test_order_is_by_step_and_never_by_time(tmp_path: Path) -> None:
     filled(tmp_path, 9, 10)
     for number, path in enumerate(sorted(tmp_path.glob("step-*"), reverse=True)):
         os.utime(path, (number * 1000, number * 1000))
-    assert step_of(Checkpoints(tmp_path).newest_valid()) == 10
+    assert step_of(CheckpointStore(tmp_path).newest_valid()) == 10
     assert order("step-00000010.pt") > order("step-00000009-2.pt") > order("step-00000009.pt")
     assert order("step-123456789.pt") > order("step-99999999.pt")
 
@@ -105,7 +103,7 @@ def test_a_damaged_newest_is_set_aside_and_the_one_before_is_used(
 ) -> None:
     filled(tmp_path, 1, 2, 3)
     damage(tmp_path / "step-00000003.pt")
-    assert step_of(Checkpoints(tmp_path).newest_valid()) == 2
+    assert step_of(CheckpointStore(tmp_path).newest_valid()) == 2
     assert "skipped" in caplog.text
     assert "step-00000003.pt" in caplog.text
     assert (tmp_path / "step-00000003.pt.corrupt").exists()
@@ -117,7 +115,7 @@ def test_a_lost_best_is_told_and_replaced_by_the_newest(
 ) -> None:
     filled(tmp_path, 1, 2, 3, best=1)
     (tmp_path / "step-00000001.pt").unlink()
-    assert step_of(Checkpoints(tmp_path).newest_valid()) == 3
+    assert step_of(CheckpointStore(tmp_path).newest_valid()) == 3
     assert step_of(tmp_path / "best.pt") == 3
     assert "the best checkpoint, step-00000001.pt, is lost" in caplog.text
 
@@ -125,9 +123,9 @@ def test_a_lost_best_is_told_and_replaced_by_the_newest(
 def test_after_a_fallback_the_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
     filled(tmp_path, 1, 2, 3, best=1)
     damage(tmp_path / "step-00000003.pt")
-    checkpoints = Checkpoints(tmp_path)
+    checkpoints = CheckpointStore(tmp_path)
     checkpoints.newest_valid()
-    checkpoints.save(payload(3), 3)
+    checkpoints.save(small_checkpoint(3))
     assert steps(tmp_path) == [1, 2, 3]
     assert [found.problem for found in verify(tmp_path)] == [None, None, None]
 
@@ -136,7 +134,7 @@ def test_last_saves_the_run_if_its_twin_is_damaged(tmp_path: Path) -> None:
     filled(tmp_path, 1)
     separate(tmp_path / "last.pt")
     damage(tmp_path / "step-00000001.pt")
-    path = Checkpoints(tmp_path).newest_valid()
+    path = CheckpointStore(tmp_path).newest_valid()
     assert path == tmp_path / "last.pt"
     assert step_of(path) == 1
 
@@ -146,9 +144,9 @@ def test_after_only_last_was_left_saving_begins_anew(tmp_path: Path) -> None:
     separate(tmp_path / "last.pt")
     for step in (1, 2):
         damage(tmp_path / f"step-0000000{step}.pt")
-    checkpoints = Checkpoints(tmp_path)
+    checkpoints = CheckpointStore(tmp_path)
     assert step_of(checkpoints.newest_valid()) == 2
-    checkpoints.save(payload(3), 3)
+    checkpoints.save(small_checkpoint(3))
     assert step_of(tmp_path / "last.pt") == step_of(tmp_path / "best.pt") == 3
     assert [found.problem for found in verify(tmp_path)] == [None]
 
@@ -158,9 +156,9 @@ def test_a_folder_with_nothing_but_last_can_go_on(tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     shutil.copy(tmp_path / "last.pt", other)
-    checkpoints = Checkpoints(other)
+    checkpoints = CheckpointStore(other)
     assert step_of(checkpoints.newest_valid()) == 4
-    checkpoints.save(payload(5), 5)
+    checkpoints.save(small_checkpoint(5))
     assert step_of(other / "last.pt") == 5
 
 
@@ -172,9 +170,9 @@ def test_if_all_are_damaged_nothing_starts_anew(tmp_path: Path) -> None:
     for path in tmp_path.glob("step-*.pt"):
         path.write_bytes(b"")
     with pytest.raises(CheckpointError, match="none of 2 checkpoints is intact"):
-        Checkpoints(tmp_path).newest_valid()
+        CheckpointStore(tmp_path).newest_valid()
     with pytest.raises(CheckpointError):  # the second attempt as well
-        Checkpoints(tmp_path).newest_valid()
+        CheckpointStore(tmp_path).newest_valid()
     assert len(list(tmp_path.glob("*.corrupt"))) >= 2
 
 
@@ -183,14 +181,14 @@ def test_if_all_were_deleted_nothing_starts_anew(tmp_path: Path) -> None:
     for path in tmp_path.glob("*.pt"):
         path.unlink()
     with pytest.raises(CheckpointError, match="none of 2"):
-        Checkpoints(tmp_path).newest_valid()
+        CheckpointStore(tmp_path).newest_valid()
 
 
 def test_a_checkpoint_of_a_newer_vtrain_is_not_fallen_back_from(tmp_path: Path) -> None:
     filled(tmp_path, 1)
     torch.save({"format": 99, "model": {}}, tmp_path / "step-00000002.pt")
     with pytest.raises(CheckpointError, match="made by a newer vtrain"):
-        Checkpoints(tmp_path).newest_valid()
+        CheckpointStore(tmp_path).newest_valid()
     assert (tmp_path / "step-00000002.pt").exists()
 
 
@@ -233,14 +231,14 @@ def test_killed_between_any_two_changes_the_newest_is_found_and_the_next_save_re
         assert step_of(folder / "last.pt") in (2, 3)
         assert step_of(folder / "best.pt") in (1, 3)
         assert all(found.problem is None for found in verify(folder))
-        checkpoints = Checkpoints(folder)
+        checkpoints = CheckpointStore(folder)
         step = step_of(checkpoints.newest_valid())
         assert step in (2, 3)
         assert step_of(folder / "last.pt") == step
         assert step_of(folder / "best.pt") == (3 if step == 3 else 1)
-        checkpoints.save(payload(4), 4)
-        checkpoints.save(payload(5), 5, 0.9, is_best=True)
-        checkpoints.save(payload(6), 6)
+        checkpoints.save(small_checkpoint(4))
+        checkpoints.save(small_checkpoint(5, is_best=True), 0.9)
+        checkpoints.save(small_checkpoint(6))
         assert steps(folder) == [5, 6]
         assert not list(folder.glob(f"{atomic.PREFIX}*"))
         if not killed:
@@ -270,10 +268,10 @@ def test_what_cannot_be_removed_is_tried_again_later(
     checkpoints = filled(tmp_path, 1, 2)
     with monkeypatch.context() as patched:
         patched.setattr(Path, "unlink", unlink)
-        checkpoints.save(payload(3), 3)
+        checkpoints.save(small_checkpoint(3))
     assert "cannot remove an old checkpoint" in caplog.text
     assert steps(tmp_path) == [1, 2, 3]
-    checkpoints.save(payload(4), 4)
+    checkpoints.save(small_checkpoint(4))
     assert steps(tmp_path) == [3, 4]
 
 
@@ -281,9 +279,9 @@ def test_if_space_is_short_old_ones_go_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoints = filled(tmp_path, 1, 2)
-    generous = Checkpoints(tmp_path, keep=5)
-    generous.save(payload(3), 3)
-    checkpoints = Checkpoints(tmp_path, keep=2)  # has three to keep two of
+    generous = CheckpointStore(tmp_path, keep=5)
+    generous.save(small_checkpoint(3))
+    checkpoints = CheckpointStore(tmp_path, keep=2)  # has three to keep two of
     real, full = atomic.replacing, [True]
 
     def replacing(path: Path, **options: Any) -> Any:
@@ -293,7 +291,7 @@ def test_if_space_is_short_old_ones_go_first(
         return real(path, **options)
 
     monkeypatch.setattr(atomic, "replacing", replacing)
-    checkpoints.save(payload(4), 4)
+    checkpoints.save(small_checkpoint(4))
     assert steps(tmp_path) == [3, 4]
 
 
@@ -306,7 +304,7 @@ def test_without_space_every_earlier_checkpoint_stays(
     checkpoints = filled(tmp_path, 1, 2, 3, best=1)
     monkeypatch.setattr(atomic, "replacing", full)
     with pytest.raises(StorageError, match="no space"):
-        checkpoints.save(payload(4), 4)
+        checkpoints.save(small_checkpoint(4))
     assert steps(tmp_path) == [1, 2, 3]
     assert step_of(tmp_path / "last.pt") == 3
 
@@ -317,9 +315,9 @@ def test_a_folder_that_vanished_is_made_again_and_reported(tmp_path: Path) -> No
     checkpoints = filled(folder, 1, 2)
     shutil.rmtree(folder)
     with pytest.raises(StorageError, match="vanished"):
-        checkpoints.save(payload(3), 3)
+        checkpoints.save(small_checkpoint(3))
     assert step_of(folder / "last.pt") == 3
-    assert step_of(Checkpoints(folder).newest_valid()) == 3
+    assert step_of(CheckpointStore(folder).newest_valid()) == 3
 
 
 def test_leftovers_of_killed_processes_are_swept_and_counted(
@@ -329,7 +327,7 @@ def test_leftovers_of_killed_processes_are_swept_and_counted(
     for number in range(20):
         (tmp_path / f"{atomic.PREFIX}{number}{atomic.SUFFIX}").touch()
     with caplog.at_level(logging.INFO):
-        Checkpoints(tmp_path)
+        CheckpointStore(tmp_path)
     assert "removed 20 unfinished files" in caplog.text
     assert not list(tmp_path.glob(f"{atomic.PREFIX}*"))
 
@@ -337,10 +335,10 @@ def test_leftovers_of_killed_processes_are_swept_and_counted(
 @pytest.mark.parametrize("metric", [float("nan"), float("inf"), float("-inf")])
 def test_a_metric_that_is_no_number_is_never_the_best(tmp_path: Path, metric: float) -> None:
     checkpoints = filled(tmp_path, 1, best=1)
-    checkpoints.save(payload(2), 2, metric)
+    checkpoints.save(small_checkpoint(2), metric)
     assert step_of(tmp_path / "best.pt") == 1
     with pytest.raises(AssertionError):
-        checkpoints.save(payload(3), 3, metric, is_best=True)
+        checkpoints.save(small_checkpoint(3, is_best=True), metric)
 
 
 def test_a_planted_link_at_last_is_replaced_and_its_target_untouched(tmp_path: Path) -> None:
@@ -372,13 +370,13 @@ def test_a_damaged_manifest_stops_with_its_name(tmp_path: Path) -> None:
     filled(tmp_path, 1)
     (tmp_path / manifest.NAME).write_text("{")
     with pytest.raises(CheckpointError, match=r"manifest is damaged.*checkpoints\.json"):
-        Checkpoints(tmp_path)
+        CheckpointStore(tmp_path)
 
 
 def test_without_its_manifest_a_folder_goes_by_the_files(tmp_path: Path) -> None:
     filled(tmp_path, 1, 2, 3)
     (tmp_path / manifest.NAME).unlink()
-    assert step_of(Checkpoints(tmp_path).newest_valid()) == 3
+    assert step_of(CheckpointStore(tmp_path).newest_valid()) == 3
 
 
 def test_another_checkpoint_under_the_same_name_is_found_by_its_checksum(tmp_path: Path) -> None:
@@ -388,7 +386,7 @@ def test_another_checkpoint_under_the_same_name_is_found_by_its_checksum(tmp_pat
     with pytest.raises(CheckpointError, match="is not the one that was written"):
         load_checkpoint(tmp_path / "step-00000002.pt")
     (tmp_path / "last.pt").unlink()
-    assert step_of(Checkpoints(tmp_path).newest_valid()) == 1
+    assert step_of(CheckpointStore(tmp_path).newest_valid()) == 1
 
 
 def test_verifying_tells_what_is_intact_and_changes_nothing(tmp_path: Path) -> None:

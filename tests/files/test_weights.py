@@ -18,7 +18,7 @@ TENSORS = {"a": torch.arange(6.0).view(2, 3), "b": torch.ones(3, dtype=torch.flo
 @pytest.mark.parametrize("save", [torch.save, save_file])
 def test_the_content_and_not_the_name_says_how_a_file_is_read(tmp_path, save, name: str) -> None:
     save(TENSORS, tmp_path / name)
-    found = read_weights(tmp_path / name)
+    found = read_weights(tmp_path / name).tensors
     assert found.keys() == TENSORS.keys()
     for key, tensor in TENSORS.items():
         assert torch.equal(found[key], tensor)

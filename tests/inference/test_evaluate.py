@@ -8,7 +8,8 @@ from vtrain.data.datasets.samples import ArraySamples
 from vtrain.data.loading.loader import Batch, EvalLoader
 from vtrain.data.preprocess import Preprocess
 from vtrain.distributed import Rank
-from vtrain.inference.evaluate import evaluate, in_step
+from vtrain.inference.evaluate import evaluate
+from vtrain.inference.outputs import padded_to
 
 
 class Table(nn.Module):
@@ -68,7 +69,7 @@ def totals_of(samples: ArraySamples, processes: int, batch_size: int) -> list[fl
     ]
     most = max(map(len, loaders))
     for loader in loaders:
-        batches = in_step(loader.batches(), most, torch.zeros(1, 3, 2, 2, dtype=torch.uint8))
+        batches = padded_to(most, loader.batches(), torch.zeros(1, 3, 2, 2, dtype=torch.uint8))
         evaluate(Exact(), batches, lambda x: x, nullcontext, keep)
     sums: list[float] = torch.stack(totals).sum(0).tolist()
     return sums
@@ -95,10 +96,10 @@ def test_counts_are_the_same_integers_in_any_number_of_processes(
 def test_all_processes_call_the_model_equally_often() -> None:
     own = batches(torch.arange(3), size=2)
     image = torch.zeros(1, 3, 1, 1, dtype=torch.uint8)
-    padded = list(in_step(own, 4, image))
+    padded = list(padded_to(4, own, image))
     assert padded[:2] == own
     assert [batch.targets.tolist() for batch in padded[2:]] == [[-100], [-100]]
-    assert list(in_step(own, 2, image)) == own
+    assert list(padded_to(2, own, image)) == own
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 101])

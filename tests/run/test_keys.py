@@ -166,7 +166,7 @@ IN_PARTS = (
     *("Intervals", "OptimizerStep", "Split", "TimeBudget", "TrainLoader", "Trainer"),
     *("choose_precision", "freeze"),
 )
-IN_FIT = ("Checkpoints", "Progress", "Saver", "TensorBoard", "choose_device")
+IN_FIT = ("CheckpointStore", "Progress", "Saver", "TensorBoard", "choose_device")
 
 MODULES = (data, model, optim, parts, trainer, fit)
 

@@ -16,10 +16,10 @@ from vtrain.bench import machine
 from vtrain.config import load_config
 from vtrain.distributed import Rank
 from vtrain.engine.step_graph import WARM_UP, GraphedStep
+from vtrain.files import checkpoint
 from vtrain.files import container as checkpoints
 from vtrain.files.container import load_checkpoint
 from vtrain.layers import attention
-from vtrain.run import evaluate
 from vtrain.run.build import trainer as trainer_module
 from vtrain.run.build.parts import build_parts
 from vtrain.run.build.trainer import build_trainer
@@ -37,8 +37,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[PretendCuda]]:
     def saved(path: Path, payload: dict[str, Any]) -> checkpoints.Written:
         return save(path, on_cpu(payload))
 
-    monkeypatch.setattr(checkpoints, "save_checkpoint", saved)
-    monkeypatch.setattr(evaluate, "save_checkpoint", saved)
+    monkeypatch.setattr(checkpoint, "save_checkpoint", saved)
     with pretend_cuda() as pretended:
         yield pretended
 

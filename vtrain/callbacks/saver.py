@@ -3,19 +3,19 @@
 import math
 import time
 from collections.abc import Callable
-from typing import Any
 
 from vtrain.engine.callback import Callback
 from vtrain.engine.state import Metrics, TrainState
-from vtrain.files.store import Checkpoints
+from vtrain.files.checkpoint import Checkpoint
+from vtrain.files.store import CheckpointStore
 
 
 class Saver(Callback):
     """Writes checkpoints that hold the run's description and its whole state.
 
     Args:
-        checkpoints: Where they are kept; None in a process that only hands over its part.
-        content: What describes the run, the same in every checkpoint.
+        store: Where they are kept; None in a process that only hands over its part.
+        describe: Makes a checkpoint of this run from its `metrics`, `state` and `is_best`.
         best_metric: Decides which checkpoint is best; a loss is minimised, all else maximised. Of
             equal values the first stays best.
         every_minutes: Minutes between saves within an epoch, or None.
@@ -25,15 +25,15 @@ class Saver(Callback):
 
     def __init__(
         self,
-        checkpoints: Checkpoints | None,
-        content: dict[str, Any],
+        store: CheckpointStore | None,
+        describe: Callable[..., Checkpoint],
         best_metric: str,
         every_minutes: float | None,
         every_steps: int | None,
         agree: Callable[[bool], bool] = bool,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.checkpoints, self.content, self.best_metric = checkpoints, content, best_metric
+        self.store, self.describe, self.best_metric = store, describe, best_metric
         self.every_minutes, self.every_steps = every_minutes, every_steps
         self.agree, self.clock = agree, clock
         self.saved_at = clock()
@@ -72,8 +72,8 @@ class Saver(Callback):
 
     def _save(self, state: TrainState, *, is_best: bool = False) -> None:
         state.guard.check()  # what is saved is from before the numbers went wrong
-        payload = {**self.content, "metrics": state.metrics, "state": state.state_dict()}
-        metric = state.metrics.get(self.best_metric)
-        if self.checkpoints is not None:
-            self.checkpoints.save(payload, state.step, metric, is_best=is_best)
+        whole = state.state_dict()  # of a sharded model every process must take part
+        if self.store is not None:
+            checkpoint = self.describe(metrics=state.metrics, state=whole, is_best=is_best)
+            self.store.save(checkpoint, state.metrics.get(self.best_metric))
         self.saved_at, self.saved_position = self.clock(), (state.step, state.evaluated_step)

@@ -12,10 +12,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from vtrain.errors import CheckpointError, StorageError
 from vtrain.files import atomic, container, manifest
+from vtrain.files.checkpoint import Checkpoint
 from vtrain.files.manifest import BEST, LAST, Entry, Manifest
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Finding:
         return None if step < 0 else step
 
 
-class Checkpoints:
+class CheckpointStore:
     """Saves and finds the checkpoints of one run folder. The caller holds its lock.
 
     Args:
@@ -58,35 +58,31 @@ class Checkpoints:
         if swept := atomic.sweep(run_dir):
             log.info("removed %d unfinished files of a killed process", len(swept))
 
-    def save(
-        self,
-        payload: dict[str, Any],
-        step: int,
-        metric: float | None = None,
-        is_best: bool = False,
-    ) -> Path:
+    def save(self, checkpoint: Checkpoint, metric: float | None = None) -> Path:
         """Save a checkpoint, publish it as `last.pt`, and as `best.pt` if it is the best so far.
 
-        Until there is a best one, `best.pt` is the last one. `metric` is noted in the manifest.
+        Until there is a best one, `best.pt` is the last one. `metric` is noted in the manifest. A
+        restart that finds the file in no manifest goes by `checkpoint.is_best`.
 
         Raises:
             StorageError: It cannot be written; every earlier checkpoint is kept.
         """
         finite = metric is not None and math.isfinite(metric)
-        assert finite or not is_best, "only a finite metric can be the best"
+        assert finite or not checkpoint.is_best, "only a finite metric can be the best"
         if vanished := not self.run_dir.is_dir():
             atomic.make_folder(self.run_dir)
             self._known = Manifest()
+        step = checkpoint.step
         path = self._unused_name(step)
-        content = {**payload, "is_best": is_best}  # for a restart that finds it in no manifest
         try:
-            written = container.save_checkpoint(path, content)
+            written = checkpoint.save(path)
         except StorageError:
             if not self._prune():  # a second try makes sense only with more space
                 raise
-            written = container.save_checkpoint(path, content)
+            written = checkpoint.save(path)
         entry = Entry(path.name, step, written.size, written.sha256, metric if finite else None)
-        self._publish((*self._known.entries, entry), path.name if is_best else self._known.best)
+        best = path.name if checkpoint.is_best else self._known.best
+        self._publish((*self._known.entries, entry), best)
         self._prune()
         if vanished:
             raise StorageError(
@@ -129,7 +125,7 @@ class Checkpoints:
         if NAME.fullmatch(name) and name not in [entry.name for entry in entries]:
             # The process was killed after it published the file and before the manifest.
             entries.append(Entry(name, order(name)[0], found.size, found.sha256))
-            if container.load_checkpoint(found.path).get("is_best") is True:
+            if Checkpoint.load(found.path).is_best:
                 best = name
         if best is not None and best not in [entry.name for entry in entries]:
             log.warning("the best checkpoint, %s, is lost: best.pt is the newest from now on", best)

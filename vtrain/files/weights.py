@@ -1,20 +1,57 @@
 """Weight files that anyone wrote: `.pt`, `.pth` and `.safetensors`, told apart by their content."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from vtrain.errors import CheckpointError
+from vtrain.files.checkpoint import evaluated_weights
 from vtrain.files.container import load_weights, opened
 
 
-def read_weights(path: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class WeightFile:
+    """What a file of weights holds. `classes` is empty where the file does not name them."""
+
+    tensors: dict[str, Tensor]
+    classes: tuple[str, ...]
+
+
+def read_weights(path: Path) -> WeightFile:
     """Read a file of tensors onto the CPU; nothing in it is ever executed.
 
-    The file is read once and not mapped into memory: it may be replaced while it is read.
+    Of a checkpoint of vtrain it is the weights that are evaluated, even if the rest is unusable.
+    Other files hold their tensors bare, or under `model` (DeiT, Swin) or `state_dict` (timm).
 
     Raises:
-        CheckpointError: It is absent, damaged, unsafe, or no file of tensors.
+        CheckpointError: It is absent, damaged, unsafe, or holds no tensors.
     """
+    content = _read(path)
+    tensors = _tensors(content)
+    if not tensors:
+        raise CheckpointError("the file holds no weights", path)
+    classes = content.get("classes")
+    names = map(str, classes) if isinstance(classes, list | tuple) else ()
+    return WeightFile(tensors, tuple(names))
+
+
+def _tensors(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    if isinstance(content.get("state"), dict):
+        try:
+            content = {"model": evaluated_weights(content["state"])}
+        except (KeyError, TypeError):
+            return {}
+    for key in ("model", "state_dict"):
+        if isinstance(content.get(key), dict):
+            content = content[key]
+    return {name: value for name, value in content.items() if isinstance(value, Tensor)}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read a file once, not mapped into memory: it may be replaced while it is read."""
     with opened(path) as file:
         if file.read(9)[8:] != b"{":  # safetensors start with a length in 8 bytes, then JSON
             return load_weights(path)

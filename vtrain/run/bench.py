@@ -42,7 +42,7 @@ from vtrain.engine.step import OptimizerStep
 from vtrain.engine.step_graph import WARM_UP
 from vtrain.engine.trainer import Trainer
 from vtrain.files.atomic import make_folder
-from vtrain.files.store import Checkpoints
+from vtrain.files.store import CheckpointStore
 from vtrain.inference.evaluate import evaluate
 from vtrain.models.profile import count_macs, count_parameters
 from vtrain.run.build.batch_size import with_batch_size
@@ -449,7 +449,7 @@ class WatchedLoader:
 
 def run_callbacks(config: Config, parts: Parts, folder: Path) -> list[Callback]:
     """Return all that a run writes and shows, for a run folder that nobody goes on with."""
-    saver = build_saver(config, parts, {}, Checkpoints(folder))
+    saver = build_saver(config, parts, {}, CheckpointStore(folder))
     return [*outputs(config, parts, folder, History(folder / "metrics.jsonl")), saver]
 
 

@@ -2,25 +2,26 @@
 
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from vtrain import distributed
-from vtrain.api import LoadedModel, described_by, load_model, model_weights
-from vtrain.config import config_from_text
+from vtrain.config import Config, config_from_text
 from vtrain.device import autocast, choose_device, choose_precision
 from vtrain.distributed import Rank
 from vtrain.engine.state import Metrics
 from vtrain.errors import CheckpointError, ConfigError, DataError, StorageError
 from vtrain.files import manifest
-from vtrain.files.container import load_checkpoint, save_checkpoint
-from vtrain.files.runs import checkpoint_of
+from vtrain.files.checkpoint import Checkpoint
 from vtrain.inference.averaging import average_state_dicts
 from vtrain.inference.evaluate import evaluate
+from vtrain.inference.loaded import LoadedModel, load_model, model_of
 from vtrain.run.build.data import build_source, build_val_loader
 
 log = logging.getLogger(__name__)
@@ -51,19 +52,14 @@ def evaluate_checkpoint(
         raise ConfigError("--output saves averaged weights", "command line", "add --average N")
     if output is not None and output.exists():
         raise StorageError("this file is there already", output, "choose another name")
-    if average is None:
-        path = checkpoint_of(ckpt)
-        loaded = load_model(path)
-    else:
-        path = ckpt
-        loaded = described_by(averaged(ckpt, average), ckpt)
-    metrics = evaluate_model(loaded, path, overrides, split)
+    loaded = load_model(ckpt) if average is None else model_of(averaged(ckpt, average), ckpt)
+    metrics = evaluate_model(loaded, overrides, split)
     if output is not None:
-        save_checkpoint(output, {**loaded.content, "metrics": metrics})
+        replace(loaded.checkpoint, metrics=metrics).save(output)
     return metrics
 
 
-def averaged(run_dir: Path, count: int) -> dict[str, Any]:
+def averaged(run_dir: Path, count: int) -> Checkpoint:
     """Return the newest checkpoint of a run with the mean weights of the `count` newest.
 
     It can be used like any other, but no training can go on from it.
@@ -79,22 +75,17 @@ def averaged(run_dir: Path, count: int) -> dict[str, Any]:
             f"give a run folder; a run with checkpoint.keep={count} keeps enough",
         )
     log.info("the mean of %s", ", ".join(names))
-    contents = (load_checkpoint(run_dir / name) for name in names)
-    weights = average_state_dicts(model_weights(content) for content in contents)
-    newest = load_checkpoint(run_dir / names[-1])
-    return {**newest, "state": {"model": weights, "ema": None}}
+    newest = Checkpoint.load(run_dir / names[-1])
+    # Read as they are added up: of many checkpoints only one is in memory beside the newest.
+    older = (Checkpoint.load(run_dir / name).weights for name in names[:-1])
+    return newest.with_weights(average_state_dicts(chain(older, [newest.weights])))
 
 
 def evaluate_model(
-    loaded: LoadedModel, path: Path, overrides: Iterable[str], split: Literal["train", "val"]
+    loaded: LoadedModel, overrides: Iterable[str], split: Literal["train", "val"]
 ) -> Metrics:
     """Evaluate a loaded model on the images of its own config, or of a changed one."""
-    try:
-        config = config_from_text(loaded.content["config"], f"config in {path}", overrides)
-    except ConfigError as error:
-        if overrides:
-            raise
-        raise CheckpointError("the stored config is not valid", path, error.what) from error
+    config = stored_config(loaded, overrides)
     device = choose_device(config.train.device)
     precision = choose_precision(config.train.precision, device)
     source = build_source(config)
@@ -110,16 +101,31 @@ def evaluate_model(
     )
 
 
+def stored_config(loaded: LoadedModel, overrides: Iterable[str] = ()) -> Config:
+    """Return the config of a checkpoint's run, changed by what the command line says.
+
+    Raises:
+        CheckpointError: What is stored is not valid.
+        ConfigError: An override is not.
+    """
+    try:
+        return config_from_text(loaded.checkpoint.config, f"config in {loaded.path}", overrides)
+    except ConfigError as error:
+        if overrides:
+            raise
+        raise CheckpointError("the stored config is not valid", loaded.path, error.what) from error
+
+
 def renumbered(targets: Tensor, classes: tuple[str, ...], known: tuple[str, ...]) -> Tensor:
     """Give targets the numbers that a model's classes have, by name. Shape: (N,) -> (N,).
 
     Raises:
         DataError: A class of the images is not among the model's.
     """
-    strangers = [name for name in classes if name not in known]
-    if strangers:
+    unknown = [name for name in classes if name not in known]
+    if unknown:
         raise DataError(
-            f"the model does not know class '{strangers[0]}' ({len(strangers)} of {len(classes)} "
+            f"the model does not know class '{unknown[0]}' ({len(unknown)} of {len(classes)} "
             f"classes are unknown; the model has {len(known)})",
             hint="evaluate on a dataset with the classes that the model was trained for",
         )

@@ -38,7 +38,7 @@ from vtrain.errors import (
     VtrainError,
 )
 from vtrain.files.atomic import make_folder, write_json, write_text
-from vtrain.files.container import load_checkpoint
+from vtrain.files.checkpoint import Checkpoint
 from vtrain.files.lock import RunLock
 from vtrain.files.runs import (
     is_run_folder,
@@ -48,7 +48,7 @@ from vtrain.files.runs import (
     read_status,
     write_status,
 )
-from vtrain.files.store import Checkpoints
+from vtrain.files.store import CheckpointStore
 from vtrain.run.build.batch_size import memory_advice, with_batch_size, with_number
 from vtrain.run.build.model import describe_model
 from vtrain.run.build.parts import Parts, build_parts
@@ -188,9 +188,9 @@ def _train(
     """
     versions = [vtrain.__version__, torch.__version__]
     distributed.check_same({"config": config.model_dump(mode="json"), "versions": versions})
-    checkpoints = Checkpoints(folder, config.checkpoint.keep) if place.is_main else None
-    found = _newest(checkpoints)
-    before = None if found is None else load_checkpoint(found)
+    store = CheckpointStore(folder, config.checkpoint.keep) if place.is_main else None
+    found = _newest(store)
+    before = None if found is None else Checkpoint.load(found)
     config = _sized(config, before, found, device, place)
     parts = build_parts(config, device, place)
     dataset = dataset_fingerprint(parts.source.classes, parts.train, parts.val)
@@ -204,7 +204,7 @@ def _train(
     if place.is_main:
         callbacks += outputs(config, parts, folder, history)
     if place.is_main or config.train.parallel == "fsdp":  # all have a part of a sharded model
-        callbacks.append(build_saver(config, parts, dataset, checkpoints))
+        callbacks.append(build_saver(config, parts, dataset, store))
     if place.is_main:
         write_text(folder / "config.yaml", config.to_yaml())
         screens.say_start(config, parts, folder, found)
@@ -232,16 +232,16 @@ def _train(
         screens.say_end(config, parts.state, folder, history, seconds)
 
 
-def _newest(checkpoints: Checkpoints | None) -> Path | None:
+def _newest(store: CheckpointStore | None) -> Path | None:
     """Return the checkpoint to go on from, which the main process alone looks for."""
-    found = checkpoints.newest_valid() if checkpoints is not None else None
+    found = store.newest_valid() if store is not None else None
     path = distributed.broadcast_json(None if found is None else str(found))
     return None if path is None else Path(path)
 
 
 def _sized(
     config: Config,
-    before: dict[str, Any] | None,
+    before: Checkpoint | None,
     path: Path | None,
     device: torch.device,
     place: Rank,
@@ -270,21 +270,21 @@ def outputs(config: Config, parts: Parts, folder: Path, history: History) -> lis
 
 
 def build_saver(
-    config: Config, parts: Parts, dataset: dict[str, Any], checkpoints: Checkpoints | None
+    config: Config, parts: Parts, dataset: dict[str, Any], store: CheckpointStore | None
 ) -> Saver:
     """Return what saves, to be called last: a checkpoint counts the rows that others wrote."""
-    content = {
-        "vtrain": vtrain.__version__,
-        "model": describe_model(config, parts.model),
-        "classes": list(parts.source.classes),
-        "preprocess": parts.preprocess.to_dict(),
-        "dataset": dataset,
-        "config": config.to_yaml(),
-    }
+    describe = partial(
+        Checkpoint,
+        model=describe_model(config, parts.model),
+        classes=parts.source.classes,
+        preprocess=parts.preprocess.to_dict(),
+        dataset=dataset,
+        config=config.to_yaml(),
+    )
     checkpoint = config.checkpoint
     return Saver(
-        checkpoints,
-        content,
+        store,
+        describe,
         checkpoint.best_metric,
         checkpoint.every_minutes,
         checkpoint.every_steps,
@@ -292,26 +292,25 @@ def build_saver(
     )
 
 
-def _stored_config(content: dict[str, Any], path: object) -> Config:
+def _stored_config(checkpoint: Checkpoint, path: object) -> Config:
     """Return the config that a checkpoint holds.
 
     Raises:
         CheckpointError: It is not valid.
     """
     try:
-        return config_from_text(content["config"], "its config")
-    except (ConfigError, KeyError, TypeError) as error:
-        what = error.what if isinstance(error, ConfigError) else "it is missing"
-        raise CheckpointError(f"the stored config is not valid: {what}", path) from None
+        return config_from_text(checkpoint.config, "its config")
+    except ConfigError as error:
+        raise CheckpointError(f"the stored config is not valid: {error.what}", path) from None
 
 
-def _check_config(config: Config, content: dict[str, Any], path: object) -> None:
+def _check_config(config: Config, checkpoint: Checkpoint, path: object) -> None:
     """Refuse to go on with a config that has changed in a way that changes the result.
 
     Raises:
         ConfigError: It names the keys.
     """
-    before = _stored_config(content, path)
+    before = _stored_config(checkpoint, path)
     changed = [key for key in _differences(before, config) if not key.startswith(FREE_TO_CHANGE)]
     if changed:
         more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
@@ -323,7 +322,7 @@ def _check_config(config: Config, content: dict[str, Any], path: object) -> None
 
 
 def _restore(
-    parts: Parts, dataset: dict[str, Any], content: dict[str, Any], path: object, accept: bool
+    parts: Parts, dataset: dict[str, Any], checkpoint: Checkpoint, path: object, accept: bool
 ) -> None:
     """Go on from a checkpoint of the same run.
 
@@ -333,8 +332,8 @@ def _restore(
     """
     state = parts.state
     try:
-        changed = check_unchanged(content["dataset"], dataset, path, accept=accept)
-        state.load_state_dict(content["state"])
+        changed = check_unchanged(checkpoint.dataset, dataset, path, accept=accept)
+        state.load_state_dict(checkpoint.state)
     except (KeyError, TypeError, ValueError, RuntimeError, AssertionError) as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:100]
         raise CheckpointError(

@@ -4,22 +4,19 @@ import glob
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from vtrain.api import LoadedModel, load_model
-from vtrain.config import config_from_text
 from vtrain.device import autocast, choose_device, choose_precision
 from vtrain.errors import CheckpointError, ConfigError, DataError, StorageError
 from vtrain.files.images import is_image_name
 from vtrain.files.runs import RUNS, checkpoint_of, newest_run
+from vtrain.inference.loaded import LoadedModel, load_model
+from vtrain.inference.outputs import batches_of_files, outputs_of
+from vtrain.run.evaluate import stored_config
 
 log = logging.getLogger(__name__)
-BATCH = 32
-"""Images per forward pass."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +48,17 @@ def predict_images(patterns: list[str], ckpt: Path | None, top_k: int) -> list[P
         CheckpointError: There is no usable checkpoint.
     """
     paths = find_images(patterns)
-    path = checkpoint_of(ckpt) if ckpt is not None else newest_checkpoint()
-    loaded = load_model(path, choose_device("auto"))
+    # Not the device of the run's config, which may be the second GPU of another machine: unlike
+    # `eval`, this command takes no KEY=VALUE to say otherwise.
+    loaded = load_model(ckpt or newest_checkpoint(), choose_device("auto"))
     if top_k > len(loaded.classes):
         log.info("--top-k %d: the model has %d classes", top_k, len(loaded.classes))
-    predictions: list[Prediction] = []
-    remaining = iter(paths)
-    while chunk := list(islice(remaining, BATCH)):
-        predictions += _predict_batch(loaded, chunk, min(top_k, len(loaded.classes)))
-    return predictions
+    errors: dict[int, str] = {}
+    ranked = dict(_ranked(loaded, paths, min(top_k, len(loaded.classes)), errors))
+    return [
+        Prediction(str(path), ranked.get(number, []), errors.get(number))
+        for number, path in enumerate(paths)
+    ]
 
 
 def refuse_existing(output: Path) -> None:
@@ -94,7 +93,7 @@ def find_images(patterns: list[str]) -> list[Path]:
         DataError: One of them names no image.
         ConfigError: One of them is a URL.
     """
-    found: list[Path] = []
+    paths: list[Path] = []
     for pattern in patterns:
         path = Path(pattern)
         if "://" in pattern:
@@ -107,8 +106,8 @@ def find_images(patterns: list[str]) -> list[Path]:
             matches = sorted(Path(p) for p in glob.glob(pattern, recursive=True))  # noqa: PTH207 - absolute patterns too
         if not matches:
             raise DataError("no image was found", pattern, "give a file, a folder or a glob")
-        found += matches
-    return found
+        paths += matches
+    return paths
 
 
 def newest_checkpoint() -> Path:
@@ -125,27 +124,26 @@ def newest_checkpoint() -> Path:
     return path
 
 
-def _predict_batch(loaded: LoadedModel, paths: list[Path], top_k: int) -> Iterator[Prediction]:
-    device = next(loaded.model.parameters()).device
-    config = config_from_text(loaded.content["config"], "config in the checkpoint")
-    inputs: dict[Path, torch.Tensor] = {}
-    errors: dict[Path, str] = {}
-    for path in paths:
-        try:
-            inputs[path] = loaded.preprocess(path)
-        except DataError as error:
-            errors[path] = error.what
-    if inputs:
-        precision = choose_precision(config.train.precision, device)
-        with torch.inference_mode(), autocast(device, precision):
-            logits = loaded.model(torch.cat(list(inputs.values())))
-        probabilities, classes = logits.float().softmax(1).topk(top_k)
-        rows = dict(
-            zip(inputs, zip(probabilities.tolist(), classes.tolist(), strict=True), strict=True)
-        )
-    for path in paths:
-        if path in errors:
-            yield Prediction(str(path), [], errors[path])
-        else:
-            ranked = zip(rows[path][1], rows[path][0], strict=True)
-            yield Prediction(str(path), [(loaded.classes[k], p) for k, p in ranked])
+def _ranked(
+    loaded: LoadedModel, paths: list[Path], top_k: int, errors: dict[int, str]
+) -> Iterator[tuple[int, list[tuple[str, float]]]]:
+    """Yield the number of each readable path and its likeliest classes; note what is unreadable."""
+    config = stored_config(loaded)
+    precision = choose_precision(config.train.precision, loaded.device)
+    batches = batches_of_files(
+        paths,
+        loaded.geometry,
+        loaded.device,
+        lambda number, error: errors.update({number: error.what}),
+    )
+    for output in outputs_of(
+        loaded.model,
+        batches,
+        loaded.geometry.normalise,
+        partial(autocast, loaded.device, precision),
+    ):
+        probabilities, classes = output.logits.softmax(1).topk(top_k)  # (B, k) each
+        for number, row, ids in zip(
+            output.indices.tolist(), probabilities.tolist(), classes.tolist(), strict=True
+        ):
+            yield number, [(loaded.classes[k], p) for k, p in zip(ids, row, strict=True)]

@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -72,8 +71,8 @@ def load_pretrained(
     """
     path = fetch(source) if source.startswith(HUB) else Path(source)
     try:
-        content = read_weights(path)
-        dialect, given = translate(weights_in(content, path))
+        file = read_weights(path)
+        dialect, given = translate(file.tensors)
     except RuntimeError:  # torch cannot stack or split tensors of such shapes
         raise CheckpointError("tensors that belong together do not fit together", source) from None
     wanted = model.state_dict()
@@ -85,8 +84,8 @@ def load_pretrained(
     ]
     given = {name: tensor for name, tensor in given.items() if name not in ignored}
     heads = [name for name in wanted if name.split(".")[0] in model.depth_groups()[-1]]
-    if classes is not None and "classes" in content:
-        given = with_classes(given, heads, list(content["classes"]), list(classes))
+    if classes is not None and file.classes:
+        given = with_classes(given, heads, list(file.classes), list(classes))
     shared = [name for name in wanted if name in given]
     fitted = {name: fit(name, given[name], wanted[name].shape) for name in shared}
     taken = {name: tensor for name, tensor in fitted.items() if tensor is not None}
@@ -148,25 +147,6 @@ def fetch(source: str) -> Path:
                     f"the hub did not answer with weights ({reason})", source
                 ) from None
     raise CheckpointError(f"the repository has neither {' nor '.join(HUB_FILES)}", source)
-
-
-def weights_in(content: dict[str, Any], path: Path) -> State:
-    """Return the tensors of a file: of a vtrain checkpoint the averaged ones, where it has them.
-
-    Raises:
-        CheckpointError: There are none.
-    """
-    if isinstance(content.get("state"), dict):
-        content = content["state"]
-        if isinstance(content.get("ema"), dict):
-            content = {"model": content["ema"].get("weights")}
-    for key in ("model", "state_dict"):  # DeiT and Swin; timm and many others
-        if isinstance(content.get(key), dict):
-            content = content[key]
-    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
-    if not tensors:
-        raise CheckpointError("the file holds no weights", path)
-    return tensors
 
 
 def fit(name: str, tensor: Tensor, shape: torch.Size) -> Tensor | None:

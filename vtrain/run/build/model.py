@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import nn
@@ -10,6 +10,7 @@ from torch import nn
 from vtrain import distributed
 from vtrain.config import Config, component
 from vtrain.data.preprocess import Preprocess
+from vtrain.files.checkpoint import ModelDescription
 from vtrain.models.base import ImageClassifier
 from vtrain.models.freeze import freeze
 from vtrain.models.limits import check_fits_memory
@@ -33,16 +34,12 @@ def build_model(config: Config, num_classes: int) -> ImageClassifier:
     return model
 
 
-def describe_model(config: Config, model: ImageClassifier) -> dict[str, Any]:
+def describe_model(config: Config, model: ImageClassifier) -> ModelDescription:
     """Return the plain data from which `load_model` builds the model again."""
     found, _ = component(MODELS, config.model)
     values = config.model.model_dump(mode="json")
-    return {
-        "name": found.name,
-        "arguments": {name: values[name] for name, _, _ in found.parameters()},
-        "image_size": model.image_size,
-        "in_channels": model.in_channels,
-    }
+    arguments = {name: values[name] for name, _, _ in found.parameters()}
+    return ModelDescription(found.name, arguments, model.image_size, model.in_channels)
 
 
 def build_teacher(

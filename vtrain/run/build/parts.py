@@ -20,7 +20,8 @@ from vtrain.distributed import Rank
 from vtrain.engine.budget import TimeBudget
 from vtrain.engine.ema import EMA
 from vtrain.engine.state import Metrics, TrainState
-from vtrain.inference.evaluate import evaluate, in_step
+from vtrain.inference.evaluate import evaluate
+from vtrain.inference.outputs import padded_to
 from vtrain.models.base import ImageClassifier
 from vtrain.models.weights.pretrained import load_pretrained
 from vtrain.optim.gradients import LossScaler
@@ -81,7 +82,7 @@ class Parts:
         ):
             return evaluate(
                 self.model,
-                in_step(self.val_loader.batches(), most, image),
+                padded_to(most, self.val_loader.batches(), image),
                 self.preprocess.normalise,
                 self.autocast,
                 distributed.all_sum,

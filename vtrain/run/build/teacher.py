@@ -5,11 +5,10 @@ from pathlib import Path
 
 from torch import nn
 
-from vtrain.api import load_model
 from vtrain.data.preprocess import Preprocess
 from vtrain.errors import CheckpointError, ConfigError
 from vtrain.files.weights import read_weights
-from vtrain.models.weights.pretrained import weights_in
+from vtrain.inference.loaded import load_model
 from vtrain.optim.distillation import Teacher
 from vtrain.registry import suggest
 
@@ -67,8 +66,8 @@ def torchvision_model(
         raise ConfigError(
             f"{TORCHVISION}{name} needs weights", f"{KEY}_weights", "name the file of its weights"
         )
-    content = read_weights(weights)
-    state = weights_in(content, weights)
+    file = read_weights(weights)
+    state = file.tensors
     last = next(reversed(state.values()))  # the bias of the head
     model: nn.Module = models.get_model(name, num_classes=len(last) if last.ndim else 1)
     try:
@@ -76,9 +75,8 @@ def torchvision_model(
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:120]
         raise CheckpointError(f"not the weights of {name}: {reason}", weights) from None
-    known = tuple(map(str, content.get("classes", ())))
-    if known:
-        return model, known
+    if file.classes:
+        return model, file.classes
     if len(last) != len(classes):
         raise ConfigError(f"it has {len(last)} classes, the dataset has {len(classes)}", weights)
     log.info("the teacher's file names no classes: they are taken in the dataset's order")
@@ -93,10 +91,10 @@ def columns(known: tuple[str, ...], classes: tuple[str, ...]) -> list[int] | Non
     """
     if known == classes:
         return None
-    strangers = [name for name in classes if name not in known]
-    if strangers:
+    unknown = [name for name in classes if name not in known]
+    if unknown:
         raise ConfigError(
-            f"the teacher does not know class '{strangers[0]}' ({len(strangers)} of {len(classes)} "
+            f"the teacher does not know class '{unknown[0]}' ({len(unknown)} of {len(classes)} "
             "classes are unknown)",
             KEY,
             "train a teacher on these classes",

@@ -1,0 +1,186 @@
+"""What a checkpoint holds: its schema, as a type, and nowhere else.
+
+`container` turns the content into bytes and back and does not ask what it means, `store` keeps the
+checkpoints of a run folder. Importing this imports no torch.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from vtrain import __version__
+from vtrain.errors import CheckpointError
+from vtrain.files.container import FORMAT, load_checkpoint, save_checkpoint
+from vtrain.files.manifest import Written
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+HINT = "use another checkpoint; the weights of this one may still serve model.pretrained"
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """What builds the model again: a name of the zoo and what its constructor is called with."""
+
+    name: str
+    arguments: dict[str, Any]
+    """What the section `model` of a config says, without the name."""
+    image_size: int
+    """Pixels per side."""
+    in_channels: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """Everything that a checkpoint file holds; each field is a key of the file.
+
+    `eval` and `predict` need nothing else, and `fit --resume` needs the dataset besides.
+    """
+
+    format: int = FORMAT
+    """Version of the schema."""
+    vtrain: str = __version__
+    """Version of the program that wrote it."""
+    model: ModelDescription
+    classes: tuple[str, ...]
+    """The names of the logits, in order."""
+    preprocess: dict[str, Any]
+    """What `Preprocess.to_dict` gives."""
+    dataset: dict[str, Any]
+    """The fingerprint of the images that the run began with."""
+    config: str
+    """The whole resolved config, as YAML."""
+    metrics: dict[str, float]
+    """What the last evaluation gave; empty before the first."""
+    state: dict[str, Any]
+    """What `TrainState.state_dict` gives, or `model` and `ema` alone: then no run can go on."""
+    is_best: bool = False
+    """Whether it was the best of its run when it was written."""
+
+    @property
+    def weights(self) -> dict[str, "Tensor"]:
+        """The weights to evaluate: the average where the run kept one, else the raw ones."""
+        return evaluated_weights(self.state)
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done."""
+        step: int = self.state["step"]
+        return step
+
+    def with_weights(self, weights: dict[str, "Tensor"]) -> Self:
+        """Return a copy that holds these weights alone; no training can go on from it."""
+        return replace(self, state={"model": weights, "ema": None})
+
+    def to_content(self) -> dict[str, Any]:
+        """Return the plain data and tensors of the file; tensors are not copied."""
+        content = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**content, "model": dict(vars(self.model)), "classes": list(self.classes)}
+
+    @classmethod
+    def from_content(cls, content: Mapping[str, Any], path: Path) -> Self:
+        """Undo `to_content`, and trust nothing: `path` is for the message.
+
+        Raises:
+            CheckpointError: A field is missing or of a wrong kind; the message names it.
+        """
+        found = {key: _checked(content, key, kind, path) for key, kind in _KINDS.items()}
+        described = {
+            key: _checked(found["model"], key, kind, path, "model.")
+            for key, kind in _MODEL_KINDS.items()
+        }
+        if not all(type(name) is str for name in found["classes"]):
+            raise _wrong("classes", found["classes"], "a list of names", path)
+        if not all(type(value) in (float, int) for value in found["metrics"].values()):
+            raise _wrong("metrics", found["metrics"], "a mapping of names to numbers", path)
+        _check_weights(found["state"], path)
+        found |= {"model": ModelDescription(**described), "classes": tuple(found["classes"])}
+        return cls(**found)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a checkpoint onto the CPU.
+
+        Raises:
+            CheckpointError: It is absent, damaged, unsafe, or no checkpoint of this vtrain.
+        """
+        return cls.from_content(load_checkpoint(path), path)
+
+    def save(self, path: Path) -> Written:
+        """Write it to `path`, verified before it is published there.
+
+        Raises:
+            StorageError: It cannot be written; what was at `path` is untouched.
+        """
+        return save_checkpoint(path, self.to_content())
+
+
+def evaluated_weights(state: Mapping[str, Any]) -> dict[str, "Tensor"]:
+    """Return the weights in a training state that are evaluated: averaged, if any are.
+
+    Raises:
+        KeyError: There are none.
+    """
+    ema = state.get("ema")
+    weights: dict[str, Tensor] = ema["weights"] if ema is not None else state["model"]
+    return weights
+
+
+_KINDS: dict[str, type] = {
+    "format": int,
+    "vtrain": str,
+    "model": dict,
+    "classes": list,
+    "preprocess": dict,
+    "dataset": dict,
+    "config": str,
+    "metrics": dict,
+    "state": dict,
+    "is_best": bool,
+}
+_MODEL_KINDS: dict[str, type] = {
+    "name": str,
+    "arguments": dict,
+    "image_size": int,
+    "in_channels": int,
+}
+_WORDS = {
+    int: "a whole number",
+    str: "text",
+    dict: "a mapping",
+    list: "a list",
+    bool: "true or false",
+}
+
+
+def _checked(content: Mapping[str, Any], key: str, kind: type, path: Path, prefix: str = "") -> Any:
+    """Return a value of exactly this type; True is no whole number here."""
+    if key not in content:
+        raise CheckpointError(f"the checkpoint has no '{prefix}{key}'", path, HINT)
+    if type(content[key]) is not kind:
+        raise _wrong(prefix + key, content[key], _WORDS[kind], path)
+    return content[key]
+
+
+def _check_weights(state: Mapping[str, Any], path: Path) -> None:
+    """Check that the state holds weights; what else a resume needs is its own to find out."""
+    import torch
+
+    parts = {"state.model": state.get("model")}
+    if state.get("ema") is not None:
+        average = state["ema"]
+        parts["state.ema"] = average.get("weights") if isinstance(average, dict) else average
+    for key, weights in parts.items():
+        # A state dict is an OrderedDict, a gathered or averaged one a plain dict.
+        if not isinstance(weights, dict) or not weights:
+            raise _wrong(key, weights, "a mapping of names to tensors", path)
+        for name, tensor in weights.items():
+            if not isinstance(tensor, torch.Tensor):
+                raise _wrong(f"{key}.{name}", tensor, "a tensor", path)
+
+
+def _wrong(key: str, value: object, wanted: str, path: Path) -> CheckpointError:
+    what = f"the checkpoint's '{key}' is {value!r:.60}, not {wanted}"
+    return CheckpointError(what, path, HINT)

@@ -1,0 +1,125 @@
+"""A trained model, built again from its checkpoint and ready to use."""
+
+import json
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from PIL import Image
+from pydantic import ValidationError
+from torch import Tensor
+
+from vtrain.data.preprocess import Preprocess
+from vtrain.errors import CheckpointError, ConfigError
+from vtrain.files.checkpoint import Checkpoint
+from vtrain.files.images import read_image
+from vtrain.files.runs import checkpoint_of
+from vtrain.models.base import ImageClassifier
+from vtrain.models.limits import check_fits_memory
+from vtrain.registry import MODELS
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A trained model, ready to use.
+
+    Attributes:
+        model: In evaluation mode, with the averaged weights where the run kept an average.
+        classes: The names of the logits, in order.
+        geometry: How an image becomes the model's input.
+        checkpoint: Everything that its file holds.
+        path: That file.
+    """
+
+    model: ImageClassifier
+    classes: tuple[str, ...]
+    geometry: Preprocess
+    checkpoint: Checkpoint
+    path: Path
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
+    def preprocess(self, image: Path | str | Image.Image) -> Tensor:
+        """Read and prepare one image exactly as in training's evaluation.
+
+        Shape: any image -> (1, C, H, W) float32, on the model's device.
+
+        Raises:
+            DataError: The file is no readable image.
+        """
+        if not isinstance(image, Image.Image):
+            image = read_image(Path(image))
+        pixels = self.geometry(image.convert("RGB"))  # (C, H, W) uint8
+        return self.geometry.normalise(pixels[None].to(self.device))
+
+
+def load_model(ckpt: Path | str, device: torch.device | str = "cpu") -> LoadedModel:
+    """Load a checkpoint for use.
+
+    Args:
+        ckpt: A checkpoint file, or a run folder (then `best.pt`, else `last.pt`).
+        device: Where the model shall be.
+
+    Raises:
+        CheckpointError: It is absent, damaged, or not a checkpoint of vtrain.
+    """
+    path = checkpoint_of(Path(ckpt))
+    return model_of(Checkpoint.load(path), path, device)
+
+
+def model_of(checkpoint: Checkpoint, path: Path, device: torch.device | str = "cpu") -> LoadedModel:
+    """Build the model that a checkpoint describes; `path` is for messages.
+
+    Raises:
+        CheckpointError: The checkpoint does not describe a model, or its weights do not fit it.
+    """
+    described = checkpoint.model
+    try:
+        component = MODELS[described.name]
+        # Validated by the same schema as a config: a checkpoint is not trusted either.
+        arguments = {"name": component.name, **described.arguments}
+        section = component.section().model_validate_json(json.dumps(arguments))
+        build = partial(
+            component,
+            num_classes=len(checkpoint.classes),
+            image_size=described.image_size,
+            in_channels=described.in_channels,
+            **component.arguments(section),
+        )
+        # On the meta device first: before any memory is taken for what a file claims.
+        check_weights_fit(check_fits_memory(build), checkpoint.weights, path)
+        model: ImageClassifier = build()
+        model.load_state_dict(checkpoint.weights)
+        geometry = Preprocess.from_dict(checkpoint.preprocess)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        reason = f"model.{key} is {first['input']!r:.60}: {first['msg']}"
+        raise CheckpointError(f"the checkpoint does not describe a model: {reason}", path) from None
+    except (KeyError, TypeError, ValueError, RuntimeError, ConfigError) as error:
+        reason = str(error).splitlines()[0][:150]
+        raise CheckpointError(f"the checkpoint does not describe a model: {reason}", path) from None
+    model.to(device).eval()
+    return LoadedModel(model, checkpoint.classes, geometry, checkpoint, path)
+
+
+def check_weights_fit(model: ImageClassifier, weights: dict[str, Tensor], path: Path) -> None:
+    """Compare names and shapes with a model's.
+
+    Raises:
+        CheckpointError: They differ; the message counts how and names the first.
+    """
+    expected = model.state_dict()
+    missing = sorted(expected.keys() - weights.keys())
+    unexpected = sorted(weights.keys() - expected.keys())
+    common = expected.keys() & weights.keys()
+    reshaped = sorted(name for name in common if expected[name].shape != weights[name].shape)
+    if first := [*missing, *unexpected, *reshaped]:
+        counts = f"{len(missing)} missing, {len(unexpected)} unexpected, {len(reshaped)} reshaped"
+        raise CheckpointError(
+            f"the weights do not fit the model: {counts}; first: {first[0]}", path
+        )

@@ -1,0 +1,39 @@
+"""What logits are worth: pure functions of logits and targets, summed over batches.
+
+Nothing here waits for the device. A float64 holds integers up to 2**53 exactly, far beyond any
+count of images, so that sums over batches and processes are the same in whatever order.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vtrain.inference.outputs import NO_TARGET
+
+NAMES = ("val/loss", "val/top1", "val/top5")
+
+
+def top_k_hits(logits: Tensor, targets: Tensor, k: int) -> Tensor:
+    """Return whether each target is the likeliest, the second likeliest, ... or the k-th.
+
+    Shape: (B, K), (B,) -> (B, min(k, K)) bool, at most one of them true in each row.
+    """
+    nearest = logits.topk(min(k, logits.shape[1]), dim=1).indices
+    return nearest == targets[:, None]
+
+
+def sums(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the number of images, and their summed loss, hits and top-5 hits.
+
+    Targets that are `NO_TARGET` count for nothing. Shape: (B, K), (B,) -> (4,) float64.
+    """
+    loss = F.cross_entropy(logits, targets, reduction="sum", ignore_index=NO_TARGET)
+    hits = top_k_hits(logits, targets, 5).double()
+    images = (targets != NO_TARGET).sum()
+    return torch.stack([images.double(), loss.double(), hits[:, 0].sum(), hits.sum()])
+
+
+def means(totals: Tensor) -> dict[str, float]:
+    """Divide sums over all images by their number; this waits for the device. Shape: (4,)."""
+    images, *values = totals.tolist()
+    return {name: value / images for name, value in zip(NAMES, values, strict=True)}
