@@ -614,20 +614,20 @@ class TestG:
 
     def test_a_worker_that_hangs_ends_the_run_after_its_time(self, tmp_path: Path) -> None:
         def hanging() -> None:
-            from vtrain.data.loading.loader import Feed
+            from vtrain.data.loading.decoded import Decoded
 
-            real = Feed.__init__
+            real = Decoded.__init__
 
-            def init(self: Feed, *arguments: Any, **options: Any) -> None:
+            def init(self: Decoded, *arguments: Any, **options: Any) -> None:
                 real(self, *arguments, **options)
                 self.timeout = 1
 
-            Feed.__init__ = init  # type: ignore[method-assign]
+            Decoded.__init__ = init  # type: ignore[method-assign]
             workers_get_at(7, signal.SIGSTOP)
 
         run_dir, workers = tmp_path / "run", ("data.cache=none", "data.num_workers=2")
         ended = fit(tmp_path, run_dir, *workers, prepare=hanging).wait(40)
-        one_line(ended, 8, "within its time")
+        one_line(ended, 8, "a data worker timed out")
         assert read_status(run_dir)["code"] == 8
         assert [found for found in verify(run_dir) if found.problem] == []
         assert newest_step(run_dir) >= 6

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,8 +19,10 @@ from torch import Tensor
 
 from vtrain import rng
 from vtrain.data.datasets.samples import ArraySamples, FileSamples
-from vtrain.data.loading.loader import Batch, EvalLoader, TrainLoader, share_of
-from vtrain.data.loading.workers import PIECE, worker_error
+from vtrain.data.loading.batches import Batch, share_of
+from vtrain.data.loading.loader import EvalLoader, TrainLoader
+from vtrain.data.loading.worker import PIECE
+from vtrain.data.loading.workers import worker_error
 from vtrain.distributed import Rank
 from vtrain.errors import DataError, WorkerError
 
@@ -44,7 +46,7 @@ def to_tensor(image: Image.Image) -> Tensor:
 
 @dataclass
 class Same:
-    """Prepares an image the same way in every epoch."""
+    """Transforms an image the same way in every epoch."""
 
     varies: bool = False
 
@@ -62,6 +64,17 @@ class Marked:
         pixels = to_tensor(image).clone()
         pixels[:, -1] = rng.hash_ints(index, epoch) % 251
         return pixels
+
+
+@dataclass
+class Calling:
+    """Transforms an image by a function."""
+
+    function: Callable[[Image.Image, int, int], Tensor]
+    varies: bool = True
+
+    def __call__(self, image: Image.Image, index: int, epoch: int) -> Tensor:
+        return self.function(image, index, epoch)
 
 
 @pytest.fixture
@@ -200,12 +213,12 @@ def test_workers_and_caches_change_no_bit(tmp_path: Path, close: list[TrainLoade
     for i in range(150):
         source.image(i).save(tmp_path / f"{i}.png")
     files = FileSamples(tmp_path, [f"{i}.png" for i in range(150)], source.targets)
-    for prepare in (Same(), Marked()):
+    for transform in (Same(), Marked()):
         found = set()
         for samples in (source, files):
             for workers, cache in itertools.product((0, 2), ("none", "ram", "device", "auto")):
                 loader = TrainLoader(
-                    samples, prepare, batch_size=64, seed=0, num_workers=workers, cache=cache
+                    samples, transform, batch_size=64, seed=0, num_workers=workers, cache=cache
                 )
                 close.append(loader)
                 found.add(tuple(bits(loader.batches(0)) + bits(loader.batches(1))))
@@ -319,11 +332,11 @@ def test_a_bad_image_is_an_error_that_names_it(
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("prepare", [Same(), Marked()])
+@pytest.mark.parametrize("transform", [Same(), Marked()])
 @pytest.mark.parametrize("cache", ["none", "ram"])
 def test_skip_leaves_bad_images_out_and_repeats_no_other(
     workers: int,
-    prepare: Same,
+    transform: Same,
     cache: str,
     caplog: pytest.LogCaptureFixture,
     close: list[TrainLoader],
@@ -331,7 +344,7 @@ def test_skip_leaves_bad_images_out_and_repeats_no_other(
     bad = {0, 7, 150}
     loader = TrainLoader(
         Spoilt(numbered(400), bad),
-        prepare,
+        transform,
         batch_size=32,
         seed=0,
         num_workers=workers,
@@ -393,10 +406,10 @@ def unpicklable(image: Image.Image, index: int, epoch: int) -> Tensor:
 def test_any_exception_of_a_worker_is_one_plain_data_error(
     workers: int, close: list[TrainLoader]
 ) -> None:
-    def prepare(image: Image.Image, index: int, epoch: int) -> Tensor:
+    def transform(image: Image.Image, index: int, epoch: int) -> Tensor:
         return unpicklable(image, index, epoch) if index == 5 else to_tensor(image)
 
-    loader = TrainLoader(numbered(9), prepare, batch_size=3, seed=0, num_workers=workers)
+    loader = TrainLoader(numbered(9), Calling(transform), batch_size=3, seed=0, num_workers=workers)
     close.append(loader)
     with pytest.raises(DataError) as caught:
         list(loader.batches(0))
@@ -419,11 +432,11 @@ def children() -> set[int]:
     return found
 
 
-def lose(how: str) -> object:
-    """Make `prepare` that loses its worker on image 33; the parent's process is spared."""
+def lose(how: str) -> Calling:
+    """Make a transform that loses its worker on image 33; the parent's process is spared."""
     parent = os.getpid()
 
-    def prepare(image: Image.Image, index: int, epoch: int) -> Tensor:
+    def transform(image: Image.Image, index: int, epoch: int) -> Tensor:
         if index == 33 and os.getpid() != parent:
             if how == "hang":
                 time.sleep(1000)
@@ -432,7 +445,7 @@ def lose(how: str) -> object:
             os.kill(os.getpid(), getattr(signal, how))
         return to_tensor(image)
 
-    return prepare
+    return Calling(transform)
 
 
 @pytest.mark.timeout(60)
@@ -497,14 +510,15 @@ import os, signal, sys, time, torch
 from vtrain.data.loading.loader import TrainLoader
 from vtrain.data.datasets.samples import ArraySamples
 
-def prepare(image, index, epoch):
+def transform(image, index, epoch):
     if sys.argv[1] == "hang" and index % 10 == 3:
         time.sleep(1000)
     side = 64 if sys.argv[1] == "large" else 4
     return torch.zeros(3, side, side, dtype=torch.uint8)
 
+transform.varies = True
 samples = ArraySamples(torch.zeros(1000, 3, 4, 4, dtype=torch.uint8), torch.zeros(1000).long(), "x")
-loader = TrainLoader(samples, prepare, batch_size=1, seed=0, num_workers=2, cache="none")
+loader = TrainLoader(samples, transform, batch_size=1, seed=0, num_workers=2, cache="none")
 batches = loader.batches(0)
 first = next(batches)
 print("started", flush=True)

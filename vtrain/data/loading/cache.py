@@ -83,7 +83,7 @@ def fill(
 
 
 @dataclass(frozen=True)
-class Decoded(ArraySamples):
+class DecodedSamples(ArraySamples):
     """Samples that were decoded beforehand."""
 
     source: Samples = field(kw_only=True)
@@ -92,7 +92,7 @@ class Decoded(ArraySamples):
         return self.source.name(index)
 
 
-class _UnlikeError(Exception):
+class MixedSizesError(Exception):
     """An image does not fit into an array with the others."""
 
 
@@ -104,14 +104,14 @@ def as_array(samples: Samples, mode: CacheMode, *, show: bool) -> Samples:
     if mode == "none" or isinstance(samples, ArraySamples):
         return samples
     try:
-        return Decoded(_alike(samples, mode, show), samples.targets, "", source=samples)
-    except (_UnlikeError, DataError) as reason:
+        return DecodedSamples(_stack(samples, mode, show), samples.targets, "", source=samples)
+    except (MixedSizesError, DataError) as reason:
         if mode != "auto":
             logger.warning("data.cache=%s: the images are not cached, because %s", mode, reason)
         return samples
 
 
-def _alike(samples: Samples, mode: CacheMode, show: bool) -> Tensor:
+def _stack(samples: Samples, mode: CacheMode, show: bool) -> Tensor:
     some = range(0, len(samples), max(1, len(samples) // 16))  # mostly shows whether it is worth it
     shapes = {pixels(samples, index).shape for index in some}
     shape = next(iter(shapes))
@@ -120,15 +120,15 @@ def _alike(samples: Samples, mode: CacheMode, show: bool) -> Tensor:
         try:
             image = pixels(samples, index)
         except DataError as error:
-            raise _UnlikeError(str(error)) from error
+            raise MixedSizesError(str(error)) from error
         if image.shape != shape:
-            raise _UnlikeError(f"their sizes differ ({samples.name(index)})")
+            raise MixedSizesError(f"their sizes differ ({samples.name(index)})")
         return image
 
     if len(shapes) > 1:
-        raise _UnlikeError("their sizes differ")
+        raise MixedSizesError("their sizes differ")
     if choose(mode, len(samples) * shape.numel(), torch.device("cpu")) == "none":
-        raise _UnlikeError("they are too many for the memory")
+        raise MixedSizesError("they are too many for the memory")
     return fill(len(samples), read, shape, threads=cpu_count(), show=show).images
 
 

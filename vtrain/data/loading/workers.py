@@ -1,117 +1,46 @@
-"""Processes that prepare images: what they do, and what happens when one is lost."""
+"""Worker processes that decode images, as the trainer sees them: start, feed, lose and end them."""
 
-import ctypes
-import math
-import mmap
 import os
 import re
 import resource
 import signal
 import sys
 import threading
-import traceback
 import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from vtrain import rng
 from vtrain.data.datasets.samples import Samples
-from vtrain.errors import DataError, VtrainError, WorkerError
+from vtrain.data.loading.worker import (
+    PIECE,
+    Job,
+    JobDecoder,
+    Piece,
+    Transform,
+    identity,
+    init_worker,
+    shared_bytes,
+)
+from vtrain.errors import VtrainError, WorkerError
 
-Prepare = Callable[[Image.Image, int, int], Tensor]
-"""Image, index, epoch -> uint8 (3, S, S). A function of its arguments alone."""
-
-PIECE = 64
-"""Images that a worker prepares in one go: enough to hide the cost of a message, few enough that
-the pieces under way take little memory and the first ones of an epoch are there soon."""
 PREFETCH = 2
 """Pieces that each worker may be ahead."""
+TIMEOUT = 300.0
+"""Seconds to wait for a worker."""
 FILES_PER_WORKER = 4
 """A pipe to send jobs, and one that tells of its end."""
 POLL = 5.0
 """Seconds between looks at whether the workers live."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """Images that are prepared in one go, and where in the ring they go.
-
-    An index may exceed the N samples: modulo N it is the sample, and all of it is what its random
-    crop depends on.
-    """
-
-    indices: list[int]
-    epoch: int
-    slot: int = 0
-
-
-@dataclass(frozen=True)
-class Piece:
-    """The outcome of a job: which images could be read, and what was wrong with the others."""
-
-    slot: int
-    indices: list[int]
-    errors: list[tuple[int, VtrainError]]
-
-
-@dataclass(frozen=True)
-class Preparer(Dataset[Piece]):
-    """Does jobs. Errors travel as values: an exception may not survive between processes.
-
-    Shape: `ring` (slots, PIECE, 3, S, S) uint8; a piece of n images fills the first n of its slot.
-    """
-
-    samples: Samples
-    prepare: Prepare
-    ring: Tensor
-
-    def __getitem__(self, job: Job) -> Piece:
-        images = self.ring[job.slot]
-        kept: list[int] = []
-        errors: list[tuple[int, VtrainError]] = []
-        for index in job.indices:
-            try:
-                images[len(kept)] = prepared(self.samples, self.prepare, index, job.epoch)
-                kept.append(index)
-            except VtrainError as error:
-                errors.append((index, error))
-        return Piece(job.slot, kept, errors)
-
-
-def prepared(samples: Samples, prepare: Prepare, index: int, epoch: int) -> Tensor:
-    """Read and prepare one image. Shape: (3, S, S) uint8.
-
-    Raises:
-        DataError: It cannot be read or prepared.
-    """
-    try:
-        return prepare(samples.image(index % len(samples)), index, epoch)
-    except VtrainError:
-        raise
-    except Exception as error:  # a class that does not pickle would hang the parent
-        what = f"{type(error).__name__} while an image was prepared: {error}"
-        wrapped = DataError(what, samples.name(index % len(samples)))
-        wrapped.add_note(traceback.format_exc())
-        raise wrapped from error
-
-
-def shared_bytes(*shape: int) -> Tensor:
-    """Return zeros that forked processes share. Shape: `shape`, uint8.
-
-    Anonymous memory does not count against /dev/shm, of which containers have little, and needs no
-    word from the process that wrote it.
-    """
-    return torch.frombuffer(mmap.mmap(-1, math.prod(shape)), dtype=torch.uint8).view(shape)
 
 
 class Workers:
@@ -123,14 +52,14 @@ class Workers:
 
     Args:
         samples: The images.
-        prepare: Makes one image the model's size.
-        shape: The shape of a prepared image.
+        transform: Makes one image the model's size.
+        shape: The shape of a transformed image.
         count: Processes.
         timeout: Seconds to wait for a piece before the run is given up.
     """
 
     def __init__(
-        self, samples: Samples, prepare: Prepare, shape: torch.Size, count: int, timeout: float
+        self, samples: Samples, transform: Transform, shape: torch.Size, count: int, timeout: float
     ) -> None:
         # One slot for each piece under way, and one for the piece that is being copied.
         self.ring = shared_bytes(count * PREFETCH + 1, PIECE, *shape)
@@ -138,21 +67,21 @@ class Workers:
         self._polls = max(1, round(timeout / POLL))
         with _quiet_start():
             self._loader = DataLoader(
-                Preparer(samples, prepare, self.ring),
+                JobDecoder(samples, transform, self.ring),
                 batch_size=None,  # a job is a batch already
                 sampler=self._queue,
                 num_workers=count,
                 prefetch_factor=PREFETCH,
-                collate_fn=_same,  # type: ignore[arg-type] # torch's type is for lists of samples
+                collate_fn=identity,  # type: ignore[arg-type] # torch's type is for lists of samples
                 timeout=min(POLL, timeout),
-                worker_init_fn=_Settle(os.getpid()),
+                worker_init_fn=partial(init_worker, os.getpid()),
                 multiprocessing_context="fork",
                 # Without its own, the loader draws a number from the global generator each epoch.
                 generator=rng.generator(0),
                 persistent_workers=True,
             )
         self._iterator: Any = None
-        self._end: Callable[[], Any] = _nothing
+        self._end: Callable[[], Any] | None = None
 
     def run(self, jobs: Iterator[Job]) -> Iterator[Piece]:
         """Yield the pieces of `jobs`, in order. Each must be copied before the next is asked for.
@@ -168,7 +97,7 @@ class Workers:
                 yield piece
                 assert self._queue.jobs is jobs, "these workers have begun something else"
         except RuntimeError as error:
-            lost = self._lost(error)
+            lost = self._diagnose(error)
             self.close()
             if lost is None:
                 raise
@@ -176,7 +105,8 @@ class Workers:
 
     def close(self) -> None:
         """End the processes: those that still answer by asking, the others by force."""
-        self._end()
+        if self._end is not None:
+            self._end()
         self._iterator = self._loader._iterator = None
 
     def _start(self) -> None:
@@ -202,7 +132,7 @@ class Workers:
                     raise
         raise AssertionError("the last wait returns or raises")
 
-    def _lost(self, error: RuntimeError) -> WorkerError | None:
+    def _diagnose(self, error: RuntimeError) -> WorkerError | None:
         """Say how a worker was lost and what it was doing; None if the error is of another kind."""
         waiting_for = None
         if self._queue.pending:
@@ -236,7 +166,7 @@ def _end(iterator: Any) -> None:
     # Torch alone would wait for a worker that hangs, as workers ignore SIGTERM, and its handler of
     # SIGCHLD would report those that are killed here.
     workers = iterator._workers
-    with _deaf_to_children():
+    with _ignore_sigchld():
         killer = threading.Timer(2.0, lambda: [worker.kill() for worker in workers])
         with suppress(RuntimeError):  # the interpreter may be too far gone for a new thread
             killer.start()
@@ -279,7 +209,7 @@ def _quiet_start() -> Iterator[None]:
 
 
 @contextmanager
-def _deaf_to_children() -> Iterator[None]:
+def _ignore_sigchld() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -302,16 +232,16 @@ def naming_lost_workers() -> Iterator[None]:
     except VtrainError:  # it says more
         raise
     except Exception as error:
-        _hear_of_no_more_workers()
+        _restore_sigchld()
         cause: BaseException | None = error
         while cause is not None:
-            if found := worker_error(cause):
-                raise found from error
+            if lost := worker_error(cause):
+                raise lost from error
             cause = cause.__cause__ or cause.__context__
         raise
 
 
-def _hear_of_no_more_workers() -> None:
+def _restore_sigchld() -> None:
     """Remove torch's handler of SIGCHLD: a second lost worker must not break the report."""
     while True:
         try:
@@ -336,8 +266,8 @@ def worker_error(
     if "open files" in text:
         return WorkerError("too many open files", None, "raise `ulimit -n`, or use fewer workers")
     if "timed out" in text:
-        hint = "is the file system alive?"
-        return WorkerError("a data worker gave nothing within its time", waiting_for, hint)
+        hint = "does the file system respond?"
+        return WorkerError("a data worker timed out", waiting_for, hint)
     if named := re.search(r"killed by signal: ([\w ]+)", text):
         how = f"killed by a signal ({named[1]})"
     elif signals:
@@ -346,26 +276,3 @@ def worker_error(
         how = "lost"
     hint = "out of memory? lower data.num_workers"
     return WorkerError(f"a data worker was {how}", waiting_for, hint)
-
-
-@dataclass(frozen=True)
-class _Settle:
-    """What a worker does first."""
-
-    parent: int
-
-    def __call__(self, worker: int) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        if sys.platform == "linux":
-            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: end with the parent
-            if os.getppid() != self.parent:  # it ended before the line above
-                os._exit(1)
-
-
-def _same(piece: Piece) -> Piece:
-    return piece
-
-
-def _nothing() -> None:
-    pass

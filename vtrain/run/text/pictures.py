@@ -5,7 +5,7 @@ from PIL import Image
 from vtrain import rng
 from vtrain.data.input import Input
 from vtrain.data.inspect.grid import grid, target_titles
-from vtrain.data.loading.loader import Share, TrainLoader
+from vtrain.data.loading.loader import TrainLoader
 from vtrain.data.preprocess import Preprocess
 
 
@@ -24,8 +24,6 @@ def augmented(
     Raises:
         DataError: One of the images cannot be read.
     """
-    samples = loader.samples
-    chosen = rng.permutation(len(samples), 0)[:count]
-    (batch,) = loader.feed.batches([Share(chosen, 0, len(chosen))], epoch=0)
+    batch = loader.take(rng.permutation(len(loader.samples), 0)[:count])
     images, targets = make_input(batch, step=0, epoch=0)
     return grid(preprocess.denormalise(images).cpu(), target_titles(targets.cpu(), classes))

@@ -1,0 +1,56 @@
+"""What happens to a run when an image cannot be read."""
+
+import logging
+import math
+from typing import Literal, TypeAlias
+
+from vtrain.errors import DataError, VtrainError
+
+OnBadImage: TypeAlias = Literal["error", "skip"]
+MAX_SKIPPED = 0.01
+"""The part of a dataset that `skip` may leave out before it is an error after all."""
+MAX_WARNINGS = 10
+"""Images that are named in a warning; the others are named in the log file only."""
+
+logger = logging.getLogger(__name__)
+
+
+class Unreadable:
+    """The images that cannot be read: the first one is an error, or some may be left out.
+
+    Args:
+        policy: `error` ends the run at the first one; `skip` leaves each out of its batch.
+        count: Images in all.
+        hint: What a user can do about one, in place of the decoder's advice.
+    """
+
+    def __init__(self, policy: OnBadImage, count: int, hint: str | None = None) -> None:
+        self.policy, self.count, self.hint = policy, count, hint
+        self._skipped: set[int] = set()
+
+    def report(self, index: int, error: VtrainError) -> None:
+        """Stop at an image, or note that it is left out.
+
+        Raises:
+            DataError: The policy is `error`, or too many images are left out.
+        """
+        if self.policy == "error":
+            # Notes hold the traceback of a mistake in a transform: no advice on images helps then.
+            if self.hint is None or hasattr(error, "__notes__"):
+                raise error
+            raise DataError(error.what, error.where, self.hint) from error
+        index %= self.count  # repeated views of an image have numbers beyond the last image
+        if index in self._skipped:  # it was named in an earlier epoch
+            return
+        self._skipped.add(index)
+        skipped = len(self._skipped)
+        logger.log(
+            logging.WARNING if skipped <= MAX_WARNINGS else logging.INFO, "left out: %s", error
+        )
+        if skipped > math.ceil(MAX_SKIPPED * self.count):
+            raise DataError(
+                f"{skipped} of {self.count} images cannot be read, more than {MAX_SKIPPED:.0%}; "
+                f"the last one is {error.what}",
+                error.where,
+                "run `vtrain check CONFIG --data` for the list",
+            )

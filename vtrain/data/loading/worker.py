@@ -1,0 +1,134 @@
+"""What decodes images, in this process or in a worker: jobs in, bytes in a ring out."""
+
+import ctypes
+import math
+import mmap
+import os
+import signal
+import sys
+import traceback
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from vtrain.data.datasets.samples import Samples
+from vtrain.errors import DataError, VtrainError
+
+PIECE = 64
+"""Images that a worker decodes in one go: enough to hide the cost of a message, few enough that
+the pieces under way take little memory and the first ones of an epoch are there soon."""
+PR_SET_PDEATHSIG = 1
+"""From <linux/prctl.h>: the signal that a process gets when its parent ends."""
+
+
+class Transform(Protocol):
+    """Makes one image the model's size: a function of the image, its index and the epoch alone.
+
+    Shape: RGB image -> (3, S, S) uint8.
+    """
+
+    @property
+    def varies(self) -> bool:
+        """Whether the result depends on the epoch, and so must not be kept."""
+        ...
+
+    def __call__(self, image: Image.Image, index: int, epoch: int) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """Images that are decoded in one go, and where in the ring they go.
+
+    An index may exceed the N samples: modulo N it is the sample, and all of it is what its random
+    crop depends on.
+    """
+
+    indices: list[int]
+    epoch: int
+    slot: int = 0
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The outcome of a job: which images could be read, and what was wrong with the others."""
+
+    slot: int
+    indices: list[int]
+    errors: list[tuple[int, VtrainError]]
+
+
+@dataclass(frozen=True)
+class JobDecoder(Dataset[Piece]):
+    """Does jobs. Errors travel as values: an exception may not survive between processes.
+
+    Shape: `ring` (slots, PIECE, 3, S, S) uint8; a piece of n images fills the first n of its slot.
+    """
+
+    samples: Samples
+    transform: Transform
+    ring: Tensor
+
+    def __getitem__(self, job: Job) -> Piece:
+        images = self.ring[job.slot]  # (PIECE, 3, S, S)
+        kept: list[int] = []
+        errors: list[tuple[int, VtrainError]] = []
+        for index in job.indices:
+            try:
+                # A bad image leaves no gap: the next good one takes its row.
+                images[len(kept)] = decode(self.samples, self.transform, index, job.epoch)
+                kept.append(index)
+            except VtrainError as error:
+                errors.append((index, error))
+        return Piece(job.slot, kept, errors)
+
+
+def decode(samples: Samples, transform: Transform, index: int, epoch: int) -> Tensor:
+    """Read and transform one image. Shape: (3, S, S) uint8.
+
+    Raises:
+        DataError: It cannot be read or transformed.
+    """
+    try:
+        return transform(samples.image(index % len(samples)), index, epoch)
+    except VtrainError:
+        raise
+    except Exception as error:  # a class that does not pickle would hang the parent
+        what = f"{type(error).__name__} while an image was prepared: {error}"
+        wrapped = DataError(what, samples.name(index % len(samples)))
+        wrapped.add_note(traceback.format_exc())
+        raise wrapped from error
+
+
+def shared_bytes(*shape: int) -> Tensor:
+    """Return zeros that forked processes share. Shape: `shape`, uint8.
+
+    Anonymous memory does not count against /dev/shm, of which containers have little, and needs no
+    word from the process that wrote it.
+    """
+    return torch.frombuffer(mmap.mmap(-1, math.prod(shape)), dtype=torch.uint8).view(shape)
+
+
+def init_worker(parent: int, worker: int) -> None:
+    """Leave signals to the trainer, and end with it.
+
+    Args:
+        parent: The process id of the trainer.
+        worker: The number of this worker, which torch hands in.
+    """
+    # A terminal and a scheduler signal the whole group; the trainer stops the workers itself, after
+    # it has saved.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it ended before the line above
+            os._exit(1)
+
+
+def identity(piece: Piece) -> Piece:
+    """Collate nothing: a piece is a batch already."""
+    return piece
