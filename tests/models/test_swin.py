@@ -12,7 +12,8 @@ from torchvision.models.swin_transformer import shifted_window_attention
 from tests.conftest import tiny
 from tests.models.agreement import assert_same_as_timm, meta, shaken
 from vtrain.layers.windows import Windows
-from vtrain.models.swin import PatchMerging, Swin, WindowAttention, two_by_two
+from vtrain.models.shifted_windows import two_by_two
+from vtrain.models.swin import PatchMerging, Swin, WindowAttention
 from vtrain.registry import MODELS
 
 # Stages small enough for loops, and parts of every kind: both window sizes, shift, merging.

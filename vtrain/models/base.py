@@ -45,6 +45,7 @@ class ImageClassifier(nn.Module, ABC):
     def layer_id(self, name: str) -> int:
         """Return the index in `depth_groups` of the parameter called `name`: 0 is the stem."""
         for index, prefixes in enumerate(self.depth_groups()):
+            # Whole components of a name: `blocks.1` is no prefix of `blocks.10`.
             if any(name == prefix or name.startswith(prefix + ".") for prefix in prefixes):
                 return index
         raise ValueError(f"no entry of depth_groups covers the parameter {name}")
@@ -52,6 +53,7 @@ class ImageClassifier(nn.Module, ABC):
     def run_block(self, block: nn.Module, *args: Any) -> Any:
         """Call `block(*args)`, keeping only its inputs for backward under checkpointing."""
         if self.activation_checkpointing and torch.is_grad_enabled():
+            # Not the reentrant kind, which needs an input with a gradient: patches may be frozen.
             return checkpoint(block, *args, use_reentrant=False)
         return block(*args)
 
@@ -69,13 +71,28 @@ class ImageClassifier(nn.Module, ABC):
             )
 
 
+def learned(*shape: int, std: float = 0.02) -> nn.Parameter:
+    """Return numbers to learn, drawn from a normal that is truncated at +-2."""
+    return nn.Parameter(nn.init.trunc_normal_(torch.empty(shape), std=std))
+
+
+def check_multiple(key: str, value: int, of: str, divisor: int) -> None:
+    """Refuse a value that is no multiple of another one.
+
+    Raises:
+        ValueError: The message names both keys and their values.
+    """
+    if value % divisor:
+        raise ValueError(f"{key} ({value}) must be a multiple of {of} ({divisor})")
+
+
 def init_linear_layers(model: nn.Module) -> None:
     """Draw all linear weights from a normal of std 0.02 truncated at +-2; biases become 0.
 
     LayerNorms start as 1 and 0 and convolutions as the framework makes them. This is the
     initialisation of the reference code of ViT (timm), DeiT, TNT and Swin.
     """
-    for module in model.modules():
+    for module in model.modules():  # in the order of registration, which fixes the random draws
         if isinstance(module, nn.Linear):
             nn.init.trunc_normal_(module.weight, std=0.02)
             if module.bias is not None:

@@ -13,7 +13,7 @@ from vtrain.resources import machine_memory
 
 GB = 1e9
 LARGE = 512
-"""Pixels per side up to which layers are not looked at, which takes a second: one image fits."""
+"""Pixels per side up to which one image fits everywhere, so that no layer is measured."""
 
 
 def check_fits_memory(build: Callable[[], ImageClassifier]) -> ImageClassifier:
@@ -28,8 +28,9 @@ def check_fits_memory(build: Callable[[], ImageClassifier]) -> ImageClassifier:
     try:
         with torch.device("meta"):
             model = build()
-            held = sum(t.nbytes for t in itertools.chain(model.parameters(), model.buffers()))
-            check_bytes("its weights and tables", held)
+            size = sum(t.nbytes for t in itertools.chain(model.parameters(), model.buffers()))
+            check_bytes("its weights and tables", size)
+            # Only large images: the run that measures the layers takes a second.
             if model.image_size > LARGE:
                 check_bytes("a layer of one image", 2 * largest_output(model))
     except (RuntimeError, TypeError, OverflowError) as error:  # a size beyond 64 bits
@@ -51,12 +52,13 @@ def largest_output(model: ImageClassifier) -> int:
     """Return the most numbers that a layer of a model on the meta device returns for one image."""
     largest = 0
 
-    def see(_: nn.Module, __: Any, output: Any) -> None:
+    def record(_: nn.Module, __: Any, output: Any) -> None:
         nonlocal largest
         sizes = [leaf.numel() for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
         largest = max(largest, *sizes, 0)
 
-    hooks = [module.register_forward_hook(see) for module in model.modules()]
+    # Every module, blocks too: the largest tensor may be inside any of them.
+    hooks = [module.register_forward_hook(record) for module in model.modules()]
     size = model.image_size
     with torch.no_grad():
         model(torch.empty(1, model.in_channels, size, size, device="meta"))

@@ -110,6 +110,7 @@ def count_macs(model: ImageClassifier, image_size: int | None = None) -> int:
     block skips the rows that no head reads.
     """
     copied, images = _meta_copy(model), _images(model, image_size, 1, "meta")
+    # Features, then heads, and not a plain call: that may skip rows which no head reads.
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         copied.forward_head(copied.forward_features(images))
     return int(counter.get_total_flops()) // 2
@@ -125,6 +126,7 @@ def _stages(model: ImageClassifier, image_size: int | None, batch_size: int) -> 
         )
     with torch.no_grad():
         copied.forward_head(copied.forward_features(_images(model, image_size, batch_size, "meta")))
+    # Neighbours of one list that return the same shapes are one line: "blocks.0-11".
     for (parent, shapes), run in groupby(seen, lambda row: (row[0].partition(".")[0], row[1])):
         first, *_, last = [name for name, _ in run] * 2
         yield Stage(first if first == last else f"{first}-{last[len(parent) + 1 :]}", shapes)
@@ -163,19 +165,21 @@ def _activation_bytes(
     with FakeTensorMode(allow_non_fake_inputs=True):
         copied.to_empty(device="cpu")
         images = _images(model, image_size, batch_size, "cpu")
+        # What autograd saves passes through `keep`; parameters and buffers are taken out after.
         with (
             torch.autocast("cpu", low, enabled=precision != "fp32"),
             torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         ):
             copied(images)
         kept[images.untyped_storage()._cdata] = images
-        for held in (*copied.parameters(), *copied.buffers()):
-            kept.pop(held.untyped_storage()._cdata, None)
+        for tensor in (*copied.parameters(), *copied.buffers()):
+            kept.pop(tensor.untyped_storage()._cdata, None)
         return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
 
 def _meta_copy(model: ImageClassifier) -> ImageClassifier:
     """Return a copy of the model without data, in evaluation mode."""
+    # `deepcopy` takes what `memo` holds for a tensor's id, so that no data is ever copied.
     memo: dict[int, Any] = {}
     for parameter in model.parameters():
         memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)

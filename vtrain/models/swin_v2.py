@@ -8,6 +8,7 @@ Differs: dropout is left out (0 in every published recipe).
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,8 +20,9 @@ from vtrain.layers.drop_path import DropPath
 from vtrain.layers.linear import Linear, linear
 from vtrain.layers.mlp import MLP
 from vtrain.layers.windows import RelativeBias, Windows, attend_in_windows
-from vtrain.models.swin import LayerNorm, ShiftedWindowTransformer, two_by_two
-from vtrain.registry import MODELS, Depth, Probability
+from vtrain.models.options import grouped_keywords
+from vtrain.models.shifted_windows import LayerNorm, ShiftedWindowTransformer, Stages, two_by_two
+from vtrain.registry import MODELS, Probability
 
 MAX_LOGIT_SCALE = math.log(100)  # section 3.2: the temperature is not set below 0.01
 
@@ -54,7 +56,7 @@ class WindowAttention(nn.Module):
         self.proj = Linear(channels, channels)
 
     def forward(self, x: Tensor, windows: Windows) -> Tensor:
-        table = 16 * self.cpb_mlp(self.offsets).sigmoid()
+        table = 16 * self.cpb_mlp(self.offsets).sigmoid()  # one row for each offset, (.., h)
         bias = self.bias_of_offsets(table, windows.side)
         # Keys have no bias, as in the official code.
         qkv_bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
@@ -64,7 +66,7 @@ class WindowAttention(nn.Module):
         # Autocast may widen what `normalize` returns; the products are to have one dtype.
         q = (F.normalize(q, dim=-1) * scale).to(v.dtype)
         k = F.normalize(k, dim=-1).to(v.dtype)
-        qkv = torch.stack([q, k, v], dim=3).flatten(3)
+        qkv = torch.stack([q, k, v], dim=3).flatten(3)  # side by side again, (B, nW, N, 3 * C)
         x = attend_in_windows(qkv, self.num_heads, bias, windows.mask, scale=1.0)
         return windows.join(self.proj(x))
 
@@ -125,6 +127,13 @@ class PatchMerging(nn.Module):
         return out
 
 
+@dataclass(frozen=True, kw_only=True)
+class StagesV2(Stages):
+    """The sizes of the stages; windows are larger than in the first version."""
+
+    window_size: PositiveInt = 8
+
+
 SWIN_V2 = "Liu et al., arXiv:2111.09883"
 B: dict[str, Any] = {"embed_dim": 128, "depths": (2, 2, 18, 2), "num_heads": (4, 8, 16, 32)}
 
@@ -157,34 +166,28 @@ class SwinV2(ShiftedWindowTransformer):
             at the first.
     """
 
-    # bf16 knows no number between 4.594 and 4.625, where the limit of this logarithm is: the scale
-    # would be off by up to 1.6 %, and another in training than in evaluation.
-
+    @grouped_keywords
     def __init__(
         self,
         num_classes: int = 1000,
         image_size: int = 224,
         in_channels: int = 3,
         *,
-        patch_size: PositiveInt = 4,
-        embed_dim: PositiveInt = 96,
-        depths: tuple[Depth, ...] = (2, 2, 6, 2),
-        num_heads: tuple[PositiveInt, ...] = (3, 6, 12, 24),
-        window_size: PositiveInt = 8,
+        stages: StagesV2,
         pretrained_window_sizes: tuple[PositiveInt, ...] | None = None,
         mlp_ratio: PositiveFloat = 4.0,
         window_shift: bool = True,
         drop_path_rate: Probability = 0.1,
     ) -> None:
         trained_sides = pretrained_window_sizes
-        if trained_sides is not None and len(trained_sides) != len(depths):
+        if trained_sides is not None and len(trained_sides) != len(stages.depths):
             raise ValueError(
-                f"pretrained_window_sizes {list(trained_sides)} and depths {list(depths)} must "
-                "have a number for each stage"
+                f"pretrained_window_sizes {list(trained_sides)} and depths {list(stages.depths)} "
+                "must have a number for each stage"
             )
 
         def make_block(stage: int, side: int, rate: float) -> nn.Module:
-            channels, heads = embed_dim * 2**stage, num_heads[stage]
+            channels, heads = stages.channels(stage), stages.num_heads[stage]
             trained_side = side if trained_sides is None else trained_sides[stage]
             return Block(channels, heads, side, trained_side, mlp_ratio, rate)
 
@@ -192,16 +195,13 @@ class SwinV2(ShiftedWindowTransformer):
             num_classes,
             image_size,
             in_channels,
-            patch_size,
-            embed_dim,
-            depths,
-            num_heads,
-            window_size,
-            window_shift,
-            drop_path_rate,
-            make_block,
-            PatchMerging,
+            stages=stages,
+            window_shift=window_shift,
+            drop_path_rate=drop_path_rate,
+            make_block=make_block,
+            make_merging=PatchMerging,
         )
+        # What makes the biases, and the temperatures: a decay would pull both to a fixed value.
         self.no_weight_decay = frozenset(
             name for name, _ in self.named_parameters() if "cpb_mlp" in name or "logit" in name
         )

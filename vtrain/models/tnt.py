@@ -8,6 +8,7 @@ Differs: dropout is left out (0 in every published recipe).
 """
 
 import math
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -21,11 +22,30 @@ from vtrain.layers.attention import attend, self_attend
 from vtrain.layers.drop_path import DropPath, drop_path_rates
 from vtrain.layers.linear import Linear, linear
 from vtrain.layers.mlp import MLP
-from vtrain.models.base import ImageClassifier, init_linear_layers
+from vtrain.models.base import ImageClassifier, check_multiple, init_linear_layers, learned
+from vtrain.models.options import grouped_keywords
 from vtrain.registry import MODELS, Depth, Probability
 
 LayerNorm = partial(norm.LayerNorm, eps=1e-5)
 Layout = Literal["official", "legacy"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoder:
+    """The size of the stack of blocks; `TNT` explains each field."""
+
+    embed_dim: PositiveInt = 384
+    depth: Depth = 12
+    num_heads: PositiveInt = 6
+    inner_dim: PositiveInt = 24
+    inner_num_heads: PositiveInt = 4
+    inner_stride: PositiveInt = 4
+    mlp_ratio: PositiveFloat = 4.0
+    layout: Layout = "official"
+
+    def __post_init__(self) -> None:
+        check_multiple("embed_dim", self.embed_dim, "num_heads", self.num_heads)
+        check_multiple("inner_dim", self.inner_dim, "inner_num_heads", self.inner_num_heads)
 
 
 class Attention(nn.Module):
@@ -47,6 +67,7 @@ class Attention(nn.Module):
             qkv = linear(x, torch.cat([self.qk.weight, self.v.weight]))
             x = self_attend(qkv, self.num_heads)
         else:
+            # Rows of the weight are [q; k]: keys and values of all tokens, few queries.
             (q,) = self.heads(x[:, :queries], self.qk.weight[:D])
             k, v = self.heads(x, torch.cat([self.qk.weight[D:], self.v.weight]))
             x = attend(q, k, v).transpose(1, 2).flatten(2)
@@ -67,32 +88,24 @@ class Block(nn.Module):
     (B, queries, D), the first rows of the same result.
     """
 
-    def __init__(
-        self,
-        embed_dim: int,
-        inner_dim: int,
-        words: int,
-        num_heads: int,
-        inner_num_heads: int,
-        mlp_ratio: float,
-        layout: Layout,
-        drop_path_rate: float,
-    ) -> None:
+    def __init__(self, encoder: Encoder, words: int, drop_path_rate: float) -> None:
         super().__init__()
-        self.norm_in = LayerNorm(inner_dim)
-        self.attn_in = Attention(inner_dim, inner_num_heads)
-        self.norm_mlp_in = LayerNorm(inner_dim)
-        self.mlp_in = MLP(inner_dim, int(inner_dim * mlp_ratio))
+        D, c, mlp_ratio = encoder.embed_dim, encoder.inner_dim, encoder.mlp_ratio
+        self.norm_in = LayerNorm(c)
+        self.attn_in = Attention(c, encoder.inner_num_heads)
+        self.norm_mlp_in = LayerNorm(c)
+        self.mlp_in = MLP(c, int(c * mlp_ratio))
 
-        legacy = layout == "legacy"
-        self.norm1_proj = LayerNorm(inner_dim if legacy else words * inner_dim)
-        self.proj = Linear(words * inner_dim, embed_dim, bias=legacy)
-        self.norm2_proj = nn.Identity() if legacy else LayerNorm(embed_dim)
+        # The official layout normalises a patch's words as one vector, the legacy one each word.
+        legacy = encoder.layout == "legacy"
+        self.norm1_proj = LayerNorm(c if legacy else words * c)
+        self.proj = Linear(words * c, D, bias=legacy)
+        self.norm2_proj = nn.Identity() if legacy else LayerNorm(D)
 
-        self.norm_out = LayerNorm(embed_dim)
-        self.attn_out = Attention(embed_dim, num_heads)
-        self.norm_mlp = LayerNorm(embed_dim)
-        self.mlp = MLP(embed_dim, int(embed_dim * mlp_ratio))
+        self.norm_out = LayerNorm(D)
+        self.attn_out = Attention(D, encoder.num_heads)
+        self.norm_mlp = LayerNorm(D)
+        self.mlp = MLP(D, int(D * mlp_ratio))
         self.drop_path = DropPath(drop_path_rate)
 
     def forward(
@@ -113,11 +126,12 @@ class Block(nn.Module):
 
     def join(self, words: Tensor, tokens: Tensor) -> Tensor:
         """Add the words of each patch to its token, and nothing to the class token."""
-        # The official layout normalises a patch's words as one vector, the legacy one each word.
         words = words.reshape(-1, *self.norm1_proj.normalized_shape)
-        patches = self.norm1_proj(words).reshape(len(tokens), tokens.shape[1] - 1, -1)
+        patches = self.norm1_proj(words).reshape(
+            len(tokens), tokens.shape[1] - 1, -1
+        )  # (B, N, m * c)
         patches = self.norm2_proj(self.proj(patches))  # (B, N, D)
-        return tokens + F.pad(patches, (0, 0, 1, 0))
+        return tokens + F.pad(patches, (0, 0, 1, 0))  # zeros for the class token, which is first
 
 
 class PixelEmbed(nn.Module):
@@ -139,6 +153,7 @@ class PixelEmbed(nn.Module):
         if self.layout == "official":
             words = self.proj(cut(images, self.patch_size))  # (B * N, c, rows, columns)
         else:
+            # The convolution sees the whole image, so a border word reads the next patch, too.
             words = cut(self.proj(images), self.patch_size // self.stride)
         tokens: Tensor = words.flatten(2).mT.contiguous()
         return tokens
@@ -191,6 +206,7 @@ class TNT(ImageClassifier):
 
     no_weight_decay = frozenset({"cls_token", "patch_pos", "pixel_pos"})
 
+    @grouped_keywords
     def __init__(
         self,
         num_classes: int = 1000,
@@ -198,57 +214,33 @@ class TNT(ImageClassifier):
         in_channels: int = 3,
         *,
         patch_size: PositiveInt = 16,
-        embed_dim: PositiveInt = 384,
-        depth: Depth = 12,
-        num_heads: PositiveInt = 6,
-        inner_dim: PositiveInt = 24,
-        inner_num_heads: PositiveInt = 4,
-        inner_stride: PositiveInt = 4,
-        mlp_ratio: PositiveFloat = 4.0,
-        layout: Layout = "official",
+        encoder: Encoder,
         inner_position_embedding: bool = True,
         outer_position_embedding: bool = True,
         drop_path_rate: Probability = 0.0,
     ) -> None:
         super().__init__()
-        if image_size % patch_size:
+        check_multiple("image_size", image_size, "patch_size", patch_size)
+        D, c, stride = encoder.embed_dim, encoder.inner_dim, encoder.inner_stride
+        if encoder.layout == "legacy" and patch_size % stride:
             raise ValueError(
-                f"image_size ({image_size}) must be a multiple of patch_size ({patch_size})"
-            )
-        if embed_dim % num_heads:
-            raise ValueError(
-                f"embed_dim ({embed_dim}) must be a multiple of num_heads ({num_heads})"
-            )
-        if inner_dim % inner_num_heads:
-            raise ValueError(
-                f"inner_dim ({inner_dim}) must be a multiple of inner_num_heads ({inner_num_heads})"
-            )
-        if layout == "legacy" and patch_size % inner_stride:
-            raise ValueError(
-                f"patch_size ({patch_size}) must be a multiple of inner_stride ({inner_stride}) in "
+                f"patch_size ({patch_size}) must be a multiple of inner_stride ({stride}) in "
                 "layout (legacy)"
             )
         self.num_classes, self.image_size, self.in_channels = num_classes, image_size, in_channels
-        side, grid = math.ceil(patch_size / inner_stride), image_size // patch_size
-        self.pixel_embed = PixelEmbed(in_channels, inner_dim, patch_size, inner_stride, layout)
-        self.norm1_proj = LayerNorm(side**2 * inner_dim)
-        self.proj = Linear(side**2 * inner_dim, embed_dim)
-        self.norm2_proj = LayerNorm(embed_dim)
-
-        def learned(*shape: int) -> nn.Parameter:
-            return nn.Parameter(nn.init.trunc_normal_(torch.empty(shape), std=0.02))
-
-        self.cls_token = learned(1, 1, embed_dim)
-        self.pixel_pos = learned(1, inner_dim, side, side) if inner_position_embedding else None
-        self.patch_pos = learned(1, 1 + grid**2, embed_dim) if outer_position_embedding else None
-        self.blocks = nn.ModuleList(
-            Block(
-                embed_dim, inner_dim, side**2, num_heads, inner_num_heads, mlp_ratio, layout, rate
-            )
-            for rate in drop_path_rates(drop_path_rate, depth)
-        )
-        self.norm = LayerNorm(embed_dim)
-        self.head = nn.Linear(embed_dim, num_classes)
+        side, grid = math.ceil(patch_size / stride), image_size // patch_size  # words, patches
+        # The order of all that follows fixes the random weights that a seed gives.
+        self.pixel_embed = PixelEmbed(in_channels, c, patch_size, stride, encoder.layout)
+        self.norm1_proj = LayerNorm(side**2 * c)
+        self.proj = Linear(side**2 * c, D)
+        self.norm2_proj = LayerNorm(D)
+        self.cls_token = learned(1, 1, D)
+        self.pixel_pos = learned(1, c, side, side) if inner_position_embedding else None
+        self.patch_pos = learned(1, 1 + grid**2, D) if outer_position_embedding else None
+        rates = drop_path_rates(drop_path_rate, encoder.depth)
+        self.blocks = nn.ModuleList(Block(encoder, side**2, rate) for rate in rates)
+        self.norm = LayerNorm(D)
+        self.head = nn.Linear(D, num_classes)
         init_linear_layers(self)
 
     def embed(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -259,7 +251,8 @@ class TNT(ImageClassifier):
         self.check_images(images)
         words = self.pixel_embed(images)
         if self.pixel_pos is not None:
-            words = words + self.pixel_pos.flatten(2).mT
+            words = words + self.pixel_pos.flatten(2).mT  # (1, m, c), the same for every patch
+        # A token starts as all the words of its patch, side by side.
         patches = words.reshape(len(images), -1, words[0].numel())  # (B, N, m * c)
         patches = self.norm2_proj(self.proj(self.norm1_proj(patches)))
         tokens = torch.cat([self.cls_token.expand(len(images), -1, -1), patches], dim=1)

@@ -1,14 +1,13 @@
-"""Vision Transformer and DeiT.
+"""Vision Transformer. Its presets of DeiT and DeiT III are in `deit.py`.
 
 Reference: Dosovitskiy et al., arXiv:2010.11929 (github.com/google-research/vision_transformer);
-DeiT and its distillation token: Touvron et al., arXiv:2012.12877; DeiT III, layer scale and
-positions for patches only: Touvron et al., arXiv:2204.07118 (github.com/facebookresearch/deit);
 register tokens: Darcet et al., arXiv:2309.16588.
 
 B images, N patches, P prefix tokens (class, distillation, registers), D embed_dim, K num_classes.
 """
 
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import torch
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -20,7 +19,8 @@ from vtrain.layers.mlp import MLP
 from vtrain.layers.norm import LayerNorm
 from vtrain.layers.patch_embed import PatchEmbed
 from vtrain.layers.position import sincos_2d
-from vtrain.models.base import ImageClassifier, init_linear_layers
+from vtrain.models.base import ImageClassifier, check_multiple, init_linear_layers, learned
+from vtrain.models.options import grouped_keywords
 from vtrain.registry import MODELS, Depth, Probability
 
 
@@ -29,6 +29,51 @@ class DistilledLogits(NamedTuple):
 
     classes: Tensor
     distillation: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoder:
+    """The size of the stack of blocks; `ViT` explains each field."""
+
+    embed_dim: PositiveInt = 768
+    depth: Depth = 12
+    num_heads: PositiveInt = 12
+    mlp_ratio: PositiveFloat = 4.0
+    qkv_bias: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """What goes into the blocks and what is read from them; `ViT` explains each field."""
+
+    position_embedding: Literal["learned_1d", "learned_2d", "sincos_2d", "none"] = "learned_1d"
+    class_position: bool = True
+    pooling: Literal["cls", "mean"] = "cls"
+    num_registers: NonNegativeInt = 0
+    distillation_token: bool = False
+
+    def __post_init__(self) -> None:
+        if self.distillation_token and self.pooling != "cls":
+            raise ValueError(
+                "distillation_token (true) is trained beside a class token: "
+                f"pooling ({self.pooling}) must be cls"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Branches:
+    """What is done to the residual branches; `ViT` explains each field."""
+
+    layer_scale: NonNegativeFloat = 0.0
+    drop_rate: Probability = 0.0
+    drop_path_rate: Probability = 0.0
+    drop_path_schedule: Literal["linear", "constant"] = "linear"
+
+    def drop_path_rates(self, depth: int) -> list[float]:
+        """Return the chance to skip a branch, for each block."""
+        if self.drop_path_schedule == "constant":
+            return [self.drop_path_rate] * depth
+        return drop_path_rates(self.drop_path_rate, depth)
 
 
 class LayerScale(nn.Module):
@@ -49,26 +94,20 @@ class Block(nn.Module):
     the same result.
     """
 
-    def __init__(
-        self,
-        embed_dim: int,
-        num_heads: int,
-        mlp_ratio: float,
-        qkv_bias: bool,
-        layer_scale: float,
-        drop_rate: float,
-        drop_path_rate: float,
-    ) -> None:
+    def __init__(self, encoder: Encoder, branches: Branches, drop_path_rate: float) -> None:
         super().__init__()
-        self.norm1 = LayerNorm(embed_dim, eps=1e-6)
-        self.attn = SelfAttention(embed_dim, num_heads, qkv_bias, drop_rate)
-        self.ls1 = LayerScale(embed_dim, layer_scale) if layer_scale else nn.Identity()
-        self.norm2 = LayerNorm(embed_dim, eps=1e-6)
-        self.mlp = MLP(embed_dim, int(embed_dim * mlp_ratio), drop_rate, keep_gelu=False)
-        self.ls2 = LayerScale(embed_dim, layer_scale) if layer_scale else nn.Identity()
+        D, hidden = encoder.embed_dim, int(encoder.embed_dim * encoder.mlp_ratio)
+        scale, drop_rate = branches.layer_scale, branches.drop_rate
+        self.norm1 = LayerNorm(D, eps=1e-6)
+        self.attn = SelfAttention(D, encoder.num_heads, encoder.qkv_bias, drop_rate)
+        self.ls1 = LayerScale(D, scale) if scale else nn.Identity()
+        self.norm2 = LayerNorm(D, eps=1e-6)
+        self.mlp = MLP(D, hidden, drop_rate, keep_gelu=False)
+        self.ls2 = LayerScale(D, scale) if scale else nn.Identity()
         self.drop_path = DropPath(drop_path_rate)
 
     def forward(self, x: Tensor, queries: int | None = None) -> Tensor:
+        # queries None takes all rows, a number only the first ones; keys and values stay all.
         x = x[:, :queries] + self.drop_path(self.ls1(self.attn(self.norm1(x), queries)))
         out: Tensor = x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
         return out
@@ -76,19 +115,11 @@ class Block(nn.Module):
 
 TI = {"embed_dim": 192, "depth": 12, "num_heads": 3}
 S = {"embed_dim": 384, "depth": 12, "num_heads": 6}
-M = {"embed_dim": 512, "depth": 12, "num_heads": 8}
 B = {"embed_dim": 768, "depth": 12, "num_heads": 12}
 L = {"embed_dim": 1024, "depth": 24, "num_heads": 16}
 H = {"embed_dim": 1280, "depth": 32, "num_heads": 16, "patch_size": 14}
-DEIT3: dict[str, Any] = {
-    "layer_scale": 1e-4,
-    "class_position": False,
-    "drop_path_schedule": "constant",
-}
 
 VIT = "Dosovitskiy et al., arXiv:2010.11929"
-DEIT = "Touvron et al., arXiv:2012.12877"
-DEIT_III = "Touvron et al., arXiv:2204.07118"
 
 
 @MODELS.register("vit_ti", reference=VIT, **TI)
@@ -96,17 +127,6 @@ DEIT_III = "Touvron et al., arXiv:2204.07118"
 @MODELS.register("vit_b", reference=VIT, **B)
 @MODELS.register("vit_l", reference=VIT, **L)
 @MODELS.register("vit_h", reference=VIT, **H)
-@MODELS.register("deit_ti", reference=DEIT, **TI)
-@MODELS.register("deit_s", reference=DEIT, **S)
-@MODELS.register("deit_b", reference=DEIT, **B)
-@MODELS.register("deit_ti_distilled", reference=DEIT, **TI, distillation_token=True)
-@MODELS.register("deit_s_distilled", reference=DEIT, **S, distillation_token=True)
-@MODELS.register("deit_b_distilled", reference=DEIT, **B, distillation_token=True)
-@MODELS.register("deit3_s", reference=DEIT_III, **S, **DEIT3)
-@MODELS.register("deit3_m", reference=DEIT_III, **M, **DEIT3)
-@MODELS.register("deit3_b", reference=DEIT_III, **B, **DEIT3)
-@MODELS.register("deit3_l", reference=DEIT_III, **L, **DEIT3)
-@MODELS.register("deit3_h", reference=DEIT_III, **H, **DEIT3)
 class ViT(ImageClassifier):
     """Vision Transformer: patches become tokens, a stack of pre-norm blocks, a linear head.
 
@@ -145,6 +165,7 @@ class ViT(ImageClassifier):
         {"cls_token", "dist_token", "reg_token", "pos_embed", "pos_embed_x", "pos_embed_y"}
     )
 
+    @grouped_keywords
     def __init__(
         self,
         num_classes: int = 1000,
@@ -152,79 +173,56 @@ class ViT(ImageClassifier):
         in_channels: int = 3,
         *,
         patch_size: PositiveInt = 16,
-        embed_dim: PositiveInt = 768,
-        depth: Depth = 12,
-        num_heads: PositiveInt = 12,
-        mlp_ratio: PositiveFloat = 4.0,
-        qkv_bias: bool = True,
-        position_embedding: Literal["learned_1d", "learned_2d", "sincos_2d", "none"] = "learned_1d",
-        class_position: bool = True,
-        pooling: Literal["cls", "mean"] = "cls",
-        num_registers: NonNegativeInt = 0,
-        distillation_token: bool = False,
-        layer_scale: NonNegativeFloat = 0.0,
-        drop_rate: Probability = 0.0,
-        drop_path_rate: Probability = 0.0,
-        drop_path_schedule: Literal["linear", "constant"] = "linear",
+        encoder: Encoder,
+        tokens: Tokens,
+        branches: Branches,
     ) -> None:
         super().__init__()
-        if image_size % patch_size:
-            raise ValueError(
-                f"image_size ({image_size}) must be a multiple of patch_size ({patch_size})"
-            )
-        if distillation_token and pooling != "cls":
-            raise ValueError(
-                f"distillation_token (true) is trained beside a class token: pooling ({pooling}) "
-                "must be cls"
-            )
-        if embed_dim % 4 and position_embedding.endswith("2d"):
+        check_multiple("image_size", image_size, "patch_size", patch_size)
+        D = encoder.embed_dim
+        self.num_classes, self.image_size, self.in_channels = num_classes, image_size, in_channels
+        self.position_embedding, self.pooling = tokens.position_embedding, tokens.pooling
+        self.class_position = tokens.class_position
+
+        # The order of all that follows fixes the random weights that a seed gives.
+        # Tokens in front of the patches, in this order; the heads read the first one or two.
+        has_class = tokens.pooling == "cls"
+        self.cls_token = learned(1, 1, D, std=1e-6) if has_class else None
+        self.dist_token = learned(1, 1, D) if tokens.distillation_token else None
+        registers = tokens.num_registers
+        self.reg_token = learned(1, registers, D, std=1e-6) if registers else None
+        self.num_prefix_tokens = sum(t.shape[1] for t in self.prefix_tokens())
+        self.num_pooled_tokens = 1 + tokens.distillation_token
+        self.make_positions(image_size // patch_size, D)
+
+        self.patch_embed = PatchEmbed(in_channels, D, patch_size)
+        self.pos_drop = nn.Dropout(branches.drop_rate)
+        rates = branches.drop_path_rates(encoder.depth)
+        self.blocks = nn.ModuleList(Block(encoder, branches, rate) for rate in rates)
+        # timm has two names for the last norm: before the pooling, or after a mean.
+        norm = LayerNorm(D, eps=1e-6)
+        self.norm = norm if has_class else nn.Identity()
+        self.fc_norm = nn.Identity() if has_class else norm
+        self.head = nn.Linear(D, num_classes)
+        self.head_dist = nn.Linear(D, num_classes) if tokens.distillation_token else None
+        init_linear_layers(self)
+
+    def make_positions(self, grid: int, embed_dim: int) -> None:
+        """Make the position embeddings of `grid` x `grid` patches."""
+        if embed_dim % 4 and self.position_embedding.endswith("2d"):
             raise ValueError(
                 f"embed_dim ({embed_dim}) must be a multiple of 4 for position_embedding "
-                f"({position_embedding})"
+                f"({self.position_embedding})"
             )
-        self.num_classes, self.image_size, self.in_channels = num_classes, image_size, in_channels
-        self.position_embedding, self.pooling = position_embedding, pooling
-        self.class_position = class_position
-        grid = image_size // patch_size
-
-        def token(count: int, std: float) -> nn.Parameter:
-            return nn.Parameter(nn.init.trunc_normal_(torch.empty(1, count, embed_dim), std=std))
-
-        # Tokens in front of the patches, in this order; the heads read the first one or two.
-        self.cls_token = token(1, std=1e-6) if pooling == "cls" else None
-        self.dist_token = token(1, std=0.02) if distillation_token else None
-        self.reg_token = token(num_registers, std=1e-6) if num_registers else None
-        self.num_prefix_tokens = sum(t.shape[1] for t in self.prefix_tokens())
-        self.num_pooled_tokens = 1 + distillation_token
-
-        if position_embedding == "learned_1d":
-            rows = grid * grid + (self.num_prefix_tokens if class_position else 0)
-            self.pos_embed = token(rows, std=0.02)
-        elif position_embedding == "learned_2d":
-            self.pos_embed_x = nn.Parameter(torch.empty(1, grid, embed_dim // 2))
-            self.pos_embed_y = nn.Parameter(torch.empty(1, grid, embed_dim // 2))
-            nn.init.trunc_normal_(self.pos_embed_x, std=0.02)
-            nn.init.trunc_normal_(self.pos_embed_y, std=0.02)
-        elif position_embedding == "sincos_2d":
+        if self.position_embedding == "learned_1d":
+            prefix = self.num_prefix_tokens if self.class_position else 0
+            self.pos_embed = learned(1, prefix + grid * grid, embed_dim)
+        elif self.position_embedding == "learned_2d":
+            self.pos_embed_x = learned(1, grid, embed_dim // 2)
+            self.pos_embed_y = learned(1, grid, embed_dim // 2)
+        elif self.position_embedding == "sincos_2d":
+            # Computed, not learned: it moves with the model, but belongs in no checkpoint.
             self.register_buffer("pos_embed", sincos_2d(grid, embed_dim), persistent=False)
-
-        self.patch_embed = PatchEmbed(in_channels, embed_dim, patch_size)
-        self.pos_drop = nn.Dropout(drop_rate)
-        rates = (
-            drop_path_rates(drop_path_rate, depth)
-            if drop_path_schedule == "linear"
-            else [drop_path_rate] * depth
-        )
-        self.blocks = nn.ModuleList(
-            Block(embed_dim, num_heads, mlp_ratio, qkv_bias, layer_scale, drop_rate, rate)
-            for rate in rates
-        )
-        norm = LayerNorm(embed_dim, eps=1e-6)
-        self.norm = norm if pooling == "cls" else nn.Identity()
-        self.fc_norm = norm if pooling == "mean" else nn.Identity()
-        self.head = nn.Linear(embed_dim, num_classes)
-        self.head_dist = nn.Linear(embed_dim, num_classes) if distillation_token else None
-        init_linear_layers(self)
 
     def prefix_tokens(self) -> list[Tensor]:
         """Return the learned tokens in front of the patches, each (1, n, D)."""
@@ -234,10 +232,10 @@ class ViT(ImageClassifier):
     def embed(self, images: Tensor) -> Tensor:
         """Turn images into tokens with their positions. Shape: (B, C, H, W) -> (B, P + N, D)."""
         self.check_images(images)
-        x = self.patch_embed(images).flatten(1, 2)
+        x = self.patch_embed(images).flatten(1, 2)  # (B, N, D)
         prefix = [token.expand(len(x), -1, -1) for token in self.prefix_tokens()]
         if self.position_embedding == "learned_1d" and self.class_position:
-            x = torch.cat([*prefix, x], dim=1) + self.pos_embed
+            x = torch.cat([*prefix, x], dim=1) + self.pos_embed  # a row for each token
         else:
             x = torch.cat([*prefix, self.add_patch_positions(x)], dim=1)
         tokens: Tensor = self.pos_drop(x)
@@ -249,6 +247,7 @@ class ViT(ImageClassifier):
             return x
         if self.position_embedding == "learned_2d":
             grid = self.pos_embed_x.shape[1]
+            # Patches go row by row: the column changes fastest. Each (1, N, D / 2).
             columns = self.pos_embed_x.repeat(1, grid, 1)
             rows = self.pos_embed_y.repeat_interleave(grid, dim=1)
             return x + torch.cat([columns, rows], dim=-1)
@@ -257,7 +256,7 @@ class ViT(ImageClassifier):
     def forward(self, images: Tensor) -> Tensor | DistilledLogits:
         if self.pooling == "mean":
             return self.forward_head(self.forward_features(images))
-        x = self.embed(images)
+        x = self.embed(images)  # (B, P + N, D)
         for block in self.blocks[:-1]:
             x = self.run_block(block, x)
         # The heads read only the first tokens, so the last block computes only these, exactly.
@@ -282,10 +281,11 @@ class ViT(ImageClassifier):
         if self.pooling == "mean":
             pooled = self.fc_norm(features[:, self.num_prefix_tokens :].mean(dim=1))
         else:
-            pooled = features[:, 0]
-        logits: Tensor = self.head(pooled)
+            pooled = features[:, 0]  # already normalised: the class token comes first
+        logits: Tensor = self.head(pooled)  # (B, K)
         if self.head_dist is None:
             return logits
+        # Each head reads a token of its own; without labels of a teacher the mean is the answer.
         both = DistilledLogits(logits, self.head_dist(features[:, 1]))
         return both if self.training else (both.classes + both.distillation) / 2
 
