@@ -72,7 +72,7 @@ def test_prefixes_of_wrappers_are_removed(file: Path, prefix: str) -> None:
     assert_loads(tiny("vit_ti"), file, source)
 
 
-# Dialects, against the models that speak them.
+# Key mappings, against the models that they are for.
 
 
 def small_tv_vit() -> nn.Module:
@@ -522,7 +522,9 @@ def test_queries_and_keys_that_cannot_be_stacked_are_refused(file: Path) -> None
     state = as_hugging_face_vit(other("vit_ti").state_dict())
     state["encoder.layer.0.attention.attention.key.weight"] = torch.zeros(2, 2)
     torch.save(state, file)
-    with pytest.raises(CheckpointError, match="do not fit together"):
+    with pytest.raises(
+        CheckpointError, match="queries, keys and values, have shapes that do not match"
+    ):
         load_pretrained(tiny("vit_ti"), str(file))
 
 

@@ -1,14 +1,13 @@
 """Start from weights that exist: read them, translate their names, fit them to the model.
 
-What is fitted, all of it in fp32: position embeddings and bias tables to another grid or window,
-patch kernels to another patch size, input kernels to another number of channels; heads of another
-number of classes stay new. Anything else that does not match is an error.
+Every name of the file and of the model has one `Fate`. What `fitting` can resize is resized; heads
+of another number of classes stay new. Anything else that does not match is an error.
 """
 
-import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 import torch
@@ -16,13 +15,38 @@ from torch import Tensor
 
 from vtrain.errors import CheckpointError, ConfigError
 from vtrain.files.weights import read_weights
-from vtrain.layers.patch_embed import resize_kernel
-from vtrain.layers.position import resize_map, resize_tokens
 from vtrain.models.base import ImageClassifier
-from vtrain.models.weights.dialects import State, translate
+from vtrain.models.weights.fitting import fit
+from vtrain.models.weights.key_mappings import KeyMapping, State, translate
 
 HUB = "hf-hub:"
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+class Fate(Enum):
+    """What becomes of a tensor, by its name in the model; those from `ABSENT` on are errors."""
+
+    LOADED = "loaded"
+    """Taken as it is."""
+    RESIZED = "resized"
+    """Taken after fitting it to the model's shape."""
+    NEW = "new"
+    """Not in the file, and left as it was made: a head, or what such files never have."""
+    UNUSED = "unused"
+    """Of the file only, and of a known kind that the model has no use for."""
+    REPLACED = "replaced"
+    """In both, but of another shape, and left as it was made: it is unused and new."""
+    ABSENT = "absent"
+    """Not in the file."""
+    UNKNOWN = "unknown"
+    """Not in the model."""
+    RESHAPED = "reshaped"
+    """In both, of shapes that no rule fits to one another."""
+    NONFINITE = "nonfinite"
+    """With a value that is no finite number."""
+
+
+ERRORS = (Fate.ABSENT, Fate.UNKNOWN, Fate.RESHAPED, Fate.NONFINITE)
 
 
 @dataclass(frozen=True)
@@ -30,27 +54,40 @@ class LoadReport:
     """What became of every tensor, by our names.
 
     Attributes:
-        dialect: Whose names the file used.
-        loaded: Taken as they are.
-        resized: Taken after fitting them to the model's shapes.
-        new: Left as they were made: heads that the file does not have, or has for another number of
-            classes, and what its dialect never has.
-        unused: Tensors of the file that the model has no use for, all of known kinds.
+        key_mapping: Whose names the file used.
+        fates: What became of each name, the model's first.
     """
 
-    dialect: str
-    loaded: tuple[str, ...]
-    resized: tuple[str, ...]
-    new: tuple[str, ...]
-    unused: tuple[str, ...]
+    key_mapping: str
+    fates: dict[str, Fate]
+
+    def names(self, *fates: Fate) -> tuple[str, ...]:
+        """Return the names that met one of these fates."""
+        return tuple(name for name, fate in self.fates.items() if fate in fates)
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """Taken as they are."""
+        return self.names(Fate.LOADED)
+
+    @property
+    def resized(self) -> tuple[str, ...]:
+        """Taken after fitting them to the model's shapes."""
+        return self.names(Fate.RESIZED)
+
+    @property
+    def new(self) -> tuple[str, ...]:
+        """Left as they were made."""
+        return self.names(Fate.NEW, Fate.REPLACED)
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Tensors of the file that the model did not take."""
+        return self.names(Fate.UNUSED, Fate.REPLACED)
 
     def __str__(self) -> str:
-        parts = [f"{self.dialect}: {len(self.loaded)} tensors loaded"]
-        for kind in ("resized", "new", "unused"):
-            names: tuple[str, ...] = getattr(self, kind)
-            if names:
-                more = ", ..." if len(names) > 3 else ""
-                parts.append(f"{len(names)} {kind} ({', '.join(names[:3])}{more})")
+        groups = {"resized": self.resized, "new": self.new, "unused": self.unused}
+        parts = [f"{self.key_mapping}: {len(self.loaded)} tensors loaded", *counted(groups.items())]
         return ", ".join(parts)
 
 
@@ -69,53 +106,92 @@ def load_pretrained(
         CheckpointError: The file cannot be used, or its weights do not fit the model.
         ConfigError: The hub is named, and the package that reads it is not installed.
     """
-    path = fetch(source) if source.startswith(HUB) else Path(source)
+    file = read_weights(fetch(source) if source.startswith(HUB) else Path(source))
     try:
-        file = read_weights(path)
-        dialect, given = translate(file.tensors)
-    except RuntimeError:  # torch cannot stack or split tensors of such shapes
-        raise CheckpointError("tensors that belong together do not fit together", source) from None
+        mapping, given = translate(file.tensors)
+    except RuntimeError:  # of torch, which cannot stack or split them
+        raise CheckpointError(
+            "the parts of one parameter, such as queries, keys and values, have shapes that do not "
+            "match",
+            source,
+        ) from None
     wanted = model.state_dict()
-    ignored = [
-        name
-        for name, tensor in given.items()
-        if re.search(dialect.ignored, name)
-        and (name not in wanted or tensor.shape != wanted[name].shape)
-    ]
-    given = {name: tensor for name, tensor in given.items() if name not in ignored}
     heads = [name for name in wanted if name.split(".")[0] in model.depth_groups()[-1]]
     if classes is not None and file.classes:
         given = with_classes(given, heads, list(file.classes), list(classes))
-    shared = [name for name in wanted if name in given]
-    fitted = {name: fit(name, given[name], wanted[name].shape) for name in shared}
-    taken = {name: tensor for name, tensor in fitted.items() if tensor is not None}
-    unfit = [name for name in shared if name not in taken]
-    absent = [name for name in wanted if name not in given]
 
-    refuse_any(
-        source,
-        absent=[n for n in absent if n not in heads and not re.search(dialect.lacking, n)],
-        unknown=[name for name in given if name not in wanted],
-        reshaped=[name for name in unfit if name not in heads],
-        nonfinite=[name for name, tensor in taken.items() if not tensor.isfinite().all()],
-    )
+    fates: dict[str, Fate] = {}
+    taken: State = {}
+    for name in dict.fromkeys([*wanted, *given]):  # the model's order, then the file's
+        optional = name in heads or bool(re.search(mapping.missing_ok, name))
+        fates[name], tensor = match(name, given.get(name), wanted.get(name), mapping, optional)
+        if tensor is not None:
+            taken[name] = tensor
+    report = LoadReport(mapping.name, fates)
+
+    refuse(report, source)
+    # Only after every check, so that an error leaves the model as it was.
     if not any(tensor.is_meta for tensor in wanted.values()):
         model.load_state_dict({**wanted, **taken})
-    return LoadReport(
-        dialect.name,
-        loaded=tuple(name for name in taken if taken[name] is given[name]),
-        resized=tuple(name for name in taken if taken[name] is not given[name]),
-        new=tuple(name for name in wanted if name not in taken),
-        unused=(*ignored, *unfit),
-    )
+    return report
+
+
+def match(
+    name: str, given: Tensor | None, wanted: Tensor | None, mapping: KeyMapping, optional: bool
+) -> tuple[Fate, Tensor | None]:
+    """Decide what becomes of one name, and return what the model takes, if anything.
+
+    Args:
+        name: As the model calls it.
+        given: The file's tensor, if it has one.
+        wanted: The model's tensor, if it has one.
+        mapping: Of the file.
+        optional: Whether the model's tensor may stay as it was made.
+    """
+    if wanted is None:
+        return Fate.UNUSED if re.search(mapping.ignored, name) else Fate.UNKNOWN, None
+    if given is None:
+        return Fate.NEW if optional else Fate.ABSENT, None
+    fitted = fit(name, given, wanted.shape)
+    if fitted is None:
+        return Fate.REPLACED if optional else Fate.RESHAPED, None
+    if not fitted.isfinite().all():
+        return Fate.NONFINITE, None
+    return Fate.LOADED if fitted is given else Fate.RESIZED, fitted
+
+
+def refuse(report: LoadReport, source: str) -> None:
+    """Refuse weights that do not fit the model.
+
+    Raises:
+        CheckpointError: One line: how many of each kind of error, and the first names.
+    """
+    problems = counted((fate.value, report.names(fate)) for fate in ERRORS)
+    if problems:
+        raise CheckpointError(
+            f"the weights do not fit the model: {', '.join(problems)}",
+            source,
+            "model.name and its arguments must be those of the file",
+        )
+
+
+def counted(groups: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
+    """Say for each kind that has names how many they are, and the first three."""
+    return [
+        f"{len(names)} {kind} ({', '.join(names[:3])}{', ...' * (len(names) > 3)})"
+        for kind, names in groups
+        if names
+    ]
 
 
 def with_classes(given: State, heads: list[str], known: list[str], classes: list[str]) -> State:
     """Return the tensors with the heads' rows for `classes`, or without heads if one is unknown."""
     if known == classes:
         return given
+    # A head that lacks even one class would have to learn it beside trained ones: all start new.
     if not set(classes) <= set(known):
         return {name: tensor for name, tensor in given.items() if name not in heads}
+    # Row i of the new head is the file's row of the class with the same name.
     rows = torch.tensor([known.index(name) for name in classes])
     ordered = {n: given[n][rows] for n in heads if n in given and len(given[n]) == len(known)}
     return {**given, **ordered}
@@ -147,85 +223,3 @@ def fetch(source: str) -> Path:
                     f"the hub did not answer with weights ({reason})", source
                 ) from None
     raise CheckpointError(f"the repository has neither {' nor '.join(HUB_FILES)}", source)
-
-
-def fit(name: str, tensor: Tensor, shape: torch.Size) -> Tensor | None:
-    """Return `tensor` in the wanted shape: itself, resized in fp32, or None if no rule does it."""
-    if tensor.shape == shape:
-        return tensor
-    rule = next((rule for ending, rule in RULES.items() if name.endswith(ending)), None)
-    if rule is None or tensor.ndim != len(shape):
-        return None
-    try:
-        fitted = rule(tensor.float(), shape)
-    except (ValueError, RuntimeError):  # not a square, or too small for one
-        return None
-    return fitted if fitted.shape == shape else None
-
-
-def fit_tokens(positions: Tensor, shape: torch.Size) -> Tensor:
-    """Resize positions of prefix tokens and a square grid. Shape: (1, P + N, D), another N."""
-    grid = math.isqrt(shape[1])
-    return resize_tokens(positions, grid, prefix=shape[1] - grid * grid)
-
-
-def fit_axis(positions: Tensor, shape: torch.Size) -> Tensor:
-    """Resize positions along one axis. Shape: (1, n, D), another n."""
-    return resize_map(positions.mT[:, :, None], 1, shape[1])[:, :, 0].mT
-
-
-def fit_map(positions: Tensor, shape: torch.Size) -> Tensor:
-    """Resize positions that lie on a map. Shape: (1, D, h, w), another h and w."""
-    return resize_map(positions, shape[2], shape[3])
-
-
-def fit_table(table: Tensor, shape: torch.Size) -> Tensor:
-    """Resize a bias for each offset, dy by dx. Shape: ((2 * side - 1)**2, heads), another side."""
-    old, new = math.isqrt(len(table)), math.isqrt(shape[0])
-    return resize_map(table.mT.reshape(1, -1, old, old), new, new)[0].flatten(1).mT
-
-
-def fit_kernel(kernel: Tensor, shape: torch.Size) -> Tensor:
-    """Change the input channels and the size of a patch kernel. Shape: (D, C, p, p), another C, p.
-
-    One channel gets the sum over the channels, so that a grey image gives what its copies in every
-    channel gave. More get the channels in turn, scaled to keep the size of the result.
-    """
-    channels, old = shape[1], kernel.shape[1]
-    if channels == 1:
-        kernel = kernel.sum(1, keepdim=True)
-    elif channels != old:
-        kernel = kernel[:, torch.arange(channels) % old] * (old / channels)
-    return resize_kernel(kernel, shape[2])
-
-
-RULES: dict[str, Callable[[Tensor, torch.Size], Tensor]] = {
-    "absolute_pos_embed": fit_tokens,
-    "patch_pos": fit_tokens,
-    "pos_embed": fit_tokens,
-    "pos_embed_x": fit_axis,
-    "pos_embed_y": fit_axis,
-    "pixel_pos": fit_map,
-    "relative_position_bias_table": fit_table,
-    "embed.proj.weight": fit_kernel,
-}
-"""How a tensor is fitted, by the end of its name."""
-
-
-def refuse_any(source: str, **problems: list[str]) -> None:
-    """Raise if any kind of problem has names.
-
-    Raises:
-        CheckpointError: One line: how many of each kind, and the first names.
-    """
-    found = [
-        f"{len(names)} {kind} ({', '.join(names[:3])}{', ...' * (len(names) > 3)})"
-        for kind, names in problems.items()
-        if names
-    ]
-    if found:
-        raise CheckpointError(
-            f"the weights do not fit the model: {', '.join(found)}",
-            source,
-            "model.name and its arguments must be those of the file",
-        )

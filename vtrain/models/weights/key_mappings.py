@@ -1,4 +1,4 @@
-"""The names that others give to the same weights, and how each turns into ours, which are timm's.
+"""Key mappings: translate the names that others give to the same weights to ours, timm's.
 
 Sources of the names: torchvision/models/{vision_transformer,swin_transformer}.py; the conversion
 scripts of transformers, src/transformers/models/{vit,deit,swin,swinv2}/convert_*_to_pytorch.py;
@@ -24,29 +24,29 @@ def unchanged(state: State) -> State:
 
 
 @dataclass(frozen=True)
-class Dialect:
+class KeyMapping:
     """One way to name the weights of a model.
 
     Attributes:
         name: Whose it is.
-        sign: A pattern that one name of every such file matches, and none of the others'.
+        pattern: Matches one name of every such file, and none of the others'.
         renames: Patterns and what replaces them, in this order, on every name.
         rearrange: Turns the renamed tensors into ours.
         ignored: A pattern of renamed names that may hold nothing to load: buffers that are
             computed, layers that classification does not use, and those that another layout lacks.
-        lacking: A pattern of our names that such a file never has; these weights stay new.
+        missing_ok: A pattern of our names that such a file never has; these weights stay new.
     """
 
     name: str
-    sign: str
+    pattern: str
     renames: tuple[Rename, ...] = ()
     rearrange: Callable[[State], State] = unchanged
     ignored: str = r"(^|\.)(relative_position_index|relative_coords_table|attn_mask)$"
-    lacking: str = r"$^"
+    missing_ok: str = r"$^"  # matches nothing
 
 
-def translate(state: State) -> tuple[Dialect, State]:
-    """Return the dialect of `state`, and its tensors under our names.
+def translate(state: State) -> tuple[KeyMapping, State]:
+    """Return the key mapping that `state` needs, and its tensors under our names.
 
     Prefixes that `torch.compile` and data parallelism leave on names are removed first.
     """
@@ -54,12 +54,13 @@ def translate(state: State) -> tuple[Dialect, State]:
         name.removeprefix("module.").replace("_orig_mod.", ""): tensor
         for name, tensor in state.items()
     }
-    dialect = next(d for d in DIALECTS if any(re.search(d.sign, name) for name in state))
-    return dialect, dialect.rearrange({_rename(name, dialect): t for name, t in state.items()})
+    # The first that matches: the last one, timm's, matches everything.
+    mapping = next(m for m in KEY_MAPPINGS if any(re.search(m.pattern, name) for name in state))
+    return mapping, mapping.rearrange({_rename(name, mapping): t for name, t in state.items()})
 
 
-def _rename(name: str, dialect: Dialect) -> str:
-    for pattern, replacement in dialect.renames:
+def _rename(name: str, mapping: KeyMapping) -> str:
+    for pattern, replacement in mapping.renames:
         name = re.sub(pattern, replacement, name)
     return name
 
@@ -67,16 +68,19 @@ def _rename(name: str, dialect: Dialect) -> str:
 def join_qkv(state: State) -> State:
     """Stack queries, keys and values into one matrix; SwinV2's keys have no bias."""
     joined = dict(state)
+
+    def stack(stem: str, kind: str) -> None:
+        names = [f"{stem}{part}.{kind}" for part in "qkv"]
+        if all(name in joined for name in names):
+            joined[f"{stem}qkv.{kind}"] = torch.cat([joined.pop(name) for name in names])
+
     for stem in [name.removesuffix("q.weight") for name in state if name.endswith(".q.weight")]:
-        names = [stem + part for part in ("q.weight", "k.weight", "v.weight")]
-        if all(name in joined for name in names):
-            joined[stem + "qkv.weight"] = torch.cat([joined.pop(name) for name in names])
-        names = [stem + part for part in ("q.bias", "k.bias", "v.bias")]
-        if all(name in joined for name in names):
-            joined[stem + "qkv.bias"] = torch.cat([joined.pop(name) for name in names])
-        elif names[0] in joined and names[2] in joined:
-            joined[stem + "q_bias"] = joined.pop(names[0])
-            joined[stem + "v_bias"] = joined.pop(names[2])
+        stack(stem, "weight")
+        stack(stem, "bias")
+        # What `stack` has left: SwinV2 keeps the two biases apart, as ours does.
+        if f"{stem}q.bias" in joined and f"{stem}v.bias" in joined:
+            joined[f"{stem}q_bias"] = joined.pop(f"{stem}q.bias")
+            joined[f"{stem}v_bias"] = joined.pop(f"{stem}v.bias")
     return joined
 
 
@@ -85,13 +89,14 @@ def split_v2_bias(state: State) -> State:
     split = dict(state)
     for stem in [name.removesuffix("logit_scale") for name in state if "logit_scale" in name]:
         if stem + "qkv.bias" in split:
+            # (3 * C,): queries, keys, values.
             q_bias, _, v_bias = split.pop(stem + "qkv.bias").chunk(3)
             split |= {stem + "q_bias": q_bias, stem + "v_bias": v_bias}
     return split
 
 
-def words_on_a_map(state: State) -> State:
-    """Arrange TNT's word positions (1, m, c) as a square map (1, c, rows, columns)."""
+def reshape_pixel_pos(state: State) -> State:
+    """Reshape TNT's word positions. Shape: (1, m, c) -> (1, c, rows, columns), a square map."""
     positions = state.get("pixel_pos")
     if positions is None or positions.ndim != 3:
         return state
@@ -125,10 +130,10 @@ HUGGING_FACE_BLOCK: tuple[Rename, ...] = (
     (r"^layernorm\.", "norm."),
 )
 
-DIALECTS = (
-    Dialect(
+KEY_MAPPINGS = (
+    KeyMapping(
         "torchvision ViT",
-        sign=r"^encoder\.layers\.encoder_layer_0\.",
+        pattern=r"^encoder\.layers\.encoder_layer_0\.",
         renames=(
             (r"^class_token$", "cls_token"),
             (r"^encoder\.pos_embedding$", "pos_embed"),
@@ -142,9 +147,10 @@ DIALECTS = (
             (r"^heads\.head\.", "head."),
         ),
     ),
-    Dialect(
+    KeyMapping(
         "torchvision Swin",
-        sign=r"^features\.1\.0\.attn\.",
+        pattern=r"^features\.1\.0\.attn\.",
+        # Stages are 1, 3, 5, 7 of one list, with the merging between them at 2, 4, 6.
         renames=(
             (r"^features\.0\.0\.", "patch_embed.proj."),
             (r"^features\.0\.2\.", "patch_embed.norm."),
@@ -156,9 +162,9 @@ DIALECTS = (
         rearrange=split_v2_bias,
     ),
     # Its norms add 1e-12 to the variance by default, and ours 1e-6, as the code of the paper does.
-    Dialect(
+    KeyMapping(
         "Hugging Face ViT",
-        sign=r"(^|\.)embeddings\.cls_token$",
+        pattern=r"(^|\.)embeddings\.cls_token$",
         renames=(
             *HUGGING_FACE_BLOCK,
             (r"^embeddings\.cls_token$", "cls_token"),
@@ -171,9 +177,9 @@ DIALECTS = (
         rearrange=join_qkv,
         ignored=r"^(pooler\.|embeddings\.mask_token$)",
     ),
-    Dialect(
+    KeyMapping(
         "Hugging Face Swin",
-        sign=r"(^|\.)embeddings\.norm\.weight$",
+        pattern=r"(^|\.)embeddings\.norm\.weight$",
         renames=(
             *HUGGING_FACE_BLOCK,
             (r"^embeddings\.norm\.", "patch_embed.norm."),
@@ -186,19 +192,19 @@ DIALECTS = (
         rearrange=join_qkv,
         ignored=r"(^embeddings\.mask_token|relative_position_index|relative_coords_table)$",
     ),
-    Dialect(
+    KeyMapping(
         "DeiT III official",
-        sign=r"^blocks\.0\.gamma_1$",
+        pattern=r"^blocks\.0\.gamma_1$",
         renames=((r"\.gamma_([12])$", r".ls\1.gamma"),),
     ),
-    Dialect(
+    KeyMapping(
         "Swin official",
-        sign=r"^layers\.0\.downsample\.",
+        pattern=r"^layers\.0\.downsample\.",
         renames=(MERGE_AT_START, (r"^head\.", "head.fc.")),
     ),
-    Dialect(
+    KeyMapping(
         "TNT official",
-        sign=r"^outer_pos$",
+        pattern=r"^outer_pos$",
         renames=(
             (r"^outer_pos$", "patch_pos"),
             (r"^inner_pos$", "pixel_pos"),
@@ -212,16 +218,16 @@ DIALECTS = (
             (r"\.outer_attn\.", ".attn_out."),
             (r"\.outer_mlp\.", ".mlp."),
         ),
-        rearrange=words_on_a_map,
+        rearrange=reshape_pixel_pos,
         ignored=r"^outer_tokens$",  # registered by the reference code, used by nothing
     ),
     # Another function: words across patch borders, a norm for each word, none after the projection.
     # A model of the legacy layout takes all; the official one, as a start, what both layouts have.
-    Dialect(
+    KeyMapping(
         "TNT legacy",
-        sign=r"^blocks\.0\.proj\.bias$",
+        pattern=r"^blocks\.0\.proj\.bias$",
         ignored=r"^blocks\.\d+\.(norm1_proj\.|proj\.bias$)",
-        lacking=r"^blocks\.\d+\.norm[12]_proj\.",
+        missing_ok=r"^blocks\.\d+\.norm[12]_proj\.",
     ),
-    Dialect("timm", sign=r""),
+    KeyMapping("timm", pattern=r""),
 )
