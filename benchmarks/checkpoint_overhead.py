@@ -19,10 +19,10 @@ from vtrain.data.loading.loader import Batch, TrainLoader
 from vtrain.device import choose_device, describe
 from vtrain.distributed import Rank
 from vtrain.files.store import CheckpointStore
+from vtrain.run.build.callbacks import build_saver
 from vtrain.run.build.parts import build_parts
 from vtrain.run.build.plan import batch_size
 from vtrain.run.build.trainer import build_trainer
-from vtrain.run.fit import build_saver
 
 
 def main() -> None:

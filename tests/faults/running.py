@@ -23,7 +23,7 @@ from vtrain.engine.state import TrainState
 from vtrain.errors import VtrainError
 from vtrain.files import atomic
 from vtrain.files.checkpoint import Checkpoint
-from vtrain.files.runs import read_status
+from vtrain.files.runs import RunFolder
 from vtrain.files.store import CheckpointStore, verify
 from vtrain.optim.gradients import LossScaler
 
@@ -241,7 +241,7 @@ def stops(folder: Path, draw: random.Random, number: int, ranks: int = 1) -> Tri
 def exact_stop(run_dir: Path, number: int) -> str | None:
     """Say what is wrong with a run folder after a stop by a signal."""
     step = Checkpoint.load(run_dir / "last.pt").step
-    status = read_status(run_dir)
+    status = RunFolder(run_dir).read_status()
     done = re.findall(r"after step (\d+)", status.get("reason", ""))
     if done != [str(step)]:
         return f"it stopped after step {done} and {step} is saved"

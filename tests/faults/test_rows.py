@@ -23,7 +23,7 @@ from running import dying_after, fit, reference
 from vtrain.files import atomic
 from vtrain.files.container import FORMAT, load_checkpoint, save_checkpoint
 from vtrain.files.lock import RunLock
-from vtrain.files.runs import read_status
+from vtrain.files.runs import RunFolder
 from vtrain.files.store import verify
 
 ROOT = Path(__file__).parents[2]
@@ -606,7 +606,7 @@ class TestG:
         run_dir, workers = tmp_path / "run", ("data.cache=none", "data.num_workers=2")
         ended = fit(tmp_path, run_dir, *workers, prepare=partial(workers_get_at, 7, number)).wait()
         one_line(ended, 8, "worker")
-        assert read_status(run_dir)["code"] == 8
+        assert RunFolder(run_dir).read_status()["code"] == 8
         assert [found for found in verify(run_dir) if found.problem] == []
         assert newest_step(run_dir) >= 6
         assert fit(tmp_path, run_dir, *workers).wait().code == 0
@@ -628,7 +628,7 @@ class TestG:
         run_dir, workers = tmp_path / "run", ("data.cache=none", "data.num_workers=2")
         ended = fit(tmp_path, run_dir, *workers, prepare=hanging).wait(40)
         one_line(ended, 8, "a data worker timed out")
-        assert read_status(run_dir)["code"] == 8
+        assert RunFolder(run_dir).read_status()["code"] == 8
         assert [found for found in verify(run_dir) if found.problem] == []
         assert newest_step(run_dir) >= 6
 
@@ -676,7 +676,7 @@ class TestI:
         assert ended.code == 130
         assert "Traceback" not in ended.err
         assert [found.problem for found in verify(tmp_path / "run")] == [None] * 2
-        assert read_status(tmp_path / "run")["state"] in ("stopped", "failed")
+        assert RunFolder(tmp_path / "run").read_status()["state"] in ("stopped", "failed")
         assert fit(tmp_path, tmp_path / "run").wait().code == 0
 
     @pytest.mark.slow
@@ -829,7 +829,7 @@ class TestJ:
         ended = [command.wait(60) for command in commands]
         assert ended[1].code == code, ended[1].err
         one_line(ended[0], 8, says)
-        assert read_status(run_dir)["code"] == 8
+        assert RunFolder(run_dir).read_status()["code"] == 8
         assert [found for found in verify(run_dir) if found.problem] == []
         assert newest_step(run_dir) == 8
         assert fit(tmp_path, run_dir).wait().code == 0
@@ -943,7 +943,7 @@ class TestK:
         ended = fit(tmp_path, run_dir, prepare=partial(out_of_memory_at, 0)).wait()
         one_line(ended, 6, "out of memory at train.batch_size 8", "train.accum_steps=2")
         assert newest_step(run_dir) == -1
-        assert read_status(run_dir)["code"] == 6
+        assert RunFolder(run_dir).read_status()["code"] == 6
         assert fit(tmp_path, run_dir, *SHORT).wait().code == 0
 
     def test_no_memory_later_leaves_the_last_checkpoint_and_the_run_goes_on(

@@ -29,7 +29,7 @@ from vtrain.registry import (
     Registry,
 )
 from vtrain.run import fit
-from vtrain.run.build import data, model, optim, parts, trainer
+from vtrain.run.build import callbacks, data, model, optim, parts, trainer
 
 BASE = """\
 seed: 0
@@ -168,7 +168,7 @@ IN_PARTS = (
 )
 IN_FIT = ("CheckpointStore", "Progress", "Saver", "TensorBoard", "choose_device")
 
-MODULES = (data, model, optim, parts, trainer, fit)
+MODULES = (callbacks, data, model, optim, parts, trainer, fit)
 
 Trace = list[tuple[str, Any]]
 

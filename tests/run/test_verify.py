@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tests.conftest import Result
 from vtrain.files.lock import RunLock
-from vtrain.files.runs import write_status
+from vtrain.files.runs import RunFolder
 
 Vtrain = Callable[..., Result]
 
@@ -34,7 +34,7 @@ def test_every_checkpoint_is_named_and_the_one_to_go_on_from(
 
 def test_the_step_is_said_from_which_a_run_goes_on(small_run: Path, vtrain: Vtrain) -> None:
     vtrain("fit", small_run, "--run-dir", "run")
-    write_status(Path("run"), "stopped")
+    RunFolder(Path("run")).write_status("stopped")
     assert vtrain("verify", "run").out.endswith("a resume goes on from step 6 (step-00000006.pt)\n")
     for path in Path("run").glob("step-*.pt"):
         path.unlink()

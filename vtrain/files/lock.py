@@ -15,10 +15,10 @@ from typing import Any, Self
 
 from vtrain.errors import StorageError
 from vtrain.files import atomic
+from vtrain.files.runs import RunFolder
 
 log = logging.getLogger(__name__)
 
-NAME = ".lock"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 LOCKS = Path("/proc/locks")
 LARGEST = 4096
@@ -36,7 +36,7 @@ class RunLock:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / NAME
+        self.path = RunFolder(folder).lock
         self._descriptor: int | None = self._open()
         try:
             self._take(self._descriptor)
@@ -100,7 +100,7 @@ def holder(folder: Path) -> str | None:
     None if nobody does, or where the system has no list of its locks.
     """
     try:
-        descriptor = os.open(folder / NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(RunFolder(folder).lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return None
     try:

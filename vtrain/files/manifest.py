@@ -9,9 +9,9 @@ from typing import Any
 
 from vtrain.errors import CheckpointError
 from vtrain.files import atomic
+from vtrain.files.runs import RunFolder
 
-NAME = "checkpoints.json"
-LAST, BEST = "last.pt", "best.pt"
+NAME, LAST, BEST = RunFolder.manifest.name, RunFolder.last.name, RunFolder.best.name
 LARGEST = 1 << 20
 """Bytes of the largest manifest that is read."""
 

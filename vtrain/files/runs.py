@@ -1,75 +1,121 @@
 """The folders of runs: `runs/<config name>/<date_time>/`, what they hold, and which is which."""
 
 import json
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from vtrain.errors import CheckpointError, ConfigError, StorageError
 from vtrain.files.atomic import explain, make_folder, write_json
 
 RUNS = Path("runs")
-STATUS = "status.json"
 
 
-def new_run_folder(name: str, root: Path = RUNS) -> Path:
-    """Make a folder that no other run has, named after the config and the time.
+class _File:
+    """The path of a file in a run folder; of the class itself, its bare name as a path."""
 
-    Raises:
-        StorageError: It cannot be made.
-    """
-    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    for attempt in range(1000):
-        folder = root / name / (stamp if attempt == 0 else f"{stamp}_{attempt}")
-        make_folder(folder.parent)
-        try:
-            folder.mkdir()  # atomic: of two runs that start in the same second, one gets the name
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise explain(error, folder) from None
-        return folder
-    raise StorageError("no free name for a run folder", root / name)
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, run: "RunFolder | None", owner: type) -> Path:
+        return Path(self.name) if run is None else run.path / self.name
 
 
-def read_status(folder: Path) -> dict[str, Any]:
-    """Return a run's `status.json`, or an empty dict where there is none or it is damaged."""
-    return read_facts(folder / STATUS)
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run. The only place that knows what its files are called."""
 
+    path: Path
 
-def read_facts(path: Path) -> dict[str, Any]:
-    """Return what a JSON file of a run says, or an empty dict if it is absent or damaged."""
-    try:
-        facts = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return facts if isinstance(facts, dict) else {}
+    config = _File("config.yaml")
+    """Every value of the config, resolved. It is there once a run has all its parts."""
+    metrics = _File("metrics.jsonl")
+    """One JSON object for each log and each evaluation."""
+    last = _File("last.pt")
+    best = _File("best.pt")
+    """Further names of two of the checkpoints."""
+    manifest = _File("checkpoints.json")
+    """Which checkpoints there are, with their checksums."""
+    summary = _File("summary.json")
+    """Final and best metrics, time, throughput and memory of a finished run."""
+    status = _File("status.json")
+    """What the run is doing, or how it ended."""
+    environment = _File("env.json")
+    """Versions, machine and command."""
+    log = _File("vtrain.log")
+    """Every message, with times and tracebacks."""
+    tensorboard = _File("tensorboard")
+    """The folder of the event files."""
+    lock = _File(".lock")
+    """Held by the process that writes here."""
 
+    @property
+    def is_started(self) -> bool:
+        """Whether a run got as far as its first step here."""
+        return self.config.exists()
 
-def write_status(folder: Path, state: str, **facts: Any) -> None:
-    """Record what a run is doing: `running`, `finished`, `stopped` or `failed`."""
-    write_json(folder / STATUS, {"state": state, **facts})
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run here has made all its steps."""
+        return bool(self.read_status().get("state") == "finished")
 
+    @property
+    def checkpoint(self) -> Path:
+        """The checkpoint to use: the best one, else the last.
 
-def is_run_folder(folder: Path) -> bool:
-    """Whether a run got as far as its first step in the folder: it then has a config."""
-    return (folder / "config.yaml").exists()
+        Raises:
+            CheckpointError: There is none.
+        """
+        for path in (self.best, self.last):
+            if path.exists():
+                return path
+        hint = "give a .pt file or a run folder"
+        raise CheckpointError("no checkpoint in this folder", self.path, hint)
 
+    def read_status(self) -> dict[str, Any]:
+        """Return what the run is doing, or an empty dict where that is not known."""
+        return _read_json(self.status)
 
-def newest_run(*, finished: bool, name: str | None = None, root: Path = RUNS) -> Path | None:
-    """Return the newest run, of one config or of any, that is finished or is not; None if none."""
-    groups = [root / name] if name else (sorted(root.iterdir()) if root.is_dir() else [])
-    runs = [run for group in groups if group.is_dir() for run in group.iterdir()]
-    chosen = [
-        run
-        for run in runs
-        if is_run_folder(run) and (read_status(run).get("state") == "finished") == finished
-    ]
-    return max(chosen, key=lambda run: run.name, default=None)  # names are times
+    def write_status(self, state: str, **facts: Any) -> None:
+        """Record what the run is doing: `running`, `finished`, `stopped` or `failed`."""
+        write_json(self.status, {"state": state, **facts})
+
+    def read_environment(self) -> dict[str, Any]:
+        """Return the environment of the last start, or an empty dict."""
+        return _read_json(self.environment)
+
+    @classmethod
+    def new(cls, name: str, root: Path = RUNS) -> Self:
+        """Make a folder that no other run has, named after the config and the time.
+
+        Raises:
+            StorageError: It cannot be made.
+        """
+        stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        for attempt in range(1000):
+            folder = root / name / (stamp if attempt == 0 else f"{stamp}_{attempt}")
+            make_folder(folder.parent)
+            try:
+                folder.mkdir()  # atomic: of two runs started in one second, one gets the name
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise explain(error, folder) from None
+            return cls(folder)
+        raise StorageError("no free name for a run folder", root / name)
+
+    @classmethod
+    def newest(cls, *, finished: bool, name: str | None = None, root: Path = RUNS) -> Self | None:
+        """Return the newest run, of one config or of any, that is finished or is not."""
+        groups = [root / name] if name else (sorted(root.iterdir()) if root.is_dir() else [])
+        runs = [cls(path) for group in groups if group.is_dir() for path in group.iterdir()]
+        chosen = [run for run in runs if run.is_started and run.is_finished == finished]
+        return max(chosen, key=lambda run: run.path.name, default=None)  # names are times
 
 
 def checkpoint_of(path: Path) -> Path:
-    """Return the checkpoint that `--ckpt` means: the file, or a run's `best.pt`, else `last.pt`.
+    """Return the checkpoint that `--ckpt` means: the file, or that of a run folder.
 
     Raises:
         CheckpointError: There is none.
@@ -77,9 +123,13 @@ def checkpoint_of(path: Path) -> Path:
     """
     if "://" in str(path) or ":/" in str(path):  # a Path has folded the two slashes of a URL
         raise ConfigError("only local checkpoints are read", path, "download the file first")
-    if not path.is_dir():
-        return path
-    for name in ("best.pt", "last.pt"):
-        if (path / name).exists():
-            return path / name
-    raise CheckpointError("no checkpoint in this folder", path, "give a .pt file or a run folder")
+    return RunFolder(path).checkpoint if path.is_dir() else path
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Return what a JSON file says, or an empty dict if it is absent or damaged."""
+    try:
+        facts = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}

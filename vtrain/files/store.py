@@ -128,7 +128,9 @@ class CheckpointStore:
             if Checkpoint.load(found.path).is_best:
                 best = name
         if best is not None and best not in [entry.name for entry in entries]:
-            log.warning("the best checkpoint, %s, is lost: best.pt is the newest from now on", best)
+            log.warning(
+                "the best checkpoint, %s, is lost: %s is the newest from now on", best, BEST
+            )
             best = None
         if entries:
             self._publish(tuple(sorted(entries, key=lambda entry: order(entry.name))), best)

@@ -42,14 +42,15 @@ from vtrain.engine.step import OptimizerStep
 from vtrain.engine.step_graph import WARM_UP
 from vtrain.engine.trainer import Trainer
 from vtrain.files.atomic import make_folder
+from vtrain.files.runs import RunFolder
 from vtrain.files.store import CheckpointStore
 from vtrain.inference.evaluate import evaluate
 from vtrain.models.profile import count_macs, count_parameters
 from vtrain.run.build.batch_size import with_batch_size
+from vtrain.run.build.callbacks import build_outputs, build_saver
 from vtrain.run.build.parts import Parts, build_parts
 from vtrain.run.build.plan import batch_size
 from vtrain.run.build.trainer import build_optimize, build_step, build_trainer
-from vtrain.run.fit import build_saver, outputs
 
 TURNS = 15
 """Windows of the whole run and of the bare step, at least: the interval of a ratio needs more."""
@@ -449,8 +450,9 @@ class WatchedLoader:
 
 def run_callbacks(config: Config, parts: Parts, folder: Path) -> list[Callback]:
     """Return all that a run writes and shows, for a run folder that nobody goes on with."""
+    run = RunFolder(folder)
     saver = build_saver(config, parts, {}, CheckpointStore(folder))
-    return [*outputs(config, parts, folder, History(folder / "metrics.jsonl")), saver]
+    return [*build_outputs(config, parts, run, History(run.metrics)), saver]
 
 
 def advice(

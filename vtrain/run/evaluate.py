@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from vtrain import distributed
-from vtrain.config import Config, config_from_text
 from vtrain.device import autocast, choose_device, choose_precision
 from vtrain.distributed import Rank
 from vtrain.engine.state import Metrics
@@ -23,6 +22,7 @@ from vtrain.inference.averaging import average_state_dicts
 from vtrain.inference.evaluate import evaluate
 from vtrain.inference.loaded import LoadedModel, load_model, model_of
 from vtrain.run.build.data import build_source, build_val_loader
+from vtrain.run.stored import stored_config
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def evaluate_model(
     loaded: LoadedModel, overrides: Iterable[str], split: Literal["train", "val"]
 ) -> Metrics:
     """Evaluate a loaded model on the images of its own config, or of a changed one."""
-    config = stored_config(loaded, overrides)
+    config = stored_config(loaded.checkpoint, loaded.path, overrides)
     device = choose_device(config.train.device)
     precision = choose_precision(config.train.precision, device)
     source = build_source(config)
@@ -99,21 +99,6 @@ def evaluate_model(
         partial(autocast, device, precision),
         distributed.all_sum,
     )
-
-
-def stored_config(loaded: LoadedModel, overrides: Iterable[str] = ()) -> Config:
-    """Return the config of a checkpoint's run, changed by what the command line says.
-
-    Raises:
-        CheckpointError: What is stored is not valid.
-        ConfigError: An override is not.
-    """
-    try:
-        return config_from_text(loaded.checkpoint.config, f"config in {loaded.path}", overrides)
-    except ConfigError as error:
-        if overrides:
-            raise
-        raise CheckpointError("the stored config is not valid", loaded.path, error.what) from error
 
 
 def renumbered(targets: Tensor, classes: tuple[str, ...], known: tuple[str, ...]) -> Tensor:

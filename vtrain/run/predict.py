@@ -11,10 +11,10 @@ from typing import Any
 from vtrain.device import autocast, choose_device, choose_precision
 from vtrain.errors import CheckpointError, ConfigError, DataError, StorageError
 from vtrain.files.images import is_image_name
-from vtrain.files.runs import RUNS, checkpoint_of, newest_run
+from vtrain.files.runs import RUNS, RunFolder
 from vtrain.inference.loaded import LoadedModel, load_model
 from vtrain.inference.outputs import batches_of_files, outputs_of
-from vtrain.run.evaluate import stored_config
+from vtrain.run.stored import stored_config
 
 log = logging.getLogger(__name__)
 
@@ -116,19 +116,18 @@ def newest_checkpoint() -> Path:
     Raises:
         CheckpointError: No run has finished.
     """
-    run = newest_run(finished=True)
+    run = RunFolder.newest(finished=True)
     if run is None:
         raise CheckpointError("no finished run", RUNS, "name a checkpoint with --ckpt")
-    path = checkpoint_of(run)
-    log.info("using %s", path)
-    return path
+    log.info("using %s", run.checkpoint)
+    return run.checkpoint
 
 
 def _ranked(
     loaded: LoadedModel, paths: list[Path], top_k: int, errors: dict[int, str]
 ) -> Iterator[tuple[int, list[tuple[str, float]]]]:
     """Yield the number of each readable path and its likeliest classes; note what is unreadable."""
-    config = stored_config(loaded)
+    config = stored_config(loaded.checkpoint, loaded.path)
     precision = choose_precision(config.train.precision, loaded.device)
     batches = batches_of_files(
         paths,

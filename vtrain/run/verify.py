@@ -4,7 +4,7 @@ from pathlib import Path
 
 from vtrain.errors import CheckpointError, printable
 from vtrain.files import lock, manifest
-from vtrain.files.runs import read_status
+from vtrain.files.runs import RunFolder
 from vtrain.files.store import Finding, verify
 
 
@@ -59,7 +59,7 @@ def _outlook(run_dir: Path, intact: Finding | None) -> list[str]:
         steps = [entry.step for entry in known.entries if entry.sha256 == intact.sha256]
         step = intact.step if intact.step is not None else next(iter(steps), None)
         place = intact.path.name if step is None else f"step {step:,} ({intact.path.name})"
-        if read_status(run_dir).get("state") == "finished":
+        if RunFolder(run_dir).is_finished:
             lines.append(f"the run is finished; the newest intact checkpoint is {place}")
         else:
             lines.append(f"a resume goes on from {place}")

@@ -19,6 +19,7 @@ from vtrain.config import Config
 from vtrain.device import describe, peak_memory
 from vtrain.engine.state import TrainState
 from vtrain.errors import printable
+from vtrain.files.runs import RunFolder
 from vtrain.run.build.model import compiles
 from vtrain.run.build.optim import learning_rate
 from vtrain.run.build.parts import Parts
@@ -92,7 +93,7 @@ def say_end(
     if state.stop_reason is not None:
         log.info("stopped early: %s", state.stop_reason)
     if state.best is not None:
-        log.info("best.pt has %s %.4f", config.checkpoint.best_metric, state.best)
+        log.info("%s has %s %.4f", RunFolder.best, config.checkpoint.best_metric, state.best)
     log.info("results in %s", printable(str(folder)))
     log.info("next:")
     name = printable(shlex.quote(str(folder)))

@@ -1,0 +1,63 @@
+"""Build what happens beside a run's training. Whoever makes the list keeps the order."""
+
+import sys
+from functools import partial
+from typing import Any
+
+from vtrain import distributed
+from vtrain.callbacks.history import History
+from vtrain.callbacks.metrics_file import MetricsFile
+from vtrain.callbacks.progress import Progress
+from vtrain.callbacks.saver import Saver
+from vtrain.callbacks.tensorboard import TensorBoard
+from vtrain.config import Config
+from vtrain.engine.callback import Callback
+from vtrain.files.checkpoint import Checkpoint
+from vtrain.files.runs import RunFolder
+from vtrain.files.store import CheckpointStore
+from vtrain.run.build.model import describe_model
+from vtrain.run.build.parts import Parts
+
+
+def build_outputs(config: Config, parts: Parts, run: RunFolder, history: History) -> list[Callback]:
+    """Return what the main process writes and shows beside checkpoints."""
+    outputs: list[Callback] = [
+        history,
+        MetricsFile(run.metrics),
+        Progress(config.train.epochs, parts.steps_per_epoch, parts.total_steps, sys.stderr),
+    ]
+    if config.logging.tensorboard:
+        count = config.logging.images
+        picture = partial(parts.picture, count) if count else None
+        outputs.append(TensorBoard(run.tensorboard, picture))
+    return outputs
+
+
+def build_saver(
+    config: Config, parts: Parts, dataset: dict[str, Any], store: CheckpointStore | None
+) -> Saver:
+    """Return what saves, to be called last: a checkpoint counts the rows that others wrote.
+
+    Args:
+        config: Complete and valid; the checkpoints hold it.
+        parts: What is trained.
+        dataset: The fingerprint of the images.
+        store: Where checkpoints go; None in a process that only hands over its part.
+    """
+    describe = partial(
+        Checkpoint,
+        model=describe_model(config, parts.model),
+        classes=parts.source.classes,
+        preprocess=parts.preprocess.to_dict(),
+        dataset=dataset,
+        config=config.to_yaml(),
+    )
+    return Saver(
+        store,
+        describe,
+        config.checkpoint.best_metric,
+        config.checkpoint.every_minutes,
+        config.checkpoint.every_steps,
+        # A save of a sharded model needs every process, so all must find it due in the same step.
+        distributed.any_true if config.train.parallel == "fsdp" else bool,
+    )

@@ -1,0 +1,108 @@
+"""Going on with a run: from which checkpoint, with which config, on which images."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vtrain import distributed
+from vtrain.config import Config
+from vtrain.data.inspect.fingerprint import check_unchanged
+from vtrain.errors import CheckpointError, ConfigError
+from vtrain.files.checkpoint import Checkpoint
+from vtrain.files.runs import RunFolder
+from vtrain.files.store import CheckpointStore
+from vtrain.run.build.parts import Parts
+from vtrain.run.stored import stored_config
+
+FREE_TO_CHANGE = (
+    "logging",
+    "checkpoint",
+    "data.num_workers",
+    "data.cache",
+    "train.max_steps",
+    "train.eval_batch_size",
+    "train.accum_steps",
+    "train.activation_checkpointing",
+    "train.compile",
+    "train.cuda_graph",
+    "train.parallel",
+)
+"""Keys that may differ when a run goes on: they do not change its result, but for rounding."""
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """The checkpoint that a run goes on from."""
+
+    path: Path
+    checkpoint: Checkpoint
+
+    @property
+    def config(self) -> Config:
+        """The config that the run had when it was saved."""
+        return stored_config(self.checkpoint, self.path)
+
+    def check_config(self, config: Config) -> None:
+        """Refuse to go on with a config that has changed in a way that changes the result.
+
+        Raises:
+            ConfigError: It names the keys.
+        """
+        changed = [
+            key for key in differences(self.config, config) if not key.startswith(FREE_TO_CHANGE)
+        ]
+        if changed:
+            more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
+            raise ConfigError(
+                f"the run was started with other values of {', '.join(changed[:5])}{more}",
+                self.path,
+                f"use the run's own {RunFolder.config}, or start a new run",
+            )
+
+    def restore(self, parts: Parts, dataset: dict[str, Any], *, accept_data_change: bool) -> None:
+        """Bring the state of parts that were built anew to where the run was.
+
+        Args:
+            parts: Built from the run's config.
+            dataset: The fingerprint of the images that are there now.
+            accept_data_change: Go on with other images, as long as the classes are the same.
+
+        Raises:
+            DataError: The images have changed, and that is not accepted.
+            CheckpointError: It holds no state of this run, but perhaps weights alone.
+        """
+        state, saved = parts.state, self.checkpoint
+        try:
+            changed = check_unchanged(saved.dataset, dataset, self.path, accept=accept_data_change)
+            state.load_state_dict(saved.state)
+        except (KeyError, TypeError, ValueError, RuntimeError, AssertionError) as error:
+            reason = f"{type(error).__name__}: {error}".splitlines()[0][:100]
+            raise CheckpointError(
+                f"no run can go on from it ({reason})",
+                self.path,
+                "a new run can start from its weights: model.pretrained",
+            ) from error
+        if changed:  # with more or fewer images the same step is another place in an epoch
+            state.epoch, state.epoch_step = divmod(state.step, parts.steps_per_epoch)
+
+
+def find_resume_point(store: CheckpointStore | None) -> ResumePoint | None:
+    """Return the newest intact checkpoint, which the main process alone looks for."""
+    newest = store.newest_valid() if store is not None else None
+    path = distributed.broadcast_json(None if newest is None else str(newest))
+    return None if path is None else ResumePoint(Path(path), Checkpoint.load(Path(path)))
+
+
+def differences(before: Config, after: Config) -> list[str]:
+    """Return the dotted keys of the sections' values that differ."""
+    old, new = before.model_dump(mode="json"), after.model_dump(mode="json")
+    keys: list[str] = []
+    for section in new:
+        if isinstance(new[section], dict):
+            both = {**old[section], **new[section]}
+            keys += [
+                f"{section}.{key}" for key in both if old[section].get(key) != new[section].get(key)
+            ]
+        elif old[section] != new[section]:
+            keys.append(section)
+    return keys
