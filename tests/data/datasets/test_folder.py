@@ -1,5 +1,6 @@
 import os
 import unicodedata
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from tests.data.pictures import as_nobody, plant
 from vtrain.data.datasets.folder import ImageFolder
 from vtrain.data.datasets.samples import Paths
+from vtrain.data.datasets.splits import Split
 from vtrain.data.datasets.torchvision_table import CIFAR10
 from vtrain.errors import DataError
 
@@ -34,6 +36,27 @@ def test_classes_are_the_sorted_folders_and_targets_follow_them(root: Path) -> N
     assert source.split("train").targets.tolist() == [0, 0, 1]
     assert source.split("val").targets.tolist() == [1]
     assert source.split("train").image(0).size == (4, 4)
+
+
+@pytest.mark.parametrize("choice", [{}, {"val_fraction": 0.4}, {"limit": 3}])
+def test_no_folder_of_images_is_listed_twice(
+    root: Path, choice: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder may hold a million files."""
+    listings: Counter[str] = Counter()
+    real = os.scandir
+
+    def counting(folder: Path) -> object:
+        listings[str(Path(folder).relative_to(root))] += 1
+        return real(folder)
+
+    monkeypatch.setattr(os, "scandir", counting)
+    bare = ImageFolder(root=root)
+    for source in (bare, Split(bare, **choice), Split(bare, **choice)):
+        for split in ("train", "val", "train", "val"):
+            assert len(source.split(split))
+        assert source.notes == bare.notes
+    assert {listings[folder] for folder in ("train/cat", "train/dog", "val/dog")} == {1}
 
 
 @pytest.mark.parametrize("name", ["val", "valid", "validation", "test"])

@@ -55,14 +55,15 @@ class ImageFolder:
         self.root, self.follow_links = root, follow_links
         self.folders = _split_folders(root)
         self.names = _class_folders(self.folders.get("train") or self.folders["val"])
-        self.classes = tuple(shown(name) for name in self.names)
+        self.classes = tuple(printable_name(name) for name in self.names)
+        self._listed: dict[Path, FileSamples] = {}  # a folder may hold a million files
         self._notes: dict[Path, list[str]] = {}
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What was ignored or looks odd; complete once the splits have been read."""
-        found = [note for notes in self._notes.values() for note in notes]
-        return tuple(_twins(self.classes) + _number_order(self.classes) + found)
+        of_splits = [note for notes in self._notes.values() for note in notes]
+        return tuple(_similar_names(self.classes) + _number_order(self.classes) + of_splits)
 
     def split(self, name: SplitName) -> FileSamples:
         """Return the images of one split.
@@ -75,31 +76,37 @@ class ImageFolder:
         if folder is None:
             hint = "set data.val_fraction, e.g. 0.1" if name == "val" else LAYOUT
             raise DataError(f"there is no {name} split", self.root, hint)
-        scan = Scan(folder, Path(os.path.realpath(self.root)), self.follow_links)
-        unknown = sorted(set(scan.files) - set(self.names))
+        if folder not in self._listed:
+            self._listed[folder] = self._list(folder, name)
+        return self._listed[folder]
+
+    def _list(self, folder: Path, name: SplitName) -> FileSamples:
+        """Walk through the folder of a split."""
+        listing = FolderListing(folder, Path(os.path.realpath(self.root)), self.follow_links)
+        unknown = sorted(set(listing.files) - set(self.names))
         if unknown:
             raise DataError(
-                f"class '{shown(unknown[0])}' is in {folder.name} but not in train "
+                f"class '{printable_name(unknown[0])}' is in {folder.name} but not in train "
                 f"({len(unknown)} unknown)",
                 folder / unknown[0],
                 "classes are matched by name: rename or remove the folder",
             )
         if name == "train":
-            self._check_training(folder, scan)
-        paths = [path for name in self.names for path in scan.files.get(name, ())]
-        counts = torch.tensor([len(scan.files.get(name, ())) for name in self.names])
+            self._check_training(folder, listing)
+        paths = [path for name in self.names for path in listing.files.get(name, ())]
+        counts = torch.tensor([len(listing.files.get(name, ())) for name in self.names])
         if not paths:
             raise DataError("there are no images", folder, LAYOUT)
         targets = torch.arange(len(counts)).repeat_interleave(counts)
-        self._notes[folder] = scan.notes(self.root, self.names)
-        return FileSamples(folder, Paths(paths), targets, scan.ignored)
+        self._notes[folder] = listing.notes(self.root, self.names)
+        return FileSamples(folder, Paths(paths), targets, listing.ignored)
 
-    def _check_training(self, folder: Path, scan: "Scan") -> None:
+    def _check_training(self, folder: Path, listing: "FolderListing") -> None:
         if len(self.names) < 2:
             raise DataError(
                 f"there is only one class, '{self.classes[0]}'", folder, "training needs two"
             )
-        empty = [shown(name) for name in self.names if not scan.files.get(name)]
+        empty = [printable_name(name) for name in self.names if not listing.files.get(name)]
         if empty:
             more = f" and {len(empty) - 5} more" if len(empty) > 5 else ""
             raise DataError(
@@ -110,7 +117,7 @@ class ImageFolder:
 
 
 @dataclass
-class Scan:
+class FolderListing:
     """The images of each class folder in `folder`, as sorted paths relative to it.
 
     Links to folders inside `root` are not followed: what they lead to is found where it is, and a
@@ -134,7 +141,7 @@ class Scan:
         """Class folder -> its images."""
         return {
             entry.name: sorted(self._images(entry, entry.name + "/"))
-            for entry in listed(self.folder)
+            for entry in list_folder(self.folder)
             if self._enter(entry)
         }
 
@@ -143,12 +150,12 @@ class Scan:
         where = self.folder.name if self.folder != root else "the folder"
         total = sum(self.ignored.values())
         images = sum(map(len, self.files.values()))
-        absent = [shown(name) for name in classes if not self.files.get(name)]
+        absent = [printable_name(name) for name in classes if not self.files.get(name)]
         notes = []
         if absent:
-            notes.append(f"{where} has no images of {len(absent)} classes: {some(absent)}")
+            notes.append(f"{where} has no images of {len(absent)} classes: {first_five(absent)}")
         if total:
-            kinds = some(
+            kinds = first_five(
                 [f"{ending or 'no ending'} {n}" for ending, n in self.ignored.most_common()]
             )
             level = "warning: " if total > IGNORED_SHARE * (total + images) else ""
@@ -160,7 +167,7 @@ class Scan:
         return notes
 
     def _images(self, folder: "os.DirEntry[str]", prefix: str) -> Iterator[str]:
-        for entry in listed(Path(folder.path)):
+        for entry in list_folder(Path(folder.path)):
             if self._enter(entry):
                 yield from self._images(entry, f"{prefix}{entry.name}/")
             elif self._is_image(entry):
@@ -191,7 +198,7 @@ class Scan:
             self.hidden += 1
             return False
         if not is_image_name(entry.name):
-            self.ignored[shown(Path(entry.name).suffix.lower())] += 1
+            self.ignored[printable_name(Path(entry.name).suffix.lower())] += 1
             return False
         if entry.is_symlink():  # a broken one is a bad image, which the loader's policy is for
             target = os.path.realpath(entry.path)
@@ -211,7 +218,7 @@ class Scan:
             )
 
 
-def listed(folder: Path) -> list["os.DirEntry[str]"]:
+def list_folder(folder: Path) -> list["os.DirEntry[str]"]:
     """Return the entries of a folder, sorted by name.
 
     Raises:
@@ -237,12 +244,12 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
-def shown(name: str) -> str:
+def printable_name(name: str) -> str:
     """Return a file name as text that any terminal, JSON or CSV file can hold."""
     return os.fsencode(name).decode(errors="backslashreplace")
 
 
-def some(names: list[str]) -> str:
+def first_five(names: list[str]) -> str:
     """Join the first five names."""
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
@@ -252,17 +259,17 @@ def _split_folders(root: Path) -> dict[SplitName, Path]:
         raise DataError("no such dataset folder", root, LAYOUT)
     if not root.is_dir():
         raise DataError("a file where the dataset's folder should be", root, LAYOUT)
-    names = {entry.name for entry in listed(root) if is_folder(entry)}
-    found: dict[SplitName, Path] = {}
+    names = {entry.name for entry in list_folder(root) if is_folder(entry)}
+    folders: dict[SplitName, Path] = {}
     for split, choices in SPLITS.items():
         name = next((choice for choice in choices if choice in names), None)
         if name is not None:
-            found[split] = root / name
-    return found or {"train": root}
+            folders[split] = root / name
+    return folders or {"train": root}
 
 
 def _class_folders(folder: Path) -> tuple[str, ...]:
-    entries = listed(folder)
+    entries = list_folder(folder)
     names = [entry.name for entry in entries if is_folder(entry) and not is_hidden(entry.name)]
     if not names:
         images = sum(is_image_name(entry.name) for entry in entries)
@@ -271,7 +278,7 @@ def _class_folders(folder: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _twins(classes: tuple[str, ...]) -> list[str]:
+def _similar_names(classes: tuple[str, ...]) -> list[str]:
     """Warn of names that differ only by case or by how their accents are written."""
     seen: dict[str, str] = {}
     notes = []

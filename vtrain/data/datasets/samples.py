@@ -2,10 +2,10 @@
 
 import itertools
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import ClassVar, Literal, Protocol, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -17,6 +17,7 @@ from vtrain.files.images import read_image
 SplitName: TypeAlias = Literal["train", "val", "test"]
 """`val` is what training is evaluated on: the official validation images, else the test images."""
 Triple: TypeAlias = tuple[float, float, float]
+Stamp: TypeAlias = bytes | memoryview
 
 IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
 IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
@@ -24,11 +25,20 @@ GREY = "grey images: the one channel is repeated three times"
 
 
 class Samples(Protocol):
-    """The images of one split, in a fixed order, with their classes."""
+    """The images of one split, in a fixed order, with their classes.
+
+    This is all that loading, splitting, `vtrain check --data` and the fingerprint of a dataset ask
+    of them. `Subset` answers by the samples that it takes some of.
+    """
 
     @property
     def targets(self) -> Tensor:
         """The class of each sample. Shape: (N,), int64."""
+        ...
+
+    @property
+    def ignored(self) -> Mapping[str, int]:
+        """Ending -> other files that lie among the images, for the report on the dataset."""
         ...
 
     def __len__(self) -> int: ...
@@ -45,6 +55,18 @@ class Samples(Protocol):
         """What to call the sample in messages and reports: its path, where it has one."""
         ...
 
+    def file(self, index: int) -> str | None:
+        """Return the path of the file that holds this image and nothing else, if there is one."""
+        ...
+
+    def stamps(self, indices: Tensor | None = None) -> Iterator[Stamp]:
+        """Yield what changes when another image takes a sample's place, without reading files.
+
+        Args:
+            indices: Which samples, in this order; None is all. Shape: (n,) int64.
+        """
+        ...
+
     def with_targets(self, targets: Tensor) -> "Samples":
         """Return the same images with other classes. Shape: (N,), int64."""
         ...
@@ -53,7 +75,8 @@ class Samples(Protocol):
 class Source(Protocol):
     """A dataset: its classes, the statistics of its pixels, and its splits.
 
-    `classes`, `mean` and `std` are known without reading an image.
+    `classes`, `mean` and `std` are known without reading an image. This is all that is asked of a
+    dataset; its constructor's keywords are its keys in YAML.
     """
 
     @property
@@ -72,7 +95,13 @@ class Source(Protocol):
         """What the user should be told once: what was converted, ignored or missing."""
         ...
 
-    def split(self, name: SplitName) -> Samples: ...
+    def split(self, name: SplitName) -> Samples:
+        """Return the images of a split.
+
+        Raises:
+            DataError: There is no such split, or it cannot be used.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -87,6 +116,7 @@ class ArraySamples:
     label: str
     numbers: Tensor | None = None
     """Where the images come from a larger array: their places there. Shape: (N,) int64."""
+    ignored: ClassVar[Mapping[str, int]] = {}
 
     def __len__(self) -> int:
         return len(self.array)
@@ -97,6 +127,14 @@ class ArraySamples:
     def name(self, index: int) -> str:
         number = index if self.numbers is None else int(self.numbers[index])
         return f"{self.label}[{number}]"
+
+    def file(self, index: int) -> None:
+        return None
+
+    def stamps(self, indices: Tensor | None = None) -> Iterator[Stamp]:
+        # The pixels themselves: they are in memory, and hashed in one go.
+        array = self.array if indices is None else self.array[indices]
+        yield array.contiguous().numpy().data
 
     def with_targets(self, targets: Tensor) -> "ArraySamples":
         return replace(self, targets=targets)
@@ -121,6 +159,18 @@ class FileSamples:
 
     def name(self, index: int) -> str:
         return f"{self.root}/{self.paths[index]}"
+
+    def file(self, index: int) -> str:
+        return self.name(index)
+
+    def stamps(self, indices: Tensor | None = None) -> Iterator[Stamp]:
+        # Path below the root, so that a dataset may be moved, and size: to read all takes too long.
+        for index in range(len(self)) if indices is None else indices.tolist():
+            try:
+                size = os.stat(self.name(index)).st_size  # noqa: PTH116 - a Path takes twice as long
+            except OSError:  # a broken link: whether that matters is the loader's policy
+                size = -1
+            yield f"{self.paths[index]}\0{size}\0".encode(errors="surrogateescape")
 
     def with_targets(self, targets: Tensor) -> "FileSamples":
         return replace(self, targets=targets)
@@ -170,6 +220,10 @@ class Subset:
     indices: Tensor
     targets: Tensor
 
+    @property
+    def ignored(self) -> Mapping[str, int]:
+        return self.samples.ignored
+
     def __len__(self) -> int:
         return len(self.indices)
 
@@ -178,6 +232,12 @@ class Subset:
 
     def name(self, index: int) -> str:
         return self.samples.name(int(self.indices[index]))
+
+    def file(self, index: int) -> str | None:
+        return self.samples.file(int(self.indices[index]))
+
+    def stamps(self, indices: Tensor | None = None) -> Iterator[Stamp]:
+        return self.samples.stamps(self.indices if indices is None else self.indices[indices])
 
     def with_targets(self, targets: Tensor) -> "Subset":
         return replace(self, targets=targets)
@@ -189,11 +249,3 @@ def subset(samples: Samples, indices: Tensor) -> Samples:
         return Subset(samples, indices, samples.targets[indices])
     numbers = indices if samples.numbers is None else samples.numbers[indices]
     return ArraySamples(samples.array[indices], samples.targets[indices], samples.label, numbers)
-
-
-def origin(samples: Samples, index: int) -> tuple[Samples, int]:
-    """Return what a subset of a subset takes a sample from, and its index there."""
-    while isinstance(samples, Subset):
-        index = int(samples.indices[index])
-        samples = samples.samples
-    return samples, index

@@ -7,10 +7,11 @@ downloaded first. Reference: https://github.com/webdataset/webdataset, "The WebD
 
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import urlsplit
 
 import torch
@@ -45,6 +46,7 @@ class TarSamples:
     keys: Paths
     places: Tensor
     targets: Tensor
+    ignored: ClassVar[Mapping[str, int]] = {}
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -61,6 +63,13 @@ class TarSamples:
 
     def name(self, index: int) -> str:
         return f"{self.shards[int(self.places[index, 0])]}:{self.keys[index]}"
+
+    def file(self, index: int) -> None:
+        return None
+
+    def stamps(self, indices: Tensor | None = None) -> Iterator[bytes]:
+        for index in range(len(self)) if indices is None else indices.tolist():
+            yield f"{self.name(index)}\0".encode(errors="surrogateescape")
 
     def with_targets(self, targets: Tensor) -> "TarSamples":
         return replace(self, targets=targets)

@@ -2,13 +2,12 @@
 
 import hashlib
 import logging
-import os
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 
-from vtrain.data.datasets.samples import ArraySamples, FileSamples, Samples, origin
+from vtrain.data.datasets.samples import Samples
 from vtrain.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -24,12 +23,10 @@ def fingerprint(samples: Samples) -> dict[str, Any]:
 
     Of files, path below the root and size count, not the content: reading it all would take long.
     """
+    # The order of the updates is a part of the format: fingerprints lie in checkpoints.
     digest = hashlib.sha256(samples.targets.contiguous().numpy().data)
-    if isinstance(samples, ArraySamples):
-        digest.update(samples.array.contiguous().numpy().data)
-    else:
-        for index in range(len(samples)):
-            digest.update(_identity(samples, index).encode(errors="surrogateescape"))
+    for stamp in samples.stamps():
+        digest.update(stamp)
     return {
         "images": len(samples),
         "per_class": torch.bincount(samples.targets).tolist(),
@@ -80,8 +77,8 @@ def _classes_change(before: dict[str, Any], after: dict[str, Any]) -> str:
     new = [name for name in after["classes"] if name not in before["classes"]]
     if not gone and not new:
         return "they are in another order"
-    found = [(gone, "missing"), (new, "new")]
-    return ", ".join(f"{len(names)} {word} ('{names[0]}')" for names, word in found if names)
+    changes = [(gone, "missing"), (new, "new")]
+    return ", ".join(f"{len(names)} {word} ('{names[0]}')" for names, word in changes if names)
 
 
 def _change(before: dict[str, Any], after: dict[str, Any]) -> str:
@@ -90,14 +87,3 @@ def _change(before: dict[str, Any], after: dict[str, Any]) -> str:
     if after["per_class"] != before["per_class"]:
         return "other numbers of images per class"
     return "other names, sizes or labels"
-
-
-def _identity(samples: Samples, index: int) -> str:
-    samples, index = origin(samples, index)
-    if not isinstance(samples, FileSamples):
-        return f"{samples.name(index)}\0"
-    try:
-        size = os.stat(samples.name(index)).st_size  # noqa: PTH116 - a Path takes twice as long
-    except OSError:  # a broken link: whether that matters is the loader's policy
-        size = -1
-    return f"{samples.paths[index]}\0{size}\0"

@@ -2,24 +2,17 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from vtrain.data.datasets.folder import shown
-from vtrain.data.datasets.samples import (
-    ArraySamples,
-    FileSamples,
-    Samples,
-    Source,
-    SplitName,
-    origin,
-    subset,
-)
+from vtrain.data.datasets.folder import printable_name
+from vtrain.data.datasets.samples import Samples, Source, SplitName, subset
 from vtrain.errors import DataError, printable
 from vtrain.files.images import decode_image, read_bytes
 from vtrain.resources import cpu_count
@@ -118,39 +111,94 @@ def scan(source: Source, *, show: bool = True) -> ScanReport:
         ThreadPoolExecutor(cpu_count()) as pool,
     ):
         for name, samples in splits.items():
-            sizes: Counter[str] = Counter()
-            bad = []
-            chunks = (range(i, min(i + CHUNK, len(samples))) for i in range(0, len(samples), CHUNK))
-            for seen in pool.map(lambda chunk, s=samples: [_look(s, i) for i in chunk], chunks):
-                for look in seen:
-                    if isinstance(look.size, str):
-                        sizes[look.size] += 1
-                    else:
-                        label = source.classes[int(samples.targets[look.index])]
-                        name_ = shown(samples.name(look.index))
-                        bad.append(BadImage(name_, label, look.size.what))
-                    if look.digest is not None:
-                        copies.add(look.digest, name, look.index)
-                bar.update(len(seen))
-            reports[name] = SplitReport(
-                images=len(samples),
-                per_class=_per_class(samples, source.classes),
-                sizes=dict(sizes.most_common()),
-                ignored=_ignored(samples),
-                bad=bad,
-            )
-    duplicates = [
-        [
-            Copy(
-                split,
-                source.classes[int(splits[split].targets[index])],
-                shown(splits[split].name(index)),
-            )
-            for split, index in group
-        ]
-        for group in copies.groups.values()
-    ]
+            seen = look_at_all(samples, pool, bar.update)
+            reports[name] = scan_split(samples, source.classes, seen, partial(copies.add, name))
+
+    def copy(split: SplitName, index: int) -> Copy:
+        samples = splits[split]
+        label = source.classes[int(samples.targets[index])]
+        return Copy(split, label, printable_name(samples.name(index)))
+
+    duplicates = [[copy(*place) for place in group] for group in copies.groups.values()]
+    # The notes are complete only now, after the splits have been read.
     return ScanReport(reports, duplicates, source.notes)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was seen of one image: its size, or what is wrong with it."""
+
+    index: int
+    size: str | None = None
+    """`width x height`."""
+    problem: str | None = None
+    digest: bytes | None = None
+    """Of its content; None where there was nothing to read."""
+
+
+def scan_split(
+    samples: Samples,
+    classes: tuple[str, ...],
+    seen: Iterable[Seen],
+    add_copy: Callable[[bytes, int], None],
+) -> SplitReport:
+    """Sum up what was seen of the images of a split.
+
+    Args:
+        samples: The images.
+        classes: The names of their classes.
+        seen: What was seen of each.
+        add_copy: Told the digest and the index of each image that could be read.
+    """
+    sizes: Counter[str] = Counter()
+    bad = []
+    for image in seen:
+        if image.size is not None:
+            sizes[image.size] += 1
+        if image.problem is not None:
+            label = classes[int(samples.targets[image.index])]
+            bad.append(BadImage(printable_name(samples.name(image.index)), label, image.problem))
+        if image.digest is not None:
+            add_copy(image.digest, image.index)
+    counts = torch.bincount(samples.targets, minlength=len(classes)).tolist()
+    return SplitReport(
+        images=len(samples),
+        per_class=dict(zip(classes, counts, strict=True)),
+        sizes=dict(sizes.most_common()),
+        ignored=dict(samples.ignored),
+        bad=bad,
+    )
+
+
+def look_at_all(
+    samples: Samples, pool: ThreadPoolExecutor, progress: Callable[[int], object]
+) -> Iterator[Seen]:
+    """Look at every image, in threads: decoding releases Python's lock."""
+
+    def look_at(chunk: range) -> list[Seen]:
+        return [look(samples, index) for index in chunk]
+
+    chunks = (range(i, min(i + CHUNK, len(samples))) for i in range(0, len(samples), CHUNK))
+    for seen in pool.map(look_at, chunks):
+        yield from seen
+        progress(len(seen))
+
+
+def look(samples: Samples, index: int) -> Seen:
+    """Read and decode one image."""
+    digest = None
+    try:
+        path = samples.file(index)
+        if path is None:
+            image = samples.image(index)
+            digest = _digest(image.tobytes())
+        else:  # copies are equal as files, and are found even if they cannot be decoded
+            content = read_bytes(path)
+            digest = _digest(content)
+            image = decode_image(content, path)
+    except DataError as error:
+        return Seen(index, problem=error.what, digest=digest)
+    return Seen(index, size=f"{image.width} x {image.height}", digest=digest)
 
 
 class Copies:
@@ -160,7 +208,7 @@ class Copies:
         self._first: dict[bytes, tuple[SplitName, int]] = {}
         self.groups: dict[bytes, list[tuple[SplitName, int]]] = {}
 
-    def add(self, digest: bytes, split: SplitName, index: int) -> None:
+    def add(self, split: SplitName, digest: bytes, index: int) -> None:
         """Note where a content is."""
         first = self._first.setdefault(digest, (split, index))
         if first != (split, index):
@@ -172,80 +220,48 @@ def readable(samples: Samples, report: SplitReport) -> Samples:
     if not report.bad:
         return samples
     bad = {image.name for image in report.bad}
-    good = [index for index in range(len(samples)) if shown(samples.name(index)) not in bad]
+    good = [
+        index for index in range(len(samples)) if printable_name(samples.name(index)) not in bad
+    ]
     return subset(samples, torch.tensor(good, dtype=torch.int64))
-
-
-@dataclass(frozen=True)
-class _Look:
-    """What was seen of one image: its size or what is wrong, and a digest of its content."""
-
-    index: int
-    size: "str | DataError"
-    digest: bytes | None
-
-
-def _look(samples: Samples, index: int) -> _Look:
-    digest = None
-    try:
-        if isinstance(samples, ArraySamples):
-            digest = _digest(samples.array[index].numpy().tobytes())
-            height, width = samples.array.shape[2:]
-            return _Look(index, f"{width} x {height}", digest)
-        path = _path(samples, index)
-        if path is None:
-            image = samples.image(index)
-            digest = _digest(image.tobytes())
-        else:
-            content = read_bytes(path)
-            digest = _digest(content)
-            image = decode_image(content, path)
-        return _Look(index, f"{image.width} x {image.height}", digest)
-    except DataError as error:
-        return _Look(index, error, digest)
-
-
-def _path(samples: Samples, index: int) -> str | None:
-    """Return the file that a sample is read from, if it has one of its own."""
-    samples, index = origin(samples, index)
-    return samples.name(index) if isinstance(samples, FileSamples) else None
 
 
 def _digest(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=16).digest()
 
 
-def _per_class(samples: Samples, classes: tuple[str, ...]) -> dict[str, int]:
-    counts = torch.bincount(samples.targets, minlength=len(classes)).tolist()
-    return dict(zip(classes, counts, strict=True))
-
-
-def _ignored(samples: Samples) -> dict[str, int]:
-    whole, _ = origin(samples, 0)
-    return dict(whole.ignored) if isinstance(whole, FileSamples) else {}
-
-
 def _split_lines(name: str, split: SplitReport) -> Iterator[str]:
     yield f"{name}: {split.images:,} images in {len(split.per_class):,} classes"
-    ordered = sorted(split.per_class.items(), key=lambda item: -item[1])
-    shown = ordered if len(ordered) <= 20 else [*ordered[:10], ("...", -1), *ordered[-10:]]
-    width = max(len(label) for label, _ in shown)
-    for label, count in shown:
-        part = "" if count < 0 else f"{count:>9,}  {count / max(split.images, 1):6.1%}"
-        yield f"  {label:<{width}}  {part}".rstrip()
+    yield from _class_lines(split)
     most = ", ".join(f"{size} ({n:,})" for size, n in list(split.sizes.items())[:3])
     more = f" and {len(split.sizes) - 3:,} other sizes" if len(split.sizes) > 3 else ""
     yield f"  sizes: {most}{more}"
     if split.ignored:
         kinds = ", ".join(f"{ending or 'no ending'} {n:,}" for ending, n in split.ignored.items())
         yield f"  ignored: {sum(split.ignored.values()):,} files that are no images: {kinds}"
+    yield from _bad_lines(split)
+
+
+def _class_lines(split: SplitReport) -> Iterator[str]:
+    """Yield the images of each class; of many classes, the ten largest and the ten smallest."""
+    ordered = sorted(split.per_class.items(), key=lambda item: -item[1])
+    if len(ordered) > 20:
+        ordered = [*ordered[:10], ("...", -1), *ordered[-10:]]
+    width = max(len(label) for label, _ in ordered)
+    for label, count in ordered:
+        part = "" if count < 0 else f"{count:>9,}  {count / max(split.images, 1):6.1%}"
+        yield f"  {label:<{width}}  {part}".rstrip()
+
+
+def _bad_lines(split: SplitReport) -> Iterator[str]:
     yield f"  bad: {len(split.bad):,} images cannot be read"
     for bad in split.bad[:20]:
         yield f"    {bad.name}: {bad.what}"
     if len(split.bad) > 20:
         yield f"    and {len(split.bad) - 20:,} more"
-    spoilt = Counter(bad.label for bad in split.bad)
-    lost = [label for label, count in spoilt.items() if count == split.per_class[label]]
+    # Training without any image of a class would not fail, only never learn it.
+    bad_of_class = Counter(bad.label for bad in split.bad)
+    lost = [label for label, count in bad_of_class.items() if count == split.per_class[label]]
     if lost:
         more = ", ..." if len(lost) > 5 else ""
         yield f"  classes without an image that can be read: {', '.join(lost[:5])}{more}"
