@@ -11,6 +11,7 @@ import inspect
 import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
@@ -18,7 +19,19 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from vtrain.errors import ConfigError
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
-"""A number in [0, 1): the chance of dropping something."""
+"""A number in [0, 1)."""
+FREE_ON_RESUME = Field(json_schema_extra={"resume": "free"})
+"""Marks a key that may differ when a run goes on: it does not change its result, but for
+rounding."""
+
+
+def off(value: Any) -> Any:
+    """Mark a key that `--overfit` sets to `value`: any other keeps a model from memorising."""
+    return Field(json_schema_extra={"overfit": value})
+
+
+DropRate = Annotated[Probability, off(0.0)]
+"""The chance of dropping something in training, of which memorising wants none."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
 """A number in [0, 1]."""
 
@@ -26,6 +39,7 @@ Depth = Annotated[int, Field(ge=1, le=1000)]
 """Blocks of a model, or of a stage: far more than any published one has would never be built."""
 
 C = TypeVar("C", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 class Section(BaseModel):
@@ -48,9 +62,14 @@ class Component:
 
     name: str
     constructor: Callable[..., Any]
-    preset: dict[str, Any]
+    preset: dict[str, Any] = field(default_factory=dict)
     reference: str = ""
     """The paper that describes it."""
+
+    @classmethod
+    def of(cls, constructor: Callable[..., Any]) -> "Component":
+        """Return a constructor that no registry has a name for."""
+        return cls(constructor.__name__, constructor)
 
     def parameters(self) -> Iterator[tuple[str, Any, Any]]:
         """Yield (name, annotation, default) of each parameter that YAML may set.
@@ -72,16 +91,18 @@ class Component:
             return self.preset[parameter]
         return inspect.signature(self.constructor).parameters[parameter].default
 
-    def section(self, base: type[ComponentSection] = ComponentSection) -> type[ComponentSection]:
-        """Return `base` with a field for each parameter that YAML may set."""
-        empty = inspect.Parameter.empty
-        fields: dict[str, Any] = {
-            name: (annotation, ... if default is empty else default)
+    def fields(self) -> dict[str, Any]:
+        """Return each parameter that YAML may set as a field of pydantic: its type and default."""
+        return {
+            name: (annotation, ... if default is inspect.Parameter.empty else default)
             for name, annotation, default in self.parameters()
         }
-        return create_model(f"{self.name}_{base.__name__}", __base__=base, **fields)
 
-    def arguments(self, section: ComponentSection) -> dict[str, Any]:
+    def section(self) -> type[ComponentSection]:
+        """Return a section of this component alone."""
+        return create_model(self.name, __base__=ComponentSection, **self.fields())
+
+    def arguments(self, section: Section) -> dict[str, Any]:
         """Return the part of a validated section that belongs to the constructor."""
         return {name: getattr(section, name) for name, _, _ in self.parameters()}
 
@@ -97,7 +118,10 @@ class Component:
 
 @dataclass
 class Registry:
-    """The components of one kind, found by importing every module of `package` on first use."""
+    """The components of one kind, found on first use by importing the modules that register them.
+
+    Those are the module `package`, or all modules of it.
+    """
 
     kind: str
     package: str
@@ -135,9 +159,17 @@ class Registry:
         if self._discovered:
             return
         package = importlib.import_module(self.package)
-        for module in pkgutil.iter_modules(package.__path__, prefix=self.package + "."):
+        folder = getattr(package, "__path__", ())  # only a package has one
+        for module in pkgutil.iter_modules(folder, prefix=self.package + "."):
             importlib.import_module(module.name)
         self._discovered = True
+
+
+def bind(constructor: Callable[..., T], section: Section) -> Callable[..., T]:
+    """Return a constructor, or a component, with all that a section says to it."""
+    if isinstance(constructor, Component):
+        return partial(constructor, **constructor.arguments(section))
+    return partial(constructor, **Component.of(constructor).arguments(section))
 
 
 def suggest(given: str, allowed: list[str]) -> str:
@@ -152,6 +184,6 @@ def suggest(given: str, allowed: list[str]) -> str:
 
 MODELS = Registry("model", "vtrain.models")
 SOURCES = Registry("dataset", "vtrain.data.datasets")
-OPTIMIZERS = Registry("optimizer", "vtrain.optim")
-SCHEDULES = Registry("schedule", "vtrain.optim")
-LOSSES = Registry("loss", "vtrain.optim")
+OPTIMIZERS = Registry("optimizer", "vtrain.optim.optimizers")
+SCHEDULES = Registry("schedule", "vtrain.optim.schedules")
+LOSSES = Registry("loss", "vtrain.optim.losses")

@@ -6,6 +6,7 @@ import inspect
 import shutil
 import textwrap
 from collections.abc import Callable, Iterator
+from dataclasses import is_dataclass
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from pydantic import BaseModel
 from torch import nn
 
 from vtrain import distributed
-from vtrain.config import Config, augment_parts, config_from_text, train_parts
+from vtrain.config import Config, config_from_text
+from vtrain.config.schema import SECTIONS
 from vtrain.engine.trainer import Trainer
 from vtrain.models.base import ImageClassifier
 from vtrain.registry import (
@@ -266,14 +268,29 @@ def test_a_key_changes_what_a_part_is_told(base: Trace, key: str) -> None:
 
 REGISTRIES: list[Registry] = [MODELS, SOURCES, OPTIMIZERS, SCHEDULES, LOSSES]
 COMPONENTS = [registry[name] for registry in REGISTRIES for name in registry.names()]
-WITH_KEYS = [c for c in (*COMPONENTS, *augment_parts(), *train_parts()) if any(c.parameters())]
+CLOSED = [Component.of(c) for section in SECTIONS for c in section.constructors]
+WITH_KEYS = [c for c in (*COMPONENTS, *CLOSED) if any(c.parameters())]
+
+
+def written(function: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
+    """What is written out of a constructor: itself, and what its decorators wrap."""
+    if not inspect.isclass(function):
+        yield function
+        for cell in function.__closure__ or ():
+            if inspect.isfunction(cell.cell_contents):
+                yield from written(cell.cell_contents)
+    # The `__init__` of a dataclass is written by Python: the class reads its fields.
+    else:
+        yield function if is_dataclass(function) else function.__init__
 
 
 @pytest.mark.parametrize("component", WITH_KEYS, ids=lambda component: component.name)
 def test_a_constructor_uses_each_of_its_keys(component: Component) -> None:
-    function = component.constructor
-    if inspect.isclass(function):
-        function = function.__init__
-    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    kind = ast.Attribute if is_dataclass(component.constructor) else ast.Name
+    used = {
+        getattr(node, "attr", None) or getattr(node, "id", None)
+        for function in written(component.constructor)
+        for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(function))))
+        if isinstance(node, kind)
+    }
     assert {name for name, _, _ in component.parameters()} <= used

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.conftest import TINY, Result
+from tests.run.test_keys import FLIPS
 from vtrain.config import load_config
 from vtrain.distributed import Rank
 from vtrain.registry import MODELS
@@ -41,8 +42,13 @@ def test_what_does_not_learn_is_told(
     assert "of 8 images were memorised in 30 steps (train): what cannot do that" in done.err
 
 
-def test_images_and_targets_are_left_as_they_are(small_run: Path) -> None:
-    config = memorising(load_config(small_run, [ALL_ON, "model.drop_path_rate=0.5"]), 8)
+AUGMENT = [f"{key}={value}" for key, value in FLIPS.items() if key.startswith("augment.")]
+
+
+@pytest.mark.parametrize("changes", [[ALL_ON], AUGMENT, *([change] for change in AUGMENT)], ids=str)
+def test_images_and_targets_are_left_as_they_are(small_run: Path, changes: list[str]) -> None:
+    """Whatever each key of `augment` is set to: `FLIPS` has them all."""
+    config = memorising(load_config(small_run, [*changes, "model.drop_path_rate=0.5"]), 8)
     parts = build_parts(config, torch.device("cpu"), Rank())
     batch = next(parts.train_loader.batches(0))
     images, targets = parts.input(batch, step=0, epoch=0)

@@ -12,6 +12,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from vtrain.errors import CheckpointError, StorageError
 from vtrain.files import atomic, container, manifest
@@ -45,13 +48,13 @@ class CheckpointStore:
 
     Args:
         run_dir: The run folder.
-        keep: How many of the newest are kept, besides the best one.
+        keep: Newest checkpoints that stay on disk, besides the best one.
 
     Raises:
         CheckpointError: The manifest of the folder is damaged.
     """
 
-    def __init__(self, run_dir: Path, keep: int = 2) -> None:
+    def __init__(self, run_dir: Path, *, keep: Annotated[int, Field(ge=2, le=1000)] = 2) -> None:
         assert keep >= 2, "with one checkpoint, one damaged file would end the run"
         self.run_dir, self.keep = run_dir, keep
         self._known = manifest.read(run_dir)

@@ -18,7 +18,7 @@ from vtrain.layers.windows import RelativeBias, Windows, attend_in_windows
 from vtrain.models.base import ImageClassifier, learned
 from vtrain.models.options import grouped_keywords
 from vtrain.models.shifted_windows import LayerNorm, ShiftedWindowTransformer, Stages, two_by_two
-from vtrain.registry import MODELS, Probability
+from vtrain.registry import MODELS, DropRate
 
 
 class WindowAttention(nn.Module):
@@ -146,7 +146,7 @@ class Swin(ShiftedWindowTransformer):
         relative_position_bias: bool = True,
         absolute_position_embedding: bool = False,
         window_shift: bool = True,
-        drop_path_rate: Probability = 0.1,
+        drop_path_rate: DropRate = 0.1,
     ) -> None:
         def make_block(stage: int, side: int, rate: float) -> nn.Module:
             channels, heads = stages.channels(stage), stages.num_heads[stage]

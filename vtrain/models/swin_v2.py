@@ -22,7 +22,7 @@ from vtrain.layers.mlp import MLP
 from vtrain.layers.windows import RelativeBias, Windows, attend_in_windows
 from vtrain.models.options import grouped_keywords
 from vtrain.models.shifted_windows import LayerNorm, ShiftedWindowTransformer, Stages, two_by_two
-from vtrain.registry import MODELS, Probability
+from vtrain.registry import MODELS, DropRate
 
 MAX_LOGIT_SCALE = math.log(100)  # section 3.2: the temperature is not set below 0.01
 
@@ -177,7 +177,7 @@ class SwinV2(ShiftedWindowTransformer):
         pretrained_window_sizes: tuple[PositiveInt, ...] | None = None,
         mlp_ratio: PositiveFloat = 4.0,
         window_shift: bool = True,
-        drop_path_rate: Probability = 0.1,
+        drop_path_rate: DropRate = 0.1,
     ) -> None:
         trained_sides = pretrained_window_sizes
         if trained_sides is not None and len(trained_sides) != len(stages.depths):

@@ -24,7 +24,7 @@ from vtrain.layers.linear import Linear, linear
 from vtrain.layers.mlp import MLP
 from vtrain.models.base import ImageClassifier, check_multiple, init_linear_layers, learned
 from vtrain.models.options import grouped_keywords
-from vtrain.registry import MODELS, Depth, Probability
+from vtrain.registry import MODELS, Depth, DropRate
 
 LayerNorm = partial(norm.LayerNorm, eps=1e-5)
 Layout = Literal["official", "legacy"]
@@ -217,7 +217,7 @@ class TNT(ImageClassifier):
         encoder: Encoder,
         inner_position_embedding: bool = True,
         outer_position_embedding: bool = True,
-        drop_path_rate: Probability = 0.0,
+        drop_path_rate: DropRate = 0.0,
     ) -> None:
         super().__init__()
         check_multiple("image_size", image_size, "patch_size", patch_size)

@@ -21,7 +21,7 @@ from vtrain.layers.patch_embed import PatchEmbed
 from vtrain.layers.position import sincos_2d
 from vtrain.models.base import ImageClassifier, check_multiple, init_linear_layers, learned
 from vtrain.models.options import grouped_keywords
-from vtrain.registry import MODELS, Depth, Probability
+from vtrain.registry import MODELS, Depth, DropRate
 
 
 class DistilledLogits(NamedTuple):
@@ -65,8 +65,8 @@ class Branches:
     """What is done to the residual branches; `ViT` explains each field."""
 
     layer_scale: NonNegativeFloat = 0.0
-    drop_rate: Probability = 0.0
-    drop_path_rate: Probability = 0.0
+    drop_rate: DropRate = 0.0
+    drop_path_rate: DropRate = 0.0
     drop_path_schedule: Literal["linear", "constant"] = "linear"
 
     def drop_path_rates(self, depth: int) -> list[float]:

@@ -28,6 +28,7 @@ from vtrain.files.atomic import make_folder, write_json, write_text
 from vtrain.files.lock import RunLock
 from vtrain.files.runs import RunFolder
 from vtrain.files.store import CheckpointStore
+from vtrain.registry import bind
 from vtrain.run.build.batch_size import memory_advice, with_batch_size, with_number
 from vtrain.run.build.callbacks import build_outputs, build_saver
 from vtrain.run.build.parts import Parts, build_parts
@@ -151,7 +152,7 @@ def _train(
     # Before anything that waits for other processes: with other configs they would wait forever.
     versions = [vtrain.__version__, torch.__version__]
     distributed.check_same({"config": config.model_dump(mode="json"), "versions": versions})
-    store = CheckpointStore(run.path, config.checkpoint.keep) if rank.is_main else None
+    store = bind(CheckpointStore, config.checkpoint)(run.path) if rank.is_main else None
     start = find_resume_point(store)
     # The batch size comes before the parts, which are built for it.
     config = _sized(config, start, device, rank)

@@ -3,7 +3,7 @@
 import logging
 from dataclasses import replace
 
-from vtrain.config import Config
+from vtrain.config import Config, switched_off
 from vtrain.device import choose_device
 from vtrain.distributed import Rank
 from vtrain.engine.callback import Callback
@@ -19,17 +19,6 @@ from vtrain.run.build.trainer import build_trainer
 log = logging.getLogger(__name__)
 
 STEPS, EVERY, WARMUP = 500, 10, 20  # at most; between evaluations; of which the rate rises
-UNCHANGED = {
-    "crop": "none",
-    "policy": None,
-    "transforms": (),
-    **dict.fromkeys(("horizontal_flip", "vertical_flip", "brightness", "contrast"), 0.0),
-    **dict.fromkeys(("saturation", "hue", "grey", "solarize", "blur", "erasing"), 0.0),
-    **dict.fromkeys(("mixup", "cutmix"), 0.0),
-}
-"""Keys of `augment` that leave the images as they are."""
-AS_IT_IS = ("ema_decay", "early_stopping", "distillation", "max_steps", "max_minutes")
-"""Keys of `train` that are off here."""
 
 
 class UntilMemorised(Callback):
@@ -72,20 +61,19 @@ def overfit(config: Config, count: int) -> int:
 
 def memorising(config: Config, count: int) -> Config:
     """Return the config without what keeps a model from memorising, and with enough steps."""
-    dropping = {k: 0.0 for k, _ in config.model if k.endswith(("drop_rate", "drop_path_rate"))}
     constant = (
         SCHEDULES["constant"].section().model_validate({"name": "constant", "warmup_steps": WARMUP})
     )
     config = with_number(config, min(batch_size(config), count))
     steps_per_epoch = -(-count // batch_size(config))
     long = {"epochs": -(-STEPS // steps_per_epoch), "eval_every": -(-EVERY // steps_per_epoch)}
-    train = {**dict.fromkeys(AS_IT_IS), **long}
-    few = {"limit": count, "repeats": 1, "balanced": False}
+    train = {**switched_off(config.train), **long}
+    few = {**switched_off(config.data), "limit": count}
     return config.model_copy(
         update={
-            "model": config.model.model_copy(update=dropping),
+            "model": config.model.model_copy(update=switched_off(config.model)),
             "data": config.data.model_copy(update=few),
-            "augment": config.augment.model_copy(update=UNCHANGED),
+            "augment": config.augment.model_copy(update=switched_off(config.augment)),
             "schedule": constant,
             "train": config.train.model_copy(update=train),
         }

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from vtrain import distributed
-from vtrain.config import Config
+from vtrain.config import Config, may_change_on_resume
 from vtrain.data.inspect.fingerprint import check_unchanged
 from vtrain.errors import CheckpointError, ConfigError
 from vtrain.files.checkpoint import Checkpoint
@@ -13,21 +13,6 @@ from vtrain.files.runs import RunFolder
 from vtrain.files.store import CheckpointStore
 from vtrain.run.build.parts import Parts
 from vtrain.run.stored import stored_config
-
-FREE_TO_CHANGE = (
-    "logging",
-    "checkpoint",
-    "data.num_workers",
-    "data.cache",
-    "train.max_steps",
-    "train.eval_batch_size",
-    "train.accum_steps",
-    "train.activation_checkpointing",
-    "train.compile",
-    "train.cuda_graph",
-    "train.parallel",
-)
-"""Keys that may differ when a run goes on: they do not change its result, but for rounding."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +33,8 @@ class ResumePoint:
         Raises:
             ConfigError: It names the keys.
         """
-        changed = [
-            key for key in differences(self.config, config) if not key.startswith(FREE_TO_CHANGE)
-        ]
+        differing = differences(self.config, config)
+        changed = [key for key in differing if not may_change_on_resume(config, key)]
         if changed:
             more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
             raise ConfigError(

@@ -26,7 +26,7 @@ from vtrain.data.preprocess import (
     Triple,
     normalise,
 )
-from vtrain.registry import Fraction
+from vtrain.registry import Fraction, off
 
 
 def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
@@ -107,26 +107,26 @@ class Augment:
         interpolation: Interpolation = "bicubic",
         cropped: bool = True,
         *,
-        crop: Literal["pad", "resized", "none"] = "pad",
+        crop: Annotated[Literal["pad", "resized", "none"], off("none")] = "pad",
         crop_padding: NonNegativeInt = 4,
         crop_scale: ShareRange = (0.08, 1.0),
         crop_ratio: PositiveRange = (3 / 4, 4 / 3),
-        horizontal_flip: Fraction = 0.5,
-        vertical_flip: Fraction = 0.0,
-        policy: Policy | None = None,
-        brightness: NonNegativeFloat = 0.0,
-        contrast: NonNegativeFloat = 0.0,
-        saturation: NonNegativeFloat = 0.0,
-        hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0,
-        grey: Fraction = 0.0,
-        solarize: Fraction = 0.0,
-        blur: Fraction = 0.0,
+        horizontal_flip: Annotated[Fraction, off(0.0)] = 0.5,
+        vertical_flip: Annotated[Fraction, off(0.0)] = 0.0,
+        policy: Annotated[Policy | None, off(None)] = None,
+        brightness: Annotated[NonNegativeFloat, off(0.0)] = 0.0,
+        contrast: Annotated[NonNegativeFloat, off(0.0)] = 0.0,
+        saturation: Annotated[NonNegativeFloat, off(0.0)] = 0.0,
+        hue: Annotated[float, Field(ge=0, le=0.5), off(0.0)] = 0.0,
+        grey: Annotated[Fraction, off(0.0)] = 0.0,
+        solarize: Annotated[Fraction, off(0.0)] = 0.0,
+        blur: Annotated[Fraction, off(0.0)] = 0.0,
         blur_sigma: PositiveRange = (0.1, 2.0),
-        erasing: Fraction = 0.0,
+        erasing: Annotated[Fraction, off(0.0)] = 0.0,
         erasing_scale: ShareRange = (0.02, 1 / 3),
         erasing_ratio: PositiveRange = (0.3, 1 / 0.3),
         erasing_value: Literal["constant", "pixel"] = "constant",
-        transforms: tuple[WorkerTransform, ...] = (),
+        transforms: Annotated[tuple[WorkerTransform, ...], off(())] = (),
     ) -> None:
         if crop == "resized" and not cropped and interpolation not in KERNELS:
             choices = ", ".join(KERNELS)

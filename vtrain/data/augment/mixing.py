@@ -4,7 +4,7 @@ Reference: Zhang et al., "mixup", arXiv:1710.09412; Yun et al., "CutMix", arXiv:
 """
 
 from functools import cache
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vtrain.data.augment.crops import inside_boxes
 from vtrain.data.augment.draws import Stream, below, draws, send
-from vtrain.registry import Fraction
+from vtrain.registry import Fraction, off
 
 QUANTILES = 1 << 14  # equally likely values of lambda: more than the pairs of any batch
 
@@ -56,8 +56,8 @@ class Mixing:
         num_classes: int,
         seed: int,
         *,
-        mixup: NonNegativeFloat = 0.0,
-        cutmix: NonNegativeFloat = 0.0,
+        mixup: Annotated[NonNegativeFloat, off(0.0)] = 0.0,
+        cutmix: Annotated[NonNegativeFloat, off(0.0)] = 0.0,
         mix_probability: Fraction = 1.0,
         mix_switch_probability: Fraction = 0.5,
         mix_off_epoch: NonNegativeInt | None = None,

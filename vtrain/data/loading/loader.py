@@ -9,6 +9,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import torch
 from PIL import Image
@@ -27,6 +28,7 @@ from vtrain.data.loading.unreadable import OnBadImage, Unreadable
 from vtrain.data.loading.worker import Transform
 from vtrain.data.loading.workers import TIMEOUT
 from vtrain.distributed import Rank
+from vtrain.registry import FREE_ON_RESUME, off
 
 __all__ = ["Batch", "EvalLoader", "Share", "TrainLoader", "smallest_share"]
 
@@ -71,11 +73,11 @@ class TrainLoader:
         device: torch.device | str = "cpu",
         timeout: float = TIMEOUT,
         *,
-        repeats: PositiveInt = 1,
-        balanced: bool = False,
+        repeats: Annotated[PositiveInt, off(1)] = 1,
+        balanced: Annotated[bool, off(False)] = False,
         on_bad_image: OnBadImage = "error",
-        num_workers: NumWorkers = "auto",
-        cache: CacheMode = "auto",
+        num_workers: Annotated[NumWorkers, FREE_ON_RESUME] = "auto",
+        cache: Annotated[CacheMode, FREE_ON_RESUME] = "auto",
     ) -> None:
         if balanced and repeats > 1:
             raise ValueError(f"balanced and repeats ({repeats}) exclude each other")

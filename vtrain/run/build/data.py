@@ -1,10 +1,8 @@
 """Build a run's dataset, its augmentation and its loaders."""
 
-from typing import Any
-
 import torch
 
-from vtrain.config import Config, augment_parts, component
+from vtrain.config import Config
 from vtrain.data.augment.augment import Augment
 from vtrain.data.augment.mixing import Mixing
 from vtrain.data.datasets.samples import ArraySamples, Samples, Source
@@ -12,24 +10,16 @@ from vtrain.data.datasets.splits import Split
 from vtrain.data.loading.loader import EvalLoader, TrainLoader
 from vtrain.data.preprocess import Preprocess, TrainGeometry
 from vtrain.distributed import Rank
-from vtrain.registry import SOURCES
+from vtrain.registry import SOURCES, bind
 from vtrain.run.build.plan import batch_size
 from vtrain.run.build.sections import section
 
 
 def build_source(config: Config) -> Split:
     """Return the dataset; its class names are known, its images not yet read."""
-    found, arguments = component(SOURCES, config.data)
-    data = config.data
     with section("data"):
-        source: Source = found(**arguments)
-        return Split(
-            source,
-            val_fraction=data.val_fraction,
-            fold=data.fold,
-            fraction=data.fraction,
-            limit=data.limit,
-        )
+        source: Source = bind(SOURCES[config.data.name], config.data)()
+        return bind(Split, config.data)(source)
 
 
 def build_preprocess(config: Config, source: Source) -> Preprocess:
@@ -37,13 +27,8 @@ def build_preprocess(config: Config, source: Source) -> Preprocess:
     data = config.data
     assert data.image_size is not None, "a loaded config is complete"
     with section("data"):
-        return Preprocess(
-            data.image_size,
-            data.mean or source.mean,
-            data.std or source.std,
-            resize=data.resize,
-            crop_fraction=data.crop_fraction,
-            interpolation=data.interpolation,
+        return bind(Preprocess, data)(
+            data.image_size, data.mean or source.mean, data.std or source.std
         )
 
 
@@ -56,26 +41,20 @@ def build_augment(config: Config, preprocess: Preprocess, samples: Samples) -> A
     size = preprocess.image_size
     stored = isinstance(samples, ArraySamples) and samples.array.shape[2:] == (size, size)
     with section("augment"):
-        return Augment(
+        return bind(Augment, config.augment)(
             size,
             preprocess.mean,
             preprocess.std,
             config.seed,
             preprocess.interpolation,
             not stored,
-            **_augment_arguments(config, Augment),
         )
 
 
 def build_mixing(config: Config, num_classes: int) -> Mixing:
     """Return what happens between the images of a batch."""
     with section("augment"):
-        return Mixing(num_classes, config.seed, **_augment_arguments(config, Mixing))
-
-
-def _augment_arguments(config: Config, constructor: type[Augment] | type[Mixing]) -> dict[str, Any]:
-    (part,) = (part for part in augment_parts() if part.constructor is constructor)
-    return {name: getattr(config.augment, name) for name, _, _ in part.parameters()}
+        return bind(Mixing, config.augment)(num_classes, config.seed)
 
 
 def build_train_loader(
@@ -83,18 +62,13 @@ def build_train_loader(
 ) -> TrainLoader:
     """Return the training batches of this process."""
     with section("data"):
-        return TrainLoader(
+        return bind(TrainLoader, config.data)(
             samples,
             geometry,
             batch_size=batch_size(config),
             seed=config.seed,
             rank=place,
             device=device,
-            repeats=config.data.repeats,
-            balanced=config.data.balanced,
-            on_bad_image=config.data.on_bad_image,
-            num_workers=config.data.num_workers,
-            cache=config.data.cache,
         )
 
 
@@ -102,12 +76,10 @@ def build_val_loader(
     config: Config, samples: Samples, preprocess: Preprocess, device: torch.device, place: Rank
 ) -> EvalLoader:
     """Return the evaluation batches of this process."""
-    return EvalLoader(
+    return bind(EvalLoader, config.data)(
         samples,
         preprocess,
         batch_size=config.train.eval_batch_size or batch_size(config),
         rank=place,
         device=device,
-        num_workers=config.data.num_workers,
-        cache=config.data.cache,
     )

@@ -8,22 +8,22 @@ import torch
 from torch import nn
 
 from vtrain import distributed
-from vtrain.config import Config, component
+from vtrain.config import Config
 from vtrain.data.preprocess import Preprocess
 from vtrain.files.checkpoint import ModelDescription
 from vtrain.models.base import ImageClassifier
 from vtrain.models.freeze import freeze
 from vtrain.models.limits import check_fits_memory
 from vtrain.optim.distillation import Teacher
-from vtrain.registry import MODELS
+from vtrain.registry import MODELS, bind
 from vtrain.run.build.sections import section
 from vtrain.run.build.teacher import load_teacher
 
 
 def build_model(config: Config, num_classes: int) -> ImageClassifier:
     """Return the model with random weights, a function of the config's seed."""
-    found, arguments = component(MODELS, config.model)
-    build = partial(found, num_classes=num_classes, image_size=config.data.image_size, **arguments)
+    component = bind(MODELS[config.model.name], config.model)
+    build = partial(component, num_classes=num_classes, image_size=config.data.image_size)
     with section("model"):
         check_fits_memory(build)
         torch.manual_seed(config.seed)
@@ -36,21 +36,22 @@ def build_model(config: Config, num_classes: int) -> ImageClassifier:
 
 def describe_model(config: Config, model: ImageClassifier) -> ModelDescription:
     """Return the plain data from which `load_model` builds the model again."""
-    found, _ = component(MODELS, config.model)
+    component = MODELS[config.model.name]
     values = config.model.model_dump(mode="json")
-    arguments = {name: values[name] for name, _, _ in found.parameters()}
-    return ModelDescription(found.name, arguments, model.image_size, model.in_channels)
+    arguments = {name: values[name] for name, _, _ in component.parameters()}
+    return ModelDescription(component.name, arguments, model.image_size, model.in_channels)
 
 
 def build_teacher(
     config: Config, classes: tuple[str, ...], preprocess: Preprocess, device: torch.device
 ) -> Teacher | None:
     """Return the teacher of a distillation, if there is one."""
-    lesson = config.train.distillation
-    if lesson is None:
+    distillation = config.train.distillation
+    if distillation is None:
         return None
-    weights = None if lesson.teacher_weights is None else Path(lesson.teacher_weights)
-    return load_teacher(lesson.teacher, weights, classes, preprocess).to(device)
+    given = distillation.teacher_weights
+    weights = None if given is None else Path(given)
+    return load_teacher(distillation.teacher, weights, classes, preprocess).to(device)
 
 
 def build_forward(config: Config, model: ImageClassifier, device: torch.device) -> nn.Module:

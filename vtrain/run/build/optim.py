@@ -5,31 +5,31 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from vtrain.config import Config, component
+from vtrain.config import Config
 from vtrain.engine.early_stopping import EarlyStopping
 from vtrain.engine.state import TrainState
 from vtrain.models.base import ImageClassifier
 from vtrain.optim.distillation import BothHeads, Distillation
 from vtrain.optim.schedules import Schedule, fitted_step
-from vtrain.registry import LOSSES, OPTIMIZERS, SCHEDULES
+from vtrain.registry import LOSSES, OPTIMIZERS, SCHEDULES, bind
 from vtrain.run.build.plan import batch_size
 from vtrain.run.build.sections import section
 
 
 def build_optimizer(config: Config, model: ImageClassifier) -> torch.optim.Optimizer:
     """Return the optimizer over the model's trainable parameters."""
-    found, arguments = component(OPTIMIZERS, config.optimizer)
+    build = bind(OPTIMIZERS[config.optimizer.name], config.optimizer)
     with section("optimizer"):
-        optimizer: torch.optim.Optimizer = found(model, **arguments)
+        optimizer: torch.optim.Optimizer = build(model)
     return optimizer
 
 
 def build_schedule(config: Config, steps_per_epoch: int) -> Callable[[int], float]:
     """Return step -> factor of `optimizer.lr`, over all epochs even if `max_steps` ends sooner."""
-    found, arguments = component(SCHEDULES, config.schedule)
+    build = bind(SCHEDULES[config.schedule.name], config.schedule)
     with section("schedule"):
-        schedule: Callable[[int], float] = found(
-            config.train.epochs * steps_per_epoch, steps_per_epoch, **arguments
+        schedule: Callable[[int], float] = build(
+            config.train.epochs * steps_per_epoch, steps_per_epoch
         )
     return schedule
 
@@ -51,20 +51,18 @@ def learning_rate(config: Config) -> float:
 
 def build_loss(config: Config, class_counts: list[int]) -> nn.Module:
     """Return logits and targets -> loss."""
-    found, arguments = component(LOSSES, config.train.loss)
+    build = bind(LOSSES[config.train.loss.name], config.train.loss)
     with section("train.loss"):
-        loss: nn.Module = found(class_counts, **arguments)
+        loss: nn.Module = build(class_counts)
     return loss
 
 
 def build_criterion(config: Config, model: ImageClassifier, class_counts: list[int]) -> nn.Module:
     """Return the model's outputs, targets and the teacher's logits, if there is one -> loss."""
     loss = build_loss(config, class_counts)
-    lesson = config.train.distillation
-    if lesson is not None:
-        arguments = lesson.model_dump(exclude={"teacher", "teacher_weights"})
+    if config.train.distillation is not None:
         with section("train.distillation"):
-            return Distillation(loss, **arguments)
+            return bind(Distillation, config.train.distillation)(loss)
     # A class and a distillation head, of which only the first would learn.
     return BothHeads(loss) if getattr(model, "head_dist", None) is not None else loss
 
@@ -72,4 +70,4 @@ def build_criterion(config: Config, model: ImageClassifier, class_counts: list[i
 def build_early_stopping(config: Config) -> EarlyStopping | None:
     """Return the rule that ends a run before its last step, if there is one."""
     rule = config.train.early_stopping
-    return None if rule is None else EarlyStopping(**rule.model_dump())
+    return None if rule is None else bind(EarlyStopping, rule)()

@@ -17,7 +17,7 @@ def balance_rows(config: Config, classes: Sequence[str], train: Samples) -> dict
     """
     counts = train.targets.bincount(minlength=len(classes)).tolist()
     rows = {}
-    if config.data.balanced:
+    if config.data.balanced:  # type: ignore[attr-defined] # a key of TrainLoader
         present = sum(count > 0 for count in counts)
         named = _named(classes, counts, [f"{count:,}" for count in counts])
         rows["balance"] = (

@@ -1,0 +1,83 @@
+"""What a config may say, and what is said about its keys."""
+
+from typing import Annotated
+
+import pytest
+from pydantic import BaseModel
+
+from vtrain.config import Config, config_from_text, may_change_on_resume, switched_off
+from vtrain.config.schema import SECTIONS, SectionSchema, build_schema
+from vtrain.files.yaml import Document
+from vtrain.registry import FREE_ON_RESUME, Component, off
+
+TEXT = """
+model: {name: vit_ti, patch_size: 2}
+data: {name: digits, image_size: 8}
+optimizer: {name: adamw, lr: 1e-3}
+train: {epochs: 1, distillation: {teacher: x}}
+"""
+
+
+def config() -> Config:
+    return config_from_text(TEXT, "run.yaml")
+
+
+def test_a_key_has_one_declaration() -> None:
+    """The keys of a section are those of its class and constructors, with their defaults."""
+    for section in SECTIONS:
+        found: BaseModel = config()
+        for key in section.keys:
+            found = getattr(found, str(key)) or found
+        keys = [key for c in map(Component.of, section.constructors) for key, *_ in c.parameters()]
+        assert not set(keys) & set(section.base.model_fields)
+        assert len(keys) == len(set(keys))
+        if isinstance(found, section.base) and section.keys != ("train", "early_stopping"):
+            assert set(keys) <= set(type(found).model_fields)
+
+
+def test_two_declarations_of_one_key_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def again(*, crop: bool = True) -> None: ...
+
+    twice = SectionSchema(("augment",), constructors=(*SECTIONS[2].constructors, again))
+    monkeypatch.setattr("vtrain.config.schema.SECTIONS", (*SECTIONS[:2], twice, *SECTIONS[3:]))
+    with pytest.raises(AssertionError, match="two keys are called crop"):
+        build_schema(Document("run.yaml", {}))
+
+
+@pytest.mark.parametrize(
+    ("key", "free"),
+    [
+        ("seed", False),
+        ("data.num_workers", True),
+        ("data.cache", True),
+        ("data.on_bad_image", False),
+        ("augment.crop", False),
+        ("train.epochs", False),
+        ("train.max_steps", True),
+        ("train.compile", True),
+        ("train.loss", False),
+        ("checkpoint.keep", True),
+        ("checkpoint.every_steps", True),
+        ("logging.images", True),
+    ],
+)
+def test_a_key_says_whether_it_may_change_on_resume(key: str, free: bool) -> None:
+    assert may_change_on_resume(config(), key) is free
+
+
+def test_a_key_says_what_keeps_a_model_from_memorising() -> None:
+    off_in = {name: switched_off(getattr(config(), name)) for name in ("data", "train", "schedule")}
+    assert off_in == {
+        "data": {"repeats": 1, "balanced": False},
+        "train": dict.fromkeys(
+            ("max_steps", "max_minutes", "ema_decay", "early_stopping", "distillation")
+        ),
+        "schedule": {},
+    }
+
+
+def test_a_key_may_say_both() -> None:
+    def both(*, n: Annotated[int, FREE_ON_RESUME, off(3)] = 1) -> None: ...
+
+    field = Component.of(both).section().model_fields["n"]
+    assert field.json_schema_extra == {"resume": "free", "overfit": 3}

@@ -1,0 +1,101 @@
+"""From a YAML file and overrides to a complete config, with every mistake reported at once."""
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from vtrain.config.messages import explain
+from vtrain.config.retired import replace_retired
+from vtrain.config.schema import build_schema
+from vtrain.config.sections import Config
+from vtrain.errors import ConfigError
+from vtrain.files.yaml import Document, parse_value, parse_yaml, read_yaml
+from vtrain.registry import MODELS
+
+COMMAND_LINE = "command line"
+
+
+def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
+    """Read, override, validate and complete a config.
+
+    Args:
+        path: The YAML file.
+        overrides: `dotted.key=value` changes, checked like the file.
+
+    Raises:
+        ConfigError: Something is wrong; the error holds every mistake, one line each.
+    """
+    return validated(read_yaml(path), overrides)
+
+
+def config_from_text(text: str, name: str, overrides: Iterable[str] = ()) -> Config:
+    """Validate a config that is stored as text, such as the one in a checkpoint."""
+    document = parse_yaml(text, name)
+    replace_retired(document, stored=True)
+    return validated(document, overrides)
+
+
+def validated(document: Document, overrides: Iterable[str] = ()) -> Config:
+    """Check a document against the schema of the components it names."""
+    for override in overrides:
+        _apply(document, override)
+    replace_retired(document, stored=False)
+    mistakes = document.mistakes
+    schema = build_schema(document)
+    try:
+        # JSON's strict mode takes a list for a tuple and text for a path, but no text for a number.
+        config: Config = schema.model_validate_json(json.dumps(document.data))
+    except ValidationError as error:
+        mistakes += explain(error, document, schema)
+    if mistakes:
+        raise ConfigError.all_of(sorted(mistakes, key=_line))
+    return _completed(config)
+
+
+def _line(mistake: ConfigError) -> int:
+    """Return the line of the file that a mistake is in; overrides come last."""
+    _, colon, line = str(mistake.where).rpartition(":")
+    return int(line) if colon and line.isdecimal() else sys.maxsize
+
+
+def _completed(config: Config) -> Config:
+    """Fill in what depends on other sections, and make paths independent of the folder."""
+    data: dict[str, Any] = {}
+    if config.data.image_size is None:
+        data["image_size"] = MODELS[config.model.name].default("image_size")
+    for name, value in config.data:
+        if isinstance(value, Path):
+            data[name] = value.expanduser().absolute()
+    return config.model_copy(update={"data": config.data.model_copy(update=data)})
+
+
+def _apply(document: Document, override: str) -> None:
+    """Write `dotted.key=value` into the raw document; its mistakes join the others."""
+    name = f"{COMMAND_LINE} '{override}'"
+    dotted, equals, text = override.partition("=")
+    keys = tuple(dotted.split("."))
+    if not equals or not all(keys):
+        hint = "write KEY=VALUE, for example train.epochs=5"
+        document.mistakes.append(ConfigError("not an override", name, hint))
+        return
+    section = document.data
+    for key in keys[:-1]:
+        if section.get(key) is None:
+            section[key] = {}
+        elif isinstance(section[key], str):  # a component by its name alone: `policy: augmix`
+            section[key] = {"name": section[key]}
+        section = section[key]
+        if not isinstance(section, dict):
+            what = f"'{dotted}' leads through '{key}', which is no section"
+            document.mistakes.append(ConfigError(what, name))
+            return
+    try:
+        section[keys[-1]] = parse_value(text, name)
+    except ConfigError as error:
+        document.mistakes.append(error)
+        return
+    document.places[keys] = name

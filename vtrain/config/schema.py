@@ -1,0 +1,160 @@
+"""Which keys a config may have: the signatures of the constructors that it configures.
+
+A section's keys are those of its class in `vtrain.config.sections` and the keyword-only parameters
+of its constructors, of which one may be chosen by `name`. So a key's type, range, default and
+description stand where it is used, and nowhere else.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field, create_model
+
+from vtrain.config.sections import (
+    CheckpointSection,
+    Config,
+    DataSection,
+    DistillationSection,
+    ModelSection,
+    OptimizerSection,
+    TrainSection,
+)
+from vtrain.data.augment.augment import Augment
+from vtrain.data.augment.mixing import Mixing
+from vtrain.data.datasets.splits import Split
+from vtrain.data.loading.loader import TrainLoader
+from vtrain.data.preprocess import Preprocess
+from vtrain.engine.early_stopping import EarlyStopping
+from vtrain.errors import ConfigError
+from vtrain.files.store import CheckpointStore
+from vtrain.files.yaml import Document, Keys
+from vtrain.optim.distillation import Distillation
+from vtrain.registry import (
+    LOSSES,
+    MODELS,
+    OPTIMIZERS,
+    SCHEDULES,
+    SOURCES,
+    Component,
+    ComponentSection,
+    Registry,
+    Section,
+)
+
+
+@dataclass(frozen=True)
+class SectionSchema:
+    """What the keys of one section come from."""
+
+    keys: Keys
+    base: type[Section] = Section
+    """Its keys that no constructor declares."""
+    constructors: tuple[Callable[..., Any], ...] = ()
+    registry: Registry | None = None
+    """Where the component is found that the section's key `name` chooses."""
+    default_name: str | None = None
+
+
+SECTIONS = (
+    SectionSchema(("model",), ModelSection, (), MODELS),
+    SectionSchema(("data",), DataSection, (Preprocess, Split, TrainLoader), SOURCES),
+    SectionSchema(("augment",), Section, (Augment, Mixing)),
+    SectionSchema(("optimizer",), OptimizerSection, (), OPTIMIZERS),
+    SectionSchema(("schedule",), ComponentSection, (), SCHEDULES, "cosine"),
+    SectionSchema(("train", "loss"), ComponentSection, (), LOSSES, "cross_entropy"),
+    SectionSchema(("train", "early_stopping"), Section, (EarlyStopping,)),
+    SectionSchema(("train", "distillation"), DistillationSection, (Distillation,)),
+    SectionSchema(("checkpoint",), CheckpointSection, (CheckpointStore,)),
+)
+"""Every section that has keys of constructors, in the order in which mistakes are found."""
+
+
+def build_schema(document: Document) -> type[Config]:
+    """Return the schema for the components that a document names; unknown names are mistakes."""
+    fields: dict[str, dict[str, Any]] = {"train": {}, "": {}}
+    for section in SECTIONS:
+        *parents, key = map(str, section.keys)
+        owner = TrainSection if parents else Config
+        fields["".join(parents)][key] = _field(section, document, owner)
+    train = create_model("Train", __base__=TrainSection, **fields["train"])
+    return create_model("Config", __base__=Config, train=(train, ...), **fields[""])
+
+
+def _field(section: SectionSchema, document: Document, owner: type[Section]) -> tuple[Any, Any]:
+    """Return the type and the default of a section as pydantic takes them."""
+    schema, name = _schema_of(section, document)
+    declared = owner.model_fields[str(section.keys[-1])]
+    if not declared.is_required():  # a section that is off unless it is given
+        extra = declared.json_schema_extra
+        return schema | None, Field(default=None, json_schema_extra=extra)
+    given = {} if section.registry is None else {"name": name}
+    required = {key for key, field in schema.model_fields.items() if field.is_required()}
+    # It may be left out if everything in it has a default. (`...` is pydantic's "required".)
+    return schema, schema(**given) if name is not None and required <= given.keys() else ...
+
+
+def _schema_of(section: SectionSchema, document: Document) -> tuple[type[Section], str | None]:
+    """Return a section's schema, and the name of its component when the document has none."""
+    components = [Component.of(constructor) for constructor in section.constructors]
+    if section.registry is None:
+        return _composed(section.base, components), ""
+    raw: Any = document.data
+    for key in section.keys:
+        raw = raw.get(key) if isinstance(raw, dict) else None
+    if section.default_name is not None and isinstance(raw, dict):
+        raw.setdefault("name", section.default_name)
+    name = raw.get("name") if isinstance(raw, dict) else section.default_name
+    if not isinstance(name, str):
+        return _anything(section.base), None
+    try:
+        components.append(section.registry[name])
+    except ConfigError as error:
+        what = f"{'.'.join(map(str, section.keys))}.name: {error.what}"
+        where = document.where((*section.keys, "name"))
+        document.mistakes.append(ConfigError(what, where, error.hint))
+        return _anything(section.base), None
+    return _composed(section.base, components), section.default_name
+
+
+def _composed(base: type[Section], components: list[Component]) -> type[Section]:
+    """Return a section with the keys of several constructors, none of which may be declared twice.
+
+    A component that a user names comes last.
+    """
+    fields: dict[str, Any] = {}
+    for component in components:
+        for key, field in component.fields().items():
+            assert key not in {**base.model_fields, **fields}, f"two keys are called {key}"
+            fields[key] = field
+    return create_model("_".join(c.name for c in components), __base__=base, **fields)
+
+
+def _anything(base: type[Section]) -> type[Section]:
+    """Return a section that takes any key, so that one unknown name hides no other mistake."""
+    return create_model("Any", __base__=base, __cls_kwargs__={"extra": "ignore"})
+
+
+def switched_off(section: Section) -> dict[str, Any]:
+    """Return the keys that keep a model from memorising images, with what `--overfit` sets."""
+    return {
+        key: extra["overfit"]
+        for key, field in type(section).model_fields.items()
+        if isinstance(extra := field.json_schema_extra, dict) and "overfit" in extra
+    }
+
+
+def may_change_on_resume(config: Config, dotted: str) -> bool:
+    """Return whether a key may differ when a run goes on: it changes nothing but rounding.
+
+    Args:
+        config: A complete config, whose schema says so of each key or of its whole section.
+        dotted: `section.key`, or `seed`.
+    """
+    name, _, key = dotted.partition(".")
+    if not key:
+        return False
+    section = type(getattr(config, name))
+    declared = section.model_config, section.model_fields[key]
+    extras = declared[0].get("json_schema_extra"), declared[1].json_schema_extra
+    return any(isinstance(extra, dict) and extra.get("resume") == "free" for extra in extras)
