@@ -4,7 +4,7 @@ Complexity is McCabe's number ("A complexity measure", 1976): one, and one more 
 loop, handler, `and` or `or`, and for each loop and condition of a comprehension. What a nested
 function does counts for itself alone. `self` and `cls` are no parameters. Comments stand on a line
 of their own or behind code; docstrings, and the texts under fields, are neither comments nor code.
-An import inside a function makes no cycle.
+An import inside a function, or for type checkers alone, makes no cycle.
 """
 
 import argparse
@@ -164,10 +164,12 @@ def complexity(function: Function) -> int:
 
 
 def own_nodes(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield what is inside of a node, but not inside of functions that it defines."""
+    """Yield what is inside of a node, but not inside of functions, or for type checkers alone."""
     for child in ast.iter_child_nodes(node):
         yield child
-        if not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+        inner = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        for_types = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
+        if not inner and not for_types:
             yield from own_nodes(child)
 
 

@@ -6,22 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.measures import cycles, modules
 from vtrain.data.datasets.torchvision_table import TABLE
 from vtrain.registry import LOSSES, MODELS, OPTIMIZERS, SCHEDULES, SOURCES, Registry
 
 ROWS = (
-    "errors rng resources registry distributed device files | layers optim data"
+    "errors | rng resources registry distributed device files | layers optim data"
     " | models engine bench | inference | config callbacks api | run | cli | __main__"
 )
 RANK = {name: rank for rank, row in enumerate(ROWS.split("|")) for name in row.split()}
 SOURCE = sorted(Path("vtrain").rglob("*.py"))
-ALLOWED = {
-    ("registry", "errors"),
-    ("files", "errors"),
-    ("distributed", "errors"),
-    ("device", "errors"),
-}
-"""Within the lowest row everybody may raise errors."""
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
@@ -41,8 +35,18 @@ def test_imports_only_point_down(file: Path) -> None:
     if module == "__init__":
         return
     used = set(imported(ast.parse(file.read_text()))) - {module, "__version__"}
-    upward = [u for u in used if RANK[u] >= RANK[module] and (module, u) not in ALLOWED]
+    upward = [u for u in used if RANK[u] >= RANK[module]]
     assert not upward, f"{file} is in '{module}', which must not import {upward}"
+
+
+def test_the_rows_hold_every_part_of_the_package_and_nothing_else() -> None:
+    parts = {file.relative_to("vtrain").parts[0].removesuffix(".py") for file in SOURCE}
+    assert set(RANK) == parts - {"__init__"}
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    found = cycles(list(modules(Path(), "vtrain")))
+    assert found.value == 0, found.where
 
 
 def test_only_one_file_names_torch_distributed() -> None:

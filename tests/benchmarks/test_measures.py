@@ -103,6 +103,7 @@ def test_long_files_and_functions_are_counted(small: Path) -> None:
         ("from small import plain", 1),
         ("import small.plain", 1),
         ("def late():\n    from small import plain", 0),  # by then both are there
+        ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from small import plain", 0),
         ("import os", 0),
     ],
 )
