@@ -33,6 +33,48 @@ def test_help_does_not_import_torch() -> None:
     assert "fit" in done.stdout
 
 
+def test_the_help_lists_every_command_in_a_group(vtrain: Vtrain) -> None:
+    help_ = vtrain("--help").out
+    groups = re.findall(r"^(Use|Look after):\n((?:  .+\n)+)", help_, flags=re.M)
+    found = {title: re.findall(r"^  (\w+) ", lines, flags=re.M) for title, lines in groups}
+    assert found == {
+        "Use": ["fit", "eval", "predict"],
+        "Look after": ["check", "bench", "verify", "models"],
+    }
+    assert "Commands:" not in help_
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("fit x.yaml --overfit 8 --run-dir run", "--run-dir has no effect with --overfit"),
+        ("fit x.yaml --overfit 8 --resume", "--resume has no effect with --overfit"),
+        (
+            "fit x.yaml --overfit 8 --resume --accept-data-change",
+            "--resume has no effect with --overfit",
+        ),
+        (
+            "fit x.yaml --overfit 8 --accept-data-change",
+            "--accept-data-change has no effect with --overfit",
+        ),
+        ("fit x.yaml --accept-data-change", "--accept-data-change has no effect without --resume"),
+        ("check x.yaml --lr-find --data", "--data has no effect with --lr-find"),
+        ("check x.yaml --lr-find --json", "--json has no effect with --lr-find"),
+        ("check x.yaml --json", "--json has no effect without --data"),
+        ("predict x.png --force", "--force has no effect without --output"),
+        ("eval --ckpt x.pt --output y.pt", "--output saves averaged weights"),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_refused(
+    vtrain: Vtrain, command: str, message: str
+) -> None:
+    """Before anything is read: the files do not exist."""
+    done = vtrain(*command.split())
+    assert done.code == 2
+    (line,) = done.err.splitlines()
+    assert line.startswith(f"vtrain: error: {message} (command line): ")
+
+
 def test_importing_vtrain_does_not_import_torch() -> None:
     code = "import sys, vtrain; assert 'torch' not in sys.modules; vtrain.list_models"
     subprocess.run([sys.executable, "-c", code], check=True)

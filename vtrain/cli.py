@@ -5,15 +5,35 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Mapping
+from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
-from vtrain.errors import StoppedBySignal, VtrainError, printable
+from vtrain.errors import ConfigError, StoppedBySignal, VtrainError, printable
+
+USE, LOOK_AFTER = "Use", "Look after"
+"""The groups of commands in `vtrain --help`."""
+
+
+class CommandGroups(TyperGroup):
+    """The commands of the help in groups; without rich, typer would write one list."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        for title, commands in groupby(
+            self.commands.values(), lambda c: getattr(c, "rich_help_panel", "")
+        ):
+            with formatter.section(title):
+                width = formatter.width - 12  # beside the longest name
+                formatter.write_dl([(c.name, c.get_short_help_str(width)) for c in commands])
+
 
 app = typer.Typer(
     name="vtrain",
+    cls=CommandGroups,
     help="Train, evaluate and use image classifiers (ViT, DeiT, TNT, Swin) from one YAML file.",
     no_args_is_help=True,
     add_completion=False,
@@ -36,7 +56,7 @@ def options(
     # `main` reads --debug itself, so that it may stand anywhere on the line.
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def fit(
     config: ConfigPath,
     overrides: Overrides = None,
@@ -59,6 +79,11 @@ def fit(
     ] = None,
 ) -> None:
     """Train the model that CONFIG describes."""
+    if overfit is not None:  # it keeps no run
+        others = {"run-dir": run_dir, "resume": resume, "accept-data-change": accept_data_change}
+        _refuse_ignored(others, beside="overfit")
+    if not resume:
+        _refuse_ignored({"accept-data-change": accept_data_change}, without="resume")
     from vtrain.config import load_config
 
     loaded = load_config(config, overrides or ())
@@ -74,7 +99,7 @@ def fit(
         run_overfit(loaded, overfit)
 
 
-@app.command("eval")
+@app.command("eval", rich_help_panel=USE)
 def evaluate(
     ckpt: Annotated[Path, typer.Option(help="A checkpoint, or a run folder.")],
     overrides: Overrides = None,
@@ -96,7 +121,7 @@ def evaluate(
     typer.echo(metrics_text(metrics, as_json))
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def predict(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Files, folders, globs.")],
     ckpt: Annotated[
@@ -113,6 +138,8 @@ def predict(
     force: Annotated[bool, typer.Option("--force", help="Replace what is there already.")] = False,
 ) -> None:
     """Name the classes of images."""
+    if output is None:
+        _refuse_ignored({"force": force}, without="output")
     from vtrain.run.predict import predict_images, raise_failures, refuse_existing
     from vtrain.run.text.tables import predictions_text
 
@@ -129,7 +156,7 @@ def predict(
     raise_failures(predictions)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK_AFTER)
 def check(
     config: ConfigPath,
     overrides: Overrides = None,
@@ -142,6 +169,10 @@ def check(
     ] = False,
 ) -> None:
     """Check CONFIG without training: keys, shapes, parameters, memory, steps and schedule."""
+    if lr_find:
+        _refuse_ignored({"data": data, "json": as_json}, beside="lr-find")
+    if not data:
+        _refuse_ignored({"json": as_json}, without="data")
     from vtrain.config import load_config
 
     loaded = load_config(config, overrides or ())
@@ -149,7 +180,7 @@ def check(
         from vtrain.run.find_lr import find_lr
 
         typer.echo(find_lr(loaded))
-    elif data or as_json:
+    elif data:
         from vtrain.run.check_data import check_data
 
         typer.echo(check_data(loaded, as_json))
@@ -159,7 +190,7 @@ def check(
         typer.echo(check_config(loaded))
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK_AFTER)
 def bench(
     config: ConfigPath,
     overrides: Overrides = None,
@@ -178,7 +209,7 @@ def bench(
     typer.echo(report_json(report) if as_json else report_text(report))
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK_AFTER)
 def verify(
     path: Annotated[
         Path, typer.Argument(metavar="RUN_DIR|CKPT", help="A run folder, or a checkpoint.")
@@ -192,7 +223,7 @@ def verify(
     raise_if_lost(path, usable)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK_AFTER)
 def models(
     pattern: Annotated[
         str, typer.Argument(metavar="[PATTERN]", help="Part of a name, or a glob.")
@@ -202,6 +233,26 @@ def models(
     from vtrain.run.text.tables import models_text
 
     typer.echo(models_text(pattern))
+
+
+def _refuse_ignored(
+    options: Mapping[str, object], *, beside: str | None = None, without: str | None = None
+) -> None:
+    """Refuse options that are given and would be ignored: whoever types one believes in it.
+
+    Args:
+        options: Their names, and what each of them was given.
+        beside: The option that makes them useless by being there.
+        without: The option that makes them useless by not being there.
+
+    Raises:
+        ConfigError: It names the first of them.
+    """
+    reason = f"with --{beside}" if beside else f"without --{without}"
+    hint = "leave one of them out" if beside else f"add --{without}, or leave it out"
+    for name, value in options.items():
+        if value:
+            raise ConfigError(f"--{name} has no effect {reason}", "command line", hint)
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ def test_a_scan_counts_classes_and_finds_bad_files_and_copies(
     photographs: Path, vtrain: Vtrain
 ) -> None:
     Path("photos/val/dog/broken.png").write_text("<html>")
-    done = vtrain("check", photographs, "--json")
+    done = vtrain("check", photographs, "--data", "--json")
     assert done.code == 0, done.err
     report = json.loads(done.out)
     assert report["splits"]["train"]["per_class"] == {"cat": 6, "dog": 6}
@@ -107,7 +107,7 @@ def test_the_whole_report_is_printed_whatever_is_wrong_with_a_training_image(
     path = Path("photos/train/cat/0.jpg")
     Image.new("RGB", (200, 200)).save(path)
     path.write_bytes(path.read_bytes()[:700] if spoilt is None else spoilt)
-    report = json.loads(vtrain("check", photographs, "--json").out)
+    report = json.loads(vtrain("check", photographs, "--data", "--json").out)
     assert [Path(bad["name"]).name for bad in report["splits"]["train"]["bad"]] == ["0.jpg"]
     assert report["splits"]["val"]["images"] == 5
     table = vtrain("check", photographs, "--data").out
