@@ -17,9 +17,9 @@ import torch
 from pydantic import BaseModel
 from torch import nn
 
-from vtrain import distributed
 from vtrain.config import Config, config_from_text
 from vtrain.config.schema import SECTIONS
+from vtrain.distributed import parallel
 from vtrain.engine.trainer import Trainer
 from vtrain.models.base import ImageClassifier
 from vtrain.registry import (
@@ -233,7 +233,7 @@ def told(*overrides: str) -> Trace:
             module = parts if name == "load_pretrained" else model
             patch.setattr(module, name, recording(trace, name, lambda *_: nn.Identity()))
         patch.setattr(trainer, "build_graph", recording(trace, "build_graph", lambda *_: None))
-        patch.setattr(distributed, "shard", recording(trace, "shard", lambda model, _: model))
+        patch.setattr(parallel, "shard", recording(trace, "shard", lambda model, _: model))
         patch.setattr(torch, "compile", recording(trace, "compile", lambda model, **_: model))
         deterministic = recording(trace, "deterministic", lambda _: None)
         patch.setattr(torch, "use_deterministic_algorithms", deterministic)

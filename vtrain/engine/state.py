@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vtrain import distributed
+from vtrain.distributed import parallel
 from vtrain.engine.budget import TimeBudget
 from vtrain.engine.early_stopping import EarlyStopping
 from vtrain.engine.ema import EMA
@@ -93,7 +94,7 @@ class TrainState:
             "ema": self.ema.state_dict() if self.ema else None,
         }
         return {
-            **distributed.gathered(large, keep=distributed.is_main()),
+            **parallel.gathered(large, keep=distributed.is_main()),
             "scaler": self.scaler.state_dict() if self.scaler else None,
             "early_stopping": self.early_stopping.state_dict() if self.early_stopping else None,
             "budget": self.budget.state_dict() if self.budget else None,
@@ -103,11 +104,11 @@ class TrainState:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned, into parts built from the same config."""
-        model = distributed.sharded_like(state["model"], self.model.state_dict())
+        model = parallel.sharded_like(state["model"], self.model.state_dict())
         self.model.load_state_dict(model)
         load_optimizer(self.optimizer, state["optimizer"])
         if self.ema is not None:
-            averages = distributed.sharded_like(state["ema"]["weights"], self.ema.weights)
+            averages = parallel.sharded_like(state["ema"]["weights"], self.ema.weights)
             self.ema.load_state_dict({"weights": averages})
         if self.scaler is not None and state["scaler"] is not None:
             self.scaler.load_state_dict(state["scaler"])
@@ -127,4 +128,4 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
     for group, can_fuse in zip(optimizer.param_groups, fused, strict=True):
         group["fused"] = can_fuse  # a choice of this run's device, not of the run
         group["lr"] = float(group["lr"])  # a recorded step had it on the device
-    distributed.shard_optimizer(optimizer)
+    parallel.shard_optimizer(optimizer)

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from vtrain import distributed
+from vtrain.distributed import parallel
 from vtrain.engine.state import TrainState
 from vtrain.optim.gradients import clip_grad_norm, gradient_norm
 
@@ -55,7 +55,7 @@ class OptimizerStep:
         cut = zip(inputs.tensor_split(pieces), targets.tensor_split(pieces), strict=True)
         for number, (x, y) in enumerate(cut, start=1):
             # Processes exchange gradients once a step, while the last piece computes its own.
-            with nullcontext() if number == pieces else distributed.no_sync(self.forward):
+            with nullcontext() if number == pieces else parallel.no_sync(self.forward):
                 with self.autocast():
                     outputs = self.forward(x)
                     teacher_logits = () if self.teacher is None else (self.teacher(x),)

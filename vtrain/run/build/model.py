@@ -7,9 +7,9 @@ from typing import cast
 import torch
 from torch import nn
 
-from vtrain import distributed
 from vtrain.config import Config
 from vtrain.data.preprocess import Preprocess
+from vtrain.distributed import parallel
 from vtrain.files.checkpoint import ModelDescription
 from vtrain.models.base import ImageClassifier
 from vtrain.models.freeze import freeze
@@ -58,7 +58,7 @@ def build_forward(config: Config, model: ImageClassifier, device: torch.device) 
     """Return the model as the trainer calls it: wrapped for several processes, and compiled."""
     if config.train.parallel == "fsdp":
         return compiled(config, model, device)
-    wrapped = distributed.wrap_ddp(model, config.train.accum_steps)
+    wrapped = parallel.wrap_ddp(model, config.train.accum_steps)
     return compiled(config, wrapped, device)
 
 

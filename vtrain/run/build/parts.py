@@ -16,7 +16,7 @@ from vtrain.data.input import Input
 from vtrain.data.loading.loader import EvalLoader, TrainLoader
 from vtrain.data.preprocess import Preprocess
 from vtrain.device import autocast, choose_precision, naming_failures
-from vtrain.distributed import Rank
+from vtrain.distributed import Rank, parallel
 from vtrain.engine.budget import TimeBudget
 from vtrain.engine.ema import EMA
 from vtrain.engine.state import Metrics, TrainState
@@ -120,7 +120,7 @@ def build_parts(
     if config.model.pretrained is not None:
         log.info("weights %s", load_pretrained(model, config.model.pretrained, source.classes))
     if config.train.parallel == "fsdp":
-        distributed.shard(model, device)  # block by block: the whole may not fit on the device
+        parallel.shard(model, device)  # block by block: the whole may not fit on the device
     model.to(device)
     steps_per_epoch, total_steps = count_steps(config, len(train))
     class_counts = train.targets.bincount(minlength=len(source.classes)).tolist()
