@@ -29,8 +29,11 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from vtrain.data.augment.augment import Augment
+from vtrain.data.augment.colour import Colour
+from vtrain.data.augment.crop_flip import CropFlip
+from vtrain.data.augment.erasing import Erasing
 from vtrain.data.augment.policies import AugMix, AutoAugment, RandAugment, TrivialAugmentWide
-from vtrain.data.preprocess import Preprocess
+from vtrain.data.preprocess import Interpolation, Preprocess
 from vtrain.files.images import read_image
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
@@ -170,9 +173,17 @@ def in_processes(
     return arm
 
 
+def ours(size: int, interpolation: Interpolation = "bicubic", **keys: Any) -> Augment:
+    """Return vtrain's augmentation by the keys of its section."""
+    erasing = {"erasing": keys.pop("erasing", 0.0)}
+    crop = {"crop": keys.pop("crop", "pad")}
+    parts = CropFlip(size, interpolation, **crop), Colour(MEAN, **keys), Erasing(0, **erasing)
+    return Augment(*parts, MEAN, STD, 0)
+
+
 def batches(name: str, given: argparse.Namespace) -> Callable[[int], None]:
     """Return what augments all images with vtrain."""
-    augment = Augment(given.image_size, MEAN, STD, 0, **ARMS[name].keys)
+    augment = ours(given.image_size, **ARMS[name].keys)
     array = torch.from_numpy(np.stack([np.array(image) for image in images]))
     array = array.permute(0, 3, 1, 2).contiguous()
 
@@ -201,7 +212,7 @@ def their_jpegs(indices: range, *_: int) -> None:
 def our_jpegs(indices: range, epoch: int, _: int) -> None:
     """Read and crop some of the files with vtrain."""
     preprocess = Preprocess(224, interpolation="bilinear")  # torchvision's default
-    augment = Augment(224, MEAN, STD, 0, "bilinear", **ARMS[JPEG].keys)
+    augment = ours(224, "bilinear", **ARMS[JPEG].keys)
     geometry = augment.geometry(preprocess)
     for index in indices:
         geometry(read_image(files[index]), index, epoch)

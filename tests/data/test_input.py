@@ -3,13 +3,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from vtrain.data.augment.augment import Augment
+from tests.data.augment.flat import augment_of
 from vtrain.data.augment.mixing import Mixing
 from vtrain.data.augment.policies import RandAugment
 from vtrain.data.input import Input, no_augmentation
 from vtrain.data.loading.loader import Batch
 
-AUGMENT = Augment(
+AUGMENT = augment_of(
     *(16, (0.5,) * 3, (0.25,) * 3, 0, "bicubic", False),
     crop="resized",
     policy=RandAugment(),
@@ -44,7 +44,7 @@ def test_what_is_drawn_depends_on_step_epoch_index_and_start_but_not_on_pixels()
             (replace(batch(), indices=torch.arange(10)), 5, 1),
         ]
     ]
-    boxes = [d.augment.moves[0] for d in drawn]
+    boxes = [d.augment.crop_flip.crops for d in drawn]
     assert [torch.equal(boxes[0], other) for other in boxes] == [True] * 3 + [False, True, False]
     mixed = [d.mixing.shares for d in drawn if d.mixing is not None]
     assert [torch.equal(mixed[0], other) for other in mixed] == [

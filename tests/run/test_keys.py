@@ -165,7 +165,18 @@ FLIPS = {
 """For each key another value than in `BASE`."""
 
 IN_PARTS = (
-    *("Augment", "Distillation", "EMA", "EarlyStopping", "EvalLoader", "Mixing", "Preprocess"),
+    *(
+        "Augment",
+        "Colour",
+        "CropFlip",
+        "Distillation",
+        "Erasing",
+        "EMA",
+        "EarlyStopping",
+        "EvalLoader",
+        "Mixing",
+        "Preprocess",
+    ),
     *("Intervals", "OptimizerStep", "Split", "TimeBudget", "TrainLoader", "Trainer"),
     *("choose_precision", "freeze"),
 )

@@ -21,6 +21,9 @@ from vtrain.config.sections import (
     TrainSection,
 )
 from vtrain.data.augment.augment import Augment
+from vtrain.data.augment.colour import Colour
+from vtrain.data.augment.crop_flip import CropFlip
+from vtrain.data.augment.erasing import Erasing
 from vtrain.data.augment.mixing import Mixing
 from vtrain.data.datasets.splits import Split
 from vtrain.data.loading.loader import TrainLoader
@@ -59,7 +62,7 @@ class SectionSchema:
 SECTIONS = (
     SectionSchema(("model",), ModelSection, (), MODELS),
     SectionSchema(("data",), DataSection, (Preprocess, Split, TrainLoader), SOURCES),
-    SectionSchema(("augment",), Section, (Augment, Mixing)),
+    SectionSchema(("augment",), Section, (CropFlip, Colour, Erasing, Augment, Mixing)),
     SectionSchema(("optimizer",), OptimizerSection, (), OPTIMIZERS),
     SectionSchema(("schedule",), ComponentSection, (), SCHEDULES, "cosine"),
     SectionSchema(("train", "loss"), ComponentSection, (), LOSSES, "cross_entropy"),

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,8 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
+from tests.data.augment.flat import augment_of
+from vtrain.config import config_from_text
 from vtrain.data.augment.augment import Augment
 from vtrain.data.augment.operations import Choice, Op, apply
 from vtrain.data.augment.policies import (
@@ -20,7 +23,6 @@ from vtrain.data.augment.policies import (
 )
 from vtrain.data.preprocess import Preprocess
 from vtrain.errors import ConfigError
-from vtrain.registry import Component
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 OFF: dict[str, Any] = {"crop": "none", "horizontal_flip": 0.0}
@@ -40,11 +42,13 @@ EVERYTHING: dict[str, Any] = {
 
 
 def make(size: int = 32, seed: int = 0, **keys: Any) -> Augment:
-    return Augment(size, MEAN, STD, seed, **keys)
+    return augment_of(size, MEAN, STD, seed, **keys)
 
 
 def everything(policy: Any, crop: Any) -> Augment:
-    return Augment(24, MEAN, STD, 0, "bicubic", False, crop=crop, **EVERYTHING | {"policy": policy})
+    return augment_of(
+        24, MEAN, STD, 0, "bicubic", False, crop=crop, **EVERYTHING | {"policy": policy}
+    )
 
 
 def to_bytes(images: Tensor) -> Tensor:
@@ -136,10 +140,10 @@ def test_a_crop_resized_on_the_device_is_the_one_of_the_workers(interpolation: A
     x = torch.nn.functional.interpolate(images(64, 9).float(), (40, 36), mode="bicubic")
     x = x.clamp(0, 255).to(torch.uint8)
     keys: dict[str, Any] = {"crop": "resized", "horizontal_flip": 0.0}
-    there = Augment(24, MEAN, STD, 0, interpolation, cropped=True, **keys)
+    there = augment_of(24, MEAN, STD, 0, interpolation, cropped=True, **keys)
     prepare = there.geometry(Preprocess(24, interpolation=interpolation))
     want = torch.stack([prepare(TF.to_pil_image(x[i]), i, 5) for i in range(64)])
-    here = Augment(24, MEAN, STD, 0, interpolation, cropped=False, **keys)
+    here = augment_of(24, MEAN, STD, 0, interpolation, cropped=False, **keys)
     got = to_bytes(here(x, torch.arange(64), 5))
     # Some versions of Pillow scale rows before columns where that is less work.
     assert (got.int() - want.int()).abs().max() <= 2
@@ -149,13 +153,13 @@ def test_a_crop_resized_on_the_device_is_the_one_of_the_workers(interpolation: A
 def test_the_workers_leave_the_crop_to_the_device_only_if_told() -> None:
     keys: dict[str, Any] = {"crop": "resized"}
     preprocess = Preprocess(24)
-    assert Augment(24, MEAN, STD, 0, cropped=True, **keys).geometry(preprocess).varies
-    assert not Augment(24, MEAN, STD, 0, cropped=False, **keys).geometry(preprocess).varies
+    assert augment_of(24, MEAN, STD, 0, cropped=True, **keys).geometry(preprocess).varies
+    assert not augment_of(24, MEAN, STD, 0, cropped=False, **keys).geometry(preprocess).varies
     assert not make(24).geometry(preprocess).varies
 
 
 def test_jitter_draws_uniform_amounts_and_every_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    from vtrain.data.augment import augment as module
+    from vtrain.data.augment import colour as module
 
     calls: list[tuple[Tensor, Tensor]] = []
 
@@ -183,7 +187,7 @@ def test_jitter_draws_uniform_amounts_and_every_order(monkeypatch: pytest.Monkey
 def test_jitter_gives_torchvisions_bytes_for_what_it_drew(
     pictures: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vtrain.data.augment import augment as module
+    from vtrain.data.augment import colour as module
 
     calls: list[tuple[Tensor, Tensor]] = []
 
@@ -243,7 +247,7 @@ def test_a_blur_has_the_probability_and_strengths_asked_for() -> None:
 def test_a_gpu_gives_the_same_images_as_the_cpu() -> None:
     x, indices = images(), torch.arange(64)
     for keys in (EVERYTHING, EVERYTHING | {"crop": "resized", "policy": AugMix()}):
-        augment = Augment(32, MEAN, STD, 0, "bicubic", False, **keys)
+        augment = augment_of(32, MEAN, STD, 0, "bicubic", False, **keys)
         here, there = (to_bytes(augment(x.to(d), indices, 0).cpu()) for d in ("cpu", "cuda"))
         assert (here.int() - there.int()).abs().max() <= 2
         assert (here == there).float().mean() > 0.99
@@ -266,19 +270,27 @@ def test_a_gpu_gives_the_same_images_as_the_cpu() -> None:
     ],
 )
 def test_a_value_out_of_range_is_refused_by_the_schema(keys: dict[str, Any]) -> None:
-    section = Component("augment", Augment, {}).section()
-    with pytest.raises(ValueError, match=next(iter(keys))):
-        section(name="augment", **keys)
+    with pytest.raises(ConfigError, match=rf"augment\.{next(iter(keys))}"):
+        config_from_text(MINIMAL.format(augment=json.dumps(keys)), "run.yaml")
 
 
 def test_a_crop_that_the_device_cannot_scale_is_refused() -> None:
     with pytest.raises(ValueError, match=r"interpolation \(nearest\) must be one of bilinear"):
-        Augment(32, MEAN, STD, 0, "nearest", False, crop="resized")
+        augment_of(32, MEAN, STD, 0, "nearest", False, crop="resized")
 
 
 def test_images_of_another_size_are_a_bug_here() -> None:
     with pytest.raises(AssertionError, match=r"gave \(16, 16\), not \(32, 32\)"):
         make(32)(images(2, 16), torch.arange(2), 0)
+
+
+MINIMAL = """
+model: {{name: vit_ti}}
+data: {{name: fake}}
+optimizer: {{name: adamw, lr: 1e-3}}
+train: {{epochs: 1}}
+augment: {augment}
+"""
 
 
 def test_the_config_reports_mistakes_in_the_policy_by_line(tmp_path: Any) -> None:

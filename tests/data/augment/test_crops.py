@@ -36,12 +36,12 @@ def pictures(count: int, height: int, width: int) -> Tensor:
 def test_each_sample_is_padded_cropped_and_flipped_as_torchvision_does(padding: int) -> None:
     images = torch.randint(0, 256, (40, 3, 9, 12), dtype=torch.uint8)
     tops, lefts = (torch.randint(0, 2 * padding + 1, (40,)) for _ in range(2))
-    mirror, upset = (torch.rand(40) < 0.5 for _ in range(2))
-    results = pad_crop_flip(images, tops, lefts, mirror, upset, padding)
+    flip_x, flip_y = (torch.rand(40) < 0.5 for _ in range(2))
+    results = pad_crop_flip(images, tops, lefts, flip_x, flip_y, padding)
     for i, image in enumerate(images):
         want = TF.crop(TF.pad(image, [padding]), int(tops[i]), int(lefts[i]), 9, 12)
-        want = TF.horizontal_flip(want) if mirror[i] else want
-        want = TF.vertical_flip(want) if upset[i] else want
+        want = TF.horizontal_flip(want) if flip_x[i] else want
+        want = TF.vertical_flip(want) if flip_y[i] else want
         assert torch.equal(results[i], want)
 
 
@@ -115,10 +115,10 @@ def scaled_by_pillow(images: Tensor, boxes: Tensor, size: int, interpolation: st
 def test_a_resized_crop_is_flipped_after_scaling() -> None:
     images = pictures(4, 20, 20)
     boxes = resized_crop_boxes(uniforms(4), 20, 20, SCALE, RATIO)
-    mirror, upset = torch.tensor([0, 1, 0, 1]).bool(), torch.tensor([0, 0, 1, 1]).bool()
+    flip_x, flip_y = torch.tensor([0, 1, 0, 1]).bool(), torch.tensor([0, 0, 1, 1]).bool()
     plain, flipped = (
         resized_crop(images, boxes, m, u, 8, "bicubic")
-        for m, u in ((mirror & False, upset & False), (mirror, upset))
+        for m, u in ((flip_x & False, flip_y & False), (flip_x, flip_y))
     )
     want = [plain[0], plain[1].flip(2), plain[2].flip(1), plain[3].flip((1, 2))]
     assert torch.equal(flipped, torch.stack(want))

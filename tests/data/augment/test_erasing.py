@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import torch
 from scipy.stats import binomtest, ks_2samp, kstest
@@ -5,19 +7,19 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from vtrain.data.augment.draws import Draw, Stream, draws
-from vtrain.data.augment.erasing import draw_erasure, erase
-
-RULE = (0.02, 0.33), (0.3, 3.3)
+from vtrain.data.augment.erasing import Erasing
 
 
-def source(count: int, seed: int = 0) -> Draw:
-    return lambda columns: draws(torch.arange(count), columns, seed, 0, Stream.ERASING)
+def erased(count: int, value: Any = "constant", probability: float = 1.0, size: int = 32) -> Tensor:
+    def streams(stream: Stream) -> Draw:
+        return lambda columns: draws(torch.arange(count), columns, 0, 0, stream)
 
-
-def erased(count: int, value: str = "constant", probability: float = 1.0, size: int = 32) -> Tensor:
+    scale, ratio = (0.02, 0.33), (0.3, 3.3)
+    part = Erasing(
+        0, erasing=probability, erasing_scale=scale, erasing_ratio=ratio, erasing_value=value
+    )
     nines = torch.full((count, 3, size, size), 9.0)
-    erasure = draw_erasure(source(count), torch.Size((size, size)), probability, *RULE)
-    return erase(nines, erasure, value, seed=0)  # type: ignore[arg-type]
+    return part.apply(nines, part.draw(streams, torch.Size((size, size))))
 
 
 def boxes_of(images: Tensor) -> np.ndarray:

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
-from vtrain.data.augment.augment import Augment
+from tests.data.augment.flat import augment_of
 from vtrain.data.augment.worker_transforms import WorkerTransform
 from vtrain.data.preprocess import Preprocess, TrainGeometry
 
@@ -14,7 +14,7 @@ MEAN = STD = (0.5, 0.5, 0.5)
 
 def geometry(*transforms: dict[str, Any], seed: int = 0) -> TrainGeometry:
     chosen = tuple(WorkerTransform(**t) for t in transforms)
-    return Augment(16, MEAN, STD, seed, transforms=chosen).geometry(Preprocess(16))
+    return augment_of(16, MEAN, STD, seed, transforms=chosen).geometry(Preprocess(16))
 
 
 NOISE = Image.effect_noise((16, 16), 90).convert("RGB")

@@ -11,12 +11,17 @@ from torch import Tensor
 
 Box: TypeAlias = tuple[int, int, int, int]
 """Top, left, height, width."""
-ONE = 1 << 22  # Pillow scales with weights of so many parts
+WEIGHT_ONE = 1 << 22  # Pillow scales with weights of so many parts
 BOX_DRAWS = 22  # uniforms for one random box: 10 attempts of (area, ratio), then top and left
 
 
 def pad_crop_flip(
-    images: Tensor, tops: Tensor, lefts: Tensor, mirror: Tensor, upset: Tensor, padding: int
+    images: Tensor,
+    tops: Tensor,
+    lefts: Tensor,
+    flip_horizontal: Tensor,
+    flip_vertical: Tensor,
+    padding: int,
 ) -> Tensor:
     """Pad with black, cut a window of the old size at (tops, lefts), and flip it where asked.
 
@@ -26,8 +31,8 @@ def pad_crop_flip(
     if padding:
         images = F.pad(images, (padding,) * 4)
     down, across = (torch.arange(side, device=images.device) for side in (H, W))
-    rows = tops[:, None] + torch.where(upset[:, None], H - 1 - down, down)
-    columns = lefts[:, None] + torch.where(mirror[:, None], W - 1 - across, across)
+    rows = tops[:, None] + torch.where(flip_vertical[:, None], H - 1 - down, down)
+    columns = lefts[:, None] + torch.where(flip_horizontal[:, None], W - 1 - across, across)
     pixels = (rows[:, :, None] * (W + 2 * padding) + columns[:, None, :]).flatten(1)
     pixels = pixels[:, None].expand(-1, images.shape[1], -1)
     return images.flatten(2).gather(2, pixels).view(len(images), -1, H, W)
@@ -93,7 +98,10 @@ def resized_crop_box(
 ) -> Box:
     """Draw the box of one image: what `resized_crop_boxes` gives for the same uniforms.
 
-    A worker crops one image at a time, and arrays of one row would cost half of a JPEG's decoding.
+    The rule stands twice because each form is too slow in the other's place: a worker crops one
+    image at a time, and arrays of one row would cost half of a JPEG's decoding; a loop over a batch
+    of small images would cost the host more than a fast GPU takes for their step. A test holds the
+    two to the same boxes.
 
     Args:
         draw: Gives the uniforms by their column.
@@ -120,13 +128,19 @@ def _central_box(height: int, width: int, ratio: tuple[float, float]) -> Box:
 
 
 def resized_crop(
-    images: Tensor, boxes: Tensor, mirror: Tensor, upset: Tensor, size: int, interpolation: str
+    images: Tensor,
+    boxes: Tensor,
+    flip_horizontal: Tensor,
+    flip_vertical: Tensor,
+    size: int,
+    interpolation: str,
 ) -> Tensor:
     """Cut a box out of each image, scale it to size x size as Pillow does, and flip it where asked.
 
-    Scaling is a matrix product from the right and one from the left, with values cut to bytes in
-    between. Weights are Pillow's integers, and float64 sums those exactly in any order, so the
-    result is Pillow's on every device.
+    For images that are kept in memory at one size: no worker sees them, which could crop them one
+    by one. Scaling is a matrix product from the right and one from the left, with values cut to
+    bytes in between. Weights are Pillow's integers, and float64 sums those exactly in any order, so
+    the result is Pillow's on every device.
 
     Shape: (B, C, H, W) uint8, (B, 4) int64, two of (B,) bool -> (B, C, S, S) uint8.
     """
@@ -134,18 +148,18 @@ def resized_crop(
     top, left, h, w = boxes.unbind(1)
     vertical = _scaling(top, h, H, size, interpolation)
     horizontal = _scaling(left, w, W, size, interpolation)
-    vertical = torch.where(upset[:, None, None], vertical.flip(1), vertical)
-    horizontal = torch.where(mirror[:, None, None], horizontal.flip(1), horizontal)
+    vertical = torch.where(flip_vertical[:, None, None], vertical.flip(1), vertical)
+    horizontal = torch.where(flip_horizontal[:, None, None], horizontal.flip(1), horizontal)
     narrow = _to_bytes(images.to(torch.float64) @ horizontal.mT[:, None])  # (B, C, H, S)
     return _to_bytes(vertical[:, None] @ narrow).to(torch.uint8)
 
 
 def _to_bytes(sums: Tensor) -> Tensor:
-    return (sums / ONE + 0.5).floor_().clamp_(0, 255)
+    return (sums / WEIGHT_ONE + 0.5).floor_().clamp_(0, 255)
 
 
 def _scaling(starts: Tensor, lengths: Tensor, source: int, size: int, interpolation: str) -> Tensor:
-    """Return the weights of source pixels in results, times `ONE`.
+    """Return the weights of source pixels in results, times `WEIGHT_ONE`.
 
     Shape: (B,), (B,) -> (B, size, source) float64, whole numbers.
     """
@@ -158,7 +172,7 @@ def _scaling(starts: Tensor, lengths: Tensor, source: int, size: int, interpolat
     distance = (pixels + 0.5 - centres) / spread
     inside = (pixels >= 0) & (pixels < lengths[:, None, None]) & (distance.abs() < support)
     weights = torch.where(inside, kernel(distance.abs()), 0.0)
-    weights = ONE * weights / weights.sum(2, keepdim=True)
+    weights = WEIGHT_ONE * weights / weights.sum(2, keepdim=True)
     return (weights.abs() + 0.5).floor_().copysign_(weights)
 
 

@@ -29,6 +29,10 @@ class Stream(IntEnum):
     MIXING = 7
 
 
+Streams: TypeAlias = Callable[[Stream], Draw]
+"""Stream -> its uniforms for a batch. Streams are asked for by name, so their order is free."""
+
+
 def draws(indices: Tensor, count: int, seed: int, when: int, stream: Stream) -> Tensor:
     """Draw `count` uniforms for each index; `when` is the epoch, or the step for mixing.
 

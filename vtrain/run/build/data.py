@@ -4,6 +4,9 @@ import torch
 
 from vtrain.config import Config
 from vtrain.data.augment.augment import Augment
+from vtrain.data.augment.colour import Colour
+from vtrain.data.augment.crop_flip import CropFlip
+from vtrain.data.augment.erasing import Erasing
 from vtrain.data.augment.mixing import Mixing
 from vtrain.data.datasets.samples import ArraySamples, Samples, Source
 from vtrain.data.datasets.splits import Split
@@ -41,13 +44,14 @@ def build_augment(config: Config, preprocess: Preprocess, samples: Samples) -> A
     size = preprocess.image_size
     stored = isinstance(samples, ArraySamples) and samples.array.shape[2:] == (size, size)
     with section("augment"):
-        return bind(Augment, config.augment)(
-            size,
-            preprocess.mean,
-            preprocess.std,
+        keys, mean, std = config.augment, preprocess.mean, preprocess.std
+        return bind(Augment, keys)(
+            bind(CropFlip, keys)(size, preprocess.interpolation, cropped=not stored),
+            bind(Colour, keys)(mean),
+            bind(Erasing, keys)(config.seed),
+            mean,
+            std,
             config.seed,
-            preprocess.interpolation,
-            not stored,
         )
 
 
