@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from vtrain.data.augment.erasing import _noise
-from vtrain.data.augment.operations import _colour
+from vtrain.data.augment.pixels import _colour
 from vtrain.data.preprocess import _coefficients
 
 DEVICE = torch.device("cuda", 0)

@@ -165,20 +165,9 @@ FLIPS = {
 """For each key another value than in `BASE`."""
 
 IN_PARTS = (
-    *(
-        "Augment",
-        "Colour",
-        "CropFlip",
-        "Distillation",
-        "Erasing",
-        "EMA",
-        "EarlyStopping",
-        "EvalLoader",
-        "Mixing",
-        "Preprocess",
-    ),
-    *("Intervals", "OptimizerStep", "Split", "TimeBudget", "TrainLoader", "Trainer"),
-    *("choose_precision", "freeze"),
+    *("Augment", "Colour", "CropFlip", "Erasing", "Mixing"),
+    *("Distillation", "EMA", "EarlyStopping", "EvalLoader", "Intervals", "OptimizerStep"),
+    *("Preprocess", "Split", "TimeBudget", "TrainLoader", "Trainer", "choose_precision", "freeze"),
 )
 IN_FIT = ("CheckpointStore", "Progress", "Saver", "TensorBoard", "choose_device")
 

@@ -8,7 +8,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 
-from vtrain.data.augment.operations import Choice, Op, apply, solarize_add
+from vtrain.data.augment.operations import Choice, Op, apply
+from vtrain.data.augment.pixels import solarize_add
 
 
 def uniform(count: int, low: float, high: float) -> Tensor:

@@ -13,21 +13,24 @@ from torchvision.transforms.v2 import functional as TF
 
 from vtrain.data.augment import policies
 from vtrain.data.augment.draws import Draw, Stream, draws
-from vtrain.data.augment.operations import Choice, Colour, Op
+from vtrain.data.augment.operations import Choice, Op
+from vtrain.data.augment.pixels import Colour
 from vtrain.data.augment.policies import (
-    AUGMIX,
-    AUTOAUGMENT,
-    RANDAUGMENT,
-    TRIVIALAUGMENT,
     AugMix,
     AutoAugment,
     Chain,
     Policy,
     RandAugment,
-    Space,
     ThreeAugment,
     TimmRandAugment,
     TrivialAugmentWide,
+)
+from vtrain.data.augment.spaces import (
+    AUGMIX,
+    AUTOAUGMENT,
+    RANDAUGMENT,
+    TRIVIALAUGMENT,
+    Space,
     timm_space,
 )
 from vtrain.files.images import read_image
@@ -203,7 +206,7 @@ def test_timms_amounts_at_each_level() -> None:
     names = dict.fromkeys(timm._RAND_INCREASING_TRANSFORMS)
     rows = timm_space(20, 10)
     assert len(rows) == len(names)
-    for op, base, change, direction in rows.tolist():
+    for op, start, change, is_signed in rows.tolist():
         name = NAMES[Op(int(op))]
         variant = next(n for n in names if n.removesuffix("Increasing").removesuffix("Rel") == name)
         to_argument = timm.LEVEL_TO_ARG[variant]
@@ -212,9 +215,9 @@ def test_timms_amounts_at_each_level() -> None:
         side = {"TranslateX": 10, "TranslateY": 20}.get(name, 1)
         for level in (0, 3.3, 9, 10):
             want = side * to_argument(level, {})[0]
-            ours = {base + s * change * level / 10 for s in (-1, 1)}
-            if direction:
-                ours = {base + direction * int(change * level / 10)}
+            ours = {start + s * change * level / 10 for s in (-1, 1)}
+            if not is_signed:
+                ours = {start + int(change * level / 10)}
             assert any(want == pytest.approx(x) for x in ours), (name, level)
 
 

@@ -1,32 +1,34 @@
-"""The image operations of augmentation, on batches of bytes in which each sample has its own.
-
-The arithmetic is Pillow's, integers included: a result is the bytes that torchvision makes of the
-same Pillow image. Exceptions, within one step of 255: blur and hue follow torchvision's tensor
-versions, interpolated movements Pillow's float64.
-"""
+"""The operations of augmentation, in batches in which each sample has its own."""
 
 from collections.abc import Callable
 from enum import IntEnum
-from functools import cache
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Self, TypeAlias
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from vtrain.data.augment import pixels
 from vtrain.data.augment.draws import send
+from vtrain.data.augment.pixels import FIXED_ONE, Colour, affine
 
-Colour: TypeAlias = tuple[int, int, int]
-
-ONE = 1 << 16
-"""Pillow moves pixels in 16.16 fixed point. Integers are the same on every device; 32 bits hold the
-places in an image of up to 8192 pixels."""
-BLUR_RADIUS = 6
-"""Three standard deviations of the strongest blur in a published recipe."""
+Function: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""Images and their amounts -> images; the shapes are those of `vtrain.data.augment.pixels`."""
 
 
 class Op(IntEnum):
-    """What to do with a sample; the comment is the meaning of its amount."""
+    """What to do with a sample. A line here is all that a new operation needs beside its function.
+
+    Members that have no function are done by `affine_matrices`, all at once. The comment is the
+    meaning of the amount.
+    """
+
+    function: Function | None
+
+    def __new__(cls, value: int, function: Function | None = None) -> Self:
+        member = int.__new__(cls, value)
+        member._value_ = value
+        member.function = function
+        return member
 
     IDENTITY = 0
     SHEAR_X = 1  # pixels to the left for each pixel down
@@ -34,21 +36,22 @@ class Op(IntEnum):
     TRANSLATE_X = 3  # pixels to the right
     TRANSLATE_Y = 4  # pixels down
     ROTATE = 5  # degrees, counter-clockwise
-    POSTERIZE = 6  # bits that stay
-    SOLARIZE = 7  # values from here on are inverted
-    SOLARIZE_ADD = 8  # added to values below 128
-    INVERT = 9
-    AUTOCONTRAST = 10
-    EQUALIZE = 11
-    BRIGHTNESS = 12  # factor; 0 is black
-    CONTRAST = 13  # factor; 0 is the mean grey
-    SATURATION = 14  # factor; 0 is grey
-    SHARPNESS = 15  # factor; 0 is smooth
-    BLUR = 16  # standard deviation in pixels
-    HUE = 17  # turns of the colour circle
+    POSTERIZE = 6, pixels.posterize  # bits that stay
+    SOLARIZE = 7, pixels.solarize  # values from here on are inverted
+    SOLARIZE_ADD = 8, pixels.solarize_add  # added to values below 128
+    INVERT = 9, pixels.invert
+    AUTOCONTRAST = 10, pixels.autocontrast
+    EQUALIZE = 11, pixels.equalize
+    BRIGHTNESS = 12, pixels.brightness  # factor; 0 is black
+    CONTRAST = 13, pixels.contrast  # factor; 0 is the mean grey
+    SATURATION = 14, pixels.saturation  # factor; 0 is grey
+    SHARPNESS = 15, pixels.sharpness  # factor; 0 is smooth
+    BLUR = 16, pixels.blur  # standard deviation in pixels
+    HUE = 17, pixels.shift_hue  # turns of the colour circle
 
 
-MOVES = range(Op.SHEAR_X, Op.ROTATE + 1)
+MOVES = (Op.SHEAR_X, Op.SHEAR_Y, Op.TRANSLATE_X, Op.TRANSLATE_Y, Op.ROTATE)
+"""Affine movements. They are neighbours in `Op`, so that `apply` finds them in one slice."""
 
 
 class Choice(NamedTuple):
@@ -89,8 +92,9 @@ def apply(
     """
     order = choice.ops.argsort(stable=True)
     ops, amounts, matrices = (numbers[order] for numbers in choice)
+    # Where the samples of each operation end in this order; they begin where the one before ends.
     ends = torch.bincount(ops, minlength=len(Op)).cumsum(0).tolist()
-    moved = slice(ends[Op.IDENTITY], ends[Op.ROTATE])
+    moved = slice(ends[MOVES[0] - 1], ends[MOVES[-1]])
     back = order.argsort()
     order, back, amounts, matrices = (
         send(numbers, images.device) for numbers in (order, back, amounts, matrices[moved])
@@ -98,14 +102,11 @@ def apply(
     images = images.index_select(0, order)  # now the samples of one operation are neighbours
     if len(matrices):
         images[moved] = affine(images[moved], matrices, bilinear, fill)
-    for op, function in FUNCTIONS.items():
+    for op in Op:
         group = slice(ends[op - 1], ends[op])
-        if group.start < group.stop:
-            images[group] = function(images[group], amounts[group])
+        if op.function is not None and group.start < group.stop:
+            images[group] = op.function(images[group], amounts[group])
     return images.index_select(0, back)
-
-
-# Movements
 
 
 def affine_matrices(ops: Tensor, amounts: Tensor, height: int, width: int) -> Tensor:
@@ -128,208 +129,4 @@ def affine_matrices(ops: Tensor, amounts: Tensor, height: int, width: int) -> Te
     f = torch.where(ops == Op.TRANSLATE_Y, -amount, f)
     a = e = torch.where(is_rotation, cos, one)
     matrices = torch.stack([a, b, c + (a + b) / 2, d, e, f + (d + e) / 2], dim=1)
-    return (matrices * ONE + 0.5).floor().to(torch.int32)
-
-
-def affine(images: Tensor, matrices: Tensor, bilinear: bool, fill: Colour) -> Tensor:
-    """Move pixels to where `affine_matrices` says. Shape: (B, 3, H, W), (B, 6) -> (B, 3, H, W)."""
-    H, W = images.shape[2:]
-    across = torch.arange(W, device=images.device, dtype=torch.int32)
-    down = torch.arange(H, device=images.device, dtype=torch.int32)[:, None]
-    a, b, c, d, e, f = matrices[:, :, None, None].unbind(1)
-    x, y = a * across + b * down + c, d * across + e * down + f  # (B, H, W)
-    column, row = x >> 16, y >> 16
-    inside = ((column == column.clamp(0, W - 1)) & (row == row.clamp(0, H - 1)))[:, None]
-    moved = _interpolated(images, x, y) if bilinear else _pixels(images, column, row)
-    moved *= inside
-    if any(fill):
-        moved += _colour(fill, images.device) * ~inside
-    return moved
-
-
-@cache  # a copy to the GPU in every step would wait for it
-def _colour(colour: Colour, device: torch.device) -> Tensor:
-    """Return a colour. Shape: (3, 1, 1) uint8."""
-    return send(torch.tensor(colour, dtype=torch.uint8), device)[:, None, None]
-
-
-def _pixels(images: Tensor, column: Tensor, row: Tensor) -> Tensor:
-    """Take pixels, or the nearest ones on the border. Shape: (B, 3, H, W), two of (B, H, W)."""
-    H, W = images.shape[2:]
-    where = (row.clamp(0, H - 1) * W + column.clamp(0, W - 1)).long().flatten(1)
-    where = where[:, None].expand(-1, images.shape[1], -1)
-    return images.flatten(2).gather(2, where).view_as(images)
-
-
-def _interpolated(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Take the bilinear mean of four pixels. Shape: as `_pixels`, places in 16.16."""
-    x, y = x - ONE // 2, y - ONE // 2  # from the pixel's corner to its centre
-    column, row = x >> 16, y >> 16
-    right, bottom = ((z & (ONE - 1)).to(torch.float32)[:, None] / ONE for z in (x, y))
-    rows = []
-    for dy in (0, 1):
-        here, there = (_pixels(images, column + dx, row + dy).to(torch.float32) for dx in (0, 1))
-        rows.append(here + (there - here) * right)
-    return (rows[0] + (rows[1] - rows[0]) * bottom).to(torch.uint8)
-
-
-# Values
-
-
-def posterize(images: Tensor, bits: Tensor) -> Tensor:
-    """Keep the highest bits of each value."""
-    lost = (8 - bits).clamp(0, 8).to(torch.int32)
-    kept = (256 - (1 << lost)).to(torch.uint8)
-    return images & _per_image(kept)
-
-
-def solarize(images: Tensor, thresholds: Tensor) -> Tensor:
-    """Invert the values from the threshold on."""
-    inverted = images.to(torch.int16) >= _per_image(thresholds.ceil().to(torch.int16))
-    return images ^ (255 * inverted.to(torch.uint8))  # x ^ 255 is 255 - x
-
-
-def solarize_add(images: Tensor, amounts: Tensor) -> Tensor:
-    """Add to the values below 128; the sum stays within 255."""
-    sums = images.to(torch.int16) + _per_image(amounts.to(torch.int16)) * (images < 128)
-    return sums.clamp_(max=255).to(torch.uint8)
-
-
-def invert(images: Tensor, _: Tensor) -> Tensor:
-    """Turn each value v into 255 - v."""
-    return 255 - images
-
-
-def autocontrast(images: Tensor, _: Tensor) -> Tensor:
-    """Stretch each channel so that its values reach from 0 to 255."""
-    pixels = images.flatten(2)
-    low = pixels.amin(2, keepdim=True).to(torch.float64)
-    high = pixels.amax(2, keepdim=True).to(torch.float64)
-    # `255 / tensor` would multiply by the reciprocal, which rounds twice.
-    scale = torch.full_like(low, 255) / (high - low).clamp(min=1)
-    values = _values(images)
-    tables = (values * scale - low * scale).clamp(0, 255).to(torch.uint8)
-    return look_up(images, torch.where(high > low, tables, values.to(torch.uint8)))
-
-
-def equalize(images: Tensor, _: Tensor) -> Tensor:
-    """Map each channel's values so that all are about equally frequent."""
-    pixels = images.flatten(2).long()
-    counts = torch.zeros(*images.shape[:2], 256, dtype=torch.int64, device=images.device)
-    counts.scatter_add_(2, pixels, torch.ones_like(pixels))
-    highest = pixels.amax(2, keepdim=True)
-    step = (pixels.shape[2] - counts.gather(2, highest)) // 255
-    before = counts.cumsum(2) - counts
-    tables = ((before + step // 2) // step.clamp(min=1)).clamp(max=255)
-    return look_up(images, torch.where(step > 0, tables, _values(images)).to(torch.uint8))
-
-
-def look_up(images: Tensor, tables: Tensor) -> Tensor:
-    """Replace each value by its entry. Shape: (B, C, H, W) uint8, (B, C, 256) -> (B, C, H, W)."""
-    return tables.gather(2, images.flatten(2).long()).view_as(images)
-
-
-def _values(images: Tensor) -> Tensor:
-    return torch.arange(256, device=images.device)
-
-
-def _per_image(numbers: Tensor) -> Tensor:
-    return numbers[:, None, None, None]
-
-
-# Blends: the image and a degenerate version of it, with a factor that may lead beyond both
-
-
-def brightness(images: Tensor, factors: Tensor) -> Tensor:
-    """Blend with black."""
-    return _blend(torch.zeros((), device=images.device), images, factors)
-
-
-def contrast(images: Tensor, factors: Tensor) -> Tensor:
-    """Blend with the mean grey."""
-    means = _grey(images).to(torch.float64).mean((1, 2, 3))
-    return _blend(_per_image((means + 0.5).floor().to(torch.float32)), images, factors)
-
-
-def saturation(images: Tensor, factors: Tensor) -> Tensor:
-    """Blend with the grey image."""
-    return _blend(_grey(images).to(torch.float32), images, factors)
-
-
-def sharpness(images: Tensor, factors: Tensor) -> Tensor:
-    """Blend with a smoothed image: 3 x 3 means in which the centre counts five times."""
-    x = images.to(torch.float32)
-    if min(images.shape[2:]) < 3:
-        return images
-    rows = x[:, :, :-2] + x[:, :, 1:-1] + x[:, :, 2:]
-    sums = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:] + 4 * x[:, :, 1:-1, 1:-1]
-    smooth = x.clone()  # the border stays
-    smooth[:, :, 1:-1, 1:-1] = (sums / 13 + 0.5).floor()
-    return _blend(smooth, images, factors)
-
-
-def _blend(degenerate: Tensor, images: Tensor, factors: Tensor) -> Tensor:
-    """Return degenerate + factor * (image - degenerate), cut to bytes."""
-    factors = _per_image(factors.to(torch.float32))
-    blended = images.to(torch.float32).sub_(degenerate).mul_(factors).add_(degenerate)
-    return blended.clamp_(0, 255).to(torch.uint8)
-
-
-def _grey(images: Tensor) -> Tensor:
-    """Return Pillow's luminance. Shape: (B, 3, H, W) -> (B, 1, H, W) int32."""
-    red, green, blue = images.to(torch.int32).chunk(3, dim=1)
-    grey = red.mul(19595).add_(green, alpha=38470).add_(blue, alpha=7471)
-    return grey.add_(0x8000).bitwise_right_shift_(16)
-
-
-# Filters and colour
-
-
-def blur(images: Tensor, sigmas: Tensor) -> Tensor:
-    """Blur with a Gaussian, the image mirrored beyond its border."""
-    H, W = images.shape[2:]
-    radius = min(BLUR_RADIUS, H - 1, W - 1)
-    offsets = torch.arange(-radius, radius + 1, device=images.device)
-    sigmas = sigmas.to(torch.float32)
-    weights = torch.softmax(-((offsets / sigmas[:, None]) ** 2) / 2, dim=1)
-    x = F.pad(images.to(torch.float32), (radius,) * 4, mode="reflect")
-    taps = [_per_image(weight) for weight in weights.unbind(1)]
-    x = torch.stack([tap * x[:, :, i : i + H] for i, tap in enumerate(taps)]).sum(0)
-    x = torch.stack([tap * x[..., i : i + W] for i, tap in enumerate(taps)]).sum(0)
-    return x.round().to(torch.uint8)
-
-
-def shift_hue(images: Tensor, turns: Tensor) -> Tensor:
-    """Turn each colour around the circle of hues, at the same saturation and value."""
-    red, green, blue = (images.to(torch.float32) / 255).unbind(1)
-    low, value = torch.aminmax(torch.stack([red, green, blue]), dim=0)
-    chroma = value - low
-    divisor = torch.where(chroma == 0, 1.0, chroma)
-    hue = torch.where(
-        value == red,
-        (green - blue) / divisor,
-        torch.where(value == green, 2 + (blue - red) / divisor, 4 + (red - green) / divisor),
-    )
-    hue = hue + 6 * turns[:, None, None].to(torch.float32)
-    channels = []
-    for n in (5, 3, 1):  # red, green, blue: Wikipedia, "HSL and HSV", HSV to RGB alternative
-        k = (n + hue) % 6
-        channels.append(value - chroma * torch.minimum(k, 4 - k).clamp(0, 1))
-    return (torch.stack(channels, dim=1) * (256 - 1e-3)).to(torch.uint8)
-
-
-FUNCTIONS: dict[Op, Callable[[Tensor, Tensor], Tensor]] = {
-    Op.POSTERIZE: posterize,
-    Op.SOLARIZE: solarize,
-    Op.SOLARIZE_ADD: solarize_add,
-    Op.INVERT: invert,
-    Op.AUTOCONTRAST: autocontrast,
-    Op.EQUALIZE: equalize,
-    Op.BRIGHTNESS: brightness,
-    Op.CONTRAST: contrast,
-    Op.SATURATION: saturation,
-    Op.SHARPNESS: sharpness,
-    Op.BLUR: blur,
-    Op.HUE: shift_hue,
-}
-assert list(FUNCTIONS) == list(Op)[MOVES.stop :]  # `apply` walks through both in step
+    return (matrices * FIXED_ONE + 0.5).floor().to(torch.int32)

@@ -6,8 +6,6 @@ then carries that out on a batch.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 import torch
@@ -15,106 +13,17 @@ from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveInt
 from torch import Tensor
 
 from vtrain.data.augment.draws import Draw, below, between, send
-from vtrain.data.augment.operations import Choice, Colour, Op, apply
-from vtrain.registry import Fraction, Section
-
-BLENDS = (Op.BRIGHTNESS, Op.SATURATION, Op.CONTRAST, Op.SHARPNESS)
-MOVES = (Op.SHEAR_X, Op.SHEAR_Y, Op.TRANSLATE_X, Op.TRANSLATE_Y, Op.ROTATE)
-TONES = (Op.POSTERIZE, Op.SOLARIZE, Op.AUTOCONTRAST, Op.EQUALIZE)
-
-
-@dataclass(frozen=True)
-class Space:
-    """The operations that a policy chooses from, and their amounts in steps from weak to strong.
-
-    Args:
-        ops: The operations.
-        steps: How many strengths there are.
-        shear: Largest shear, in pixels per pixel.
-        translate: Largest movement: a share of the side up to 1, else pixels.
-        rotate: Largest angle, in degrees.
-        blend: Largest distance of a blend's factor from 1.
-        bits: Bits that posterize keeps at the weakest and at the strongest.
-    """
-
-    ops: tuple[Op, ...]
-    steps: int = 31
-    shear: float = 0.3
-    translate: float = 150 / 331  # AutoAugment moved Inception's 331 pixels by up to 150
-    rotate: float = 30.0
-    blend: float = 0.9
-    bits: tuple[int, int] = (8, 4)
-
-    def choose(
-        self, which: Tensor, step: Tensor, sign: Tensor, size: torch.Size
-    ) -> tuple[Tensor, Tensor]:
-        """Return operations and amounts, given places in `ops`, strengths, and uniforms for signs.
-
-        Shape: three of (B,) -> (B,) int64 and (B,) float64.
-        """
-        amounts = _amounts(self, *size)[which, step, (sign < 0.5).long()]
-        return torch.tensor(self.ops)[which], amounts
-
-    def plus_minus(self, op: Op, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Return an operation's amounts with either sign. Shape: two of (steps,)."""
-
-        def line(start: float, end: float) -> Tensor:  # rounded to float32, as torchvision's
-            return torch.linspace(start, end, self.steps).to(torch.float64)
-
-        if op in BLENDS:
-            return 1 + line(0, self.blend), 1 - line(0, self.blend)
-        amounts = torch.zeros(self.steps)
-        if op == Op.POSTERIZE:
-            lost = torch.arange(self.steps) / ((self.steps - 1) / (self.bits[0] - self.bits[1]))
-            amounts = (self.bits[0] - lost).round()
-        elif op == Op.SOLARIZE:
-            amounts = 255 * line(1, 0)
-        if op not in MOVES:
-            return amounts, amounts
-        if op == Op.ROTATE:
-            amounts = line(0, self.rotate)
-        elif op in (Op.SHEAR_X, Op.SHEAR_Y):
-            amounts = line(0, self.shear)
-        else:
-            side = width if op == Op.TRANSLATE_X else height
-            amounts = line(0, self.translate * (side if self.translate <= 1 else 1)).trunc()
-        return amounts, -amounts
-
-
-@cache
-def _amounts(space: Space, height: int, width: int) -> Tensor:
-    """Return all amounts. Shape: (ops, steps, 2) float64; the last axis is plus and minus."""
-    rows = [torch.stack(space.plus_minus(op, height, width), dim=1) for op in space.ops]
-    return torch.stack(rows).to(torch.float64)
-
-
-RANDAUGMENT = Space((Op.IDENTITY, *MOVES, *BLENDS, *TONES))
-TRIVIALAUGMENT = Space(
-    RANDAUGMENT.ops, shear=0.99, translate=32, rotate=135.0, blend=0.99, bits=(8, 2)
+from vtrain.data.augment.operations import Choice, Op, apply
+from vtrain.data.augment.pixels import Colour
+from vtrain.data.augment.spaces import (
+    AUGMIX,
+    AUTOAUGMENT,
+    RANDAUGMENT,
+    TRIVIALAUGMENT,
+    learned,
+    timm_space,
 )
-AUTOAUGMENT = Space((*MOVES, *BLENDS, *TONES, Op.INVERT), steps=10)
-AUGMIX = Space((*MOVES, *BLENDS, *TONES), steps=10, translate=1 / 3, bits=(4, 0))
-
-
-TIMM: dict[Op, tuple[float, float, int]] = {
-    Op.AUTOCONTRAST: (0, 0, 0),
-    Op.EQUALIZE: (0, 0, 0),
-    Op.INVERT: (0, 0, 0),
-    Op.ROTATE: (0, 30, 0),
-    Op.POSTERIZE: (4, 4, -1),
-    Op.SOLARIZE: (256, 256, -1),
-    Op.SOLARIZE_ADD: (0, 110, 1),
-    Op.SATURATION: (1, 0.9, 0),
-    Op.CONTRAST: (1, 0.9, 0),
-    Op.BRIGHTNESS: (1, 0.9, 0),
-    Op.SHARPNESS: (1, 0.9, 0),
-    Op.SHEAR_X: (0, 0.3, 0),
-    Op.SHEAR_Y: (0, 0.3, 0),
-    Op.TRANSLATE_X: (0, 0.45, 0),
-    Op.TRANSLATE_Y: (0, 0.45, 0),
-}
-"""timm's operations that grow stronger with the level: an amount without effect; the largest
-change, of translations a share of the side; and its direction: 0 is either, others are whole."""
+from vtrain.registry import Fraction, Section
 
 
 class Chain(Section):
@@ -278,27 +187,13 @@ class TimmRandAugment(Chain):
         space = timm_space(*size)
         for u in draw(4 * self.num_ops).to(torch.float64).chunk(self.num_ops, dim=1):
             kind, strength, sign, chance = u.unbind(1)
-            ops, base, reach, direction = space[below(kind, len(space))].unbind(1)
+            ops, start, most, is_signed = space[below(kind, len(space))].unbind(1)
             # ndtri is the normal distribution's quantile; it is infinite at 0.
             level = self.magnitude + self.magnitude_std * torch.special.ndtri(strength + 2**-26)
-            change = reach * level.clamp(0, 10) / 10
-            either = torch.where(sign < 0.5, -change, change)
-            amounts = base + torch.where(direction == 0, either, direction * change.floor())
+            change = most * level.clamp(0, 10) / 10
+            signed = torch.where(sign < 0.5, -change, change)
+            amounts = start + torch.where(is_signed > 0, signed, change.trunc())
             yield torch.where(chance < self.probability, ops.long(), Op.IDENTITY), amounts
-
-
-@cache
-def timm_space(height: int, width: int) -> Tensor:
-    """Return timm's operations for images of this size.
-
-    Shape: (15, 4) float64: operation, and the columns of `TIMM`, shares of a side in pixels.
-    """
-    sides = {Op.TRANSLATE_X: width, Op.TRANSLATE_Y: height}
-    rows = [
-        (op, amount, change * sides.get(op, 1), direction)
-        for op, (amount, change, direction) in TIMM.items()
-    ]
-    return torch.tensor(rows, dtype=torch.float64)
 
 
 def per_image(numbers: Tensor, images: Tensor) -> Tensor:
@@ -306,7 +201,7 @@ def per_image(numbers: Tensor, images: Tensor) -> Tensor:
     return send(numbers.to(torch.float32), images.device)[:, None, None, None]
 
 
-def _named(value: Any) -> Any:
+def _with_name(value: Any) -> Any:
     """Let `policy: randaugment` stand for `policy: {name: randaugment}`."""
     return {"name": value} if isinstance(value, str) else value
 
@@ -316,73 +211,6 @@ Policy: TypeAlias = Annotated[
         RandAugment | TimmRandAugment | TrivialAugmentWide | AutoAugment | AugMix | ThreeAugment,
         Field(discriminator="name"),
     ],
-    BeforeValidator(_named),
+    BeforeValidator(_with_name),
 ]
 """Any policy; its name alone stands for its defaults."""
-
-
-# Pairs of (operation, probability, strength out of 9); the tables of the AutoAugment paper.
-IMAGENET = """
-posterize 0.4 8     rotate 0.6 9
-solarize 0.6 5      autocontrast 0.6 0
-equalize 0.8 0      equalize 0.6 0
-posterize 0.6 7     posterize 0.6 6
-equalize 0.4 0      solarize 0.2 4
-equalize 0.4 0      rotate 0.8 8
-solarize 0.6 3      equalize 0.6 0
-posterize 0.8 5     equalize 1.0 0
-rotate 0.2 3        solarize 0.6 8
-equalize 0.6 0      posterize 0.4 6
-rotate 0.8 8        saturation 0.4 0
-rotate 0.4 9        equalize 0.6 0
-equalize 0.0 0      equalize 0.8 0
-invert 0.6 0        equalize 1.0 0
-saturation 0.6 4    contrast 1.0 8
-rotate 0.8 8        saturation 1.0 2
-saturation 0.8 8    solarize 0.8 7
-sharpness 0.4 7     invert 0.6 0
-shear_x 0.6 5       equalize 1.0 0
-saturation 0.4 0    equalize 0.6 0
-equalize 0.4 0      solarize 0.2 4
-solarize 0.6 5      autocontrast 0.6 0
-invert 0.6 0        equalize 1.0 0
-saturation 0.6 4    contrast 1.0 8
-equalize 0.8 0      equalize 0.6 0
-"""
-CIFAR10 = """
-invert 0.1 0        contrast 0.2 6
-rotate 0.7 2        translate_x 0.3 9
-sharpness 0.8 1     sharpness 0.9 3
-shear_y 0.5 8       translate_y 0.7 9
-autocontrast 0.5 0  equalize 0.9 0
-shear_y 0.2 7       posterize 0.3 7
-saturation 0.4 3    brightness 0.6 7
-sharpness 0.3 9     brightness 0.7 9
-equalize 0.6 0      equalize 0.5 0
-contrast 0.6 7      sharpness 0.6 5
-saturation 0.7 7    translate_x 0.5 8
-equalize 0.3 0      autocontrast 0.4 0
-translate_y 0.4 3   sharpness 0.2 6
-brightness 0.9 6    saturation 0.2 8
-solarize 0.5 2      invert 0.0 0
-equalize 0.2 0      autocontrast 0.6 0
-equalize 0.2 0      equalize 0.6 0
-saturation 0.9 9    equalize 0.6 0
-autocontrast 0.8 0  solarize 0.2 8
-brightness 0.1 3    saturation 0.7 0
-solarize 0.4 5      autocontrast 0.9 0
-translate_y 0.9 9   translate_y 0.7 9
-autocontrast 0.9 0  solarize 0.8 3
-equalize 0.8 0      invert 0.1 0
-translate_y 0.7 9   autocontrast 0.9 0
-"""
-
-
-@cache
-def learned(dataset: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Return a learned policy. Shape: three of (25, 2): place in the space, probability, step."""
-    words = {"imagenet": IMAGENET, "cifar10": CIFAR10}[dataset].split()
-    places = [AUTOAUGMENT.ops.index(Op[word.upper()]) for word in words[0::3]]
-    numbers = [[float(word) for word in words[i::3]] for i in (1, 2)]
-    which, chance, step = (torch.tensor(column).view(-1, 2) for column in (places, *numbers))
-    return which, chance, step.long()
