@@ -11,12 +11,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.verdict import verdict
-from vtrain.bench.machine import CLEAN, Neighbours, describe_machine, family_seconds
+from vtrain.bench.harness import Harness
+from vtrain.bench.machine import CLEAN, OtherLoad, describe_machine, process_tree_seconds
 from vtrain.bench.stats import paired_ratio, summarise
+from vtrain.bench.throughput import TURNS
 from vtrain.bench.timing import in_turns
 from vtrain.config import load_config
 from vtrain.errors import VtrainError
-from vtrain.run.bench import TURNS, Subject
+from vtrain.run.bench import build_harness
 from vtrain.run.memory import keep_freed_memory
 
 
@@ -35,14 +37,14 @@ def main() -> int:
         with ExitStack() as stack:
             plain = build(given.config, given.overrides, stack)
             changed = build(given.config, [*given.overrides, *given.change], stack)
-            neighbours = Neighbours(family_seconds)
-            steps = [subject.bare_step() for subject in (plain, changed, plain)]
-            first, second, third = in_turns(steps, given.seconds, plain.parts.device, least=TURNS)
-            others = neighbours.share() or 0.0
+            other_load = OtherLoad(process_tree_seconds)
+            steps = [harness.bare_step() for harness in (plain, changed, plain)]
+            first, second, third = in_turns(steps, given.seconds, plain.device, least=TURNS)
+            others = other_load.share() or 0.0
     except VtrainError as error:
         print(*(f"error: {line}" for line in error.lines()), sep="\n", file=sys.stderr)
         return error.exit_code
-    device, images = plain.parts.device, len(plain.ready.images)
+    device, images = plain.device, len(plain.ready.images)
     print(", ".join(f"{name} {value}" for name, value in describe_machine(device).items()))
     print(f"{' '.join([given.config.name, *given.overrides])}: batch {images}")
     change = " ".join(given.change)
@@ -56,12 +58,12 @@ def main() -> int:
     return 0
 
 
-def build(path: Path, overrides: list[str], stack: ExitStack) -> Subject:
+def build(path: Path, overrides: list[str], stack: ExitStack) -> Harness:
     """Return a run that is ready to train; `stack` ends what it has started."""
     folder = stack.enter_context(TemporaryDirectory(prefix="vtrain_change_"))
-    subject = Subject.build(load_config(path, overrides), Path(folder), {})
-    stack.callback(subject.close)
-    return subject
+    _, harness = build_harness(load_config(path, overrides), Path(folder), {})
+    stack.callback(harness.close)
+    return harness
 
 
 if __name__ == "__main__":

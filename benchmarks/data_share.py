@@ -18,10 +18,11 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from vtrain.bench.harness import Harness
 from vtrain.bench.machine import describe_machine, wait
 from vtrain.config import load_config
 from vtrain.errors import VtrainError
-from vtrain.run.bench import Subject
+from vtrain.run.bench import build_harness
 
 
 def main() -> int:
@@ -44,20 +45,20 @@ def main() -> int:
         config = load_config(given.config, given.changes)
         with TemporaryDirectory(prefix="vtrain_data_share_") as folder:
             cold: dict[str, float] = {}
-            subject = Subject.build(config, Path(folder), cold)
+            parts, harness = build_harness(config, Path(folder), cold)
             clock = time.process_time if given.cpu_time else time.perf_counter
-            data, step = in_turns(subject, given.turns, clock)
-            subject.close()
+            data, step = in_turns(harness, given.turns, clock)
+            harness.close()
     except VtrainError as error:
         print(*(f"error: {line}" for line in error.lines()), sep="\n", file=sys.stderr)
         return error.exit_code
-    machine = describe_machine(subject.parts.device)
+    machine = describe_machine(parts.device)
     shares = [d / (d + s) for d, s in zip(data, step, strict=True)]
-    share, images = statistics.median(shares), len(subject.batch.images)
+    share, images = statistics.median(shares), len(harness.batch.images)
     print(
         f"machine  {machine['device']}, {machine['processor']}, {machine['threads']} threads, "
-        f"load {machine['load']} | {config.model.name}, {len(subject.parts.train):,} images, "
-        f"batch {images}, {subject.parts.precision}"
+        f"load {machine['load']} | {config.model.name}, {len(parts.train):,} images, "
+        f"batch {images}, {parts.precision}"
     )
     print(
         f"once     {cold['first batch']:.1f} s to the first batch, with all that is decoded ahead"
@@ -70,17 +71,17 @@ def main() -> int:
 
 
 def in_turns(
-    subject: Subject, turns: int, clock: Callable[[], float]
+    harness: Harness, turns: int, clock: Callable[[], float]
 ) -> tuple[list[float], list[float]]:
     """Return the seconds of the data path and of the bare step, for a full batch, of each turn."""
-    data, step = subject.data_step(), subject.bare_step()
-    full = len(subject.batch.images)
+    data, step = harness.data_step(), harness.bare_step()
+    full = len(harness.batch.images)
 
     def seconds(work: Callable[[], int], times: int) -> float:
         started, images = clock(), 0
         for _ in range(times):
             images += work()  # an epoch's last batch may be smaller
-        wait(subject.parts.device)
+        wait(harness.device)
         return (clock() - started) * full / images
 
     pairs = [(seconds(data, 8), seconds(step, 2)) for _ in range(turns + 1)]

@@ -31,7 +31,7 @@ import torch
 from torch import nn
 
 from benchmarks.peers.arm import peak_memory
-from vtrain.bench.machine import CLEAN, Neighbours, describe_machine
+from vtrain.bench.machine import CLEAN, OtherLoad, describe_machine
 from vtrain.bench.stats import summarise
 from vtrain.bench.timing import in_turns, windows
 from vtrain.device import autocast, choose_precision
@@ -105,9 +105,9 @@ def main() -> None:
     print(", ".join(f"{key} {value}" for key, value in machine.items()))
     results: dict[str, Any] = {"machine": machine, "clock": options.clock}
     for name in options.what:
-        neighbours = Neighbours(lambda: sum(os.times()[:4]))
+        other_load = OtherLoad(lambda: sum(os.times()[:4]))
         measured = MEASUREMENTS[name](options)
-        others = neighbours.share() or 0.0
+        others = other_load.share() or 0.0
         results[name] = {**vars(measured), "others_share": others}
         print(f"\n{name}")
         print("\n".join(f"  {line}" for line in [*table(measured.rows), *measured.findings]))

@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from vtrain.bench.machine import CLEAN, Neighbours, describe_machine
+from vtrain.bench.machine import CLEAN, OtherLoad, describe_machine
 from vtrain.bench.stats import paired_ratio
 
 UNITS = {"step": "images/s", "run": "images/s", "help": "s", "mistake": "s", "first step": "s"}
@@ -107,13 +107,13 @@ def main() -> None:
     for tree in trees:
         tree.turn(given.seconds)  # warms up: files come into memory, modules are compiled
     turns: list[list[Turn]] = [[], []]
-    neighbours, until = Neighbours(lambda: sum(os.times()[:4])), time.time() + 60 * given.minutes
+    other_load, until = OtherLoad(lambda: sum(os.times()[:4])), time.time() + 60 * given.minutes
     number = 0
     while time.time() < until or number < LEAST or number % 2:
         side = (number + number // 2) % 2  # 0 1, 1 0, 0 1, ...: neither always comes first
         turns[side].append(trees[side].turn(given.seconds))
         number += 1
-    machine, others = describe_machine(torch.device("cpu")), neighbours.share() or 0.0
+    machine, others = describe_machine(torch.device("cpu")), other_load.share() or 0.0
     print(", ".join(f"{key} {value}" for key, value in machine.items()))
     print(*table(*turns), sep="\n")
     state = "clean" if others < CLEAN else "CONTENDED, not to be published"

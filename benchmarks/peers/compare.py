@@ -31,7 +31,7 @@ from benchmarks.peers.generated import generate_folder
 from benchmarks.peers.processes import ArmFailed, Process
 from benchmarks.peers.vtrain_arm import losses_with
 from benchmarks.verdict import verdict
-from vtrain.bench.machine import CLEAN, Neighbours, describe_machine
+from vtrain.bench.machine import CLEAN, OtherLoad, describe_machine
 from vtrain.bench.stats import Ratio, paired_ratio, summarise
 
 LAYERS = {"bare": "bare step", "end_to_end": "end to end, data included"}
@@ -289,9 +289,9 @@ def take_turns(arms: list[Arm], seconds: float, options: argparse.Namespace) -> 
     row = 0
     while time.monotonic() < until or row < MINIMUM_ROWS:
         for arm in arms if row % 2 == 0 else arms[::-1]:
-            neighbours = Neighbours(arm.process.cpu_seconds)
+            others = OtherLoad(arm.process.cpu_seconds)
             turn = arm.process.train(steps[id(arm)])
-            shares.append(neighbours.share() or 0.0)
+            shares.append(others.share() or 0.0)
             arm.rates.append(turn["images"] / turn[options.clock])
             arm.memory = turn["peak_memory"]
             if options.device == "cpu":

@@ -3,7 +3,7 @@ import time
 import pytest
 import torch
 
-from vtrain.bench.machine import Neighbours, describe_machine, probe, process_age
+from vtrain.bench.machine import OtherLoad, describe_machine, probe, process_age
 
 CPU = torch.device("cpu")
 
@@ -26,15 +26,15 @@ def test_the_machine_is_described_in_plain_data() -> None:
     assert facts["processor"]
 
 
-def test_our_own_work_is_not_a_neighbours() -> None:
-    neighbours = Neighbours(time.process_time)
+def test_our_own_work_is_not_other_load() -> None:
+    others = OtherLoad(time.process_time)
     until = time.monotonic() + 0.3
     while time.monotonic() < until:
         pass
-    quiet = neighbours.share()
+    quiet = others.share()
     assert quiet is None or 0 <= quiet <= 1
 
-    stranger = Neighbours(lambda: 0.0)  # the same work, and none of it ours
+    stranger = OtherLoad(lambda: 0.0)  # the same work, and none of it ours
     until = time.monotonic() + 0.3
     while time.monotonic() < until:
         pass

@@ -1,6 +1,5 @@
 import json
 import time
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -9,13 +8,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from vtrain.bench.machine import family_seconds
-from vtrain.bench.stats import paired_ratio, summarise
+from vtrain.bench.machine import process_tree_seconds
+from vtrain.bench.report import Report
+from vtrain.bench.stats import paired_ratio
 from vtrain.cli import app
 from vtrain.config import load_config
-from vtrain.engine.state import TrainState
 from vtrain.errors import VtrainError
-from vtrain.run.bench import Layer, Pace, Report, Subject, advice, bench
+from vtrain.run.bench import bench, build_harness
 from vtrain.run.text.bench_report import report_text
 
 CONFIG = """
@@ -47,14 +46,6 @@ def config(tmp_path: Path) -> Path:
 @pytest.fixture
 def report(config: Path) -> Report:
     return bench(load_config(config), seconds=0.1)
-
-
-def layer(rate: float) -> Layer:
-    return Layer(summarise([rate]), [rate], None)
-
-
-def layers(bare: float, data: float) -> dict[str, Layer]:
-    return {"bare step": layer(bare), "data only": layer(data)}
 
 
 def test_the_command_prints_json_that_says_everything(
@@ -112,118 +103,23 @@ def test_a_profile_leaves_a_trace_and_names_the_slowest_kernels(
 
 
 def test_what_is_measured_learns_nothing(config: Path, tmp_path: Path) -> None:
-    subject = Subject.build(load_config(config), tmp_path, {})
-    before = [parameter.clone() for parameter in subject.parts.model.parameters()]
-    subject.layers(seconds=0.05)
-    after = list(subject.parts.model.parameters())
+    parts, harness = build_harness(load_config(config), tmp_path, {})
+    before = [parameter.clone() for parameter in parts.model.parameters()]
+    harness.layers(seconds=0.05)
+    after = list(parts.model.parameters())
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
-
-
-def test_a_short_last_batch_counts_as_many_images_as_it_has() -> None:
-    pace = Pace(images=10, batch_size=4, steps_per_epoch=3)
-    state = TrainState(torch.nn.Linear(1, 1), torch.optim.SGD([torch.zeros(1)]))
-    counted = []
-    for epoch, epoch_step in [(0, 1), (0, 2), (1, 0), (1, 1)]:
-        state.epoch, state.epoch_step = epoch, epoch_step
-        counted.append(pace._images(state))
-    assert counted == [4, 8, 10, 14]
-
-
-class Clock:
-    """A clock that only moves when someone works."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def perf_counter(self) -> float:
-        return self.now
-
-
-def paced(
-    monkeypatch: pytest.MonkeyPatch, step: Callable[[Clock, int], float], ahead: int = 0
-) -> Pace:
-    """Let a run of 4 images a step and a rival that takes 1 s for them take turns.
-
-    `step` returns the seconds of a step that follows so many steps after the last of the rival's;
-    both take three times as long in every second stretch of 1000 s.
-    """
-    clock = Clock()
-    monkeypatch.setattr("vtrain.bench.timing.time", clock)
-    monkeypatch.setattr("vtrain.run.bench.time", clock)
-    since = 0
-
-    def spend(seconds: float) -> int:
-        clock.now += seconds * (3 if clock.now % 2000 > 1000 else 1)
-        return 4
-
-    def rival() -> int:
-        nonlocal since
-        since = 0
-        return spend(1.0)
-
-    pace = Pace(images=400, batch_size=4, steps_per_epoch=100)
-    pace.begin(5000, 10, rival, ahead)
-    state = TrainState(torch.nn.Linear(1, 1), torch.optim.SGD([torch.zeros(1)]))
-    pace.on_fit_start(state)
-    while state.stop_reason is None:
-        spend(step(clock, since))
-        since += 1
-        state.epoch_step += 1
-        pace.on_step_end(state)
-        if state.epoch_step == 100:
-            state.epoch, state.epoch_step = state.epoch + 1, 0
-            pace.on_epoch_end(state)
-    return pace
-
-
-def test_a_machine_that_changes_its_speed_does_not_change_the_ratio(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    pace = paced(monkeypatch, lambda clock, since: 1.25)
-    assert len(pace.rates) == len(pace.rival_rates) > 100
-    assert min(pace.rates) < 0.5 * max(pace.rates)
-    ratio = paired_ratio(pace.rates, pace.rival_rates)
-    assert (ratio.low, ratio.median, ratio.high) == pytest.approx((0.8, 0.8, 0.8))
-
-
-def test_what_workers_prepare_while_the_bare_step_runs_is_no_speed_of_the_run(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def step(clock: Clock, since: int) -> float:
-        return 1.0 if since < 3 else 2.0  # 9 images lie ready: 3 steps need not wait for more
-
-    fair = paced(monkeypatch, step, ahead=9)
-    assert paired_ratio(fair.rates, fair.rival_rates).median == pytest.approx(0.5)
-    unfair = paced(monkeypatch, step, ahead=0)
-    assert paired_ratio(unfair.rates, unfair.rival_rates).median > 0.55
 
 
 def test_the_time_of_workers_is_our_own(config: Path, tmp_path: Path) -> None:
     more = ["data.num_workers=1", "data.cache=none"]
-    subject = Subject.build(load_config(config, more), tmp_path, {})
+    _, harness = build_harness(load_config(config, more), tmp_path, {})
     try:
-        assert subject.parts.train_loader.images_ahead == 128
-        own, family = time.process_time(), family_seconds()
-        subject.layers(seconds=0.05)
-        assert family_seconds() - family > time.process_time() - own
+        assert harness.loader.images_ahead == 128
+        own, family = time.process_time(), process_tree_seconds()
+        harness.layers(seconds=0.05)
+        assert process_tree_seconds() - family > time.process_time() - own
     finally:
-        subject.close()
-
-
-def test_the_advice_names_a_slow_loader() -> None:
-    found = advice(layers(bare=100, data=50), 0.48, 200, {"data": 1.0, "forward": 1.0})
-    assert "data.num_workers" in found
-
-
-def test_the_advice_names_what_is_around_the_step() -> None:
-    split = {"data": 0.1, "augment": 0.3, "mixing": 0.0, "rest": 0.0, "forward": 0.6}
-    assert "'augment' takes most: 30%" in advice(layers(bare=100, data=500), 0.8, 200, split)
-
-
-def test_the_advice_names_the_slowest_part_of_a_step_that_is_all_there_is() -> None:
-    found = advice(layers(bare=100, data=500), 0.99, 200, {"forward": 0.3, "backward": 0.7})
-    assert "'backward' is 70%" in found
-    assert "50% of its time" in found
+        harness.close()
 
 
 def test_a_mistake_in_the_config_is_the_command_lines_error(config: Path) -> None:

@@ -77,8 +77,19 @@ def processor() -> str:
     return next(named, platform.processor() or platform.machine())
 
 
+def device_memory(device: torch.device) -> int | None:
+    """Return the most memory on a GPU since the last reset."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Begin to look for the most memory anew."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 @dataclass
-class Neighbours:
+class OtherLoad:
     """Watches how much of the processors is used by processes that are not ours; Linux only."""
 
     own_seconds: Callable[[], float]
@@ -111,7 +122,7 @@ def busy_seconds() -> float:
     return (user + nice + system + irq + softirq + steal) / ticks
 
 
-def family_seconds() -> float:
+def process_tree_seconds() -> float:
     """Return the processor time of this process and of its workers so far, in seconds."""
     workers = [worker.pid for worker in multiprocessing.active_children()]  # waits for ended ones
     ticks = sum(map(_ticks, filter(None, workers)))

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 
 from vtrain.bench.machine import CLEAN
-from vtrain.run.bench import Report
+from vtrain.bench.report import Report
 from vtrain.run.text.tables import columns
 
 
@@ -23,7 +23,7 @@ def _lines(report: Report) -> Iterator[str]:
     yield (
         f"machine  {machine['device']}, {machine['processor']}, {machine['threads']} threads | "
         f"torch {machine['torch']} | products {limit['flops'] / 1e12:.2f} TFLOP/s, copies "
-        f"{limit['bytes'] / 1e9:.0f} GB/s | load {machine['load']}, {_neighbours(report)}"
+        f"{limit['bytes'] / 1e9:.0f} GB/s | load {machine['load']}, {_other_load(report)}"
     )
     yield (
         f"work     {work['model']}, {work['image_size']} pixels, batch {work['batch_size']}, "
@@ -68,7 +68,7 @@ def _rows(report: Report) -> Iterator[list[str]]:
         ]
 
 
-def _neighbours(report: Report) -> str:
+def _other_load(report: Report) -> str:
     if report.others_share is None:
         return "unknown who else computes"
     clean = (
