@@ -66,13 +66,14 @@ class Preprocess:
 
     def __call__(self, image: Image.Image) -> Tensor:
         S = self.image_size
-        if image.size == (S, S):
+        if image.size == (S, S):  # small datasets have the model's size as they are
             return to_bytes(image)
         filter_ = Image.Resampling[self.interpolation.upper()]
         if self.resize == "squash":
             return to_bytes(image.resize((S, S), filter_))
         # The floor is the convention of published evaluation numbers: 224 / 0.875 = 256.
         target = int(S / self.crop_fraction) if self.resize == "crop" else S
+        # Which side becomes `target`: the shorter one is cropped to S, the longer one fits into S.
         reference = min(image.size) if self.resize == "crop" else max(image.size)
         width, height = (max(1, target * side // reference) for side in image.size)
         image = image.resize((width, height), filter_)
@@ -133,6 +134,7 @@ class TrainGeometry:
         pixels = self._cropped(image, index, epoch)
         if not self.transforms:
             return pixels
+        # Transforms draw from torch's global generator: seeded for this image, restored afterwards.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(
                 hash_ints(self.seed, epoch, index, Stream.TRANSFORMS)
@@ -185,6 +187,7 @@ def normalise(images: Tensor, mean: Triple, std: Triple) -> Tensor:
 
 @cache  # a copy to the GPU in every step would wait for it
 def _coefficients(mean: Triple, std: Triple, device: torch.device) -> tuple[Tensor, Tensor]:
+    # (x / 255 - mean) / std = x * scale + shift: one multiplication and one addition a value.
     scale = torch.tensor([1 / (255 * s) for s in std], device=device)
     shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=device)
     return scale[:, None, None], shift[:, None, None]

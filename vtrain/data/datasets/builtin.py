@@ -56,7 +56,7 @@ class Fake:
     def split(self, name: SplitName) -> ArraySamples:
         """Return `num_images` training images, or a quarter as many others for validation."""
         count = self.num_images if name == "train" else -(-self.num_images // 4)
-        draw = rng.generator(0, name != "train")
+        draw = rng.generator(0, name != "train")  # other noise than training's
         targets = torch.arange(count) % len(self.classes)
         noise = torch.randint(0, 128, (count, 3, self.size, self.size), generator=draw)
         array = (noise + 128 * self._patterns()[targets]).to(torch.uint8)
@@ -64,6 +64,7 @@ class Fake:
 
     def _patterns(self) -> Tensor:
         """One coarse pattern of 0 and 1 for each class. Shape: (K, 3, size, size)."""
+        # Four cells a side, enlarged to `size` pixels: coarse enough to survive any crop.
         coarse = torch.randint(0, 2, (len(self.classes), 3, 4, 4), generator=rng.generator(1))
         cells = torch.arange(self.size) * 4 // self.size
         return coarse[:, :, cells][..., cells]

@@ -50,6 +50,7 @@ class CsvList:
     def __init__(self, *, file: Path, root: Path | None = None) -> None:
         self.file, self.root = file, file.parent if root is None else root
         self._rows = _read(file)
+        # A list of test images alone is enough for `vtrain eval`.
         first = self._rows.get("train") or self._rows.get("val") or self._rows["test"]
         self.classes = tuple(sorted({label for _, label in first}))
 
@@ -60,7 +61,7 @@ class CsvList:
             DataError: The list has no such images, or classes that training has not.
         """
         rows = self._rows.get(name)
-        if rows is None and name == "val":
+        if rows is None and name == "val":  # without validation images, the test images are used
             rows = self._rows.get("test")
         if rows is None:
             hint = "set data.val_fraction, e.g. 0.1" if name == "val" else None
@@ -81,6 +82,7 @@ def _read(file: Path) -> dict[SplitName, list[tuple[str, str]]]:
     """Return the (path, label) pairs of each split."""
     rows: dict[SplitName, list[tuple[str, str]]] = {}
     try:
+        # Spreadsheets write a byte order mark first; the csv module splits lines by itself.
         with file.open(encoding="utf-8-sig", newline="") as lines:
             reader = csv.DictReader(lines, strict=True)
             columns = set(reader.fieldnames or ())
@@ -88,10 +90,11 @@ def _read(file: Path) -> dict[SplitName, list[tuple[str, str]]]:
                 raise DataError("the list has other columns", file, HEADER)
             for row in reader:
                 where = f"{file}:{reader.line_num}"
+                # The csv module puts surplus values under None and fills missing ones with None.
                 if None in row or None in row.values() or not (row["path"] and row["label"]):
                     raise DataError("a line must have a value for each column", where)
                 split = SPLITS.get(row.get("split", "train").strip().lower())
-                if split is None:
+                if split is None:  # a misspelt one must not lose images in silence
                     allowed = ", ".join(SPLITS)
                     raise DataError(f"unknown split '{row['split']}'", where, f"one of {allowed}")
                 rows.setdefault(split, []).append((row["path"], row["label"]))

@@ -122,7 +122,8 @@ class ArraySamples:
         return len(self.array)
 
     def image(self, index: int) -> Image.Image:
-        return Image.fromarray(self.array[index].permute(1, 2, 0).contiguous().numpy())
+        pixels = self.array[index].permute(1, 2, 0)  # (3, H, W) -> (H, W, 3)
+        return Image.fromarray(pixels.contiguous().numpy())
 
     def name(self, index: int) -> str:
         number = index if self.numbers is None else int(self.numbers[index])
@@ -199,6 +200,7 @@ class Paths:
     """
 
     def __init__(self, paths: Iterable[str]) -> None:
+        # A file name is bytes, and need not be valid UTF-8.
         encoded = [os.fsencode(path) for path in paths]
         self._bytes = b"".join(encoded)
         self._ends = np.fromiter(itertools.accumulate(map(len, encoded)), np.int64, len(encoded))
@@ -207,7 +209,8 @@ class Paths:
         return len(self._ends)
 
     def __getitem__(self, index: int) -> str:
-        index = range(len(self))[index]
+        index = range(len(self))[index]  # counts from the end below 0; IndexError beyond it
+        # Path i lies between the end of the one before it and its own.
         start = self._ends[index - 1] if index else 0
         return os.fsdecode(self._bytes[start : self._ends[index]])
 
@@ -247,5 +250,6 @@ def subset(samples: Samples, indices: Tensor) -> Samples:
     """Take some of the samples; those of an array stay an array. Shape: indices (n,) int64."""
     if not isinstance(samples, ArraySamples):
         return Subset(samples, indices, samples.targets[indices])
+    # A name says the place in the whole array, also of a part of a part.
     numbers = indices if samples.numbers is None else samples.numbers[indices]
     return ArraySamples(samples.array[indices], samples.targets[indices], samples.label, numbers)

@@ -83,6 +83,8 @@ class Split:
 
     def split(self, name: SplitName) -> Samples:
         """Return the samples that are chosen for a split."""
+        # First which images belong to the split, then how many of them: a quick run's validation
+        # images are a part of a full run's.
         samples = self._whole(self.only or name)
         count = max(round(self.fraction * len(samples)), 1)
         if self.limit is not None:
@@ -94,6 +96,7 @@ class Split:
     def _whole(self, name: SplitName) -> Samples:
         if name == "test" or not (self.val_fraction or self.fold):
             return self._official(name)
+        # Both parts come from the training images; official validation images stay unused.
         samples = self._official("train")
         if self.fold is not None:
             held_out = in_fold(samples.targets, self.fold)
@@ -113,6 +116,7 @@ class Split:
 
 def hold_out(targets: Tensor, fraction: float) -> Tensor:
     """Choose `fraction` of each class, but never a class's only image. Shape: (N,) -> (N,) bool."""
+    # Class after class, so that equal distances take the same part of each class.
     spare = torch.cat([members[1:] for members in _classes(targets)])
     chosen = torch.zeros(len(targets), dtype=torch.bool)
     chosen[_evenly_spaced(spare, round(fraction * len(targets)))] = True
@@ -134,7 +138,7 @@ def share(targets: Tensor, count: int) -> Tensor:
     groups = list(_classes(targets))
     firsts = torch.cat([members[:1] for members in groups])
     rest = torch.cat([members[1:] for members in groups])
-    if count <= len(firsts):
+    if count <= len(firsts):  # fewer than classes: some have to be left out
         return _evenly_spaced(firsts, count).sort().values
     return torch.cat([firsts, _evenly_spaced(rest, count - len(firsts))]).sort().values
 
@@ -150,16 +154,18 @@ def balanced_order(targets: Tensor, seed: int, epoch: int) -> Tensor:
     """
     groups = list(_classes(targets, seed, epoch))
     N, K = len(targets), len(groups)
-    drawn = []
+    appearances = []
     for k, members in enumerate(groups):
-        count = N * (k + 1) // K - N * k // K
+        count = N * (k + 1) // K - N * k // K  # N / K, rounded so that the sum over k is N
         turns = torch.arange(count)
-        drawn.append(members[turns % len(members)] + N * (turns // len(members)))
-    return torch.cat(drawn)[rng.permutation(N, seed, epoch)]
+        appearances.append(members[turns % len(members)] + N * (turns // len(members)))
+    # So far class after class: mix them as any other epoch.
+    return torch.cat(appearances)[rng.permutation(N, seed, epoch)]
 
 
 def _classes(targets: Tensor, *seed: int) -> Iterator[Tensor]:
     """Yield the indices of each class that occurs, shuffled."""
+    # Stable, and shuffled by what is given alone: the same choice on every machine.
     order = targets.argsort(stable=True)
     counts = [count for count in targets.bincount().tolist() if count]
     bounds = itertools.accumulate(counts, initial=0)

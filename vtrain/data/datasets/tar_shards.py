@@ -52,6 +52,7 @@ class TarSamples:
         return len(self.targets)
 
     def image(self, index: int) -> Image.Image:
+        # Opened for each image: an open file would be shared by forked workers, position included.
         shard, offset, size = self.places[index].tolist()
         try:
             with self.shards[shard].open("rb") as file:
@@ -120,6 +121,7 @@ class WebDataset:
     @cached_property
     def classes(self) -> tuple[str, ...]:
         """The names of the classes."""
+        # Numbers stay numbers: as text, "10" would come before "9".
         labels = set(self._index("train").labels)
         if not all(label.isdecimal() for label in labels):
             return tuple(sorted(labels))
@@ -136,7 +138,7 @@ class WebDataset:
         Raises:
             DataError: There are no such shards, or one holds a class that training has not.
         """
-        index = self._index("val" if name == "test" else name)
+        index = self._index("val" if name == "test" else name)  # there is no third pattern
         numbers = {label: number for number, label in enumerate(self.classes)}
         numeric = all(label.isdecimal() for label in index.labels)
         unknown = set() if numeric else set(index.labels) - set(numbers)
@@ -145,14 +147,14 @@ class WebDataset:
                 f"class '{min(unknown)}' of the {name} images is not in train", self.root
             )
         targets = [int(label) if numeric else numbers[label] for label in index.labels]
-        found = TarSamples(
+        samples = TarSamples(
             index.shards,
             Paths(index.keys),
             torch.tensor(index.places, dtype=torch.int64),
             torch.tensor(targets, dtype=torch.int64),
         )
-        check_targets(found.targets, len(self.classes), self.root)
-        return found
+        check_targets(samples.targets, len(self.classes), self.root)
+        return samples
 
     def _index(self, name: SplitName) -> "Index":
         if name not in self._indexes:
@@ -169,12 +171,13 @@ class WebDataset:
         """Return the files that a pattern stands for, downloaded if they may be."""
         if "://" in pattern or pattern.startswith("pipe:"):
             return [self._local(url) for url in expanded(pattern)]
-        found = sorted(path for part in expanded(pattern) for path in self.root.glob(part))
-        if not found:
+        paths = sorted(path for part in expanded(pattern) for path in self.root.glob(part))
+        if not paths:
             raise DataError(f"there are no shards '{pattern}'", self.root)
-        return found
+        return paths
 
     def _local(self, url: str) -> Path:
+        # WebDataset also runs commands ("pipe:..."); nothing is ever executed here.
         parts = urlsplit(url)
         name = Path(parts.path).name
         if parts.scheme not in {"http", "https"} or not name.endswith(".tar"):
@@ -208,10 +211,11 @@ class Index:
         """
         shard = self.shards[number]
         try:
+            # "r:" is an uncompressed file: in a compressed one no image has a place of its own.
             with tarfile.open(shard, "r:") as archive:
                 for key, members in _grouped(archive):
                     self._add_sample(archive, number, key, members)
-            _check_end(shard)
+            _check_end(shard)  # tarfile takes a file that was cut between two members for whole
         except (tarfile.TarError, EOFError) as error:
             hint = "remove it, and download it again"
             raise DataError(f"the shard is damaged: {error}", shard, hint) from None
@@ -221,14 +225,16 @@ class Index:
     def _add_sample(
         self, archive: tarfile.TarFile, number: int, key: str, members: list[tarfile.TarInfo]
     ) -> None:
+        # `key.jpg` is the image; `key.seg.png` belongs to another task.
         images = [m for m in members if is_image_name(m.name) and "." not in m.name[len(key) + 1 :]]
         labels = [member for member in members if member.name == f"{key}.cls"]
-        self.ignored += len(members) - len(images[:1]) - len(labels[:1])
+        self.ignored += len(members) - len(images[:1]) - len(labels[:1])  # of several, the first
         if not images:
             return
         where = f"{self.shards[number]}:{key}"
         if not labels or labels[0].size > MAX_LABEL_BYTES:
             raise DataError("an image has no class", where, f"expected a file {key}.cls beside it")
+        # Sizes come from headers: they are checked before anything of that size is read.
         if images[0].size > MAX_FILE_BYTES:
             raise DataError(f"an image file of {images[0].size:,} bytes", where)
         content = archive.extractfile(labels[0])
@@ -251,10 +257,11 @@ def _grouped(archive: tarfile.TarFile) -> Iterator[tuple[str, list[tarfile.TarIn
     """Yield the files of each sample: those in a row whose names agree up to the first dot."""
     key, members = "", list[tarfile.TarInfo]()
     for member in archive:
-        if not member.isreg() or member.issparse():
+        if not member.isreg() or member.issparse():  # a link or a hole has no bytes at its offset
             continue
         dot = member.name.find(".", member.name.rfind("/") + 1)
         own = member.name if dot < 0 else member.name[:dot]
+        # A sample's files follow each other, so that a shard need not be held in memory.
         if own != key and members:
             yield key, members
             members = []
@@ -270,9 +277,9 @@ def expanded(pattern: str) -> list[str]:
     >>> expanded("a-{08..10}.tar")
     ['a-08.tar', 'a-09.tar', 'a-10.tar']
     """
-    found = re.search(r"\{(\d+)\.\.(\d+)\}", pattern)
-    if found is None:
+    row = re.search(r"\{(\d+)\.\.(\d+)\}", pattern)
+    if row is None:
         return [pattern]
-    first, last = found.groups()
-    before, after = pattern[: found.start()], pattern[found.end() :]
+    first, last = row.groups()
+    before, after = pattern[: row.start()], pattern[row.end() :]
     return [f"{before}{n:0{len(first)}}{after}" for n in range(int(first), int(last) + 1)]

@@ -22,7 +22,8 @@ from vtrain.data.datasets.samples import (
     SplitName,
     check_targets,
 )
-from vtrain.data.datasets.torchvision_table import CIFAR10, TABLE, Spec
+from vtrain.data.datasets.torchvision_spec import Spec
+from vtrain.data.datasets.torchvision_table import CIFAR10, TABLE
 from vtrain.errors import DataError
 from vtrain.files.downloads import alone
 from vtrain.registry import SOURCES
@@ -48,9 +49,10 @@ class TorchvisionSource:
         """The names of the classes; for the large sets, from the files of the dataset itself."""
         if self.spec.classes:
             return self.spec.classes
-        found = self._opened["train"] = self._open("train")
-        names = getattr(found, "classes", None) or getattr(found, "categories", None)
-        return _unique(names or found.all_categories, getattr(found, "wnids", None))
+        # Opening reads the lists of a large set, so that `split` takes what was opened here.
+        dataset = self._opened["train"] = self._open("train")
+        names = getattr(dataset, "classes", None) or getattr(dataset, "categories", None)
+        return _unique(names or dataset.all_categories, getattr(dataset, "wnids", None))
 
     def split(self, name: SplitName) -> Samples:
         """Return the images of an official split.
@@ -64,14 +66,16 @@ class TorchvisionSource:
         if split is None:
             hint = "set data.val_fraction, e.g. 0.1"
             raise DataError(f"{self.spec.kind} has no official {name} split", None, hint)
-        found = self._opened.pop(name, None) or self._open(name)
-        images, labels = self.spec.read(found)
+        dataset = self._opened.pop(name, None) or self._open(name)
+        images, labels = self.spec.read(dataset)
+        # An extraction that was interrupted leaves a folder that torchvision takes for the dataset.
         if len(labels) != split.images:
             raise self._incomplete(f"{len(labels):,} of {split.images:,} images are there")
         targets = torch.as_tensor(labels).long()
         check_targets(targets, len(self.classes), self.root)
         if isinstance(images, Tensor):
             return ArraySamples(images, targets, f"{self.spec.kind} {name}")
+        # Some sets list files from tables: whether they are there shows only by looking.
         paths = [os.path.relpath(path, self.root) for path in images]
         missing = _missing(self.root, paths)
         if missing:
@@ -81,6 +85,7 @@ class TorchvisionSource:
     def _open(self, name: SplitName) -> Any:
         """Return torchvision's object for a split, downloaded if that is asked for."""
         split = self.spec.splits.get(name) or self.spec.splits["val"]
+        # Before the import of torchvision, which takes longer than this answer should.
         if not self.download and not (self.root / self.spec.folder).is_dir():
             raise self._absent()
         from torchvision import datasets
@@ -90,6 +95,7 @@ class TorchvisionSource:
         if self.spec.kind != "ImageNet":  # which must be fetched by hand
             arguments["download"] = self.download
         try:
+            # Of several processes one downloads, the others wait and find it there.
             with alone(self.root) if self.download else contextlib.nullcontext():
                 return kind(**arguments)
         except Exception as error:
@@ -105,6 +111,7 @@ class TorchvisionSource:
 
     def _refused(self, error: Exception) -> DataError:
         """Say why torchvision could not open the dataset, in one line."""
+        # urllib hides what went wrong (no route, no name, refused) in `reason`.
         if type(error) is URLError and isinstance(error.reason, OSError):
             error = error.reason
         text = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__

@@ -51,12 +51,14 @@ def check_unchanged(
     Raises:
         DataError: Classes or images were added, removed, changed or relabelled.
     """
+    # Other classes cannot be accepted: the outputs of the model would mean something else.
     if after["classes"] != before["classes"]:
         raise DataError(
             f"the classes are not those the run began with: {_classes_change(before, after)}",
             where,
             "put back what they were, or start a new run with model.pretrained",
         )
+    # Splits apart, so that the message says where to look.
     changes = [
         f"{split}: {_change(before[split], after[split])}"
         for split in ("train", "val")
@@ -82,6 +84,7 @@ def _classes_change(before: dict[str, Any], after: dict[str, Any]) -> str:
 
 
 def _change(before: dict[str, Any], after: dict[str, Any]) -> str:
+    # The most telling difference first; only a digest is left of names, sizes and labels.
     if after["images"] != before["images"]:
         return f"{before['images']:,} then, {after['images']:,} now"
     if after["per_class"] != before["per_class"]:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from vtrain.data.datasets.folder import printable_name
+from vtrain.data.datasets.folder_listing import printable_name
 from vtrain.data.datasets.samples import Samples, Source, SplitName, subset
 from vtrain.errors import DataError, printable
 from vtrain.files.images import decode_image, read_bytes
@@ -83,7 +83,7 @@ class ScanReport:
         yield from (printable(note) for note in self.notes)
 
     def _duplicate_lines(self) -> Iterator[str]:
-        surplus = sum(len(group) - 1 for group in self.duplicates)
+        surplus = sum(len(group) - 1 for group in self.duplicates)  # one of each is no copy
         yield f"duplicates: {surplus:,} files are exact copies of another"
         for groups, what in ((self.leaks, "splits"), (self.contradictions, "classes")):
             yield f"  in more than one of the {what}: {len(groups):,} images"
@@ -160,6 +160,7 @@ def scan_split(
             bad.append(BadImage(printable_name(samples.name(image.index)), label, image.problem))
         if image.digest is not None:
             add_copy(image.digest, image.index)
+    # Counted from the targets, so that a class without any image is in the report.
     counts = torch.bincount(samples.targets, minlength=len(classes)).tolist()
     return SplitReport(
         images=len(samples),
@@ -178,6 +179,7 @@ def look_at_all(
     def look_at(chunk: range) -> list[Seen]:
         return [look(samples, index) for index in chunk]
 
+    # In chunks, because a thread takes longer to be told of one small image than to decode it.
     chunks = (range(i, min(i + CHUNK, len(samples))) for i in range(0, len(samples), CHUNK))
     for seen in pool.map(look_at, chunks):
         yield from seen
@@ -210,6 +212,7 @@ class Copies:
 
     def add(self, split: SplitName, digest: bytes, index: int) -> None:
         """Note where a content is."""
+        # Most contents come once: a list is made only for those that come again.
         first = self._first.setdefault(digest, (split, index))
         if first != (split, index):
             self.groups.setdefault(digest, [first]).append((split, index))
@@ -220,6 +223,7 @@ def readable(samples: Samples, report: SplitReport) -> Samples:
     if not report.bad:
         return samples
     bad = {image.name for image in report.bad}
+    # A report knows images by what it prints of them.
     good = [
         index for index in range(len(samples)) if printable_name(samples.name(index)) not in bad
     ]
@@ -227,12 +231,14 @@ def readable(samples: Samples, report: SplitReport) -> Samples:
 
 
 def _digest(content: bytes) -> bytes:
+    # 128 bits: that two of a million different images agree has a chance of about 10^-27.
     return hashlib.blake2b(content, digest_size=16).digest()
 
 
 def _split_lines(name: str, split: SplitReport) -> Iterator[str]:
     yield f"{name}: {split.images:,} images in {len(split.per_class):,} classes"
     yield from _class_lines(split)
+    # A dataset of photographs may have thousands of sizes.
     most = ", ".join(f"{size} ({n:,})" for size, n in list(split.sizes.items())[:3])
     more = f" and {len(split.sizes) - 3:,} other sizes" if len(split.sizes) > 3 else ""
     yield f"  sizes: {most}{more}"

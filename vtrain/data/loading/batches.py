@@ -48,12 +48,13 @@ def share_of(size: int, rank: int, world_size: int) -> tuple[int, int]:
     Shares are contiguous and, but for the last image of an odd batch, of even length: images at
     positions 2i and 2i + 1 are partners in mixing and must not be separated.
     """
+    # Whole pairs are dealt out: rank r takes those from r / world_size to (r + 1) / world_size.
     pairs = (size + 1) // 2
     first, last = (2 * (r * pairs // world_size) for r in (rank, rank + 1))
     return first, min(last, size)
 
 
-@cache
+@cache  # asked for in every step, of one or two sizes
 def smallest_share(size: int, world_size: int) -> int:
     """Return how many images of a batch the process with the fewest gets."""
     shares = (share_of(size, rank, world_size) for rank in range(world_size))
@@ -66,6 +67,7 @@ def shares(order: Tensor, batch_size: int, rank: Rank, start: int = 0) -> list[S
     Shape: `order` (N,) int64, of which the shares are views.
     """
     of_rank = []
+    # A run that goes on in the middle of an epoch cuts the same order at the same places.
     for batch in chunks(order[start * batch_size :], batch_size):
         first, last = share_of(len(batch), rank.rank, rank.world_size)
         of_rank.append(Share(batch[first:last], first, len(batch)))

@@ -19,6 +19,9 @@ CacheMode: TypeAlias = Literal["auto", "none", "ram", "device"]
 AUTO_SHARE = 0.25
 """`auto` takes at most this part of the free memory: the model needs the rest."""
 
+FILL_CHUNK = 256
+"""Images that a thread decodes in one go: between two steps of the progress bar."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -47,6 +50,7 @@ def choose(
         return "device" if device.type == "cuda" else "ram"
     if mode != "auto":
         return mode
+    # The device first: no copy is left to do in a step. Free memory is what this moment has left.
     if device.type == "cuda" and num_bytes <= AUTO_SHARE * torch.cuda.mem_get_info(device)[0]:
         return "device"
     return "ram" if num_bytes <= AUTO_SHARE * free_memory() else "none"
@@ -62,11 +66,12 @@ def fill(
 
     Shape: `read` gives `shape` -> (count, *shape) uint8.
     """
-    images = torch.zeros((count, *shape), dtype=torch.uint8)
+    images = torch.zeros((count, *shape), dtype=torch.uint8)  # a bad image stays black
     errors: dict[int, DataError] = {}
 
     def work(start: int) -> int:
-        chunk = range(start, min(start + 256, count))
+        # Threads write to rows of their own, so nothing is locked.
+        chunk = range(start, min(start + FILL_CHUNK, count))
         for i in chunk:
             try:
                 images[i] = read(i)
@@ -77,7 +82,7 @@ def fill(
     hide = None if show else True  # None: shown on a terminal only
     bar = tqdm(total=count, desc="decoding", unit=" images", delay=2, disable=hide)
     with bar, ThreadPoolExecutor(threads) as pool:
-        for done in pool.map(work, range(0, count, 256)):
+        for done in pool.map(work, range(0, count, FILL_CHUNK)):
             bar.update(done)
     return Cached(images, dict(sorted(errors.items())))
 
@@ -93,7 +98,7 @@ class DecodedSamples(ArraySamples):
 
 
 class MixedSizesError(Exception):
-    """An image does not fit into an array with the others."""
+    """Images cannot be stacked: their sizes differ, one cannot be read, or they are too many."""
 
 
 def as_array(samples: Samples, mode: CacheMode, *, show: bool) -> Samples:
@@ -112,14 +117,15 @@ def as_array(samples: Samples, mode: CacheMode, *, show: bool) -> Samples:
 
 
 def _stack(samples: Samples, mode: CacheMode, show: bool) -> Tensor:
-    some = range(0, len(samples), max(1, len(samples) // 16))  # mostly shows whether it is worth it
+    # Sixteen spread over all mostly show whether reading them all is worth it.
+    some = range(0, len(samples), max(1, len(samples) // 16))
     shapes = {pixels(samples, index).shape for index in some}
     shape = next(iter(shapes))
 
     def read(index: int) -> Tensor:
         try:
             image = pixels(samples, index)
-        except DataError as error:
+        except DataError as error:  # as a DataError, `fill` would note it and go on
             raise MixedSizesError(str(error)) from error
         if image.shape != shape:
             raise MixedSizesError(f"their sizes differ ({samples.name(index)})")

@@ -61,8 +61,8 @@ class Decoded:
         if self.transform.varies:
             return None
         count = len(self.samples)
-        place = choose(self.cache, count * self.shape.numel(), self.device)
-        if place == "none":
+        where = choose(self.cache, count * self.shape.numel(), self.device)  # one byte a value
+        if where == "none":
             return None
         cached = fill(
             count,
@@ -73,7 +73,8 @@ class Decoded:
         )
         for index, error in cached.errors.items():
             self.unreadable.report(index, error)
-        return cached.to(self.device) if place == "device" else cached
+        # Filled in memory and copied once: decoding needs the CPU anyway.
+        return cached.to(self.device) if where == "device" else cached
 
     @cached_property
     def shape(self) -> torch.Size:
@@ -93,7 +94,7 @@ class Decoded:
         if isinstance(self._stored, ArraySamples):
             return 0
         cores = cpu_count()
-        # On a CPU the model needs the cores itself.
+        # Beside a GPU all cores but one may decode; on a CPU the model needs the cores itself.
         return min(16, max(1, cores - 1)) if self.device.type == "cuda" else min(4, cores // 4)
 
     @property
@@ -122,9 +123,10 @@ class Decoded:
         Shape: ring (slots, PIECE, 3, S, S) uint8.
         """
         if not self.num_workers:
+            # One slot is enough: `map` starts on a piece only when it is asked for.
             ring = torch.empty((1, PIECE, *self.shape), dtype=torch.uint8)
             return ring, map(JobDecoder(self._stored, self.transform, ring).__getitem__, jobs)
-        if self._workers is None:
+        if self._workers is None:  # started with the first epoch, kept for all others
             self._workers = Workers(
                 self._stored, self.transform, self.shape, self.num_workers, self.timeout
             )

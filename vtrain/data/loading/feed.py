@@ -20,15 +20,15 @@ class Assembler:
 
     def from_cache(self, cached: Cached, shares: Iterable[Share]) -> Iterator[Batch]:
         """Yield batches where the cache is: in memory, or on the device."""
-        place, count = cached.images.device, len(self.targets)
-        targets = self.targets.to(place)
+        device, count = cached.images.device, len(self.targets)
+        targets = self.targets.to(device)
         bad = torch.tensor(list(cached.errors), dtype=torch.int64)
         for share in shares:
             indices = share.indices
-            if len(bad):
+            if len(bad):  # rows of zeros, which must not be trained on
                 indices = indices[~torch.isin(indices % count, bad)]
-            chosen = (indices % count).to(place, non_blocking=True)
-            images = self._empty(len(chosen), place)
+            chosen = (indices % count).to(device, non_blocking=True)
+            images = self._empty(len(chosen), device)
             torch.index_select(cached.images, 0, chosen, out=images)
             yield Batch(images, targets[chosen], indices, share.start, share.total)
 
@@ -55,11 +55,11 @@ class Assembler:
             targets = self.targets[indices % len(self.targets)]
             yield Batch(images[: len(kept)], targets, indices, share.start, share.total)
 
-    def _empty(self, count: int, place: torch.device) -> Tensor:
+    def _empty(self, count: int, device: torch.device) -> Tensor:
         """Return room for images; in memory, from where a GPU can copy it by itself."""
-        pinned = place.type == "cpu" and self.decoded.device.type == "cuda"
+        pinned = device.type == "cpu" and self.decoded.device.type == "cuda"
         shape = (count, *self.decoded.shape)
-        return torch.empty(shape, dtype=torch.uint8, device=place, pin_memory=pinned)
+        return torch.empty(shape, dtype=torch.uint8, device=device, pin_memory=pinned)
 
 
 class Feed:

@@ -32,6 +32,7 @@ from vtrain.registry import FREE_ON_RESUME, off
 
 __all__ = ["Batch", "EvalLoader", "Share", "TrainLoader", "smallest_share"]
 
+# What a user can do about a bad image: only while training may it be left out.
 BAD_HINT = "`vtrain check CONFIG --data` lists all; data.on_bad_image=skip leaves them out"
 ALONE = Rank()
 
@@ -94,7 +95,7 @@ class TrainLoader:
             timeout=timeout,
         )
         self._feed = Feed(self.decoded)
-        self._described = False
+        self._described = False  # to describe is to fill the cache: not before the first epoch
 
     def __len__(self) -> int:
         """Steps per epoch; the last one may have fewer images."""
@@ -111,6 +112,7 @@ class TrainLoader:
 
     def take(self, indices: Tensor) -> Batch:
         """Return some images as the first epoch would see them. Shape: `indices` (B,) int64."""
+        # One batch, not shared with other processes, and not a part of any epoch's order.
         (batch,) = self._feed.batches([Share(indices, 0, len(indices))], epoch=0)
         return batch
 
@@ -128,6 +130,7 @@ class TrainLoader:
 
     def order(self, epoch: int) -> Tensor:
         """Return the samples of an epoch, over all processes. Shape: (N,) int64."""
+        # Both know nothing of ranks and workers: every process computes the same order.
         if self.balanced:
             return balanced_order(self.samples.targets, self.seed, epoch)
         order = rng.permutation(len(self.samples), self.seed, epoch)
@@ -160,6 +163,7 @@ class EvalLoader:
     ) -> None:
         self.own = torch.arange(len(samples))[rank.rank :: rank.world_size]
         self.batch_size = batch_size
+        # Only this process's own images are decoded and cached.
         own = samples if rank.world_size == 1 else subset(samples, self.own)
         self.decoded = Decoded(
             own,
@@ -193,7 +197,7 @@ class _FixedTransform:
     """A transform that is the same in every epoch, so that its results may be kept."""
 
     preprocess: Callable[[Image.Image], Tensor]
-    varies = False
+    varies = False  # so its results may be cached
 
     def __call__(self, image: Image.Image, index: int, epoch: int) -> Tensor:
         return self.preprocess(image)
