@@ -18,6 +18,8 @@ ATOMIC, LOCK = FILES + "atomic.py::test_", FILES + "lock.py::test_"
 YAML, CONFIG, CLI = FILES + "yaml.py::test_", "test_config.py::test_", "test_cli.py::test_"
 FOLDER = "data/datasets/test_folder.py::test_"
 LOADER = "data/loading/test_loader.py::test_"
+UNREADABLE = "data/loading/test_unreadable.py::test_"
+WORKERS = "data/loading/test_workers.py::test_"
 TORCHVISION = "data/datasets/test_torchvision.py::test_"
 BROKEN = DATA + "faults.py::test_a_fault_ends_fit_in_one_line_and_the_run_goes_on_when_it_is_mended"
 HARMLESS = DATA + "faults.py::test_what_is_harmless_is_told_and_ends_nothing"
@@ -560,7 +562,7 @@ MATRIX = {
     "E15": row(
         0,
         "file vanishes after the scan",
-        LOADER + "a_file_that_vanishes_is_a_bad_image",
+        UNREADABLE + "a_file_that_vanishes_is_a_bad_image",
         DATA + "faults.py::test_a_file_that_vanishes_after_the_scan_is_a_bad_image",
     ),
     "E16": row(
@@ -683,47 +685,47 @@ MATRIX = {
     "G1": row(
         0,
         "worker killed",
-        LOADER + "a_lost_worker_is_a_worker_error_and_nothing_stays_behind",
+        WORKERS + "a_lost_worker_is_a_worker_error_and_nothing_stays_behind",
         ROWS + "TestG::test_a_lost_worker_ends_the_run_and_it_goes_on_as_if_nothing_had_happened",
     ),
     "G2": row(
         0,
         "worker crashes",
-        LOADER + "a_lost_worker_is_a_worker_error_and_nothing_stays_behind",
+        WORKERS + "a_lost_worker_is_a_worker_error_and_nothing_stays_behind",
         ROWS + "TestG::test_a_lost_worker_ends_the_run_and_it_goes_on_as_if_nothing_had_happened",
     ),
     "G3": row(
         0,
         "worker hangs",
-        LOADER + "a_lost_worker_is_a_worker_error_and_nothing_stays_behind",
+        WORKERS + "a_lost_worker_is_a_worker_error_and_nothing_stays_behind",
         ROWS + "TestG::test_a_worker_that_hangs_ends_the_run_after_its_time",
     ),
     "G4": row(
         0,
         "exception that cannot be pickled",
-        LOADER + "any_exception_of_a_worker_is_one_plain_data_error",
+        WORKERS + "any_exception_of_a_worker_is_one_plain_data_error",
         ROWS + "TestG::test_an_exception_that_cannot_be_pickled_is_exit_code_3",
     ),
     "G5": row(
         0,
         "little shared memory",
-        LOADER + "a_tiny_shared_memory_is_enough",
-        LOADER + "large_batches_travel_in_pieces_that_shared_memory_can_hold",
+        WORKERS + "a_tiny_shared_memory_is_enough",
+        WORKERS + "large_batches_travel_in_pieces_that_shared_memory_can_hold",
     ),
     "G6": row(1, "too many open files"),
-    "G7": row(0, "parent killed", LOADER + "workers_end_with_a_killed_parent"),
+    "G7": row(0, "parent killed", WORKERS + "workers_end_with_a_killed_parent"),
     "G8": row(1, "little memory"),
     "G9": row(1, "busy machine"),
     "G10": row(
         0,
         "Ctrl-C reaches the workers",
         ROWS + "TestI::test_ctrl_c_is_one_line_however_many_workers_there_are",
-        LOADER + "workers_ignore_the_signals_that_are_the_trainers_to_handle",
+        WORKERS + "workers_ignore_the_signals_that_are_the_trainers_to_handle",
     ),
     "G11": row(
         1,
         "workers after the end",
-        LOADER + "closing_ends_the_workers_and_a_closed_loader_can_be_used_again",
+        WORKERS + "closing_ends_the_workers_and_a_closed_loader_can_be_used_again",
     ),
     "G12": row(1, "fork after threads"),
     "G13": row(1, "two days"),
