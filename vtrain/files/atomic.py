@@ -43,6 +43,8 @@ def replacing(path: Path, *, size: int = 0) -> Iterator[BufferedRandom]:
         with os.fdopen(descriptor, "w+b") as file:
             try:
                 yield file
+                # First the content on the disk, then its name: in the other order a power cut
+                # could leave the name of an empty file.
                 file.flush()
                 os.fsync(file.fileno())
                 temporary.replace(path)
@@ -74,6 +76,7 @@ def append(path: Path, content: str) -> None:
     Raises:
         StorageError: It cannot be written.
     """
+    # No symlink is followed, and a FIFO planted at the path does not wait for a reader.
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
     with _explained(path, len(content)), os.fdopen(os.open(path, flags, 0o644), "ab") as file:
         file.write(content.encode())
@@ -86,6 +89,7 @@ def link(source: Path, path: Path) -> None:
         StorageError: Neither can be made; what was at `path` is untouched.
     """
     assert source.parent == path.parent, "a hard link cannot leave its file system"
+    # Linked under a temporary name first: `os.link` cannot replace what is at `path`.
     temporary = _temporary(path.parent)
     try:
         os.link(source, temporary)
@@ -128,11 +132,12 @@ def sweep(folder: Path) -> list[Path]:
     """
     swept = []
     with _explained(folder):
-        found = sorted(folder.glob(f"{PREFIX}*{SUFFIX}"))
-    for path in found:
+        leftovers = sorted(folder.glob(f"{PREFIX}*{SUFFIX}"))
+    for path in leftovers:
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
+                # A killed writer's lock is gone with it, a living writer's makes this fail.
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.unlink()
             finally:
@@ -197,13 +202,13 @@ def _megabytes(size: int) -> str:
 def _explained(path: Path, size: int = 0) -> Iterator[None]:
     try:
         yield
-    except VtrainError:  # it says more
+    except VtrainError:  # already explained, and closer to the cause
         raise
     except Exception as error:
-        found = cause(error)
-        if found is None:
+        os_error = cause(error)
+        if os_error is None:
             raise
-        raise explain(found, path, size) from error
+        raise explain(os_error, path, size) from error
 
 
 def _temporary(folder: Path) -> Path:
@@ -243,8 +248,11 @@ def _sync_folder(folder: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
+        # Some network file systems cannot sync a folder; the content itself is synced.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
-        log.warning("%s: this file system cannot make a renaming durable", folder)
+        log.warning(
+            "%s: this file system cannot sync folders; a power cut may undo the last save", folder
+        )
     finally:
         os.close(descriptor)

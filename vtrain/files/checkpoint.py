@@ -76,6 +76,7 @@ class Checkpoint:
 
     def to_content(self) -> dict[str, Any]:
         """Return the plain data and tensors of the file; tensors are not copied."""
+        # Not `asdict`, which would copy every tensor.
         content = {field.name: getattr(self, field.name) for field in fields(self)}
         return {**content, "model": dict(vars(self.model)), "classes": list(self.classes)}
 
@@ -86,18 +87,20 @@ class Checkpoint:
         Raises:
             CheckpointError: A field is missing or of a wrong kind; the message names it.
         """
-        found = {key: _checked(content, key, kind, path) for key, kind in _KINDS.items()}
+        values = {key: _checked(content, key, kind, path) for key, kind in _KINDS.items()}
         described = {
-            key: _checked(found["model"], key, kind, path, "model.")
+            key: _checked(values["model"], key, kind, path, "model.")
             for key, kind in _MODEL_KINDS.items()
         }
-        if not all(type(name) is str for name in found["classes"]):
-            raise _wrong("classes", found["classes"], "a list of names", path)
-        if not all(type(value) in (float, int) for value in found["metrics"].values()):
-            raise _wrong("metrics", found["metrics"], "a mapping of names to numbers", path)
-        _check_weights(found["state"], path)
-        found |= {"model": ModelDescription(**described), "classes": tuple(found["classes"])}
-        return cls(**found)
+        # One level deeper where a wrong value would otherwise surface far from here. Arguments
+        # and preprocessing are checked by the constructors that take them.
+        if not all(type(name) is str for name in values["classes"]):
+            raise _wrong("classes", values["classes"], "a list of names", path)
+        if not all(type(value) in (float, int) for value in values["metrics"].values()):
+            raise _wrong("metrics", values["metrics"], "a mapping of names to numbers", path)
+        _check_weights(values["state"], path)
+        values |= {"model": ModelDescription(**described), "classes": tuple(values["classes"])}
+        return cls(**values)
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -123,6 +126,7 @@ def evaluated_weights(state: Mapping[str, Any]) -> dict[str, "Tensor"]:
     Raises:
         KeyError: There are none.
     """
+    # Here alone it is decided: for eval, predict, the teacher and model.pretrained.
     ema = state.get("ema")
     weights: dict[str, Tensor] = ema["weights"] if ema is not None else state["model"]
     return weights
@@ -140,6 +144,7 @@ _KINDS: dict[str, type] = {
     "state": dict,
     "is_best": bool,
 }
+# Exact types, as a file of plain data has them; a tuple or a subclass was not written by us.
 _MODEL_KINDS: dict[str, type] = {
     "name": str,
     "arguments": dict,

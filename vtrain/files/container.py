@@ -90,9 +90,12 @@ def save_checkpoint(path: Path, payload: dict[str, Any]) -> Written:
     import torch
 
     content = {"format": FORMAT, **payload}
+    # Measured before anything is written: it also refuses what is no plain data.
     with atomic.replacing(path, size=_storage_bytes(content)) as file:
         torch.save(content, file)
         file.flush()
+        # Through the same open file that is about to be published, so that what a bad disk or
+        # memory made of it is noticed while the last good checkpoint is still there.
         try:
             return _verified(file, path, allowed=None)
         except CheckpointError as error:
@@ -108,6 +111,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         CheckpointError: It is absent, damaged, unsafe, or no checkpoint of this vtrain.
     """
     content = load_weights(path)
+    # A bool is an int to Python and no version to us.
     version = content.get("format")
     if type(version) is not int or version < 1 or "model" not in content:
         raise CheckpointError(
@@ -131,16 +135,19 @@ def load_weights(path: Path) -> dict[str, Any]:
     import torch
 
     allowed = manifest.read(path.parent).allowed(path.name)
+    # One open file for both: between a check and a second opening it could be exchanged.
     with opened(path) as file:
         _verified(file, path, allowed)
         file.seek(0)
         try:
             with warnings.catch_warnings():  # torch's texts are not for users, here and below
                 warnings.simplefilter("ignore")
+                # Not mapped: a mapped file that is truncated later would kill us with SIGBUS.
                 content = torch.load(file, map_location="cpu", weights_only=True, mmap=False)
         except Exception:  # of seven kinds; some advise to switch the safety off
             raise _corrupt(path, "its tensors cannot be read") from None
         largest = os.fstat(file.fileno()).st_size
+    # Strides of 0 and shared storages can claim far more elements than a file has bytes.
     try:
         declared = _storage_bytes(content)
     except TypeError as error:
@@ -185,6 +192,8 @@ def opened(path: Path) -> Iterator[BufferedReader]:
 
 def _verified(file: File, path: Path, allowed: dict[str, int] | None) -> Written:
     """Check size, checksums, layout and program of an open file; build nothing."""
+    # From cheap to dear, and each step only reads what the ones before have bounded: the kind of
+    # file, its checksum, the size of its directory, the directory, the records, the program.
     try:
         size = os.fstat(file.fileno()).st_size
         if size > LARGEST_FILE:
@@ -230,10 +239,10 @@ def _recognise(file: File, path: Path) -> None:
         looks = "zeros, as a power cut leaves them", None
     elif head[8:9] == b"{":
         looks = "a safetensors file", "weights from elsewhere go into model.pretrained"
-    elif head[257:262] == b"ustar":
+    elif head[257:262] == b"ustar":  # where POSIX tar has its magic number
         looks = "a tar archive", "unpack it first"
-    elif found := [look for look in LOOKS if head.lstrip().lower().startswith(look[0].lower())]:
-        looks = found[0][1:]
+    elif matches := [look for look in LOOKS if head.lstrip().lower().startswith(look[0].lower())]:
+        looks = matches[0][1:]
     elif head.isascii() and not set(head) & set(b"\0\1\2\3"):
         looks = "text", None
     raise CheckpointError(f"not a checkpoint of vtrain: it looks like {looks[0]}", path, looks[1])
@@ -245,6 +254,8 @@ def _check_directory_size(file: File, size: int, path: Path) -> None:
     tail = file.read(98)  # zip64 record of 56 bytes, its locator of 20, end record of 22
     if tail[-22:-18] != b"PK\x05\x06" or tail[-2:] != b"\0\0":
         raise _corrupt(path, "the end of the file is missing")
+    # The end record says how long the directory is and where it starts; a zip64 record before it
+    # says so again in 8 bytes each.
     length, start, trailer = *struct.unpack("<II", tail[-10:-2]), 22
     if tail[-42:-38] == b"PK\x06\x07":
         length, start = struct.unpack("<QQ", tail[40:56])
@@ -257,6 +268,7 @@ def _check_records(archive: zipfile.ZipFile, size: int, path: Path) -> zipfile.Z
     """Check the directory of the archive, and return the record that holds the program."""
     records = archive.infolist()
     names = [record.filename for record in records]
+    # An allow list: whatever torch may learn to write, only these records are known harmless.
     strange = [name for name in names if not RECORD.fullmatch(name)]
     if strange:
         raise CheckpointError(
@@ -264,6 +276,8 @@ def _check_records(archive: zipfile.ZipFile, size: int, path: Path) -> zipfile.Z
             path,
             "TorchScript, torch.export and other archives are not read",
         )
+    # Allowed flags: 0x8, sizes after the data, and 0x800, names in UTF-8. Without compression a
+    # small file cannot unpack to a huge one.
     if any(record.compress_type or record.flag_bits & ~0x808 for record in records):
         raise CheckpointError(
             "it is compressed or encrypted, as no checkpoint is", path, "do not trust it"
@@ -280,6 +294,8 @@ def _check_records(archive: zipfile.ZipFile, size: int, path: Path) -> zipfile.Z
 
 def _check_program(program: bytes, path: Path) -> None:
     """Read a pickle program without running it; refuse all that plain data does not need."""
+    # STACK_GLOBAL takes its module and name from the stack: they are the last two strings, unless
+    # the program hides them, and then its name is on no allow list either.
     called, opcodes, strings = [], set(), ["?", "?"]
     for opcode, argument, _ in pickletools.genops(program):
         opcodes.add(opcode.name)
@@ -310,7 +326,8 @@ def _storage_bytes(content: Any) -> int:
     """
     import torch
 
-    storages: dict[int, int] = {}
+    storages: dict[int, int] = {}  # by address: views of one storage are written once
+    # A stack of our own instead of recursion: a deep nesting must not overflow Python's.
     stack, values = [(content, 0)], 0
     while stack:
         value, depth = stack.pop()

@@ -43,9 +43,11 @@ class RunLock:
         except BaseException:
             self.close()
             raise
+        # A forked data worker that outlived the run would otherwise keep its folder locked.
         os.register_at_fork(after_in_child=self.close)
 
     def _open(self) -> int:
+        # A planted symlink or FIFO must neither be followed nor waited for.
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
             descriptor = os.open(self.path, flags, 0o644)
@@ -66,6 +68,7 @@ class RunLock:
                 "wait for that process, or choose another folder with --run-dir",
             ) from None
         except OSError as error:
+            # Some network file systems have no locks: better to train unprotected than not at all.
             if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
                 raise atomic.explain(error, self.path) from error
             log.warning(
@@ -104,6 +107,8 @@ def holder(folder: Path) -> str | None:
     except OSError:
         return None
     try:
+        # /proc/locks names files as major:minor:inode. The device is not compared: btrfs gives
+        # each subvolume one of its own, which only `stat` reports.
         inode = f":{os.fstat(descriptor).st_ino}"
         rows = [line.split() for line in LOCKS.read_text().splitlines()]
         held = any("FLOCK" in row and any(part.endswith(inode) for part in row) for row in rows)

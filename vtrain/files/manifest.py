@@ -56,11 +56,13 @@ def read(folder: Path) -> Manifest:
         CheckpointError: It is damaged, or names a file outside of the folder.
     """
     path = folder / NAME
+    # Every field is checked: names of a manifest become paths that are read and removed.
     try:
         with path.open("rb") as file:
             content = json.loads(file.read(LARGEST))
         entries = tuple(_entry(row) for row in content["checkpoints"])
         best = content["best"]
+        # Otherwise `best.pt` would point at a file that pruning does not protect.
         if best is not None and best not in [entry.name for entry in entries]:
             raise ValueError("its best checkpoint is not in it")
     except (FileNotFoundError, NotADirectoryError):
@@ -85,7 +87,8 @@ def write(folder: Path, manifest: Manifest) -> None:
 
 
 def _entry(row: dict[str, Any]) -> Entry:
-    entry = Entry(**row)
+    entry = Entry(**row)  # a key too many or too few is a TypeError
+    # No separator and no leading dot, so that a name cannot leave the folder.
     if type(entry.name) is not str or not re.fullmatch(r"[\w-][\w.-]*", entry.name, re.ASCII):
         raise ValueError(f"{entry.name!r:.60} is not the plain name of a file")
     if type(entry.step) is not int or type(entry.size) is not int or entry.step < 0:

@@ -72,6 +72,7 @@ class CheckpointStore:
         """
         finite = metric is not None and math.isfinite(metric)
         assert finite or not checkpoint.is_best, "only a finite metric can be the best"
+        # Somebody removed the folder of a running run: save what there is first, complain after.
         if vanished := not self.run_dir.is_dir():
             atomic.make_folder(self.run_dir)
             self._known = Manifest()
@@ -83,10 +84,12 @@ class CheckpointStore:
             if not self._prune():  # a second try makes sense only with more space
                 raise
             written = checkpoint.save(path)
+        # From here on the file is complete; a kill before the manifest names it is what
+        # `_adopt` repairs at the next start.
         entry = Entry(path.name, step, written.size, written.sha256, metric if finite else None)
         best = path.name if checkpoint.is_best else self._known.best
         self._publish((*self._known.entries, entry), best)
-        self._prune()
+        self._prune()  # last: until the new one is published, the old ones are the run
         if vanished:
             raise StorageError(
                 "the run folder vanished during training", self.run_dir, "the last step is saved"
@@ -103,16 +106,17 @@ class CheckpointStore:
                 a newer vtrain.
         """
         skipped = 0
-        for found in _findings(self.run_dir):
-            if found.problem is None:
-                self._go_on_from(found)
-                return found.path
-            log.warning("skipped a checkpoint: %s", found.problem)
+        for finding in _findings(self.run_dir):
+            if finding.problem is None:
+                self._adopt(finding)
+                return finding.path
+            log.warning("skipped a checkpoint: %s", finding.problem)
             try:
-                found.path.replace(found.path.with_name(found.path.name + ".corrupt"))
+                finding.path.replace(finding.path.with_name(finding.path.name + ".corrupt"))
             except OSError as error:
-                raise atomic.explain(error, found.path) from error
+                raise atomic.explain(error, finding.path) from error
             skipped += 1
+        # A manifest without any file is no new run: its checkpoints were lost, not never made.
         if skipped == 0 and not self._known.entries:
             return None
         raise CheckpointError(
@@ -121,23 +125,26 @@ class CheckpointStore:
             "start in another run folder; damaged files are kept as *.corrupt",
         )
 
-    def _go_on_from(self, found: Finding) -> None:
-        """Bring manifest, `last.pt` and `best.pt` in line with the files, as after a save."""
-        entries = [entry for entry in self._known.entries if (self.run_dir / entry.name).exists()]
-        name, best = found.path.name, self._known.best
-        if NAME.fullmatch(name) and name not in [entry.name for entry in entries]:
-            # The process was killed after it published the file and before the manifest.
-            entries.append(Entry(name, order(name)[0], found.size, found.sha256))
-            if Checkpoint.load(found.path).is_best:
-                best = name
-        if best is not None and best not in [entry.name for entry in entries]:
+    def _adopt(self, newest: Finding) -> None:
+        """Bring manifest, `last.pt` and `best.pt` in line with the files, as after a save.
+
+        Three things may differ from the manifest: files that are gone, the newest file, which a
+        killed process had no time to enter, and so which checkpoint is best.
+        """
+        entries = {e.name: e for e in self._known.entries if (self.run_dir / e.name).exists()}
+        best, name = self._known.best, newest.path.name
+        if NAME.fullmatch(name) and name not in entries:
+            entries[name] = Entry(name, order(name)[0], newest.size, newest.sha256)
+            # The file itself says whether it was the best: the manifest does not know it.
+            best = name if Checkpoint.load(newest.path).is_best else best
+        if best is not None and best not in entries:
             log.warning(
                 "the best checkpoint, %s, is lost: %s is the newest from now on", best, BEST
             )
             best = None
         if entries:
-            self._publish(tuple(sorted(entries, key=lambda entry: order(entry.name))), best)
-        else:  # only `last.pt` or `best.pt` is intact: the next save begins anew
+            self._publish(tuple(entries[n] for n in sorted(entries, key=order)), best)
+        else:  # only `last.pt` or `best.pt` is intact: the next save begins a new manifest
             self._known = Manifest()
 
     def _publish(self, entries: tuple[Entry, ...], best: str | None) -> None:
@@ -148,7 +155,10 @@ class CheckpointStore:
         self._point(BEST, best or last)
 
     def _point(self, name: str, target: str) -> None:
+        """Make `name` another name of the checkpoint `target`."""
         path, source = self.run_dir / name, self.run_dir / target
+        # Already so: a run folder on a slow disk need not be written for it. `lstat`, because a
+        # symlink of that name is somebody else's and is replaced.
         with contextlib.suppress(FileNotFoundError):
             if path.lstat().st_ino == source.lstat().st_ino:
                 return
@@ -158,6 +168,7 @@ class CheckpointStore:
         """Remove what is neither the best nor among the newest; return whether anything went."""
         entries = self._known.entries
         gone = []
+        # Only what the manifest names is ever removed; other files of the folder are not ours.
         for entry in entries[: -self.keep]:
             if entry.name == self._known.best:
                 continue
@@ -174,6 +185,7 @@ class CheckpointStore:
         return bool(gone)
 
     def _unused_name(self, step: int) -> Path:
+        """Return a name of this step that no file has: no name is given to other content."""
         path, counter = self.run_dir / f"step-{step:08d}.pt", 1
         while path.exists():
             counter += 1
@@ -191,11 +203,11 @@ def verify(path: Path) -> list[Finding]:
     """
     if not path.exists():
         raise CheckpointError("no such run folder or checkpoint", path)
-    manifest.read(path if path.is_dir() else path.parent)
-    found = list(_findings(path)) if path.is_dir() else [_finding(path)]
-    if not found:
+    manifest.read(path if path.is_dir() else path.parent)  # a damaged one is told first of all
+    findings = list(_findings(path)) if path.is_dir() else [_finding(path)]
+    if not findings:
         raise CheckpointError("this folder holds no checkpoint", path)
-    return found
+    return findings
 
 
 def order(name: str) -> tuple[int, int]:
@@ -208,16 +220,17 @@ def _findings(run_dir: Path) -> Iterator[Finding]:
     """Verify checkpoints newest first, then `last.pt` and `best.pt` where they are other files."""
     names = [path.name for path in run_dir.iterdir() if NAME.fullmatch(path.name)]
     names.sort(key=order, reverse=True)
-    seen = set()
+    seen = set()  # inodes: hard links of one file are verified once
     for name in [*names, LAST, BEST]:
         path = run_dir / name
         with contextlib.suppress(FileNotFoundError):
             inode = path.stat().st_ino
             if inode not in seen:
                 seen.add(inode)
-                found = _finding(path)
-                if found.problem is None or path.exists():  # a run may remove an old one meanwhile
-                    yield found
+                finding = _finding(path)
+                # The run may go on meanwhile and remove an old one between the two looks.
+                if finding.problem is None or path.exists():
+                    yield finding
 
 
 def _finding(path: Path) -> Finding:

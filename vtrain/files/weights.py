@@ -39,12 +39,13 @@ def read_weights(path: Path) -> WeightFile:
 
 
 def _tensors(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    # Not `Checkpoint.from_content`: weights serve even if a field beside them is missing.
     if isinstance(content.get("state"), dict):
         try:
             content = {"model": evaluated_weights(content["state"])}
         except (KeyError, TypeError):
             return {}
-    for key in ("model", "state_dict"):
+    for key in ("model", "state_dict"):  # one may hold the other
         if isinstance(content.get(key), dict):
             content = content[key]
     return {name: value for name, value in content.items() if isinstance(value, Tensor)}

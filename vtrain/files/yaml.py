@@ -60,7 +60,7 @@ def read_yaml(path: Path) -> Document:
         raise ConfigError(f"the config {problem}", path, "give the path of a YAML file")
     try:
         with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
+            raw = file.read(MAX_BYTES + 1)  # one more byte than allowed shows that there are more
         text = raw.decode("utf-8-sig")
     except OSError as error:
         raise ConfigError(f"the config cannot be read: {error.strerror}", path) from None
@@ -76,8 +76,8 @@ def parse_yaml(text: str, name: str) -> Document:
     reader = _Reader(name)
     data = reader.read(text)
     if not isinstance(data, dict):
-        found = {list: "a list", type(None): "nothing"}.get(type(data), f"{data!r}")
-        raise ConfigError(f"expected a mapping of sections, found {found}", name)
+        what = {list: "a list", type(None): "nothing"}.get(type(data), f"{data!r}")
+        raise ConfigError(f"expected a mapping of sections, found {what}", name)
     return Document(name, data, reader.lines, reader.mistakes)
 
 
@@ -101,6 +101,7 @@ def plain_scalar(text: str) -> Any:
         return CONSTANTS[text]
     if INT.fullmatch(text):
         return int(text)
+    # 1e999 is text: an infinity would pass every check of a range from below.
     if FLOAT.fullmatch(text) and math.isfinite(float(text)):
         return float(text)
     return text
@@ -118,6 +119,7 @@ class _Reader:
         try:
             events = yaml.parse(text, Loader=yaml.SafeLoader)
             next(events)  # the stream's start
+            # Then each document's start, value and end; an empty file has none.
             if isinstance(next(events), yaml.StreamEndEvent):
                 return None
             value = self._value(next(events), events, ())
@@ -135,7 +137,8 @@ class _Reader:
         return value
 
     def _value(self, event: Any, events: Iterator[yaml.Event], keys: Keys) -> Any:
-        self.lines.setdefault(keys, _line(event))
+        self.lines.setdefault(keys, _line(event))  # of a key, `_mapping` has noted its line
+        # An error and not a mistake: our own recursion goes as deep as the file says.
         if len(keys) > MAX_DEPTH:
             raise ConfigError(f"nested deeper than {MAX_DEPTH} levels", self._where(event))
         if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
@@ -166,7 +169,7 @@ class _Reader:
             else:
                 self.lines[(*keys, key)] = _line(event)
             value = self._value(next(events), events, (*keys, key))
-            mapping.setdefault(key, value)
+            mapping.setdefault(key, value)  # of two equal keys the first, whose line is noted
         return mapping
 
     def _sequence(self, events: Iterator[yaml.Event], keys: Keys) -> list[Any]:
@@ -179,6 +182,7 @@ class _Reader:
         if event.value.encode("utf-8", "ignore").decode() != event.value:  # a lone surrogate
             self._mistake("the text is not valid Unicode", event)
             return None
+        # Quoted or in a block it is text, whatever it looks like.
         return plain_scalar(event.value) if event.style is None else event.value
 
     def _mistake(self, what: str, event: yaml.Event, hint: str | None = None) -> None:

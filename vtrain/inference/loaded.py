@@ -103,6 +103,7 @@ def model_of(checkpoint: Checkpoint, path: Path, device: torch.device | str = "c
     except (KeyError, TypeError, ValueError, RuntimeError, ConfigError) as error:
         reason = str(error).splitlines()[0][:150]
         raise CheckpointError(f"the checkpoint does not describe a model: {reason}", path) from None
+    # Moved last: whatever is wrong with a checkpoint is found before a GPU is touched.
     model.to(device).eval()
     return LoadedModel(model, checkpoint.classes, geometry, checkpoint, path)
 
@@ -114,6 +115,7 @@ def check_weights_fit(model: ImageClassifier, weights: dict[str, Tensor], path: 
         CheckpointError: They differ; the message counts how and names the first.
     """
     expected = model.state_dict()
+    # `load_state_dict` would list every name on lines of its own; here one line says it.
     missing = sorted(expected.keys() - weights.keys())
     unexpected = sorted(weights.keys() - expected.keys())
     common = expected.keys() & weights.keys()

@@ -18,8 +18,8 @@ def top_k_hits(logits: Tensor, targets: Tensor, k: int) -> Tensor:
 
     Shape: (B, K), (B,) -> (B, min(k, K)) bool, at most one of them true in each row.
     """
-    nearest = logits.topk(min(k, logits.shape[1]), dim=1).indices
-    return nearest == targets[:, None]
+    nearest = logits.topk(min(k, logits.shape[1]), dim=1).indices  # (B, k) classes
+    return nearest == targets[:, None]  # NO_TARGET is no class, and so never hit
 
 
 def sums(logits: Tensor, targets: Tensor) -> Tensor:

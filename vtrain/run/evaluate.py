@@ -50,6 +50,7 @@ def evaluate_checkpoint(
     """
     if output is not None and average is None:
         raise ConfigError("--output saves averaged weights", "command line", "add --average N")
+    # Before the evaluation, which may take an hour.
     if output is not None and output.exists():
         raise StorageError("this file is there already", output, "choose another name")
     loaded = load_model(ckpt) if average is None else model_of(averaged(ckpt, average), ckpt)
@@ -85,11 +86,13 @@ def evaluate_model(
     loaded: LoadedModel, overrides: Iterable[str], split: Literal["train", "val"]
 ) -> Metrics:
     """Evaluate a loaded model on the images of its own config, or of a changed one."""
+    # The run's own device and precision, unless an override names others.
     config = stored_config(loaded.checkpoint, loaded.path, overrides)
     device = choose_device(config.train.device)
     precision = choose_precision(config.train.precision, device)
     source = build_source(config)
     samples = source.split(split)
+    # Another dataset may number the same classes in another way, or lack some of them.
     samples = samples.with_targets(renumbered(samples.targets, source.classes, loaded.classes))
     loader = build_val_loader(config, samples, loaded.geometry, device, Rank())
     return evaluate(

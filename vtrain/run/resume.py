@@ -1,6 +1,7 @@
 """Going on with a run: from which checkpoint, with which config, on which images."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ class ResumePoint:
     path: Path
     checkpoint: Checkpoint
 
-    @property
+    @cached_property
     def config(self) -> Config:
         """The config that the run had when it was saved."""
         return stored_config(self.checkpoint, self.path)
@@ -56,6 +57,8 @@ class ResumePoint:
             CheckpointError: It holds no state of this run, but perhaps weights alone.
         """
         state, saved = parts.state, self.checkpoint
+        # The images first: of other classes the weights would not even have the right shape, and
+        # that message would say less.
         try:
             changed = check_unchanged(saved.dataset, dataset, self.path, accept=accept_data_change)
             state.load_state_dict(saved.state)
@@ -72,6 +75,8 @@ class ResumePoint:
 
 def find_resume_point(store: CheckpointStore | None) -> ResumePoint | None:
     """Return the newest intact checkpoint, which the main process alone looks for."""
+    # One process looks, so that all agree although damaged files are renamed on the way; then each
+    # reads the file for itself.
     newest = store.newest_valid() if store is not None else None
     path = distributed.broadcast_json(None if newest is None else str(newest))
     return None if path is None else ResumePoint(Path(path), Checkpoint.load(Path(path)))
@@ -83,6 +88,7 @@ def differences(before: Config, after: Config) -> list[str]:
     keys: list[str] = []
     for section in new:
         if isinstance(new[section], dict):
+            # The keys of both: a component of another name has others.
             both = {**old[section], **new[section]}
             keys += [
                 f"{section}.{key}" for key in both if old[section].get(key) != new[section].get(key)

@@ -18,8 +18,9 @@ def verify_checkpoints(path: Path) -> tuple[str, bool]:
         CheckpointError: There is no checkpoint, or the manifest is damaged.
     """
     findings = verify(path)
-    lines = [_line(found) for found in findings]
-    intact = next((found for found in findings if found.problem is None), None)
+    lines = [_line(finding) for finding in findings]
+    # They are sorted newest first, as a resume looks at them.
+    intact = next((finding for finding in findings if finding.problem is None), None)
     if path.is_dir():
         lines += _outlook(path, intact)
     return "\n".join(lines), intact is not None
@@ -36,13 +37,13 @@ def raise_if_lost(path: Path, usable: bool) -> None:
         raise CheckpointError("no checkpoint is intact", path, hint)
 
 
-def _line(found: Finding) -> str:
-    name = printable(found.path.name)
-    if found.problem is not None:
-        return f"damaged  {name}: {found.problem.what}"
-    known = manifest.read(found.path.parent)
-    best = "  best" if found.sha256 in _checksums(known, known.best) else ""
-    return f"intact   {name}  {found.size:,} bytes  sha256 {found.sha256[:16]}{best}"
+def _line(finding: Finding) -> str:
+    name = printable(finding.path.name)
+    if finding.problem is not None:
+        return f"damaged  {name}: {finding.problem.what}"
+    known = manifest.read(finding.path.parent)
+    best = "  best" if finding.sha256 in _checksums(known, known.best) else ""
+    return f"intact   {name}  {finding.size:,} bytes  sha256 {finding.sha256[:16]}{best}"
 
 
 def _outlook(run_dir: Path, intact: Finding | None) -> list[str]:
@@ -56,13 +57,14 @@ def _outlook(run_dir: Path, intact: Finding | None) -> list[str]:
     if owner := lock.holder(run_dir):
         lines.append(f"the run goes on now: it is locked by {owner}")
     if intact is not None:
+        # `last.pt` tells no step by its name; the manifest knows the file by its checksum.
         steps = [entry.step for entry in known.entries if entry.sha256 == intact.sha256]
         step = intact.step if intact.step is not None else next(iter(steps), None)
-        place = intact.path.name if step is None else f"step {step:,} ({intact.path.name})"
+        newest = intact.path.name if step is None else f"step {step:,} ({intact.path.name})"
         if RunFolder(run_dir).is_finished:
-            lines.append(f"the run is finished; the newest intact checkpoint is {place}")
+            lines.append(f"the run is finished; the newest intact checkpoint is {newest}")
         else:
-            lines.append(f"a resume goes on from {place}")
+            lines.append(f"a resume goes on from {newest}")
     return lines
 
 

@@ -42,6 +42,7 @@ def load_teacher(
         return Teacher(model, columns(known, classes), size)
     if weights is not None:
         raise ConfigError("a checkpoint of vtrain has its own weights", f"{KEY}_weights")
+    # On the CPU: whoever builds the run moves it to the device with the other parts.
     loaded = load_model(teacher)
     geometry = loaded.geometry
     return Teacher(
@@ -68,7 +69,8 @@ def torchvision_model(
         )
     file = read_weights(weights)
     state = file.tensors
-    last = next(reversed(state.values()))  # the bias of the head
+    # A state dict is in the order of the modules, so its last tensor is the bias of the head.
+    last = next(reversed(state.values()))
     model: nn.Module = models.get_model(name, num_classes=len(last) if last.ndim else 1)
     try:
         model.load_state_dict(state)
