@@ -102,3 +102,14 @@ def test_the_end_is_saved_once(tmp_path: Path) -> None:
     run.step = 4
     part.on_fit_end(run)
     assert len(saved_steps(tmp_path)) == 2
+
+
+def test_steps_apart_from_the_run_leave_its_counters_and_its_guard_alone() -> None:
+    run = state()
+    run.step, run.rows = 5, 3
+    other = run.apart()
+    assert (other.model, other.optimizer, other.step) == (run.model, run.optimizer, 5)
+    other.step += 1
+    other.loss.add(torch.tensor(2.0))
+    assert (run.step, run.loss.count) == (5, 0)
+    assert other.guard is not run.guard

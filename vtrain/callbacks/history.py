@@ -24,6 +24,7 @@ class History(Callback):
         """Take over the last rows of a run that goes on: nothing may be left to do."""
         self.val = state.metrics
         lines = self.path.read_text().splitlines() if self.path.exists() else []
+        # Only the rows that the checkpoint counts: `MetricsFile` cuts the others after this.
         for row in map(json.loads, lines[: state.rows]):
             if "train/loss" in row:
                 self.train = {name: row[name] for name in row if name.startswith("train/")}
@@ -38,4 +39,5 @@ class History(Callback):
     @property
     def images_per_second(self) -> float | None:
         """The median over the rows of this process; None before the first."""
+        # A median: the first row has the start of the workers in it, others a busy neighbour.
         return sorted(self.rates)[len(self.rates) // 2] if self.rates else None

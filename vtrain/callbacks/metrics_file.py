@@ -15,6 +15,7 @@ class MetricsFile(Callback):
         self.path = path
 
     def on_fit_start(self, state: TrainState) -> None:
+        # Rows beyond the checkpoint's count are of steps that are about to be made again.
         lines = self.path.read_text().splitlines(keepends=True) if self.path.exists() else []
         write_text(self.path, "".join(lines[: state.rows]))
 
@@ -26,5 +27,6 @@ class MetricsFile(Callback):
 
     def _append(self, state: TrainState, metrics: Metrics) -> None:
         row = {"step": state.step, "epoch": state.epoch, **metrics}
+        # Appended before it is counted: a row too many is cut on resume, one too few would be lost.
         append(self.path, json.dumps(row) + "\n")
         state.rows += 1

@@ -31,6 +31,8 @@ class Progress(Callback):
     def on_step_end(self, state: TrainState) -> None:
         if not self.terminal:
             return
+        # Made with the first step of an epoch, not before: nothing is shown over a long start. A
+        # resumed run begins in the middle of one.
         if self.bar is None:
             position = (state.step - 1) % self.steps_per_epoch
             epoch = (state.step - 1) // self.steps_per_epoch + 1
@@ -49,6 +51,7 @@ class Progress(Callback):
     def on_log(self, state: TrainState, metrics: Metrics) -> None:
         self.latest = metrics
         if not self.terminal:
+            # `vtrain bench` trains beyond the last step, where a total would be wrong.
             of = f"/{self.total_steps}" if state.step <= self.total_steps else ""
             self._line(f"step {state.step}{of}  {self._status(state)}")
 
@@ -68,6 +71,7 @@ class Progress(Callback):
         if self.latest:
             rate = self.latest["train/images_per_second"]
             parts += [f"loss {self.latest['train/loss']:.4f}", f"{rate:.0f} images/s"]
+        # Of this process alone: the steps before a resume took another machine's time.
         done, left = state.step - self.first_step, self.total_steps - state.step
         if left >= 0:
             eta = (time.monotonic() - self.started) / max(1, done) * left
@@ -77,7 +81,7 @@ class Progress(Callback):
         return "  ".join(parts)
 
     def _line(self, text: str) -> None:
-        self._close()
+        self._close()  # or the line would be written into the bar
         print(text, file=self.stream, flush=True)
 
     def _close(self) -> None:

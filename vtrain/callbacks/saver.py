@@ -1,6 +1,5 @@
 """When to save: every so many minutes or steps, at each epoch's end, at a stop, and when best."""
 
-import math
 import time
 from collections.abc import Callable
 
@@ -16,8 +15,7 @@ class Saver(Callback):
     Args:
         store: Where they are kept; None in a process that only hands over its part.
         describe: Makes a checkpoint of this run from its `metrics`, `state` and `is_best`.
-        best_metric: Decides which checkpoint is best; a loss is minimised, all else maximised. Of
-            equal values the first stays best.
+        best_metric: Decides which checkpoint is best; see `TrainState.record_evaluation`.
         every_minutes: Minutes between saves within an epoch, or None.
         every_steps: Steps between saves within an epoch, or None.
         agree: Makes all processes that save decide alike whether the minutes are over.
@@ -42,29 +40,22 @@ class Saver(Callback):
     def on_step_end(self, state: TrainState) -> None:
         if state.epoch_step == 0:
             return  # the epoch's end is saved once it is evaluated
+        # A clock and not a timer thread: a save reads the weights, which a step is about to change.
         minutes = (self.clock() - self.saved_at) / 60
         due = self.every_minutes is not None and self.agree(minutes >= self.every_minutes)
         if due or (self.every_steps is not None and state.step % self.every_steps == 0):
             self._save(state)
 
     def on_eval_end(self, state: TrainState, metrics: Metrics) -> None:
-        state.metrics = metrics
-        value = metrics[self.best_metric]
-        best = self._is_better(value, state.best)
-        if best:
-            state.best = value
-        self._save(state, is_best=best)
+        # Recorded before it is saved: the checkpoint itself must know that it is the best.
+        is_best = state.record_evaluation(metrics, self.best_metric)
+        self._save(state, is_best=is_best)
 
     def on_epoch_end(self, state: TrainState) -> None:
         self._save_unless_saved(state)
 
     def on_fit_end(self, state: TrainState) -> None:
         self._save_unless_saved(state)
-
-    def _is_better(self, value: float, best: float | None) -> bool:
-        if not math.isfinite(value):
-            return False
-        return best is None or (value < best if self.best_metric == "val/loss" else value > best)
 
     def _save_unless_saved(self, state: TrainState) -> None:
         if self.saved_position != (state.step, state.evaluated_step):

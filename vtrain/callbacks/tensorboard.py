@@ -36,9 +36,11 @@ class TensorBoard(Callback):
     def on_fit_start(self, state: TrainState) -> None:
         from torch.utils.tensorboard import SummaryWriter  # slow to import
 
-        threading.excepthook = _without_lost_writers
+        threading.excepthook = _ignore_writer_errors
         with self._best_effort():
+            # Event files cannot be cut: TensorBoard hides what has this step or a later one.
             self.writer = SummaryWriter(str(self.folder), purge_step=state.step + 1)
+            # Once for the run: a resumed one would draw the same picture again.
             if self.picture is not None and state.step == 0:
                 pixels = np.asarray(self.picture())
                 self.writer.add_image("train/images", pixels, 0, dataformats="HWC")
@@ -68,11 +70,11 @@ class TensorBoard(Callback):
         try:
             yield
         except OSError as error:
-            self.writer = None
+            self.writer = None  # from now on every hook does nothing
             log.warning("TensorBoard's files cannot be written (%s); going on", error.strerror)
 
 
-def _without_lost_writers(lost: threading.ExceptHookArgs) -> None:
+def _ignore_writer_errors(lost: threading.ExceptHookArgs) -> None:
     """Print what ended a thread, but not of TensorBoard's writer, which hands it to its caller."""
     if not (isinstance(lost.exc_value, OSError) and "Writer" in type(lost.thread).__name__):
         threading.__excepthook__(lost)

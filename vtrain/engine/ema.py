@@ -33,6 +33,7 @@ class EMA:
     def update(self, model: nn.Module, step: int) -> None:
         """Move the average towards the weights that `step` optimizer steps have made."""
         pairs = list(zip(self.weights.values(), self._tensors(model), strict=True))
+        # All floats in one fused call; a kernel per tensor would be launched at every step.
         floats = [pair for pair in pairs if pair[0].is_floating_point()]
         averages, live = [list(column) for column in zip(*floats, strict=True)]
         torch._foreach_lerp_(averages, live, 1 - self.decay_at(step))
@@ -70,6 +71,7 @@ class EMA:
 
     @torch.no_grad()
     def _exchange(self, model: nn.Module) -> None:
+        # One tensor at a time, so that only the largest is held twice.
         for average, tensor in zip(self.weights.values(), self._tensors(model), strict=True):
             kept = tensor.clone()
             tensor.copy_(average)

@@ -1,6 +1,7 @@
 """What a run is at one instant: all that must be saved to go on as if nothing had happened."""
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -39,7 +40,8 @@ class TrainState:
     """The run's parts that change, and its position.
 
     `step` and `epoch` count completed optimizer steps and passes; `epoch_step` counts the steps
-    completed within the current pass.
+    completed within the current pass. The trainer alone changes them, and the parts. A field that
+    a callback changes says which one.
     """
 
     model: nn.Module
@@ -56,14 +58,18 @@ class TrainState:
     evaluated_step: int = 0
     """The step of the last evaluation."""
     best: float | None = None
+    """The best value so far of the metric that decides; see `record_evaluation`."""
     metrics: Metrics = field(default_factory=dict)
-    """What the last evaluation gave."""
+    """What the last evaluation gave; see `record_evaluation`."""
     loss: Meter = field(default_factory=Meter)
     rows: int = 0
-    """Lines of `metrics.jsonl` written so far, so that a resumed run can cut what came after."""
+    """Rows of metrics written so far, so that a resumed run can cut what came after. `MetricsFile`
+    counts them."""
     stop_reason: str | None = None
     """Why training ends before its last step; any callback may set it."""
 
+    # What a checkpoint holds under these names, beside the parts. No guard and no reason to stop:
+    # a run that goes on has neither diverged nor been stopped.
     COUNTERS: ClassVar = (
         "step",
         "epoch",
@@ -76,7 +82,31 @@ class TrainState:
     )
 
     def __post_init__(self) -> None:
+        # Not a field: `replace` makes another guard for the same optimizer, as `apart` says.
         self.guard = StepGuard(self.optimizer)
+
+    def apart(self) -> "TrainState":
+        """Return the same parts at the same position, for steps that are not of the run.
+
+        Counters, loss and guard are its own: what happens there is not told in the run.
+        """
+        return replace(self, loss=Meter())
+
+    def record_evaluation(self, metrics: Metrics, best_metric: str) -> bool:
+        """Take over what an evaluation gave, and return whether it is the best so far.
+
+        A loss is minimised, all else maximised. Of equal values the first stays best, and one that
+        is not finite is never the best.
+        """
+        self.metrics = metrics
+        value = metrics[best_metric]
+        if not math.isfinite(value):
+            return False
+        sign = -1 if best_metric == "val/loss" else 1
+        is_best = self.best is None or sign * value > sign * self.best
+        if is_best:
+            self.best = value
+        return is_best
 
     @property
     def should_stop(self) -> bool:
@@ -88,6 +118,7 @@ class TrainState:
 
         Of a sharded model all processes must call it, and the main one gets the whole tensors.
         """
+        # Gathered in one go, in the same order in every process: each tensor is an exchange.
         large = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -104,12 +135,15 @@ class TrainState:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned, into parts built from the same config."""
+        # The file has whole tensors; of a sharded model each process takes its part. Weights and
+        # averages are overwritten in place: the optimizer and DDP's buckets hold their addresses.
         model = parallel.sharded_like(state["model"], self.model.state_dict())
         self.model.load_state_dict(model)
         load_optimizer(self.optimizer, state["optimizer"])
         if self.ema is not None:
             averages = parallel.sharded_like(state["ema"]["weights"], self.ema.weights)
             self.ema.load_state_dict({"weights": averages})
+        # With precision `auto`, a run may go on where it needs no scaler, or did not have one.
         if self.scaler is not None and state["scaler"] is not None:
             self.scaler.load_state_dict(state["scaler"])
         if self.early_stopping is not None:

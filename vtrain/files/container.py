@@ -294,8 +294,8 @@ def _check_records(archive: zipfile.ZipFile, size: int, path: Path) -> zipfile.Z
 
 def _check_program(program: bytes, path: Path) -> None:
     """Read a pickle program without running it; refuse all that plain data does not need."""
-    # STACK_GLOBAL takes its module and name from the stack: they are the last two strings, unless
-    # the program hides them, and then its name is on no allow list either.
+    # GLOBAL is the only way to a name that is allowed; the strings before a STACK_GLOBAL are kept
+    # to say in the message what it would most likely have called.
     called, opcodes, strings = [], set(), ["?", "?"]
     for opcode, argument, _ in pickletools.genops(program):
         opcodes.add(opcode.name)

@@ -32,7 +32,6 @@ from vtrain.data.input import no_augmentation
 from vtrain.device import DTYPES, choose_device, peak_memory
 from vtrain.distributed import Rank
 from vtrain.engine.callback import Callback
-from vtrain.engine.state import Meter
 from vtrain.engine.step_graph import WARM_UP
 from vtrain.files.atomic import make_folder
 from vtrain.files.runs import RunFolder
@@ -111,7 +110,7 @@ def build_harness(config: Config, folder: Path, cold: dict[str, float]) -> tuple
     # Training has no end, and evaluation is timed by itself.
     endless = replace(trainer.intervals, total_steps=sys.maxsize, eval_every=sys.maxsize)
     trainer = replace(trainer, lr=0.0, intervals=endless)
-    state = replace(parts.state, loss=Meter())
+    state = parts.state.apart()
     optimize = build_optimize(config, parts, Rank(), replace(step, state=state))
     bare = replace(trainer, state=state, input=no_augmentation, optimize=optimize)
     with timed(cold, "first batch"):

@@ -48,6 +48,7 @@ def say_start(config: Config, parts: Parts, folder: Path, resumed_from: Path | N
     rows |= balance_rows(config, parts.source.classes, parts.train)
     if config.train.distillation is not None:
         rows["teacher"] = config.train.distillation.teacher
+    # What the dataset's reader converted, ignored or missed.
     if parts.source.notes:
         rows["note"] = "; ".join(parts.source.notes)
     if resumed_from is not None:
@@ -70,6 +71,7 @@ def steps_text(config: Config, parts: Parts) -> str:
     """Say how long the run is."""
     minutes = config.train.max_minutes
     limit = "" if minutes is None else f", or {minutes:g} minutes"
+    # A dataset smaller than a batch is one step.
     images = min(batch_size(config), len(parts.train))
     return f"{parts.total_steps:,} of {images:,} images, {parts.steps_per_epoch:,} per epoch{limit}"
 
@@ -96,6 +98,7 @@ def say_end(
         log.info("%s has %s %.4f", RunFolder.best, config.checkpoint.best_metric, state.best)
     log.info("results in %s", printable(str(folder)))
     log.info("next:")
+    # Quoted, so that the lines can be pasted whatever the folder is called.
     name = printable(shlex.quote(str(folder)))
     log.info("  vtrain eval --ckpt %s", name)
     log.info("  vtrain predict IMAGE --ckpt %s", name)
@@ -107,6 +110,7 @@ def summary(best_metric: str, parts: Parts, history: History, seconds: float) ->
     """Return what `summary.json` holds; times and speed are those of this process."""
     state = parts.state
     return {
+        # Of the last log and the last evaluation, also of the run before a resume.
         "final": {**history.train, **history.val},
         "best": {best_metric: state.best},
         "step": state.step,
@@ -120,6 +124,7 @@ def summary(best_metric: str, parts: Parts, history: History, seconds: float) ->
 
 def say_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
     """Say what computes otherwise than when the run was last trained."""
+    # Only what can change the last bits: not the host, the number of workers or the command.
     changes = [
         f"{name} {printable(str(before[name]))} -> {now[name]}"
         for name in ("vtrain", "torch", "device", "precision", "processes")
