@@ -755,18 +755,18 @@ class TestH:
         self, tmp_path: Path, what: str
     ) -> None:
         def poisoned() -> None:
-            from vtrain.engine.trainer import Trainer
+            from vtrain.engine.step import OptimizerStep
 
-            real = Trainer.backward
+            real = OptimizerStep.backward
 
-            def backward(self: Trainer, *arguments: Any) -> Any:
+            def backward(self: OptimizerStep, *arguments: Any) -> Any:
                 loss = real(self, *arguments)
                 for parameter in self.state.model.parameters():
                     if self.state.step == 8 and (what == "loss" or parameter.dim() == 4):
                         parameter.grad.fill_(float("nan"))  # type: ignore[union-attr]
                 return loss * float("nan") if (self.state.step, what) == (8, "loss") else loss
 
-            Trainer.backward = backward  # type: ignore[method-assign]
+            OptimizerStep.backward = backward  # type: ignore[method-assign]
 
         run_dir = tmp_path / "run"
         seldom = "logging.every_steps=50"  # so that saves come between two rows
@@ -921,16 +921,16 @@ class TestJ:
 
 def out_of_memory_at(step: int) -> None:
     """Let the device have no memory left in one training step, as a GPU would say."""
-    from vtrain.engine.trainer import Trainer
+    from vtrain.engine.step import OptimizerStep
 
-    real = Trainer.backward
+    real = OptimizerStep.backward
 
-    def backward(self: Trainer, *arguments: Any) -> Any:
+    def backward(self: OptimizerStep, *arguments: Any) -> Any:
         if self.state.step == step:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.")
         return real(self, *arguments)
 
-    Trainer.backward = backward  # type: ignore[method-assign]
+    OptimizerStep.backward = backward  # type: ignore[method-assign]
 
 
 class TestK:
