@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vtrain.layers.attention import (
-    _LongSelfAttention,
+    _RecomputedSelfAttention,
     _SelfAttention,
     attend_plainly,
     self_attend,
@@ -31,7 +31,9 @@ KERNELS: dict[str, Callable[[Tensor, int], Tensor]] = {
     "plain": by_heads(attend_plainly),
     "fused": by_heads(F.scaled_dot_product_attention),
     "one step, weights kept": lambda qkv, heads: _SelfAttention.apply(qkv, heads, None, None),
-    "one step, computed again": lambda qkv, heads: _LongSelfAttention.apply(qkv, heads, None, None),
+    "one step, computed again": lambda qkv, heads: _RecomputedSelfAttention.apply(
+        qkv, heads, None, None
+    ),
 }
 
 

@@ -12,7 +12,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from vtrain.layers.linear import Linear, column_sums, product
+from vtrain.layers.linear import Linear, column_sums, weight_gradient
 
 SHAPES = "32768,96,384 32768,384,96 8192,192,768 2048,384,1536 512,768,3072 8320,192,576"
 
@@ -52,7 +52,10 @@ def parts(rows: int, inputs: int, outputs: int) -> dict[str, tuple[Callable[[], 
     values = x.detach()
     return {
         "forward": (lambda: forward(torchs), lambda: forward(vtrains)),
-        "gradient of weight": (lambda: upstream.t() @ values, lambda: product(upstream, values)),
+        "gradient of weight": (
+            lambda: upstream.t() @ values,
+            lambda: weight_gradient(upstream, values),
+        ),
         "gradient of bias": (lambda: upstream.sum(0), lambda: column_sums(upstream)),
         "forward and backward": (lambda: both(torchs), lambda: both(vtrains)),
     }

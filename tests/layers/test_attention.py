@@ -54,7 +54,7 @@ def test_self_attention_agrees_with_the_textbook_in_float64(
         assert (ours - theirs).norm() <= error * theirs.norm()
 
 
-@pytest.mark.parametrize("tokens", [attention.LONG, attention.LONG + 1, 400])
+@pytest.mark.parametrize("tokens", [attention.RECOMPUTE_ABOVE, attention.RECOMPUTE_ABOVE + 1, 400])
 def test_many_tokens_attend_as_in_float64_and_keep_no_weights(tokens: int) -> None:
     qkv = torch.randn(3, tokens, 3 * 2 * 8, dtype=torch.bfloat16, requires_grad=True)
     exact = qkv.detach().double().requires_grad_()
@@ -63,7 +63,7 @@ def test_many_tokens_attend_as_in_float64_and_keep_no_weights(tokens: int) -> No
     given = self_attend(qkv, 2)
     assert given.grad_fn is not None
     saved = [tensor.shape for tensor in given.grad_fn.saved_tensors]
-    assert (torch.Size([6, tokens, tokens]) in saved) == (tokens <= attention.LONG)
+    assert (torch.Size([6, tokens, tokens]) in saved) == (tokens <= attention.RECOMPUTE_ABOVE)
     upstream = torch.randn_like(expected)
     given.backward(upstream.bfloat16())
     expected.backward(upstream)

@@ -167,6 +167,6 @@ def test_more_rows_than_a_grid_has_are_attended_to_in_parts(
     q, k, v = torch.randn(3, 10, 2, 5, 4).unbind()
     there = [x.to("cuda") for x in (q, k, v)]
     bias = torch.randn(2, 5, 5)
-    monkeypatch.setattr(attention, "MOST_ROWS", 4)
+    monkeypatch.setattr(attention, "MAX_CUDA_ROWS", 4)
     parts = attention.attend(*there, bias=bias.to("cuda"))
     torch.testing.assert_close(parts.cpu(), attention.attend(q, k, v, bias))

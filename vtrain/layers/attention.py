@@ -13,12 +13,12 @@ from torch.autograd.function import once_differentiable
 
 from vtrain.layers.linear import Linear, column_sums, linear
 
-LONG = 128
-"""Tokens from which on the weights would take about as much memory as all else of attention."""
-CACHED = 1 << 18
-"""Scores worked on at a time where they are not kept: 512 KiB in bf16, to stay in a cache."""
+RECOMPUTE_ABOVE = 128
+"""Tokens above which the weights would take about as much memory as all else of attention."""
+SCORES_IN_CACHE = 1 << 18
+"""Scores computed at a time where they are not kept: 512 KiB in bf16, to stay in a cache."""
 
-MOST_ROWS = 65_535
+MAX_CUDA_ROWS = 65_535
 """Rows of a fused attention kernel on CUDA, whose grid ends there: github.com/pytorch/pytorch,
 issue 146704."""
 
@@ -35,17 +35,17 @@ def self_attend(
     """
     B, N, _ = qkv.shape
     if _plain_is_faster(qkv) and not torch.compiler.is_compiling():
-        is_long = bias is None and N > LONG
-        function = _LongSelfAttention if is_long else _SelfAttention
+        recompute = bias is None and N > RECOMPUTE_ABOVE
+        function = _RecomputedSelfAttention if recompute else _SelfAttention
         out: Tensor = function.apply(qkv, num_heads, bias, scale)
         return out
-    # With rows that differ in their bias beside one another, as if they were heads, it is broadcast
-    # and not copied for each group of them.
+    # P neighbouring rows take the P biases in turn. Seen as one row of P * H heads, every P rows
+    # need the same bias, so that it is broadcast and never copied.
     groups = num_heads if bias is None else len(bias) * num_heads
-    parts = qkv.view(B, N, 3, num_heads, -1).permute(2, 0, 3, 1, 4)
+    parts = qkv.view(B, N, 3, num_heads, -1).permute(2, 0, 3, 1, 4)  # (3, B, H, N, d)
     q, k, v = parts.reshape(3, -1, groups, N, parts.shape[-1]).unbind(0)
     x = attend(q, k, v, None if bias is None else bias.flatten(0, 1), scale)
-    return x.reshape(B, num_heads, N, -1).transpose(1, 2).flatten(2)
+    return x.reshape(B, num_heads, N, -1).transpose(1, 2).flatten(2)  # (B, N, D)
 
 
 def attend(
@@ -61,9 +61,9 @@ def attend(
     if _plain_is_faster(q):
         return attend_plainly(q, k, v, bias, scale)
     mask = None if bias is None else bias.to(q.dtype)
-    if q.device.type == "cuda" and len(q) > MOST_ROWS:
+    if q.device.type == "cuda" and len(q) > MAX_CUDA_ROWS:
         assert mask is None or mask.dim() < q.dim() or len(mask) == 1, "a bias for all rows"
-        rows = zip(*(torch.split(x, MOST_ROWS) for x in (q, k, v)), strict=True)
+        rows = zip(*(torch.split(x, MAX_CUDA_ROWS) for x in (q, k, v)), strict=True)
         parts = [
             F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale) for q, k, v in rows
         ]
@@ -75,6 +75,7 @@ def attend_plainly(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, scale: float | None = None
 ) -> Tensor:
     """Compute `attend` as two products with a softmax between; same arguments and shapes."""
+    # Scaling q, the smaller factor, costs less than scaling the scores: (B, H, Nq, Nk).
     scores = (q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.transpose(-2, -1)
     if bias is not None:
         scores = scores + bias.to(scores.dtype)
@@ -83,10 +84,10 @@ def attend_plainly(
 
 
 def _plain_is_faster(q: Tensor) -> bool:
-    """Whether two products and a softmax beat the fused kernel.
+    """Return whether two products and a softmax beat the fused kernel.
 
     Without matrix tiles (AMX) the fused CPU kernel is slow in bf16, while plain products run at the
-    full bf16 rate; benchmarks/attention.py times both.
+    full bf16 rate; `scripts/bench attention` times both.
     """
     return q.device.type == "cpu" and q.dtype == torch.bfloat16 and not _has_amx()
 
@@ -95,7 +96,8 @@ def _softmax_dtype(scores: Tensor) -> torch.dtype:
     """Return the dtype in which softmax is fast.
 
     A row of 16 to 31 fills a vector of 512 bits in fp32 but not in bf16, whose kernel then goes
-    number by number: bench_attention.py --shape 1024,3,16,32 (a window of Swin, a patch of TNT).
+    number by number: `scripts/bench attention --shape 1024,3,16,32` (a window of Swin, a patch of
+    TNT).
     """
     narrow = scores.dtype == torch.bfloat16 and 16 <= scores.shape[-1] < 32
     return torch.float32 if narrow else scores.dtype
@@ -129,93 +131,99 @@ _has_amx._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 class _SelfAttention(torch.autograd.Function):
-    # `attend_plainly` with the copies that a chain of autograd's own steps would make left out:
-    # heads are put apart in one copy, scores are biased and turned into weights in place, and the
-    # gradients of the three parts are written where one copy brings them together.
+    """Compute `attend_plainly` on (B, N, 3 * D), without the copies of a chain of autograd's steps.
+
+    Heads are split in one copy, scores are biased and turned into weights in place, and the
+    gradients of queries, keys and values are written where one copy merges them.
+    """
 
     @staticmethod
     def forward(
         ctx: Any, qkv: Tensor, num_heads: int, bias: Tensor | None, scale: float | None
     ) -> Tensor:
-        q, k, v = heads_apart(qkv, num_heads)
+        q, k, v = split_heads(qkv, num_heads)  # each (B * H, N, d), a copy that is ours to change
         ctx.scale = q.shape[-1] ** -0.5 if scale is None else scale
         q *= ctx.scale
-        scores = q @ k.mT
+        scores = q @ k.mT  # (B * H, N, N)
         if bias is not None:
+            # Rows i, i + P, i + 2 P ... share number i of the bias: (B / P, P, H, N, N).
             scores.view(-1, *bias.shape).add_(bias.to(scores.dtype))
         weights = softmax_(scores)
         ctx.save_for_backward(q, k, v, weights)
         ctx.num_heads, ctx.bias = num_heads, None if bias is None else (bias.shape, bias.dtype)
-        return heads_together((weights @ v)[None], num_heads)
+        return merge_heads((weights @ v)[None], num_heads)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor | None, None]:
         q, k, v, weights = ctx.saved_tensors
-        (grad,) = heads_apart(grad, ctx.num_heads, 1)
+        (grad,) = split_heads(grad, ctx.num_heads, 1)  # (B * H, N, d), of weights @ v
         scores_grad = softmax_backward_(grad @ v.mT, weights)
-        parts = q.new_empty(3, *q.shape)
+        parts = q.new_empty(3, *q.shape)  # gradients of q, k and v
+        # The saved q is scaled already, so only its own gradient needs the factor.
         torch.bmm(scores_grad, k, out=parts[0]).mul_(ctx.scale)
         torch.bmm(scores_grad.mT, q, out=parts[1])
         torch.bmm(weights.mT, grad, out=parts[2])
         bias_grad = None
         if ctx.needs_input_grad[2]:
             shape, dtype = ctx.bias
+            # Summed over the rows that share a bias.
             bias_grad = column_sums(scores_grad.view(-1, shape.numel())).view(shape).to(dtype)
-        return heads_together(parts, ctx.num_heads), None, bias_grad, None
+        return merge_heads(parts, ctx.num_heads), None, bias_grad, None
 
 
-class _LongSelfAttention(torch.autograd.Function):
-    # The same for so many tokens that the weights would be larger than all else that is saved: they
-    # are computed again in the backward pass, and in both a few heads at a time, which stay in the
-    # processor's cache. benchmarks/attention.py times both ways.
+class _RecomputedSelfAttention(torch.autograd.Function):
+    """Compute `_SelfAttention` without keeping the weights, larger than all else for many tokens.
+
+    The backward pass computes them again. Both passes work on a few heads at a time, whose scores
+    stay in the processor's cache; `scripts/bench attention` times both classes.
+    """
 
     @staticmethod
     def forward(ctx: Any, qkv: Tensor, num_heads: int, bias: None, scale: float | None) -> Tensor:
         assert bias is None
-        q, k, v = heads_apart(qkv, num_heads)
+        q, k, v = split_heads(qkv, num_heads)
         ctx.scale = q.shape[-1] ** -0.5 if scale is None else scale
         q *= ctx.scale
         ctx.save_for_backward(q, k, v)
         ctx.num_heads = num_heads
         heads = torch.empty_like(q)
-        for some_q, some_k, some_v, out in a_few_at_a_time(q, k, v, heads):
-            torch.bmm(softmax_(some_q @ some_k.mT), some_v, out=out)
-        return heads_together(heads[None], num_heads)
+        for q_chunk, k_chunk, v_chunk, out in cache_sized_chunks(q, k, v, heads):
+            torch.bmm(softmax_(q_chunk @ k_chunk.mT), v_chunk, out=out)
+        return merge_heads(heads[None], num_heads)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        (grad,) = heads_apart(grad, ctx.num_heads, 1)
+        (grad,) = split_heads(grad, ctx.num_heads, 1)
         parts = grad.new_empty(3, *grad.shape)
-        for q, k, v, upstream, q_grad, k_grad, v_grad in a_few_at_a_time(
-            *ctx.saved_tensors, grad, *parts
-        ):
+        chunks = cache_sized_chunks(*ctx.saved_tensors, grad, *parts)
+        for q, k, v, upstream, q_grad, k_grad, v_grad in chunks:  # the last three are written
             weights = softmax_(q @ k.mT)
             torch.bmm(weights.mT, upstream, out=v_grad)
             scores_grad = softmax_backward_(upstream @ v.mT, weights)
             torch.bmm(scores_grad, k, out=q_grad).mul_(ctx.scale)
             torch.bmm(scores_grad.mT, q, out=k_grad)
-        return heads_together(parts, ctx.num_heads), None, None, None
+        return merge_heads(parts, ctx.num_heads), None, None, None
 
 
-def heads_apart(x: Tensor, num_heads: int, parts: int = 3) -> Tensor:
-    """Copy projections, heads apart. Shape: (B, N, parts * D) -> (parts, B * H, N, d)."""
+def split_heads(x: Tensor, num_heads: int, parts: int = 3) -> Tensor:
+    """Copy projections so that heads are rows. Shape: (B, N, parts * D) -> (parts, B * H, N, d)."""
     B, N, _ = x.shape
     return x.view(B, N, parts, num_heads, -1).permute(2, 0, 3, 1, 4).contiguous().flatten(1, 2)
 
 
-def heads_together(x: Tensor, num_heads: int) -> Tensor:
-    """Undo `heads_apart`. Shape: (parts, B * H, N, d) -> (B, N, parts * D)."""
+def merge_heads(x: Tensor, num_heads: int) -> Tensor:
+    """Undo `split_heads`. Shape: (parts, B * H, N, d) -> (B, N, parts * D)."""
     parts, rows, N, d = x.shape
     x = x.view(parts, rows // num_heads, num_heads, N, d).permute(1, 3, 0, 2, 4)
     return x.reshape(rows // num_heads, N, -1)
 
 
-def a_few_at_a_time(*heads: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Cut tensors of heads so that the scores of a piece stay in cache. Shape: (B * H, N, d)."""
+def cache_sized_chunks(*heads: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yield chunks of heads whose scores stay in cache, of every tensor. Shape: (B * H, N, d)."""
     N = heads[0].shape[1]
-    count = max(1, CACHED // (N * N))
+    count = max(1, SCORES_IN_CACHE // (N * N))
     return zip(*(torch.split(x, count) for x in heads), strict=True)
 
 

@@ -20,6 +20,7 @@ class DropPath(nn.Module):
         if not self.training or self.rate == 0:
             return x
         keep = 1 - self.rate
+        # One number for each sample, (B, 1, ..., 1): broadcast over its tokens and channels.
         mask = x.new_empty((len(x),) + (1,) * (x.ndim - 1)).bernoulli_(keep)
         return x * mask.div_(keep)
 

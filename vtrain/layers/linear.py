@@ -23,7 +23,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     Shape: x (..., K), weight (N, K), bias (N) -> (..., N).
     """
-    if takes_cpu_bf16(x, weight):
+    if uses_cpu_bf16(x, weight):
         out: Tensor = _BFloat16Linear.apply(x, weight, bias, False)
         return out
     return F.linear(x, weight, bias)
@@ -34,14 +34,14 @@ def gelu_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
 
     That is so in bf16 on a CPU, where it costs a GELU more. Shape: as `linear`.
     """
-    if takes_cpu_bf16(x, weight):
+    if uses_cpu_bf16(x, weight):
         out: Tensor = _BFloat16Linear.apply(x, weight, bias, True)
         return out
     return linear(F.gelu(x), weight, bias)
 
 
-def takes_cpu_bf16(x: Tensor, weight: Tensor) -> bool:
-    """Whether a layer of `x` runs in bf16 on a CPU that computes it, by kernels chosen here."""
+def uses_cpu_bf16(x: Tensor, weight: Tensor) -> bool:
+    """Return whether a layer of `x` runs in bf16 on a CPU, by the kernels that are chosen here."""
     if x.device.type != "cpu" or torch.compiler.is_compiling():
         return False
     if torch.is_autocast_enabled("cpu"):
@@ -57,15 +57,19 @@ def _has_bf16() -> bool:
 
 
 class _BFloat16Linear(torch.autograd.Function):
-    # What autocast would do, but faster on a CPU (benchmarks/linear.py times each of the three):
-    # the bias is added where the product is stored, and not laid out as a matrix before it; the
-    # gradient of the bias is a product with ones, as a sum down the columns is slow in bf16; and
-    # of the two ways to the gradient of the weight the one is taken that turns the narrower matrix.
-    # With `gelu`, x goes through it first, and the result is not kept but computed again.
+    """Compute a dense layer in bf16 as autocast does, but faster on a CPU.
+
+    `scripts/bench linear` times each of the three differences: the bias is added where the product
+    is stored, and not laid out as a matrix before it; the gradient of the bias is a product with
+    ones, as a sum down the columns is slow in bf16; and of the two ways to the gradient of the
+    weight the one that transposes the narrower matrix is taken.
+
+    With `gelu`, x goes through it first, and the result is not kept but computed again.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool) -> Tensor:
-        rows = x.reshape(-1, x.shape[-1]).bfloat16()
+        rows = x.reshape(-1, x.shape[-1]).bfloat16()  # (M, K)
         low = weight.bfloat16()
         ctx.save_for_backward(rows, low)
         ctx.shape, ctx.dtypes, ctx.gelu = x.shape, (x.dtype, weight.dtype), gelu
@@ -82,13 +86,13 @@ class _BFloat16Linear(torch.autograd.Function):
         ctx: Any, grad: Tensor
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         (rows, weight), (x_dtype, dtype) = ctx.saved_tensors, ctx.dtypes
-        grad = grad.reshape(-1, grad.shape[-1])
+        grad = grad.reshape(-1, grad.shape[-1])  # (M, N)
         wants_x, wants_weight, wants_bias, _ = ctx.needs_input_grad
         x_grad = weight_grad = bias_grad = None
         if wants_weight:
-            weight_grad = product(grad, F.gelu(rows) if ctx.gelu else rows).to(dtype)
+            weight_grad = weight_gradient(grad, F.gelu(rows) if ctx.gelu else rows).to(dtype)
         if wants_x:
-            x_grad = grad @ weight
+            x_grad = grad @ weight  # (M, K)
             if ctx.gelu:
                 x_grad = torch.ops.aten.gelu_backward(x_grad, rows)
             x_grad = x_grad.to(x_dtype).view(ctx.shape)
@@ -97,11 +101,11 @@ class _BFloat16Linear(torch.autograd.Function):
         return x_grad, weight_grad, bias_grad, None
 
 
-def product(grad: Tensor, rows: Tensor) -> Tensor:
-    """Return grad^T rows. Shape: (M, N), (M, K) -> (N, K)."""
+def weight_gradient(grad: Tensor, rows: Tensor) -> Tensor:
+    """Return a weight's gradient, grad^T rows. Shape: (M, N), (M, K) -> (N, K)."""
     (M, K), N = rows.shape, grad.shape[1]
-    # The first factor is turned in memory before the product; where that is much of the work, it
-    # should be the narrower one.
+    # The first factor is transposed in memory before the product. Where that is much of the work,
+    # it should be the narrower one.
     if N > K and M > 8 * K:
         return (rows.t() @ grad).t().contiguous()
     return grad.t() @ rows

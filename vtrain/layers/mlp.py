@@ -31,6 +31,7 @@ class MLP(nn.Module):
         if self.keep_gelu or (self.training and self.drop.p > 0):
             x = self.fc2(self.drop(self.act(x)))
         else:
+            # Dropout between GELU and product would need the GELU's result, so it must be off.
             x = gelu_linear(x, self.fc2.weight, self.fc2.bias)
         out: Tensor = self.drop(x)
         return out

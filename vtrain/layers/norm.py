@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-CACHED = 1 << 19
+NUMBERS_IN_CACHE = 1 << 19
 """Numbers whose gradients are computed at a time: 2 MiB of each tensor in fp32."""
 
 
@@ -22,9 +22,11 @@ class LayerNorm(nn.LayerNorm):
 
 
 class _BFloat16LayerNorm(torch.autograd.Function):
-    # torch's CPU kernel adds the gradients of weight and bias up in bf16, row by row: over 16,384
-    # rows of random numbers both are off by 15 % (tests/layers/test_norm.py). So its fp32
-    # kernel computes the gradients, at the price of the casts.
+    """Normalise in bf16, with gradients from the fp32 kernel, at the price of the casts.
+
+    torch's CPU kernel adds the gradients of weight and bias up in bf16, row by row: over 16,384
+    rows of random numbers both are off by 15 % (tests/layers/test_norm.py).
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
@@ -41,9 +43,11 @@ class _BFloat16LayerNorm(torch.autograd.Function):
         *rows, weight, bias = ctx.saved_tensors
         x_grad = torch.empty_like(rows[0])
         weight_grad, bias_grad = torch.zeros_like(weight), torch.zeros_like(bias)
-        channels = weight.shape
-        # Piece by piece: what is fp32 for a moment stays in the processor's cache.
-        tensors = (t.flatten(0, -2).split(CACHED // len(weight)) for t in (grad, *rows, x_grad))
+        channels = weight.shape  # (C,); all rows together are (M, C)
+        # In chunks of rows, so that their fp32 copies stay in the processor's cache.
+        tensors = (
+            t.flatten(0, -2).split(NUMBERS_IN_CACHE // len(weight)) for t in (grad, *rows, x_grad)
+        )
         for upstream, x, mean, deviation, out in zip(*tensors, strict=True):
             parts = torch.ops.aten.native_layer_norm_backward(
                 upstream.float(), x.float(), channels, mean, deviation, weight, bias, [True] * 3

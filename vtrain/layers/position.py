@@ -48,6 +48,7 @@ def resize_tokens(positions: Tensor, grid: int, prefix: int) -> Tensor:
         raise ValueError(
             f"{positions.shape[1]} positions are not {prefix} prefix tokens and a square grid"
         )
+    # To a map, channels first, and back to rows.
     as_map = rows.reshape(1, side, side, -1).permute(0, 3, 1, 2)
     resized = resize_map(as_map, grid, grid).permute(0, 2, 3, 1).flatten(1, 2)
     return torch.cat([first, resized], dim=1)

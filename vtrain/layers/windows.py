@@ -36,7 +36,7 @@ class Windows(nn.Module):
     """
 
     order: Tensor
-    places: Tensor
+    inverse: Tensor
     mask: Tensor | None
 
     def __init__(self, height: int, width: int, side: int, shift: int = 0) -> None:
@@ -46,26 +46,28 @@ class Windows(nn.Module):
         tokens = torch.arange(height * width).view(height, width)
         tokens = F.pad(tokens, (0, right, 0, down), value=height * width)
         order = cut(tokens.roll((-shift, -shift), (0, 1)), side).flatten()
-        self.in_order = width == side and not (down or shift)  # as it is, or a column of windows
-        # The token at each place of the windows (H * W is padding), and the place of each token.
-        # They move with the model, but belong in no checkpoint.
+        # One window, or a column of them: the tokens are in order as they are.
+        self.is_identity = width == side and not (down or shift)
+        # The token at each place of the windows (H * W is padding), and the place of each token:
+        # padding has the largest number, so it is last when the places are sorted by token.
+        # Both move with the model, but belong in no checkpoint.
         self.register_buffer("order", order, persistent=False)
-        self.register_buffer("places", order.argsort()[: height * width], persistent=False)
+        self.register_buffer("inverse", order.argsort()[: height * width], persistent=False)
         mask = shift_mask(height + down, width + right, side, shift) if shift else None
         self.register_buffer("mask", mask, persistent=False)
 
     def split(self, x: Tensor) -> Tensor:
         """Cut maps into windows. Shape: (B, H, W, C) -> (B, nW, N, C)."""
         tokens = x.flatten(1, 2)
-        if not self.in_order:
-            tokens = reorder(tokens, self.order, self.places)
+        if not self.is_identity:
+            tokens = reorder(tokens, self.order, self.inverse)
         return tokens.reshape(len(x), -1, self.side**2, x.shape[-1])
 
     def join(self, windows: Tensor) -> Tensor:
         """Undo `split`. Shape: (B, nW, N, C) -> (B, H, W, C)."""
         tokens = windows.flatten(1, 2)
-        if not self.in_order:
-            tokens = reorder(tokens, self.places, self.order)
+        if not self.is_identity:
+            tokens = reorder(tokens, self.inverse, self.order)
         return tokens.reshape(len(tokens), self.height, self.width, -1)
 
 
@@ -160,11 +162,13 @@ def cut(x: Tensor, side: int) -> Tensor:
 def shift_mask(height: int, width: int, side: int, shift: int) -> Tensor:
     """Separate what a roll by `shift` brought together. Shape: -> (nW, N, N), 0 or -100.
 
-    After the roll the last `shift` rows and columns come from the opposite border. They share their
-    windows with others, whom they must not see; -100 is the official stand-in for minus infinity.
+    After the roll the last `shift` rows and columns come from the opposite border. They share
+    windows with tokens that they must not attend to; -100 is what the official code adds in place
+    of minus infinity.
     """
     below = torch.arange(height) >= height - shift
     beside = torch.arange(width) >= width - shift
+    # Up to four regions, 0 to 3: only tokens of the same one may attend to each other.
     regions = cut(2 * below[:, None] + beside.long(), side)
     apart = regions[:, :, None] != regions[:, None, :]
     return torch.zeros(apart.shape).masked_fill(apart, -100.0)
@@ -193,13 +197,16 @@ def reorder(tokens: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
 
 
 class _Reorder(torch.autograd.Function):
-    # Autograd's own rule for indexing adds into zeros, which is slower than a copy and on CUDA not
-    # deterministic. No token has two places, so the gradient is the reordering the other way.
+    """Gather tokens, with a gradient that is a gather too.
+
+    Autograd's own rule for indexing adds into zeros, which is slower than a copy and on CUDA not
+    deterministic. No token has two places, so the gradient is the reordering the other way.
+    """
 
     @staticmethod
     def forward(ctx: Any, tokens: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
         ctx.save_for_backward(order, inverse)
-        if len(order) > tokens.shape[1]:
+        if len(order) > tokens.shape[1]:  # padded windows: one token of zeros to point to
             tokens = F.pad(tokens, (0, 0, 0, 1))
         return tokens.index_select(1, order)
 
