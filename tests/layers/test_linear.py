@@ -7,7 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtrain.layers import linear as module
-from vtrain.layers.linear import Linear, gelu_linear, linear
+from vtrain.layers.linear import Linear, gelu_linear, linear, takes_cpu_bf16
+
+# bf16 has 8 significant bits: a rounding moves a value by at most 2^-8 of it, 0.4 of that in the
+# mean square. What is compared here comes of three roundings, of both factors and of the result
+# (sums are kept in fp32): with their errors in step it would be 3 * 2^-8, 1.2e-2.
+CLOSE = 1e-2
 
 
 @pytest.fixture
@@ -21,7 +26,10 @@ def layer_and_input(shape: tuple[int, ...], outputs: int, bias: bool) -> tuple[L
 
 
 def gradients(layer: nn.Linear, x: Tensor, out: Tensor) -> list[Tensor]:
-    upstream = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view(out.shape)
+    # Values of bf16 in either case: torch computes a linspace of bf16 in bf16, and how far that
+    # strays depends on its version and on the processor.
+    upstream = torch.linspace(-1, 1, out.numel(), dtype=torch.float64).bfloat16()
+    upstream = upstream.view(out.shape).to(out.dtype)
     inputs = [x, *layer.parameters()]
     return [out, *torch.autograd.grad(out, inputs, upstream)]
 
@@ -42,7 +50,7 @@ def test_bf16_on_a_cpu_agrees_with_float64(shape, outputs, bias, autocast) -> No
     assert [t.dtype for t in given] == [torch.bfloat16, *[torch.float32] * (len(given) - 1)]
     for ours, theirs in zip(given, expected, strict=True):
         assert ours.shape == theirs.shape
-        assert (ours - theirs).norm() <= 1e-2 * theirs.norm()
+        assert (ours - theirs).norm() <= CLOSE * theirs.norm()
 
 
 def test_bf16_on_a_cpu_is_as_close_to_the_truth_as_autocast(autocast) -> None:
@@ -55,7 +63,7 @@ def test_bf16_on_a_cpu_is_as_close_to_the_truth_as_autocast(autocast) -> None:
         assert (a - exact).norm() <= 1.1 * (b - exact).norm()
 
 
-def test_a_gelu_before_it_agrees_with_float64_and_is_not_kept(autocast) -> None:
+def test_a_gelu_before_it_agrees_with_float64(autocast) -> None:
     layer, x = layer_and_input((5, 40, 24), 8, bias=True)
     hidden = (3 * x).bfloat16()
     with torch.autocast("cpu", enabled=False):
@@ -63,10 +71,17 @@ def test_a_gelu_before_it_agrees_with_float64_and_is_not_kept(autocast) -> None:
         y = hidden.detach().double().requires_grad_()
         expected = gradients(exact, y, exact(F.gelu(y)))
     out = gelu_linear(hidden, layer.weight, layer.bias)
-    kept = out.grad_fn.saved_tensors[0].view(hidden.shape)
-    assert torch.equal(kept, hidden)
     for ours, theirs in zip(gradients(layer, hidden, out), expected, strict=True):
-        assert (ours - theirs).norm() <= 1e-2 * theirs.norm()
+        assert (ours - theirs).norm() <= CLOSE * theirs.norm()
+
+
+def test_a_gelu_before_it_is_not_kept(autocast) -> None:
+    layer, x = layer_and_input((5, 40, 24), 8, bias=True)
+    hidden = x.bfloat16()
+    if not takes_cpu_bf16(hidden, layer.weight):
+        pytest.skip("this processor leaves bf16 to torch")
+    out = gelu_linear(hidden, layer.weight, layer.bias)
+    assert torch.equal(out.grad_fn.saved_tensors[0].view(hidden.shape), hidden)
 
 
 def test_without_autocast_it_is_torchs_layer_to_the_bit() -> None:
