@@ -15,6 +15,7 @@ from tests.run.test_gpu import BUSY
 from vtrain.bench import machine
 from vtrain.config import load_config
 from vtrain.distributed import Rank
+from vtrain.engine import step_graph
 from vtrain.engine.step_graph import WARM_UP, GraphedStep
 from vtrain.files import checkpoint
 from vtrain.files import container as checkpoints
@@ -98,30 +99,37 @@ RECORDED = [
 
 @pytest.mark.parametrize("augment", RECORDED)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_recorded_steps_train_as_launched_ones_and_copy_nothing_from_the_host(
+def test_captured_steps_are_launched_ones_and_copy_nothing_from_the_host(
     small_run: Path,
     gpu: type[PretendCuda],
     monkeypatch: pytest.MonkeyPatch,
     augment: str,
     precision: str,
 ) -> None:
-    monkeypatch.setattr(trainer_module, "CudaGraphBackend", TapeBackend)
-    trained = []
-    for recorded in ("true", "false"):
-        overrides = [*GPU, augment, "data.num_images=160", f"train.precision={precision}"]
-        config = load_config(small_run, [*overrides, f"train.cuda_graph={recorded}"])
+    def weights(graph: str, warm_up: int) -> dict[str, torch.Tensor]:
+        monkeypatch.setattr(step_graph, "WARM_UP", warm_up)
+        overrides = [augment, "data.num_images=160", f"train.precision={precision}"]
+        config = load_config(small_run, [*GPU, *overrides, f"train.cuda_graph={graph}"])
         parts = build_parts(config, DEVICE, Rank())
         trainer = build_trainer(config, parts, Rank(), [])
         trainer.evaluate = lambda: {}
         trainer.fit(parts.train_loader)
         assert parts.state.step == 10
-        trained.append(on_cpu(parts.model.state_dict()))
-        if recorded == "true":
-            assert isinstance(trainer.optimize, GraphedStep)
+        if isinstance(trainer.optimize, GraphedStep):
             assert isinstance(trainer.optimize.backend, TapeBackend)
             assert trainer.optimize.can_capture
-            assert trainer.optimize.backend.replays >= 10 - 2 * WARM_UP
-    torch.testing.assert_close(*trained, rtol=1e-3, atol=1e-5)
+            assert trainer.optimize.backend.replays >= 10 - 2 * warm_up
+        return dict(on_cpu(parts.model.state_dict()))
+
+    monkeypatch.setattr(trainer_module, "CudaGraphBackend", TapeBackend)
+    captured, launched = weights("true", WARM_UP), weights("true", warm_up=11)
+    torch.testing.assert_close(captured, launched, rtol=0, atol=0)
+    if precision == "fp32":
+        # Here the learning rate is a Python number and not a tensor of fp32. In bf16 such a
+        # difference in the last place now and then rounds to another bf16, and where a gradient
+        # is nothing but rounding, as that of K's bias (a softmax does not change if all its
+        # arguments are shifted), Adam makes steps of the full rate of it.
+        torch.testing.assert_close(captured, weights("false", WARM_UP), rtol=1e-3, atol=1e-5)
 
 
 def test_fp16_trains(small_run: Path, vtrain: Vtrain, gpu: type[PretendCuda]) -> None:
