@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vtrain.data.loading.loader import Batch
+from vtrain.data.loading.batches import Batch, share_of
 from vtrain.distributed import Rank
 from vtrain.engine.callback import Callback
 from vtrain.engine.ema import EMA
 from vtrain.engine.state import Metrics, TrainState
 from vtrain.engine.step import OptimizerStep
-from vtrain.engine.trainer import Intervals, Trainer
+from vtrain.engine.trainer import Intervals, Trainer, count_pieces, loss_weight, non_empty
 from vtrain.errors import DivergedError
 from vtrain.optim.distillation import Distillation
 from vtrain.rng import permutation
@@ -264,3 +264,28 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_steps() -> None:
         part.fit(Loader())
     assert recorder.events[-1] == ("epoch", 3, 1)
     assert all(p.isfinite().all() for p in part.state.model.parameters())
+
+
+@pytest.mark.parametrize("shares", [(8, 7), (5, 5, 4), (1, 0), (3,)])
+def test_the_mean_over_processes_of_weighted_sums_is_the_mean_over_images(
+    shares: tuple[int, ...],
+) -> None:
+    total, losses = sum(shares), torch.rand(sum(shares))
+    indices = torch.arange(total)
+    means = []
+    for share in indices.split(list(shares)):
+        batch = Batch(IMAGES[share], TARGETS[share], share, 0, total)
+        means.append(losses[share].sum() * loss_weight(batch, len(shares)))
+    torch.testing.assert_close(torch.stack(means).mean(), losses.mean())
+
+
+@pytest.mark.parametrize(("total", "world_size", "asked"), [(27, 2, 4), (5, 2, 4), (1, 2, 4)])
+def test_all_processes_cut_into_as_many_pieces(total: int, world_size: int, asked: int) -> None:
+    counts = set()
+    for rank in range(world_size):
+        first, last = share_of(total, rank, world_size)
+        share = torch.arange(first, last)
+        batch = non_empty(Batch(IMAGES[share % 22], TARGETS[share % 22], share, first, total))
+        counts.add(count_pieces(batch, world_size, asked))
+        assert len(batch.images) >= count_pieces(batch, world_size, asked)
+    assert len(counts) == 1

@@ -79,11 +79,12 @@ class Harness:
             self.trainer.clock.restart()  # the run's own log leaves the pause out
             return images
 
+        # Before the run's turns begin: afterwards nobody could tell whose memory the peak was.
         reset_peak_memory(device)
         about = rate(bare, 1, device)
         bare_memory = device_memory(device)
         reset_peak_memory(device)
-        window = min(seconds / TURNS, LONGEST)
+        window = min(seconds / TURNS, LONGEST)  # seconds, of the bare step
         steps = max(1, round(window * about / len(self.batch.images)))
         meter = self._fit(self.trainer, self.loader, seconds, steps, pause)
         return (
@@ -98,7 +99,7 @@ class Harness:
             self.bare.train_step(self.ready)
             return len(self.ready.images)
 
-        for _ in range(self.warm_up):
+        for _ in range(self.warm_up):  # nobody wants to time a capture
             step()
         return step
 
@@ -138,6 +139,7 @@ class Harness:
                 stack.enter_context(watches.on(self.step, method, method))
             stack.enter_context(watches.on(state.optimizer, "step", "optimizer"))
             stack.enter_context(watches.on(state.ema, "update", "ema"))
+            # One step a window: the meter's time is then that of the watched steps alone.
             meter = self._fit(trainer, WatchedLoader(self.loader, watches), seconds, 1)
         steps, spent = state.step - before, watches.seconds
         # Backward contains the forward pass and the loss, the update contains the optimizer.

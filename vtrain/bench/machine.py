@@ -102,7 +102,7 @@ class OtherLoad:
         """Return the part of the processors that others used since the last call; None: unknown."""
         before, self.before = self.before, self._now()
         wall, busy, own = (b - a for a, b in zip(before, self.before, strict=True))
-        if not before[1]:
+        if not before[1]:  # no /proc
             return None
         return max(0.0, busy - own) / max(wall * (os.cpu_count() or 1), 1e-9)
 
@@ -115,6 +115,7 @@ def busy_seconds() -> float:
     path = Path("/proc/stat")
     if not path.exists():
         return 0.0
+    # "cpu" and the ticks of all processors; what a virtual machine did not get counts as busy.
     user, nice, system, _idle, _iowait, irq, softirq, steal, *_ = map(
         int, path.read_text().split("\n", 1)[0].split()[1:]
     )
@@ -125,6 +126,7 @@ def busy_seconds() -> float:
 def process_tree_seconds() -> float:
     """Return the processor time of this process and of its workers so far, in seconds."""
     workers = [worker.pid for worker in multiprocessing.active_children()]  # waits for ended ones
+    # Ended children are in os.times(), living ones only in /proc.
     ticks = sum(map(_ticks, filter(None, workers)))
     return sum(os.times()[:4]) + ticks / os.sysconf("SC_CLK_TCK")
 
@@ -135,7 +137,7 @@ def _ticks(pid: int) -> int:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:  # it has just ended, or the system has no /proc
         return 0
-    return int(fields[11]) + int(fields[12])
+    return int(fields[11]) + int(fields[12])  # utime and stime, fields 14 and 15 of proc(5)
 
 
 def _best(work: Callable[[], object], device: torch.device, seconds: float) -> float:

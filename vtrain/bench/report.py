@@ -67,17 +67,20 @@ def advice(
     """Say in a line what holds the run back most; `end_to_end` is its share of the bare step."""
     bare, data = layers["bare step"].rate, layers["data only"].rate
     if end_to_end < GOOD:
+        # The loader alone is slower than the model: no overlap could hide that.
         if data < bare:
             return (
                 f"the data path gives {data:.0f} images/s and the model could take {bare:.0f}: "
                 "raise data.num_workers, or keep the images in memory with data.cache"
             )
+        # It is fast enough by itself, so what costs is work that waits for its turn.
         around = {name: split[name] for name in ("data", "augment", "mixing", "rest")}
         worst = max(around, key=lambda name: around[name])
         return (
             f"end to end is {end_to_end:.0%} of the bare step; of what is around it, '{worst}' "
             f"takes most: {around[worst] / sum(split.values()):.0%} of the time"
         )
+    # The data path is good: what is left is the step, of which the limit says how fast it may be.
     slowest = max(split, key=lambda name: split[name])
     return (
         f"the step itself, of which '{slowest}' is {split[slowest] / sum(split.values()):.0%}; its "

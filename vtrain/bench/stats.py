@@ -59,7 +59,9 @@ def paired_ratio(ours: Sequence[float], theirs: Sequence[float], seed: int = 0) 
     Shape: two sequences of equal length, of positive numbers.
     """
     assert len(ours) == len(theirs) > 0
+    # Pair by pair, not median by median: only within a pair was the machine the same.
     ratios = np.asarray(ours, dtype=np.float64) / np.asarray(theirs, dtype=np.float64)
-    drawn = np.random.default_rng(seed).integers(len(ratios), size=(RESAMPLES, len(ratios)))
-    low, high = np.quantile(np.median(ratios[drawn], axis=1), (0.025, 0.975)).tolist()
+    # Resamples of the pairs: (RESAMPLES, n) row numbers.
+    rows = np.random.default_rng(seed).integers(len(ratios), size=(RESAMPLES, len(ratios)))
+    low, high = np.quantile(np.median(ratios[rows], axis=1), (0.025, 0.975)).tolist()
     return Ratio(float(np.median(ratios)), low, high, len(ratios))

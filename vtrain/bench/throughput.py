@@ -62,13 +62,14 @@ class ThroughputMeter(Callback):
         self._restart(state)
 
     def on_step_end(self, state: TrainState) -> None:
+        # After the competitor the loader is ahead of the run: a window would flatter it.
         if self._cooling:
             self._cooling -= 1
             self._restart(state)
             return
         if self._steps_of(state) - self._first_step < self.steps:
             return
-        wait(self.device)
+        wait(self.device)  # what the window's steps launched belongs to it
         seconds = time.perf_counter() - self._started
         self.spent += seconds
         if self._is_warm:

@@ -45,24 +45,25 @@ def in_turns(
     """
     pieces = []
     for work in works:
-        work()
+        work()  # caches and allocators are warm, and what it launched is done
         wait(device)
         start = clock()
         work()
         wait(device)
         pieces.append(max(1, round(seconds / least / (clock() - start))))
     rates: list[list[float]] = [[] for _ in works]
+    # All works have as many windows, and the time is theirs together.
     until = clock() + seconds * len(works)
     while clock() < until or len(rates[0]) < least:
-        for work, count, found in zip(works, pieces, rates, strict=True):
-            found.append(_rate(work, count, device, clock))
+        for work, count, own_rates in zip(works, pieces, rates, strict=True):
+            own_rates.append(_rate(work, count, device, clock))
     return rates
 
 
 def rate(work: Callable[[], int], pieces: int, device: torch.device) -> float:
     """Return the images per second of `pieces` calls of `work`, after one that is not counted."""
     work()
-    wait(device)
+    wait(device)  # or the window would pay for what was launched before it
     return _rate(work, pieces, device, time.perf_counter)
 
 
@@ -109,6 +110,7 @@ class Watches:
         if owner is None:
             yield
             return
+        # Something that was already set on the object itself must come back afterwards.
         kept = vars(owner).get(method)
         setattr(owner, method, self.watched(name, getattr(owner, method)))
         try:

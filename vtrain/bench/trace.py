@@ -34,6 +34,7 @@ def slowest_kernels(
         for _ in range(STEPS):
             work()
     profiler.export_chrome_trace(str(path))
+    # Own time: an operation's children are counted for themselves, so that shares add up to 1.
     own_time = "self_device_time_total" if on_gpu else "self_cpu_time_total"
     # On a GPU an operation's own time is that of its kernels, which have rows of their own.
     events = [e for e in profiler.key_averages() if not on_gpu or is_kernel(e)]

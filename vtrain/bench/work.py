@@ -71,6 +71,7 @@ class Work(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch types no
 
     def _note(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         name = func.overloadpacket.__name__
+        # First: attention is in torch's registry too, by which its scores would be moved.
         if name.startswith("_scaled_dot_product"):
             self._note_attention(name, args)
         elif func.overloadpacket in flop_registry:
@@ -82,6 +83,7 @@ class Work(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch types no
         elif name in PASSES:
             self._add(0, PASSES[name] * next(tensors(args)).numel())
         elif name.startswith("_fused_adam"):
+            # args[0] lists the parameters; one kernel reads and writes all that belongs to them.
             parameters = sum(p.numel() for p in args[0])
             self.kernels.append(Kernel(0, BYTES_PER_ADAM_PARAMETER * parameters))
 

@@ -15,6 +15,6 @@ class PeerTimeout(Callback):
         self.is_set = False
 
     def on_step_end(self, state: TrainState) -> None:
-        if not self.is_set:
+        if not self.is_set:  # the first step is done, and with it what may take long
             distributed.set_timeout(SECONDS)
             self.is_set = True

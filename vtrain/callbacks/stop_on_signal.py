@@ -28,6 +28,6 @@ class StopOnSignal(Callback):
         others not.
         """
         received = int(distributed.all_max(torch.tensor(self.signals.received or 0)))
-        if received:
+        if received:  # also where this process got none: it sets the exit code of all
             self.signals.received = received
         return received or None

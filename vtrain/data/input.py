@@ -5,16 +5,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vtrain.data.augment.augment import Augment, Drawn
-from vtrain.data.augment.mixing import Mixing, Mixture
+from vtrain.data.augment.augment import Augment, AugmentPlan
+from vtrain.data.augment.mixing import Mixing, MixingPlan
 from vtrain.data.loading.loader import Batch
 
 
-class DrawnInput(NamedTuple):
+class InputPlan(NamedTuple):
     """What is done to a batch before the model sees it: drawn on the CPU."""
 
-    augment: Drawn
-    mixing: Mixture | None
+    augment: AugmentPlan
+    mixing: MixingPlan | None
 
 
 class Input:
@@ -37,17 +37,19 @@ class Input:
     def __call__(self, batch: Batch, step: int, epoch: int) -> tuple[Tensor, Tensor]:
         return self.apply(batch.images, batch.targets, self.draw(batch, step, epoch))
 
-    def draw(self, batch: Batch, step: int, epoch: int) -> DrawnInput:
+    def draw(self, batch: Batch, step: int, epoch: int) -> InputPlan:
         """Return what happens to each sample of a batch in this step: tensors on the CPU."""
         S = self.augment.image_size
-        return DrawnInput(
+        # Mixing sees what augmentation returns: (S, S) pixels, whatever the batch had.
+        return InputPlan(
             self.augment.draw(batch.indices, epoch, batch.images.shape[2:]),
             self.mixing.draw(len(batch.images), batch.start, step, epoch, torch.Size((S, S))),
         )
 
-    def apply(self, images: Tensor, targets: Tensor, drawn: DrawnInput) -> tuple[Tensor, Tensor]:
+    def apply(self, images: Tensor, targets: Tensor, plan: InputPlan) -> tuple[Tensor, Tensor]:
         """Do what was drawn, on the device of the images; this does not wait for it."""
-        return self.mixing.apply(self.augment.apply(images, drawn.augment), targets, drawn.mixing)
+        # Augmented first: mixed images are sums, to which no crop or colour of one could apply.
+        return self.mixing.apply(self.augment.apply(images, plan.augment), targets, plan.mixing)
 
 
 def no_augmentation(batch: Batch, step: int, epoch: int) -> tuple[Tensor, Tensor]:

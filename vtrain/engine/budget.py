@@ -25,7 +25,7 @@ class TimeBudget:
 
     def begin(self) -> None:
         """Let the clock run from now; what was spent before stays spent."""
-        self.started = self.clock() - self.spent
+        self.started = self.clock() - self.spent  # as if it had run since then without a pause
 
     def tick(self) -> None:
         """Look at the clocks: the slowest process's counts, so that all stay at the same step."""
@@ -47,4 +47,4 @@ class TimeBudget:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.spent = state["spent"]
-        self.begin()
+        self.begin()  # the time between the save and now is no training

@@ -34,6 +34,8 @@ class EarlyStopping:
 
     def update(self, metrics: Mapping[str, float]) -> None:
         """Take in one evaluation."""
+        # Against the best, not the last: many small gains, none above `min_gain`, are one if they
+        # add up to it.
         if self.is_gain(metrics[self.metric]):
             self.best, self.stale = metrics[self.metric], 0
         else:
@@ -41,7 +43,7 @@ class EarlyStopping:
 
     def is_gain(self, value: float) -> bool:
         """Return whether `value` is better than the best so far by more than `min_gain`."""
-        if math.isnan(value):
+        if math.isnan(value):  # every comparison with it would be false
             return False
         if self.best is None:
             return True
@@ -54,7 +56,7 @@ class EarlyStopping:
         if self.stale < self.patience:
             return None
         times = "1 evaluation" if self.stale == 1 else f"{self.stale} evaluations in a row"
-        if self.best is None:
+        if self.best is None:  # no evaluation gave a number
             return f"{self.metric} was not a number in {times}"
         gain = f" by more than {self.min_gain:g}" if self.min_gain else ""
         return f"{self.metric} was not better than {self.best:.4f}{gain} in {times}"

@@ -150,6 +150,7 @@ class GraphedStep:
         if phase is Phase.CAPTURE:
             self._captured = None  # its memory is free before another graph takes some
             self._captured = self._capture(inputs.clone(), targets.clone(), weight, pieces)
+        # A capture does nothing yet: the step that was captured is made by the first replay.
         if phase in (Phase.CAPTURE, Phase.REPLAY):
             assert self._captured is not None
             return self._captured.replay(inputs, targets)
@@ -160,6 +161,7 @@ class GraphedStep:
         """Count the streak of a signature and return what is due."""
         self._streak = self._streak + 1 if signature == self._signature else 1
         self._signature = signature
+        # A graph outlives steps of other signatures; it goes when another is captured.
         if self._captured is not None and self._captured.signature == signature:
             return Phase.REPLAY
         if not self.can_capture or self._streak < WARM_UP:

@@ -116,10 +116,12 @@ class Trainer:
         for batch in loader.batches(state.epoch, start=state.epoch_step):
             self.train_step(batch)
             self.clock.images += batch.total
+            # The clocks first: whether the time is over decides if this step's row is the last.
             if state.budget is not None:
                 state.budget.tick()
             if state.step % self.intervals.log_every == 0 or state.epoch_step == 0 or self.is_done:
                 self.log()
+            # After the row, so that a save at this step counts it.
             for callback in self.callbacks:
                 callback.on_step_end(state)
             if state.should_stop or self.is_done:
@@ -145,16 +147,17 @@ class Trainer:
     def train_step(self, batch: Batch) -> None:
         """Make one optimizer step from this process's share of a batch."""
         state = self.state
-        torch.manual_seed(hash_ints(self.seed, state.step, self.rank.rank))  # dropout, drop path
+        # For dropout and drop path. A restart at this step then drops the same again.
+        torch.manual_seed(hash_ints(self.seed, state.step, self.rank.rank))
         self._lr = self.lr_now
         set_lr(state.optimizer, self._lr)
         weight = loss_weight(batch, self.rank.world_size)
         pieces = count_pieces(batch, self.rank.world_size, self.accum_steps)
         inputs, targets = self.input(non_empty(batch), state.step, state.epoch)
-        state.guard.set_step(state.step + 1)
+        state.guard.set_step(state.step + 1)  # the step that is named if it is not finite
         skipped = state.skipped
         loss = self.optimize(inputs, targets, weight, pieces)
-        state.loss.add(loss)
+        state.loss.add(loss)  # on the device until a row is logged
         self._advance(is_skipped=state.skipped > skipped)
 
     def _advance(self, is_skipped: bool) -> None:

@@ -42,7 +42,7 @@ from vtrain.run.build.callbacks import build_outputs, build_saver
 from vtrain.run.build.parts import Parts, build_parts
 from vtrain.run.build.trainer import build_optimize, build_step, build_trainer
 
-KERNELS = 5
+TOP_KERNELS = 5
 """How many kernels a profile names."""
 
 
@@ -69,6 +69,7 @@ def bench(config: Config, seconds: float = 10.0, trace: Path | None = None) -> R
     memory = peak_memory(parts.device)  # before the probe, which needs some of its own
     rates = probe(parts.device, DTYPES[parts.precision])
     limit = len(harness.batch.images) / work.seconds(rates)
+    # Pairs of windows that followed each other; see `paired_ratio`.
     bare, run = layers["bare step"].windows, layers["end to end"].windows
     ratio = paired_ratio(run, bare)
     return Report(
@@ -110,12 +111,14 @@ def build_harness(config: Config, folder: Path, cold: dict[str, float]) -> tuple
     # Training has no end, and evaluation is timed by itself.
     endless = replace(trainer.intervals, total_steps=sys.maxsize, eval_every=sys.maxsize)
     trainer = replace(trainer, lr=0.0, intervals=endless)
+    # The bare step has a position of its own and shares model and optimizer.
     state = parts.state.apart()
     optimize = build_optimize(config, parts, Rank(), replace(step, state=state))
     bare = replace(trainer, state=state, input=no_augmentation, optimize=optimize)
+    # In the order of a run's start, so that each part's time is what a user waits for it.
     with timed(cold, "first batch"):
         batch = next(iter(parts.train_loader.batches(0)))
-    with timed(cold, "first step"):
+    with timed(cold, "first step"):  # it compiles, where that is asked for
         trainer.train_step(batch)
         wait(device)
     harness = Harness(
@@ -142,7 +145,7 @@ def run_callbacks(config: Config, parts: Parts, folder: Path) -> list[Callback]:
 def profile(harness: Harness, folder: Path) -> list[dict[str, Any]]:
     """Write a trace of a few bare steps and return the slowest kernels."""
     make_folder(folder)
-    return slowest_kernels(harness.bare_step(), harness.device, folder / "trace.json", KERNELS)
+    return slowest_kernels(harness.bare_step(), harness.device, folder / "trace.json", TOP_KERNELS)
 
 
 def describe(config: Config, parts: Parts, batch_size: int, work: Work) -> dict[str, Any]:

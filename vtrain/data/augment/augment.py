@@ -5,24 +5,24 @@ from typing import Annotated, NamedTuple
 import torch
 from torch import Tensor
 
-from vtrain.data.augment.colour import Colour, DrawnColour
-from vtrain.data.augment.crop_flip import CropFlip, DrawnCropFlip
+from vtrain.data.augment.colour import Colour, ColourPlan
+from vtrain.data.augment.crop_flip import CropFlip, CropFlipPlan
 from vtrain.data.augment.draws import Draw, Stream, draws
-from vtrain.data.augment.erasing import DrawnErasing, Erasing
+from vtrain.data.augment.erasing import Erasing, ErasingPlan
 from vtrain.data.augment.worker_transforms import WorkerTransform
 from vtrain.data.preprocess import Preprocess, TrainGeometry, Triple, normalise
 from vtrain.registry import off
 
 
-class Drawn(NamedTuple):
+class AugmentPlan(NamedTuple):
     """What happens to each sample of a batch: `Augment.draw` returns it, `Augment.apply` does it.
 
     Shape: the first axis of every tensor is the batch.
     """
 
-    crop_flip: DrawnCropFlip
-    colour: DrawnColour
-    erasing: DrawnErasing | None
+    crop_flip: CropFlipPlan
+    colour: ColourPlan
+    erasing: ErasingPlan | None
 
 
 class Augment:
@@ -63,6 +63,7 @@ class Augment:
         self.crop_flip, self.colour, self.erasing = crop_flip, colour, erasing
         self.image_size = crop_flip.image_size
         self.mean, self.std, self.seed = mean, std, seed
+        # Built here, and not in the workers, so that a wrong one is an error before training.
         self._transforms = tuple(transform.build(self.image_size) for transform in transforms)
 
     def geometry(self, preprocess: Preprocess) -> TrainGeometry:
@@ -73,7 +74,7 @@ class Augment:
     def __call__(self, images: Tensor, indices: Tensor, epoch: int) -> Tensor:
         return self.apply(images, self.draw(indices.cpu(), epoch, images.shape[2:]))
 
-    def draw(self, indices: Tensor, epoch: int, size: torch.Size) -> Drawn:
+    def draw(self, indices: Tensor, epoch: int, size: torch.Size) -> AugmentPlan:
         """Return what happens to each sample of (H, W) pixels: tensors on the CPU, for `apply`.
 
         Shape: `indices` (B,) int64 on the CPU.
@@ -82,23 +83,24 @@ class Augment:
         def streams(stream: Stream) -> Draw:
             return lambda count: draws(indices, count, self.seed, epoch, stream)
 
+        # Only the crop sees images of another size than the model's.
         cropped = torch.Size((self.image_size, self.image_size))
-        return Drawn(
+        return AugmentPlan(
             self.crop_flip.draw(streams, size),
             self.colour.draw(streams, cropped),
             self.erasing.draw(streams, cropped),
         )
 
-    def apply(self, images: Tensor, drawn: Drawn) -> Tensor:
+    def apply(self, images: Tensor, plan: AugmentPlan) -> Tensor:
         """Do to each sample what `draw` returned.
 
         Args:
             images: The batch, on any device.
-            drawn: What to do. On the CPU, so that the host knows which samples an operation is for.
+            plan: What to do. On the CPU, so that the host knows which samples an operation is for.
 
         Shape: as for a call.
         """
-        images = self.crop_flip.apply(images, drawn.crop_flip)
-        images = self.colour.apply(images, drawn.colour)
+        images = self.crop_flip.apply(images, plan.crop_flip)
+        images = self.colour.apply(images, plan.colour)
         images = normalise(images, self.mean, self.std)  # from here on float32
-        return self.erasing.apply(images, drawn.erasing)
+        return self.erasing.apply(images, plan.erasing)

@@ -20,7 +20,7 @@ from vtrain.registry import Fraction, off
 ORDER, AMOUNTS, GREY, SOLARIZE, BLUR, BLUR_SIGMA, COLUMNS = 0, 4, 8, 9, 10, 11, 12
 
 
-class Stage(NamedTuple):
+class ColourStage(NamedTuple):
     """An operation that some samples go through."""
 
     op: Op
@@ -33,7 +33,7 @@ class Stage(NamedTuple):
     """The random number that decides how strongly, where the range has more than one value."""
 
 
-class DrawnColour(NamedTuple):
+class ColourPlan(NamedTuple):
     """What happens to each sample of a batch."""
 
     policy: tuple[Any, ...]
@@ -81,25 +81,25 @@ class Colour:
         if hue:
             self.jitter[Op.HUE] = (-hue, hue)
         stages = [
-            Stage(Op.SATURATION, grey, GREY),  # a saturation of 0 is grey
-            Stage(Op.SOLARIZE, solarize, SOLARIZE, (128.0, 128.0)),
-            Stage(Op.BLUR, blur, BLUR, blur_sigma, BLUR_SIGMA),
+            ColourStage(Op.SATURATION, grey, GREY),  # a saturation of 0 is grey
+            ColourStage(Op.SOLARIZE, solarize, SOLARIZE, (128.0, 128.0)),
+            ColourStage(Op.BLUR, blur, BLUR, blur_sigma, BLUR_SIGMA),
         ]
         self.stages = [stage for stage in stages if stage.probability]
 
-    def draw(self, streams: Streams, size: torch.Size) -> DrawnColour:
+    def draw(self, streams: Streams, size: torch.Size) -> ColourPlan:
         """Draw what happens to each sample of (H, W) pixels."""
         policy = () if self.policy is None else self.policy.draw(streams(Stream.POLICY), size)
         if not (self.jitter or self.stages):
-            return DrawnColour(policy, ())
+            return ColourPlan(policy, ())
         u = streams(Stream.COLOUR)(COLUMNS)  # (B, 12)
-        return DrawnColour(policy, (*self._draw_jitter(u, size), *self._draw_stages(u, size)))
+        return ColourPlan(policy, (*self._draw_jitter(u, size), *self._draw_stages(u, size)))
 
-    def apply(self, images: Tensor, drawn: DrawnColour) -> Tensor:
-        """Do what was drawn. Shape: (B, 3, H, W) uint8 -> (B, 3, H, W) uint8."""
+    def apply(self, images: Tensor, plan: ColourPlan) -> Tensor:
+        """Do what was plan. Shape: (B, 3, H, W) uint8 -> (B, 3, H, W) uint8."""
         if self.policy is not None:
-            images = self.policy.apply(images, drawn.policy, self.mean_colour)
-        for choice in drawn.choices:
+            images = self.policy.apply(images, plan.policy, self.mean_colour)
+        for choice in plan.choices:
             images = apply(images, choice)
         return images
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vtrain.data.augment.crops import (
     BOX_DRAWS,
-    KERNELS,
+    FILTERS,
     pad_crop_flip,
     resized_crop,
     resized_crop_boxes,
@@ -30,7 +30,7 @@ AreaRange: TypeAlias = Annotated[tuple[Area, Area], AfterValidator(_ascending)]
 PositiveRange: TypeAlias = Annotated[tuple[Positive, Positive], AfterValidator(_ascending)]
 
 
-class DrawnCropFlip(NamedTuple):
+class CropFlipPlan(NamedTuple):
     """What happens to each sample of a batch."""
 
     crops: Tensor
@@ -77,8 +77,8 @@ class CropFlip:
         # Images that all have the model's size are cropped here, with everything else; workers do
         # it to all others, so that a batch has one size.
         self.resizes = crop == "resized" and not cropped
-        if self.resizes and interpolation not in KERNELS:
-            choices = ", ".join(KERNELS)
+        if self.resizes and interpolation not in FILTERS:
+            choices = ", ".join(FILTERS)
             raise ValueError(f"interpolation ({interpolation}) must be one of {choices} here")
         self.image_size, self.interpolation = image_size, interpolation
         self.padding = crop_padding if crop == "pad" else 0
@@ -87,19 +87,20 @@ class CropFlip:
         """What a worker is told: `TrainGeometry.crop_scale`."""
         self.horizontal_flip, self.vertical_flip = horizontal_flip, vertical_flip
 
-    def draw(self, streams: Streams, size: torch.Size) -> DrawnCropFlip:
+    def draw(self, streams: Streams, size: torch.Size) -> CropFlipPlan:
         """Draw where the crops of images of (H, W) pixels are, and which samples are flipped."""
+        # Four numbers in any case, so that a flip does not depend on how the image is cropped.
         top, left, across, down = streams(Stream.FLIP)(4).unbind(1)
         flips = across < self.horizontal_flip, down < self.vertical_flip
         if self.resizes:
             u, (H, W) = streams(Stream.CROP)(BOX_DRAWS), size
-            return DrawnCropFlip(resized_crop_boxes(u, H, W, self.scale, self.ratio), *flips)
-        windows = 2 * self.padding + 1
-        return DrawnCropFlip(torch.stack([below(top, windows), below(left, windows)], 1), *flips)
+            return CropFlipPlan(resized_crop_boxes(u, H, W, self.scale, self.ratio), *flips)
+        windows = 2 * self.padding + 1  # along each side; 1 where nothing is padded
+        return CropFlipPlan(torch.stack([below(top, windows), below(left, windows)], 1), *flips)
 
-    def apply(self, images: Tensor, drawn: DrawnCropFlip) -> Tensor:
-        """Do what was drawn. Shape: (B, 3, H, W) uint8 -> (B, 3, S, S) uint8."""
-        crops, flip_x, flip_y = (send(numbers, images.device) for numbers in drawn)
+    def apply(self, images: Tensor, plan: CropFlipPlan) -> Tensor:
+        """Do what was plan. Shape: (B, 3, H, W) uint8 -> (B, 3, S, S) uint8."""
+        crops, flip_x, flip_y = (send(numbers, images.device) for numbers in plan)
         S = self.image_size
         if self.resizes:
             return resized_crop(images, crops, flip_x, flip_y, S, self.interpolation)

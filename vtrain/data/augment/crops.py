@@ -84,9 +84,9 @@ def resized_crop_boxes(
 
     Shape: (B, 22) in [0, 1) -> (B, 4) int64 (top, left, height, width).
     """
-    boxes, found = random_boxes(u, height, width, scale, ratio, (height, width))
+    boxes, fits = random_boxes(u, height, width, scale, ratio, (height, width))
     central = torch.tensor(_central_box(height, width, ratio))
-    return torch.where(found[:, None], boxes, central)
+    return torch.where(fits[:, None], boxes, central)
 
 
 def resized_crop_box(
@@ -163,7 +163,7 @@ def _scaling(starts: Tensor, lengths: Tensor, source: int, size: int, interpolat
 
     Shape: (B,), (B,) -> (B, size, source) float64, whole numbers.
     """
-    kernel, support = KERNELS[interpolation]
+    kernel, support = FILTERS[interpolation]
     device = starts.device
     scale = lengths.to(torch.float64)[:, None, None] / size
     spread = scale.clamp(min=1)  # shrinking averages over more pixels
@@ -187,7 +187,7 @@ def _cubic(x: Tensor) -> Tensor:
     return torch.where(x < 1, near, far)
 
 
-KERNELS: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
+FILTERS: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
     "bilinear": (_triangle, 1.0),
     "bicubic": (_cubic, 2.0),
 }

@@ -20,6 +20,7 @@ Draw: TypeAlias = Callable[[int], Tensor]
 class Stream(IntEnum):
     """What a number decides. A stream of its own keeps decisions independent of each other."""
 
+    # The values are a part of each hash: changing one changes every image of that kind.
     CROP = 1
     FLIP = 2
     POLICY = 3
@@ -53,7 +54,7 @@ def between(u: Tensor, low: float, high: float) -> Tensor:
 
 def below(u: Tensor, count: int | Tensor) -> Tensor:
     """Turn uniforms in [0, 1) into integers in [0, count). Returns int64."""
-    return (u.to(torch.float64) * count).long()
+    return (u.to(torch.float64) * count).long()  # in float32 it might round up to `count`
 
 
 def send(numbers: Tensor, device: torch.device) -> Tensor:

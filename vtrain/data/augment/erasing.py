@@ -16,7 +16,7 @@ NOISE = 1 << 20
 """Places where an image's noise may begin in the one long noise of the run."""
 
 
-class DrawnErasing(NamedTuple):
+class ErasingPlan(NamedTuple):
     """Which box of each sample is overwritten: drawn on the CPU."""
 
     boxes: Tensor
@@ -50,18 +50,18 @@ class Erasing:
         self.width_ratio = 1 / erasing_ratio[1], 1 / erasing_ratio[0]
         self.value = erasing_value
 
-    def draw(self, streams: Streams, size: torch.Size) -> DrawnErasing | None:
+    def draw(self, streams: Streams, size: torch.Size) -> ErasingPlan | None:
         """Draw a box for some of the samples of (H, W) pixels; None: there is no erasing."""
         if not self.probability:
             return None
         H, W = size
         u = streams(Stream.ERASING)(2 + BOX_DRAWS)
         largest = H - 1, W - 1  # a box never covers the whole image
-        boxes, found = random_boxes(u[:, 2:], H, W, self.scale, self.width_ratio, largest)
-        is_erased = found & (u[:, 0] < self.probability)
-        return DrawnErasing(boxes * is_erased[:, None], below(u[:, 1], NOISE))
+        boxes, fits = random_boxes(u[:, 2:], H, W, self.scale, self.width_ratio, largest)
+        is_erased = fits & (u[:, 0] < self.probability)
+        return ErasingPlan(boxes * is_erased[:, None], below(u[:, 1], NOISE))
 
-    def apply(self, images: Tensor, drawn: DrawnErasing | None) -> Tensor:
+    def apply(self, images: Tensor, plan: ErasingPlan | None) -> Tensor:
         """Overwrite the boxes with the mean colour, which is 0 here, or with normal noise.
 
         The images may be changed in place. The host looks at the boxes, which are on the CPU, and
@@ -69,13 +69,13 @@ class Erasing:
 
         Shape: (B, C, H, W) float -> the same.
         """
-        if drawn is None:
+        if plan is None:
             return images
-        rows = drawn.boxes[:, 2].nonzero()[:, 0]
+        rows = plan.boxes[:, 2].nonzero()[:, 0]
         if not len(rows):
             return images
         C, H, W = images.shape[1:]
-        some = drawn.boxes[rows], drawn.starts[rows], rows
+        some = plan.boxes[rows], plan.starts[rows], rows
         boxes, starts, rows = (send(numbers, images.device) for numbers in some)
         inside = inside_boxes(boxes, H, W)[:, None]  # (rows, 1, H, W)
         if self.value == "constant":

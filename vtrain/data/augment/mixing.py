@@ -18,7 +18,7 @@ from vtrain.registry import Fraction, off
 QUANTILES = 1 << 14  # equally likely values of lambda: more than the pairs of any batch
 
 
-class Mixture(NamedTuple):
+class MixingPlan(NamedTuple):
     """With what each sample is mixed: `Mixing.draw` returns it, `Mixing.apply` does it."""
 
     partners: Tensor
@@ -77,41 +77,46 @@ class Mixing:
     def __call__(
         self, images: Tensor, targets: Tensor, start: int, step: int, epoch: int
     ) -> tuple[Tensor, Tensor]:
-        drawn = self.draw(len(images), start, step, epoch, images.shape[2:])
-        return self.apply(images, targets, drawn)
+        plan = self.draw(len(images), start, step, epoch, images.shape[2:])
+        return self.apply(images, targets, plan)
 
     def draw(
         self, count: int, start: int, step: int, epoch: int, size: torch.Size
-    ) -> Mixture | None:
+    ) -> MixingPlan | None:
         """Return how to mix `count` images of (H, W) pixels, drawn on the CPU; None: not at all."""
         if not self.is_on(epoch):
             return None
         positions = torch.arange(start, start + count)
-        return Mixture(self._partners(positions), *self._drawn(positions, step, size))
+        return MixingPlan(self._partners(positions), *self._shares_and_boxes(positions, step, size))
 
     def apply(
-        self, images: Tensor, targets: Tensor, drawn: Mixture | None
+        self, images: Tensor, targets: Tensor, plan: MixingPlan | None
     ) -> tuple[Tensor, Tensor]:
         """Mix as `draw` said, on the device of the images; shapes as for a call."""
-        if drawn is None:
+        if plan is None:
             return images, targets
-        partners, shares, boxes = (send(numbers, images.device) for numbers in drawn)
-        inside = inside_boxes(boxes, *images.shape[2:])
+        partners, shares, boxes = (send(numbers, images.device) for numbers in plan)
+        inside = inside_boxes(boxes, *images.shape[2:])  # (B, S, S)
+        # How much of the own pixel stays, one channel for all. (B, 1, S, S)
         keep = shares[:, None, None].masked_fill(inside, 0)[:, None].to(images.dtype)
         # lerp is exact where the weight is 0 or 1, so CutMix copies pixels
         images = torch.lerp(images[partners], images, keep)
+        # A target's share is that of its pixels: of a box, what lies inside of the image.
         weights = keep.mean((1, 2, 3), dtype=torch.float32)[:, None]
         own = torch.nn.functional.one_hot(targets, self.num_classes).to(torch.float32)
         return images, torch.lerp(own[partners], own, weights)
 
     def _partners(self, positions: Tensor) -> Tensor:
         """Row of each sample's partner. Shape: (B,) -> (B,)."""
-        partners = (positions ^ 1) - positions[:1]
+        partners = (positions ^ 1) - positions[:1]  # from the global batch to rows of this share
         return torch.where(partners < len(positions), partners, torch.arange(len(positions)))
 
-    def _drawn(self, positions: Tensor, step: int, size: torch.Size) -> tuple[Tensor, Tensor]:
-        """Return the shares and the boxes of a `Mixture`."""
+    def _shares_and_boxes(
+        self, positions: Tensor, step: int, size: torch.Size
+    ) -> tuple[Tensor, Tensor]:
+        """Return the shares and the boxes of a `MixingPlan`."""
         height, width = size
+        # One row for a pair, which both of its members draw.
         u = draws(positions // 2, 5, self.seed, step, Stream.MIXING)
         is_mixed, is_cutmix = u[:, 0] < self.probability, u[:, 1] < self.cutmix_share
         ranks = below(u[:, 2], QUANTILES)

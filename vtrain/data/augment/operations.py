@@ -94,14 +94,14 @@ def apply(
     ops, amounts, matrices = (numbers[order] for numbers in choice)
     # Where the samples of each operation end in this order; they begin where the one before ends.
     ends = torch.bincount(ops, minlength=len(Op)).cumsum(0).tolist()
-    moved = slice(ends[MOVES[0] - 1], ends[MOVES[-1]])
+    movements = slice(ends[MOVES[0] - 1], ends[MOVES[-1]])
     back = order.argsort()
     order, back, amounts, matrices = (
-        send(numbers, images.device) for numbers in (order, back, amounts, matrices[moved])
+        send(numbers, images.device) for numbers in (order, back, amounts, matrices[movements])
     )
     images = images.index_select(0, order)  # now the samples of one operation are neighbours
     if len(matrices):
-        images[moved] = affine(images[moved], matrices, bilinear, fill)
+        images[movements] = affine(images[movements], matrices, bilinear, fill)
     for op in Op:
         group = slice(ends[op - 1], ends[op])
         if op.function is not None and group.start < group.stop:

@@ -37,11 +37,11 @@ def affine(images: Tensor, matrices: Tensor, bilinear: bool, fill: Colour) -> Te
     x, y = a * across + b * down + c, d * across + e * down + f  # (B, H, W)
     column, row = x >> 16, y >> 16
     inside = ((column == column.clamp(0, W - 1)) & (row == row.clamp(0, H - 1)))[:, None]
-    moved = _interpolated(images, x, y) if bilinear else _pixels(images, column, row)
-    moved *= inside
+    result = _interpolated(images, x, y) if bilinear else _pixels(images, column, row)
+    result *= inside
     if any(fill):
-        moved += _colour(fill, images.device) * ~inside
-    return moved
+        result += _colour(fill, images.device) * ~inside
+    return result
 
 
 @cache  # a copy to the GPU in every step would wait for it

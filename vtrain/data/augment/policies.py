@@ -37,7 +37,7 @@ class Chain(Section):
     def draw(self, draw: Draw, size: torch.Size) -> tuple[Choice, ...]:
         """Return what to do with each sample of (H, W) pixels, drawn on the CPU.
 
-        The number and the shapes of the tensors do not depend on what is drawn.
+        The number and the shapes of the tensors do not depend on what is plan.
         """
         return tuple(Choice.of(*pair, size) for pair in self.pairs(draw, size))
 
@@ -45,10 +45,10 @@ class Chain(Section):
         """Yield the operations and amounts of each place in the row."""
         raise NotImplementedError
 
-    def apply(self, images: Tensor, drawn: tuple[Choice, ...], mean: Colour) -> Tensor:
+    def apply(self, images: Tensor, plan: tuple[Choice, ...], mean: Colour) -> Tensor:
         """Do what `draw` returned."""
         fill = mean if self.filled else (0, 0, 0)
-        for choice in drawn:
+        for choice in plan:
             images = apply(images, choice, bilinear=self.bilinear, fill=fill)
         return images
 
@@ -66,6 +66,7 @@ class RandAugment(Chain):
     """Strength, out of 30."""
 
     def pairs(self, draw: Draw, size: torch.Size) -> Iterator[tuple[Tensor, Tensor]]:
+        # For each operation: which one, and the sign of its amount.
         for u in draw(2 * self.num_ops).chunk(self.num_ops, dim=1):
             which = below(u[:, 0], len(RANDAUGMENT.ops))
             step = torch.full_like(which, self.magnitude)
@@ -98,7 +99,7 @@ class AutoAugment(Chain):
 
     def pairs(self, draw: Draw, size: torch.Size) -> Iterator[tuple[Tensor, Tensor]]:
         which, chance, step = learned(self.dataset)
-        u = draw(5)
+        u = draw(5)  # the pair, two chances, two signs
         pair = below(u[:, 0], len(which))
         for i in range(2):
             ops, amounts = AUTOAUGMENT.choose(which[pair, i], step[pair, i], u[:, 3 + i], size)
@@ -120,6 +121,8 @@ class AugMix(Section):
 
     def draw(self, draw: Draw, size: torch.Size) -> tuple[Any, ...]:
         """As for a `Chain`: the share of the image itself, and of each chain its share and row."""
+        # The image's share; then for each chain its share, its length, and three operations of
+        # (which, strength, sign).
         u = draw(1 + 11 * self.mixture_width)
         # Exponentials over their sum are uniform on the simplex.
         shares = -(1 - u[:, 1 : 1 + self.mixture_width].to(torch.float64)).log()
@@ -136,12 +139,13 @@ class AugMix(Section):
         for i, v in enumerate(chain[:, 1:].chunk(3, dim=1)):
             which, step = below(v[:, 0], len(AUGMIX.ops)), below(v[:, 1], self.severity)
             ops, amounts = AUGMIX.choose(which, step, v[:, 2], size)
+            # A shorter chain ends in operations that do nothing, so that all have three.
             yield Choice.of(torch.where(length > i, ops, Op.IDENTITY), amounts, size)
 
-    def apply(self, images: Tensor, drawn: tuple[Any, ...], mean: Colour) -> Tensor:
+    def apply(self, images: Tensor, plan: tuple[Any, ...], mean: Colour) -> Tensor:
         """As for a `Chain`."""
-        own, rows = drawn
-        mix = per_image(own, images) * images
+        own, rows = plan
+        mix = per_image(own, images) * images  # float32 until all are added
         for share, chain in rows:
             augmented = images
             for choice in chain:

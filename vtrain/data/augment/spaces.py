@@ -45,6 +45,7 @@ class Space:
 
         Shape: three of (B,) -> (B,) int64 and (B,) float64.
         """
+        # The table is built once for each image size, so a draw is one look-up.
         amounts = _amounts(self, *size)[which, step, (sign < 0.5).long()]
         return torch.tensor(self.ops)[which], amounts
 
@@ -193,6 +194,7 @@ translate_y 0.7 9   autocontrast 0.9 0
 @cache
 def learned(dataset: str) -> tuple[Tensor, Tensor, Tensor]:
     """Return a learned policy. Shape: three of (25, 2): place in the space, probability, step."""
+    # Three words an operation: its name, its probability, its step.
     words = {"imagenet": IMAGENET, "cifar10": CIFAR10}[dataset].split()
     places = [AUTOAUGMENT.ops.index(Op[word.upper()]) for word in words[0::3]]
     numbers = [[float(word) for word in words[i::3]] for i in (1, 2)]

@@ -17,7 +17,7 @@ class WorkerTransform(Section):
     It gets and must return (3, S, S) uint8, and is seeded for each sample.
     """
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow")  # the transform's own arguments
 
     name: str
 
@@ -32,15 +32,15 @@ class WorkerTransform(Section):
     def _constructor(self) -> Callable[..., Any]:
         from torchvision.transforms import v2  # slow to import, and seldom asked for
 
-        found = {
+        transforms = {
             name: value
             for name, value in vars(v2).items()
             if inspect.isclass(value) and issubclass(value, v2.Transform)
         }
-        if self.name not in found:
-            hint = suggest(self.name, sorted(found))
+        if self.name not in transforms:
+            hint = suggest(self.name, sorted(transforms))
             raise ValueError(f"torchvision has no v2 transform '{self.name}': {hint}")
-        return found[self.name]
+        return transforms[self.name]
 
     def build(self, image_size: int) -> Callable[[Tensor], Tensor]:
         """Construct the transform and try it on a black image.

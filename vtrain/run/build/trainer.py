@@ -18,7 +18,7 @@ from vtrain.run.build.parts import Parts
 def build_trainer(
     config: Config,
     parts: Parts,
-    place: Rank,
+    rank: Rank,
     callbacks: list[Callback],
     step: OptimizerStep | None = None,
 ) -> Trainer:
@@ -27,7 +27,8 @@ def build_trainer(
     return Trainer(
         state=parts.state,
         input=parts.input,
-        optimize=build_optimize(config, parts, place, step),
+        optimize=build_optimize(config, parts, rank, step),
+        # Over all epochs, even if `max_steps` or the run's time ends sooner.
         schedule=fitted(parts.schedule, config.train.epochs * parts.steps_per_epoch, parts.state),
         lr=learning_rate(config),
         evaluate=parts.evaluate,
@@ -40,7 +41,7 @@ def build_trainer(
         ),
         accum_steps=config.train.accum_steps,
         seed=config.seed,
-        rank=place,
+        rank=rank,
     )
 
 
@@ -52,28 +53,31 @@ def build_step(config: Config, parts: Parts, forward: nn.Module | None = None) -
         criterion=parts.criterion,
         autocast=parts.autocast,
         grad_clip_norm=config.train.grad_clip_norm,
+        # The teacher is compiled like the model, but not wrapped: it has no gradients to exchange.
         teacher=None if parts.teacher is None else compiled(config, parts.teacher, parts.device),
     )
 
 
-def build_optimize(config: Config, parts: Parts, place: Rank, step: OptimizerStep) -> StepFunction:
+def build_optimize(config: Config, parts: Parts, rank: Rank, step: OptimizerStep) -> StepFunction:
     """Return the step as the trainer calls it: itself, or captured as a CUDA graph."""
-    return build_graph(config, parts, place, step) if config.train.cuda_graph else step
+    return build_graph(config, parts, rank, step) if config.train.cuda_graph else step
 
 
-def build_graph(config: Config, parts: Parts, place: Rank, step: OptimizerStep) -> GraphedStep:
+def build_graph(config: Config, parts: Parts, rank: Rank, step: OptimizerStep) -> GraphedStep:
     """Return the step, captured as a CUDA graph once it is warm.
 
     Raises:
         ConfigError: The step needs the host, or other processes.
         DeviceError: There is no GPU.
     """
+    # A graph repeats kernels and nothing else: what the host decides in a step, or what other
+    # processes send, has no place in it.
     if parts.device.type != "cuda":
         raise DeviceError(
             "there is no GPU to record steps on", "train.cuda_graph", "set it to false"
         )
     obstacles = {
-        f"{place.world_size} processes": place.world_size > 1,
+        f"{rank.world_size} processes": rank.world_size > 1,
         "fp16, because each step reads from the GPU whether a gradient overflowed": (
             parts.precision == "fp16"
         ),
@@ -84,6 +88,7 @@ def build_graph(config: Config, parts: Parts, place: Rank, step: OptimizerStep) 
             config.train.activation_checkpointing
         ),
     }
+    # The first is enough: each is a choice of its own that the message names.
     for obstacle, is_there in obstacles.items():
         if is_there:
             what = f"steps cannot be recorded with {obstacle}"

@@ -40,13 +40,13 @@ def _lines(report: Report) -> Iterator[str]:
         f"n = {ratio.n}); bare step from window to window {report.noise:.1%}"
     )
     yield ""
-    total = sum(report.split.values())
+    total = sum(report.split.values())  # seconds of a step
     yield f"step     {1e3 * total:.1f} ms: " + " | ".join(
         f"{name} {time / total:.1%}" for name, time in report.split.items() if time
     )
     yield f"memory   at most {report.peak_memory / 2**20:,.0f} MiB"
     for kernel in report.kernels:
-        name = kernel["name"][:70]
+        name = kernel["name"][:70]  # C++ names of templates fill pages
         yield f"kernel   {kernel['share']:6.1%}  {kernel['calls']:7.0f} calls  {name}"
     yield f"next     {report.next}"
 
@@ -55,6 +55,7 @@ def _rows(report: Report) -> Iterator[list[str]]:
     yield ["layer", "images/s", "ms/step", "IQR", "% of limit", "MFU", "peak MiB"]
     batch, limit = report.work["batch_size"], report.limit
     for name, layer in report.layers.items():
+        # Only a training step can be held against the limit, which is that of such a step.
         trains = name in ("bare step", "end to end")
         flops = layer.rate * report.work["model_flops_per_image"] / limit["flops"]
         yield [

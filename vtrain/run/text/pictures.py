@@ -24,6 +24,7 @@ def augmented(
     Raises:
         DataError: One of the images cannot be read.
     """
+    # By seed 0, whatever the run's: a picture of another seed shows the same images.
     batch = loader.take(rng.permutation(len(loader.samples), 0)[:count])
     images, targets = make_input(batch, step=0, epoch=0)
     return grid(preprocess.denormalise(images).cpu(), target_titles(targets.cpu(), classes))
