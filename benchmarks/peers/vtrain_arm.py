@@ -17,7 +17,7 @@ from benchmarks.peers.arm import (
 )
 from vtrain.config import config_from_text
 from vtrain.data.input import no_augmentation
-from vtrain.data.loading.loader import Batch
+from vtrain.data.loading.batches import Batch
 from vtrain.device import choose_device
 from vtrain.distributed import Rank
 from vtrain.engine.callback import Callback

@@ -7,7 +7,7 @@ from tests.data.augment.flat import augment_of
 from vtrain.data.augment.mixing import Mixing
 from vtrain.data.augment.policies import RandAugment
 from vtrain.data.input import Input, no_augmentation
-from vtrain.data.loading.loader import Batch
+from vtrain.data.loading.batches import Batch
 
 AUGMENT = augment_of(
     *(16, (0.5,) * 3, (0.25,) * 3, 0, "bicubic", False),

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tests.conftest import tiny
 from tests.pretend_cuda import TapeBackend, tensors
 from vtrain.data.input import no_augmentation
-from vtrain.data.loading.loader import Batch
+from vtrain.data.loading.batches import Batch
 from vtrain.distributed import Rank
 from vtrain.engine.ema import EMA
 from vtrain.engine.state import TrainState, load_optimizer

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from vtrain.data.loading.loader import Batch
+from vtrain.data.loading.batches import Batch
 from vtrain.data.preprocess import Preprocess
 from vtrain.device import autocast
 from vtrain.errors import DataError

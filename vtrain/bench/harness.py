@@ -14,7 +14,8 @@ from vtrain.bench.throughput import TURNS, ThroughputMeter
 from vtrain.bench.timing import Watches, rate, windows
 from vtrain.bench.work import Work, bytes_per_number
 from vtrain.data.input import Input
-from vtrain.data.loading.loader import Batch, EvalLoader, TrainLoader
+from vtrain.data.loading.batches import Batch
+from vtrain.data.loading.loader import EvalLoader, TrainLoader
 from vtrain.engine.step import OptimizerStep
 from vtrain.engine.trainer import Loader, Trainer
 from vtrain.inference.evaluate import evaluate

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vtrain.data.augment.augment import Augment, AugmentPlan
 from vtrain.data.augment.mixing import Mixing, MixingPlan
-from vtrain.data.loading.loader import Batch
+from vtrain.data.loading.batches import Batch
 
 
 class InputPlan(NamedTuple):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vtrain import distributed
-from vtrain.data.loading.loader import Batch, smallest_share
+from vtrain.data.loading.batches import Batch, smallest_share
 from vtrain.distributed import Rank
 from vtrain.engine.callback import Callback
 from vtrain.engine.state import Meter, Metrics, TrainState

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn
 
-from vtrain.data.loading.loader import Batch
+from vtrain.data.loading.batches import Batch
 from vtrain.inference.metrics import means, sums
 from vtrain.inference.outputs import outputs_of
 

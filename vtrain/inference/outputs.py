@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from vtrain.data.loading.loader import Batch
+from vtrain.data.loading.batches import Batch
 from vtrain.data.preprocess import Preprocess
 from vtrain.errors import DataError
 from vtrain.files.images import read_image

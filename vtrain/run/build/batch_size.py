@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_leaves
 
 from vtrain import distributed
 from vtrain.config import Config
-from vtrain.data.loading.loader import Batch
+from vtrain.data.loading.batches import Batch
 from vtrain.device import choose_precision
 from vtrain.distributed import Rank
 from vtrain.errors import ConfigError, DeviceError
