@@ -1,8 +1,13 @@
 """Compare a model with another implementation of it."""
 
+from pathlib import Path
+
+import timm
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+from tests.conftest import tiny
 from vtrain.models.base import ImageClassifier
 from vtrain.registry import MODELS
 
@@ -12,6 +17,17 @@ def meta(name: str, **arguments: object) -> ImageClassifier:
     with torch.device("meta"):
         model: ImageClassifier = MODELS[name](**arguments)
     return model
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Count by the tensors themselves, not by vtrain's own function."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def timm_swin(reference: str, **arguments: object) -> nn.Module:
+    """timm's Swin, of either version, of the shape that `tiny` has."""
+    shape = {"patch_size": 2, "embed_dim": 16, "depths": (2, 2), "num_heads": (2, 4)}
+    return timm.create_model(reference, num_classes=10, img_size=32, **shape, **arguments)
 
 
 def shaken(model: nn.Module) -> nn.Module:
@@ -37,3 +53,14 @@ def assert_same_as_timm(ours: nn.Module, theirs: nn.Module, image_size: int) -> 
     for name, parameter in theirs.named_parameters():
         largest = parameter.grad.abs().max().item()
         torch.testing.assert_close(gradients[name], parameter.grad, rtol=0, atol=1e-4 * largest)
+
+
+def assert_loads_into_timm_and_back(name: str, theirs: nn.Module, folder: Path) -> None:
+    """What `tiny(name)` saves loads into timm's model `theirs`, and what that saves loads back."""
+    ours, again = tiny(name), tiny(name)
+    save_file(shaken(ours).state_dict(), folder / "ours.safetensors")
+    theirs.load_state_dict(load_file(folder / "ours.safetensors"), strict=True)
+    save_file(theirs.state_dict(), folder / "theirs.safetensors")
+    again.load_state_dict(load_file(folder / "theirs.safetensors"), strict=True)
+    for first, second in zip(ours.parameters(), again.parameters(), strict=True):
+        assert torch.equal(first, second)

@@ -5,12 +5,18 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.models.swin_transformer import shifted_window_attention
 
 from tests.conftest import tiny
-from tests.models.agreement import assert_same_as_timm, meta, shaken
+from tests.models.agreement import (
+    assert_loads_into_timm_and_back,
+    assert_same_as_timm,
+    meta,
+    parameter_count,
+    shaken,
+    timm_swin,
+)
 from vtrain.layers.windows import Windows
 from vtrain.models.shifted_windows import two_by_two
 from vtrain.models.swin import PatchMerging, Swin, WindowAttention
@@ -44,7 +50,7 @@ def test_parameter_counts_are_the_published_ones(
 ) -> None:
     num_classes = 10 if arguments.get("image_size") == 32 else 1000
     model = meta(name, num_classes=num_classes, **arguments)
-    assert sum(p.numel() for p in model.parameters()) == parameters
+    assert parameter_count(model) == parameters
 
 
 def test_parameter_count_is_the_closed_form() -> None:
@@ -64,7 +70,7 @@ def test_parameter_count_is_the_closed_form() -> None:
         num_heads=heads,
         window_size=w,
     )
-    assert sum(p.numel() for p in model.parameters()) == count
+    assert parameter_count(model) == count
 
 
 @pytest.mark.parametrize(
@@ -304,20 +310,8 @@ def test_every_size_computes_what_timm_computes(
     assert_same_as_timm(ours, theirs, image_size)
 
 
-def timm_tiny() -> nn.Module:
-    """timm's model of the same shape as `tiny`."""
-    arguments = {"patch_size": 2, "embed_dim": 16, "depths": (2, 2), "num_heads": (2, 4)}
-    return timm.create_model(TIMM["swin_t"], num_classes=10, img_size=32, **arguments)
-
-
 def test_a_saved_model_loads_into_timm_and_back(tmp_path: Path) -> None:
-    ours, theirs, again = tiny("swin_t"), timm_tiny(), tiny("swin_t")
-    save_file(shaken(ours).state_dict(), tmp_path / "ours.safetensors")
-    theirs.load_state_dict(load_file(tmp_path / "ours.safetensors"), strict=True)
-    save_file(theirs.state_dict(), tmp_path / "theirs.safetensors")
-    again.load_state_dict(load_file(tmp_path / "theirs.safetensors"), strict=True)
-    for first, second in zip(ours.parameters(), again.parameters(), strict=True):
-        assert torch.equal(first, second)
+    assert_loads_into_timm_and_back("swin_t", timm_swin(TIMM["swin_t"]), tmp_path)
 
 
 # Compilation.

@@ -6,12 +6,18 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torchvision.models.swin_transformer import shifted_window_attention
 
 from tests.conftest import tiny
-from tests.models.agreement import assert_same_as_timm, meta, shaken
+from tests.models.agreement import (
+    assert_loads_into_timm_and_back,
+    assert_same_as_timm,
+    meta,
+    parameter_count,
+    shaken,
+    timm_swin,
+)
 from vtrain.layers.windows import Windows, relative_position_index
 from vtrain.models.swin_v2 import WindowAttention, log_spaced_offsets
 from vtrain.registry import MODELS
@@ -34,7 +40,7 @@ def test_parameter_counts_are_the_published_ones(
 ) -> None:
     model = meta(name, window_size=window_size)
     assert model.image_size == 256
-    assert sum(p.numel() for p in model.parameters()) == parameters
+    assert parameter_count(model) == parameters
 
 
 def test_features_are_the_maps_of_the_stages() -> None:
@@ -183,14 +189,6 @@ def test_the_networks_of_bias_and_temperature_are_not_decayed() -> None:
 # timm.
 
 
-def timm_tiny(**arguments: object) -> nn.Module:
-    """timm's model of the same shape as `tiny`."""
-    shape = {"patch_size": 2, "embed_dim": 16, "depths": (2, 2), "num_heads": (2, 4)}
-    return timm.create_model(
-        "swinv2_tiny_window8_256", num_classes=10, img_size=32, **shape, **arguments
-    )
-
-
 @pytest.mark.parametrize(("image_size", "window_size"), [(128, 8), (64, 4)])
 def test_swinv2_t_computes_what_timm_computes(image_size: int, window_size: int) -> None:
     arguments = {"window_size": window_size, "drop_path_rate": 0.0, "embed_dim": 24}
@@ -204,7 +202,7 @@ def test_swinv2_t_computes_what_timm_computes(image_size: int, window_size: int)
 def test_windows_of_an_earlier_training_are_timms() -> None:
     arguments = {"drop_path_rate": 0.0, "pretrained_window_sizes": (6, 3)}
     ours = tiny("swinv2_t", window_size=8, **arguments)
-    assert_same_as_timm(ours, timm_tiny(window_size=8, **arguments), 32)
+    assert_same_as_timm(ours, timm_swin("swinv2_tiny_window8_256", window_size=8, **arguments), 32)
 
 
 @pytest.mark.slow
@@ -227,13 +225,7 @@ def test_every_size_computes_what_timm_computes(name: str, reference: str, image
 
 
 def test_a_saved_model_loads_into_timm_and_back(tmp_path: Path) -> None:
-    ours, theirs, again = tiny("swinv2_t"), timm_tiny(), tiny("swinv2_t")
-    save_file(shaken(ours).state_dict(), tmp_path / "ours.safetensors")
-    theirs.load_state_dict(load_file(tmp_path / "ours.safetensors"), strict=True)
-    save_file(theirs.state_dict(), tmp_path / "theirs.safetensors")
-    again.load_state_dict(load_file(tmp_path / "theirs.safetensors"), strict=True)
-    for first, second in zip(ours.parameters(), again.parameters(), strict=True):
-        assert torch.equal(first, second)
+    assert_loads_into_timm_and_back("swinv2_t", timm_swin("swinv2_tiny_window8_256"), tmp_path)
 
 
 # Mistakes.

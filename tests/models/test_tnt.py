@@ -5,12 +5,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from timm.models.tnt import TNT as TimmTNT
 from torch import Tensor, nn
 
 from tests.conftest import tiny
-from tests.models.agreement import assert_same_as_timm, meta, shaken
+from tests.models.agreement import (
+    assert_loads_into_timm_and_back,
+    assert_same_as_timm,
+    meta,
+    parameter_count,
+    shaken,
+)
 from vtrain.models.tnt import TNT, Attention
 from vtrain.registry import MODELS
 
@@ -53,7 +58,7 @@ def test_parameter_counts_are_the_published_ones(
 ) -> None:
     num_classes = 10 if arguments.get("image_size") == 32 else 1000
     model = meta(name, num_classes=num_classes, **arguments)
-    assert sum(p.numel() for p in model.parameters()) == parameters
+    assert parameter_count(model) == parameters
 
 
 @pytest.mark.parametrize(("patch_size", "stride"), [(8, 3), (6, 4), (4, 5)])
@@ -73,7 +78,7 @@ def test_parameter_count_is_the_closed_form(patch_size: int, stride: int) -> Non
         depth=depth,
     )
     expected = stem + depth * block + 2 * d + d * K + K
-    assert sum(p.numel() for p in model.parameters()) == expected
+    assert parameter_count(model) == expected
 
 
 def test_shapes_are_the_published_ones() -> None:
@@ -235,14 +240,7 @@ def test_every_size_computes_what_timm_computes(name: str, image_size: int) -> N
 
 
 def test_a_saved_model_loads_into_timm_and_back(tmp_path: Path) -> None:
-    ours, again = tiny("tnt_ti"), tiny("tnt_ti")
-    theirs = timm_like(ours, 32, 8)
-    save_file(shaken(ours).state_dict(), tmp_path / "ours.safetensors")
-    theirs.load_state_dict(load_file(tmp_path / "ours.safetensors"), strict=True)
-    save_file(theirs.state_dict(), tmp_path / "theirs.safetensors")
-    again.load_state_dict(load_file(tmp_path / "theirs.safetensors"), strict=True)
-    for first, second in zip(ours.parameters(), again.parameters(), strict=True):
-        assert torch.equal(first, second)
+    assert_loads_into_timm_and_back("tnt_ti", timm_like(tiny("tnt_ti"), 32, 8), tmp_path)
 
 
 # Mistakes.

@@ -1,4 +1,5 @@
 import copy
+from pathlib import Path
 
 import pytest
 import timm.models.deit
@@ -7,7 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from tests.conftest import tiny
-from tests.models.agreement import assert_same_as_timm, meta
+from tests.models.agreement import (
+    assert_loads_into_timm_and_back,
+    assert_same_as_timm,
+    meta,
+    parameter_count,
+)
 from vtrain.models.vit import DistilledLogits, ViT
 from vtrain.registry import MODELS
 
@@ -54,7 +60,7 @@ COUNTS = [
 @pytest.mark.parametrize(("name", "arguments", "count"), COUNTS)
 def test_parameter_count_is_the_published_one(name: str, arguments: dict, count: int) -> None:
     model = meta(name, **arguments)
-    assert sum(p.numel() for p in model.parameters()) == count
+    assert parameter_count(model) == count
 
 
 @pytest.mark.parametrize("name", [n for n in MODELS.names() if n.startswith(("vit", "deit"))])
@@ -67,7 +73,7 @@ def test_parameter_count_is_the_closed_form(name: str) -> None:
     scales = 2 * d * L if "deit3" in name else 0
     patch, blocks, heads = 3 * p * p * d + d, L * (12 * d * d + 13 * d), tokens * (d * K + K)
     expected = patch + tokens * d + positions * d + blocks + scales + 2 * d + heads
-    assert sum(parameter.numel() for parameter in model.parameters()) == expected
+    assert parameter_count(model) == expected
 
 
 SMALL = {"embed_dim": 96, "depth": 3, "num_heads": 3, "patch_size": 16, "num_classes": 10}
@@ -125,6 +131,11 @@ def test_small_models_agree_with_timm(name, arguments, theirs, their_arguments, 
 def test_published_sizes_agree_with_timm(name: str, their_name: str, size: int) -> None:
     ours, theirs = MODELS[name](image_size=size), timm.create_model(their_name, img_size=size)
     assert_same_as_timm(ours.eval(), theirs.eval(), size)
+
+
+def test_a_saved_model_loads_into_timm_and_back(tmp_path: Path) -> None:
+    theirs = timm_vit(img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=2, num_classes=10)
+    assert_loads_into_timm_and_back("vit_ti", theirs, tmp_path)
 
 
 @pytest.mark.parametrize("training", [True, False])
