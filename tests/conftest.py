@@ -1,9 +1,11 @@
+import importlib
 import os
 import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,21 +15,19 @@ from vtrain.engine.stop import STOP_SIGNALS
 from vtrain.models.base import ImageClassifier
 from vtrain.registry import MODELS
 
-# The smallest arguments that still have every part of a model; 32-pixel images, 10 classes.
-TINY = {
-    "vit": {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2},
-    "deit": {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2},
-    "tnt": {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2},
-    "swin": {"patch_size": 2, "embed_dim": 16, "depths": (2, 2), "num_heads": (2, 4)},
-}
+
+def stated(name: str, constant: str) -> dict[str, Any]:
+    """Return what the test of a model's own file states of the family, such as `TINY`."""
+    file = MODELS[name].constructor.__module__.rpartition(".")[2]
+    module = importlib.import_module(f"tests.models.test_{file}")
+    return getattr(module, constant, {})
 
 
 def tiny(name: str, **arguments: object) -> ImageClassifier:
     """Build the model `name` small enough to run in milliseconds, with seeded weights."""
-    family = next(family for family in TINY if name.startswith(family))
     torch.manual_seed(0)
     model: ImageClassifier = MODELS[name](
-        **{"num_classes": 10, "image_size": 32, **TINY[family], **arguments}
+        **{"num_classes": 10, "image_size": 32, **stated(name, "TINY"), **arguments}
     )
     return model
 

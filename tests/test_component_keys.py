@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.conftest import tiny
+from tests.conftest import stated, tiny
 from tests.models.agreement import shaken
 from vtrain.registry import LOSSES, MODELS, OPTIMIZERS, SCHEDULES, Registry
 
@@ -31,20 +31,8 @@ MODEL_FLIPS = {
     "drop_rate": 0.5,
     "drop_path_rate": 0.75,
     "drop_path_schedule": "linear",
-    "inner_dim": 36,
-    "inner_num_heads": 3,
-    "inner_stride": 2,
-    "layout": "legacy",
-    "inner_position_embedding": False,
-    "outer_position_embedding": False,
-    "depths": (2, 1),
-    "window_size": 2,
-    "pretrained_window_sizes": (4, 4),
-    "relative_position_bias": False,
-    "absolute_position_embedding": True,
-    "window_shift": False,
 }
-SWIN_FLIPS = {"num_heads": (4, 4)}  # one for each stage
+"""The keys that families share, and ViT's; those of one family are in its own test's `FLIPS`."""
 OTHERS: dict[str, Any] = {
     "drop_path_schedule": {"drop_path_rate": 0.75, "drop_path_schedule": "constant"},
     "class_position": {"class_position": True, "pooling": "cls"},
@@ -100,7 +88,7 @@ def logits(name: str, **arguments: Any) -> tuple[list[tuple[str, torch.Size]], T
 def test_every_key_of_a_model_changes_its_weights_or_its_output(
     name: str, key: str, _default: object
 ) -> None:
-    flips = {**MODEL_FLIPS, **(SWIN_FLIPS if "swin" in name else {})}
+    flips = {**MODEL_FLIPS, **stated(name, "FLIPS")}
     beside = OTHERS.get(key, {})
     shapes, before = logits(name, **beside)
     new_shapes, after = logits(name, **{**beside, key: flips[key]})

@@ -22,6 +22,18 @@ from vtrain.models.shifted_windows import two_by_two
 from vtrain.models.swin import PatchMerging, Swin, WindowAttention
 from vtrain.registry import MODELS
 
+TINY = {"patch_size": 2, "embed_dim": 16, "depths": (2, 2), "num_heads": (2, 4)}
+"""The smallest arguments that still have every part of a model; 32-pixel images, 10 classes."""
+FLIPS = {
+    "num_heads": (4, 4),  # one for each stage
+    "depths": (2, 1),
+    "window_size": 2,
+    "window_shift": False,
+    "relative_position_bias": False,
+    "absolute_position_embedding": True,
+}
+"""Another value of each key that this family alone has."""
+
 # Stages small enough for loops, and parts of every kind: both window sizes, shift, merging.
 SMALL = {"embed_dim": 8, "depths": (2, 2), "num_heads": (1, 2), "patch_size": 1}
 

@@ -22,6 +22,17 @@ from vtrain.layers.windows import Windows, relative_position_index
 from vtrain.models.swin_v2 import WindowAttention, log_spaced_offsets
 from vtrain.registry import MODELS
 
+TINY = {"patch_size": 2, "embed_dim": 16, "depths": (2, 2), "num_heads": (2, 4)}
+"""The smallest arguments that still have every part of a model; 32-pixel images, 10 classes."""
+FLIPS = {
+    "num_heads": (4, 4),  # one for each stage
+    "depths": (2, 1),
+    "window_size": 2,
+    "window_shift": False,
+    "pretrained_window_sizes": (4, 4),
+}
+"""Another value of each key that this family alone has."""
+
 # Sizes.
 
 

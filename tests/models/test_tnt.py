@@ -19,6 +19,18 @@ from tests.models.agreement import (
 from vtrain.models.tnt import TNT, Attention
 from vtrain.registry import MODELS
 
+TINY = {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
+"""The smallest arguments that still have every part of a model; 32-pixel images, 10 classes."""
+FLIPS = {
+    "inner_dim": 36,
+    "inner_num_heads": 3,
+    "inner_stride": 2,
+    "layout": "legacy",
+    "inner_position_embedding": False,
+    "outer_position_embedding": False,
+}
+"""Another value of each key that this family alone has."""
+
 
 def timm_like(model: TNT, image_size: int, patch_size: int, inner_stride: int = 4) -> nn.Module:
     """timm's TNT of the same shape and layout."""

@@ -17,6 +17,9 @@ from tests.models.agreement import (
 from vtrain.models.vit import DistilledLogits, ViT
 from vtrain.registry import MODELS
 
+TINY = {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
+"""The smallest arguments that still have every part of a model; 32-pixel images, 10 classes."""
+
 timm_vit = timm.models.vision_transformer.VisionTransformer
 timm_distilled = timm.models.deit.VisionTransformerDistilled
 
