@@ -22,7 +22,7 @@ from vtrain.data.datasets.splits import balanced_order
 from vtrain.data.loading.batches import Batch, Share, chunks, shares, smallest_share
 from vtrain.data.loading.cache import CacheMode
 from vtrain.data.loading.decoded import Decoded, NumWorkers
-from vtrain.data.loading.feed import Feed
+from vtrain.data.loading.feed import feed
 from vtrain.data.loading.repeats import repeated
 from vtrain.data.loading.unreadable import OnBadImage, Unreadable
 from vtrain.data.loading.worker import Transform
@@ -94,7 +94,6 @@ class TrainLoader:
             show=rank.is_main,
             timeout=timeout,
         )
-        self._feed = Feed(self.decoded)
         self._described = False  # to describe is to fill the cache: not before the first epoch
 
     def __len__(self) -> int:
@@ -106,14 +105,13 @@ class TrainLoader:
         if self.rank.is_main and not self._described:
             self._described = True
             logger.info("input   %s", self.describe())
-        return self._feed.batches(
-            shares(self.order(epoch), self.batch_size, self.rank, start), epoch
-        )
+        own = shares(self.order(epoch), self.batch_size, self.rank, start)
+        return feed(self.decoded, own, epoch)
 
     def take(self, indices: Tensor) -> Batch:
         """Return some images as the first epoch would see them. Shape: `indices` (B,) int64."""
         # One batch, not shared with other processes, and not a part of any epoch's order.
-        (batch,) = self._feed.batches([Share(indices, 0, len(indices))], epoch=0)
+        (batch,) = feed(self.decoded, [Share(indices, 0, len(indices))], epoch=0)
         return batch
 
     @property
@@ -174,7 +172,6 @@ class EvalLoader:
             cache,
             show=rank.is_main,
         )
-        self._feed = Feed(self.decoded)
 
     def __len__(self) -> int:
         """Batches of this process."""
@@ -184,8 +181,8 @@ class EvalLoader:
         """Yield this process's images."""
         local = chunks(torch.arange(len(self.own)), self.batch_size)
         parts = [Share(part, int(part[0]), len(part)) for part in local]
-        for batch in self._feed.batches(parts, epoch=0):
-            # The feed counts this process's images alone; others know them by their place in all.
+        for batch in feed(self.decoded, parts, epoch=0):
+            # The samples here are this process's alone; others know them by their place in all.
             yield replace(batch, indices=self.own[batch.indices])
 
     def close(self) -> None:
