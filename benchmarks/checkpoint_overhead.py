@@ -15,7 +15,8 @@ from pathlib import Path
 
 from vtrain.bench.machine import wait
 from vtrain.config import load_config
-from vtrain.data.loading.loader import Batch, TrainLoader
+from vtrain.data.loading.batches import Batch
+from vtrain.data.loading.loader import TrainLoader
 from vtrain.device import choose_device, describe
 from vtrain.distributed import Rank
 from vtrain.files.store import CheckpointStore

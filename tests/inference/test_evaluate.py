@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from vtrain.data.datasets.samples import ArraySamples
-from vtrain.data.loading.loader import Batch, EvalLoader
+from vtrain.data.loading.batches import Batch
+from vtrain.data.loading.loader import EvalLoader
 from vtrain.data.preprocess import Preprocess
 from vtrain.distributed import Rank
 from vtrain.inference.evaluate import evaluate

@@ -19,7 +19,7 @@ from torch import Tensor
 from vtrain import rng
 from vtrain.data.datasets.samples import Samples, subset
 from vtrain.data.datasets.splits import balanced_order
-from vtrain.data.loading.batches import Batch, Share, chunks, shares, smallest_share
+from vtrain.data.loading.batches import Batch, Share, chunks, shares
 from vtrain.data.loading.cache import CacheMode
 from vtrain.data.loading.decoded import Decoded, NumWorkers
 from vtrain.data.loading.feed import feed
@@ -29,8 +29,6 @@ from vtrain.data.loading.worker import Transform
 from vtrain.data.loading.workers import TIMEOUT
 from vtrain.distributed import Rank
 from vtrain.registry import FREE_ON_RESUME, off
-
-__all__ = ["Batch", "EvalLoader", "Share", "TrainLoader", "smallest_share"]
 
 # What a user can do about a bad image: only while training may it be left out.
 BAD_HINT = "`vtrain check CONFIG --data` lists all; data.on_bad_image=skip leaves them out"
