@@ -7,7 +7,7 @@ checkpoints of a run folder. Importing this imports no torch.
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, get_origin
 
 from vtrain import __version__
 from vtrain.errors import CheckpointError
@@ -87,11 +87,8 @@ class Checkpoint:
         Raises:
             CheckpointError: A field is missing or of a wrong kind; the message names it.
         """
-        values = {key: _checked(content, key, kind, path) for key, kind in _KINDS.items()}
-        described = {
-            key: _checked(values["model"], key, kind, path, "model.")
-            for key, kind in _MODEL_KINDS.items()
-        }
+        values = _checked(content, cls, path)
+        described = _checked(values["model"], ModelDescription, path, "model.")
         # One level deeper where a wrong value would otherwise surface far from here. Arguments
         # and preprocessing are checked by the constructors that take them.
         if not all(type(name) is str for name in values["classes"]):
@@ -132,26 +129,8 @@ def evaluated_weights(state: Mapping[str, Any]) -> dict[str, "Tensor"]:
     return weights
 
 
-_KINDS: dict[str, type] = {
-    "format": int,
-    "vtrain": str,
-    "model": dict,
-    "classes": list,
-    "preprocess": dict,
-    "dataset": dict,
-    "config": str,
-    "metrics": dict,
-    "state": dict,
-    "is_best": bool,
-}
 # Exact types, as a file of plain data has them; a tuple or a subclass was not written by us.
-_MODEL_KINDS: dict[str, type] = {
-    "name": str,
-    "arguments": dict,
-    "image_size": int,
-    "in_channels": int,
-}
-_WORDS = {
+_WORDS: dict[Any, str] = {
     int: "a whole number",
     str: "text",
     dict: "a mapping",
@@ -160,13 +139,23 @@ _WORDS = {
 }
 
 
-def _checked(content: Mapping[str, Any], key: str, kind: type, path: Path, prefix: str = "") -> Any:
-    """Return a value of exactly this type; True is no whole number here."""
-    if key not in content:
-        raise CheckpointError(f"the checkpoint has no '{prefix}{key}'", path, HINT)
-    if type(content[key]) is not kind:
-        raise _wrong(prefix + key, content[key], _WORDS[kind], path)
-    return content[key]
+def _checked(
+    content: Mapping[str, Any],
+    schema: type["Checkpoint | ModelDescription"],
+    path: Path,
+    of: str = "",
+) -> dict[str, Any]:
+    """Return the values of a dataclass's fields, each of the type that its field has in a file."""
+    values = {}
+    for field in fields(schema):
+        if field.name not in content:
+            raise CheckpointError(f"the checkpoint has no '{of}{field.name}'", path, HINT)
+        kind: Any = get_origin(field.type) or field.type
+        kind = {tuple: list, ModelDescription: dict}.get(kind, kind)
+        values[field.name] = value = content[field.name]
+        if type(value) is not kind:
+            raise _wrong(of + field.name, value, _WORDS[kind], path)
+    return values
 
 
 def _check_weights(state: Mapping[str, Any], path: Path) -> None:

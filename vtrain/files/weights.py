@@ -8,8 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from vtrain.errors import CheckpointError
+from vtrain.files.archive import opened
 from vtrain.files.checkpoint import evaluated_weights
-from vtrain.files.container import load_weights, opened
+from vtrain.files.container import load_weights
 
 
 @dataclass(frozen=True)
