@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.pretend_cuda import DEVICE, PretendCuda, Recorder, pretend_cuda
+from tests.pretend_cuda import DEVICE, PretendCuda, TapeBackend, pretend_cuda
 
 
 @pytest.fixture
@@ -64,9 +64,8 @@ def test_a_recording_has_nothing_from_the_host(
     gpu: type[PretendCuda], work: Callable[[Any], Any]
 ) -> None:
     there = torch.ones(3, device="cuda")
-    result, replay = Recorder(DEVICE).record((there * 2).sum)
+    result, replay = TapeBackend(DEVICE).capture((there * 2).sum)
     replay()
     assert float(result) == 6
-    _, replay = Recorder(DEVICE).record(lambda: work(there).sum())
     with pytest.raises(RuntimeError, match=r"capturing|synchronizing"):
-        replay()
+        TapeBackend(DEVICE).capture(lambda: work(there).sum())

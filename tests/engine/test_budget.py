@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_trainer import Loader, Recorder, StopAt, model, trainer
 
 from tests.conftest import Result
+from tests.engine.test_trainer import Loader, Recorder, StopAt, model, trainer
 from vtrain.engine.budget import TimeBudget
 from vtrain.engine.trainer import Trainer
 from vtrain.run.build.optim import fitted

@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 import yaml
-from corpus import CORPUS, archive
-from forks import fork
 from PIL import Image
-from product import Command
 
+from tests.faults.corpus import CORPUS, archive
+from tests.faults.forks import fork
+from tests.faults.product import Command
 from vtrain.config import load_config
 from vtrain.errors import CheckpointError, ConfigError, DataError, VtrainError
 from vtrain.files.container import load_checkpoint

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from forks import fork
 
 import vtrain.run.check  # all that the commands import is loaded before the forks
 import vtrain.run.evaluate
 import vtrain.run.fit
 import vtrain.run.predict
 import vtrain.run.text.tables  # noqa: F401
+from tests.faults.forks import fork
 from vtrain import cli
 from vtrain.files.container import load_checkpoint
 from vtrain.files.store import order

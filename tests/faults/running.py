@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from product import Command, differences, newest_step, result, tiny
 
+from tests.faults.product import Command, differences, newest_step, result, tiny
 from vtrain.engine.budget import TimeBudget
 from vtrain.engine.state import TrainState
 from vtrain.errors import VtrainError

@@ -7,9 +7,9 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import strace
 import torch
 
+from tests.faults import strace
 from vtrain.engine.stop import StopSignals
 from vtrain.errors import CheckpointError, StorageError, VtrainError
 from vtrain.files import atomic, manifest

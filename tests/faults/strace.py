@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from forks import fork
+from tests.faults.forks import fork
 
 CALLS = (
     *("openat", "write", "pwrite64", "ftruncate", "fsync", "close", "mkdir", "flock"),

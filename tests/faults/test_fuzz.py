@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-import fuzz
 import pytest
+
+from tests.faults import fuzz
 
 
 def failures(trials: Iterator[str | None], count: int) -> list[str]:

@@ -12,12 +12,10 @@ import zipfile
 from io import BytesIO
 from pathlib import Path
 
-import corpus
-import product
 import pytest
-import running
-from forks import fork
 
+from tests.faults import corpus, product, running
+from tests.faults.forks import fork
 from vtrain.errors import CheckpointError
 from vtrain.files.container import load_checkpoint
 

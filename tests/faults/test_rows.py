@@ -12,14 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import mounts
 import pytest
-import running
 import torch
 from PIL import Image
-from product import TINY, Command, Ended, differences, newest_step, result, run, tiny
-from running import dying_after, fit, reference
 
+from tests.faults import mounts, running
+from tests.faults.product import TINY, Command, Ended, differences, newest_step, result, run, tiny
+from tests.faults.running import dying_after, fit, reference
 from vtrain.files import atomic
 from vtrain.files.container import FORMAT, load_checkpoint, save_checkpoint
 from vtrain.files.lock import RunLock

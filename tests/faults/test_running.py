@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import running
-from product import differences
 
+from tests.faults import running
+from tests.faults.product import differences
 from vtrain.engine.state import TrainState
 
 STATE = [

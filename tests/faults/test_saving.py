@@ -5,8 +5,8 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-import saving
-import strace
+
+from tests.faults import saving, strace
 
 needs_strace = pytest.mark.skipif(not strace.available(), reason="strace cannot trace here")
 

@@ -21,12 +21,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import fuzz
-import running
-import saving
-import strace
 import torch
-from forks import fork
+
+from tests.faults import fuzz, running, saving, strace
+from tests.faults.forks import fork
 
 Trials = Iterator[str | None]
 Experiment = Callable[[Path, random.Random], Trials]

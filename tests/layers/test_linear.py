@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtrain.layers import linear as module
-from vtrain.layers.linear import Linear, gelu_linear, linear, takes_cpu_bf16
+from vtrain.layers.linear import Linear, gelu_linear, linear, uses_cpu_bf16
 
 # bf16 has 8 significant bits: a rounding moves a value by at most 2^-8 of it, 0.4 of that in the
 # mean square. What is compared here comes of three roundings, of both factors and of the result
@@ -78,7 +78,7 @@ def test_a_gelu_before_it_agrees_with_float64(autocast) -> None:
 def test_a_gelu_before_it_is_not_kept(autocast) -> None:
     layer, x = layer_and_input((5, 40, 24), 8, bias=True)
     hidden = x.bfloat16()
-    if not takes_cpu_bf16(hidden, layer.weight):
+    if not uses_cpu_bf16(hidden, layer.weight):
         pytest.skip("this processor leaves bf16 to torch")
     out = gelu_linear(hidden, layer.weight, layer.bias)
     assert torch.equal(out.grad_fn.saved_tensors[0].view(hidden.shape), hidden)
