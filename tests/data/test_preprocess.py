@@ -10,8 +10,9 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 
 from vtrain.data.augment.crops import BOX_DRAWS, resized_crop_boxes
-from vtrain.data.augment.draws import Stream, draws
+from vtrain.data.augment.draws import Stream
 from vtrain.data.preprocess import Preprocess, TrainGeometry
+from vtrain.rng import uniforms
 
 SIZES = [(60, 40), (40, 61), (33, 33), (200, 31), (9, 14), (301, 300)]
 
@@ -93,7 +94,7 @@ def test_a_random_crop_is_torchvisions_for_the_same_box(interpolation: Any) -> N
     image = photo(60, 45)
     how = InterpolationMode("nearest-exact" if interpolation == "nearest" else interpolation)
     for index in range(20):
-        u = draws(torch.tensor([index]), BOX_DRAWS, 3, 7, Stream.CROP)
+        u = uniforms(torch.tensor([index]), BOX_DRAWS, 3, 7, Stream.CROP)
         box = resized_crop_boxes(u, 45, 60, (0.08, 1.0), (3 / 4, 4 / 3))[0].tolist()
         got = geometry(image, index, 7)
         tensor = TF.pil_to_tensor(image)

@@ -18,8 +18,8 @@ from pydantic import Field
 from torch import Tensor
 
 from vtrain.data.augment.crops import resized_crop_box
-from vtrain.data.augment.draws import Stream, draws_of
-from vtrain.rng import hash_ints
+from vtrain.data.augment.draws import Stream
+from vtrain.rng import hash_ints, row
 
 Resize = Literal["crop", "squash", "letterbox"]
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
@@ -146,7 +146,7 @@ class TrainGeometry:
     def _cropped(self, image: Image.Image, index: int, epoch: int) -> Tensor:
         if self.crop_scale is None:
             return self.preprocess(image)
-        draw = draws_of(index, self.seed, epoch, Stream.CROP)
+        draw = row(index, self.seed, epoch, Stream.CROP)
         width, height = image.size
         top, left, h, w = resized_crop_box(draw, height, width, self.crop_scale, self.crop_ratio)
         crop = np.array(image.crop((left, top, left + w, top + h)))  # (h, w, 3)

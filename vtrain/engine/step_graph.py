@@ -10,7 +10,6 @@ import logging
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
 from functools import partial
 from typing import Protocol, TypeAlias
 
@@ -96,19 +95,6 @@ class CapturedStep:
         return self.loss.clone()  # the next replay overwrites it
 
 
-class Phase(Enum):
-    """What is done with a step; a signature passes through these in order."""
-
-    WARM_UP = 1
-    """Launch it as usual."""
-    CHECK = 2
-    """Launch it, and see whether it waits for the device, which no graph can hold."""
-    CAPTURE = 3
-    """Capture it and replay that."""
-    REPLAY = 4
-    """Replay what is captured."""
-
-
 class GraphedStep:
     """A `StepFunction` that makes the steps of another one, by a CUDA graph where that is possible.
 
@@ -145,31 +131,22 @@ class GraphedStep:
         Raises:
             DeviceError: The capture failed; torch may not be able to go on.
         """
-        shapes = inputs.shape, inputs.dtype, targets.shape, targets.dtype
-        phase = self._phase((*shapes, weight, pieces))
-        if phase is Phase.CAPTURE:
-            self._captured = None  # its memory is free before another graph takes some
-            self._captured = self._capture(inputs.clone(), targets.clone(), weight, pieces)
-        # A capture does nothing yet: the step that was captured is made by the first replay.
-        if phase in (Phase.CAPTURE, Phase.REPLAY):
-            assert self._captured is not None
-            return self._captured.replay(inputs, targets)
-        work = partial(self.step, inputs, targets, weight, pieces)
-        return self._checked(work) if phase is Phase.CHECK else self.backend.run(work)
-
-    def _phase(self, signature: Signature) -> Phase:
-        """Count the streak of a signature and return what is due."""
+        signature = inputs.shape, inputs.dtype, targets.shape, targets.dtype, weight, pieces
         self._streak = self._streak + 1 if signature == self._signature else 1
         self._signature = signature
         # A graph outlives steps of other signatures; it goes when another is captured.
-        if self._captured is not None and self._captured.signature == signature:
-            return Phase.REPLAY
-        if not self.can_capture or self._streak < WARM_UP:
-            return Phase.WARM_UP
-        return Phase.CHECK if self._streak == WARM_UP else Phase.CAPTURE
+        if self._captured is None or self._captured.signature != signature:
+            if not self.can_capture or self._streak <= WARM_UP:
+                return self._launch(partial(self.step, inputs, targets, weight, pieces))
+            self._captured = None  # its memory is free before another graph takes some
+            self._captured = self._capture(inputs.clone(), targets.clone(), weight, pieces)
+        # A capture does nothing yet: the step that was captured is made by the first replay.
+        return self._captured.replay(inputs, targets)
 
-    def _checked(self, work: Callable[[], Tensor]) -> Tensor:
-        """Make the last step of the warm-up; where it waits, make it again and capture none."""
+    def _launch(self, work: Callable[[], Tensor]) -> Tensor:
+        """Make a step as usual; where the last one of the warm-up waits, no step is captured."""
+        if not self.can_capture or self._streak < WARM_UP:
+            return self.backend.run(work)
         try:
             return self.backend.run_without_sync(work)
         except RuntimeError as error:

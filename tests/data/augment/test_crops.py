@@ -9,6 +9,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
+from vtrain import rng
 from vtrain.data.augment.crops import (
     BOX_DRAWS,
     inside_boxes,
@@ -17,13 +18,13 @@ from vtrain.data.augment.crops import (
     resized_crop_box,
     resized_crop_boxes,
 )
-from vtrain.data.augment.draws import Stream, draws, draws_of
+from vtrain.data.augment.draws import Stream
 
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 
 
-def uniforms(count: int) -> Tensor:
-    return draws(torch.arange(count), BOX_DRAWS, 0, 0, Stream.CROP)
+def box_draws(count: int) -> Tensor:
+    return rng.uniforms(torch.arange(count), BOX_DRAWS, 0, 0, Stream.CROP)
 
 
 def pictures(count: int, height: int, width: int) -> Tensor:
@@ -47,7 +48,7 @@ def test_each_sample_is_padded_cropped_and_flipped_as_torchvision_does(padding: 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (375, 500), (100, 900)])
 def test_resized_crops_are_distributed_as_torchvisions(height: int, width: int) -> None:
-    ours = resized_crop_boxes(uniforms(3000), height, width, SCALE, RATIO).numpy()
+    ours = resized_crop_boxes(box_draws(3000), height, width, SCALE, RATIO).numpy()
     rival, image = v2.RandomResizedCrop(8), torch.zeros(3, 1, 1).expand(3, height, width)
     drawn = [rival.make_params([image]) for _ in range(3000)]
     theirs = np.array([[d["top"], d["left"], d["height"], d["width"]] for d in drawn])
@@ -61,7 +62,7 @@ def test_where_no_crop_fits_the_largest_central_one_is_torchvisions(
     height: int, width: int
 ) -> None:
     scale = (4.0, 5.0)  # more than the image has, so that every attempt fails
-    ours = resized_crop_boxes(uniforms(2), height, width, scale, RATIO)
+    ours = resized_crop_boxes(box_draws(2), height, width, scale, RATIO)
     rival = v2.RandomResizedCrop(8, scale=scale)
     want = rival.make_params([torch.zeros(3, height, width)])
     assert ours.tolist() == [[want["top"], want["left"], want["height"], want["width"]]] * 2
@@ -74,9 +75,9 @@ def test_where_no_crop_fits_the_largest_central_one_is_torchvisions(
 def test_a_box_drawn_for_one_image_is_the_one_drawn_for_a_batch(
     height: int, width: int, scale: tuple[float, float]
 ) -> None:
-    together = resized_crop_boxes(uniforms(1000), height, width, scale, RATIO)
+    together = resized_crop_boxes(box_draws(1000), height, width, scale, RATIO)
     alone = [
-        resized_crop_box(draws_of(index, 0, 0, Stream.CROP), height, width, scale, RATIO)
+        resized_crop_box(rng.row(index, 0, 0, Stream.CROP), height, width, scale, RATIO)
         for index in range(1000)
     ]
     assert torch.equal(torch.tensor(alone), together)
@@ -86,7 +87,7 @@ def test_a_box_drawn_for_one_image_is_the_one_drawn_for_a_batch(
 @pytest.mark.parametrize("size", [7, 24, 50])
 def test_a_square_crop_is_scaled_to_pillows_bytes(interpolation: str, size: int) -> None:
     images = torch.randint(0, 256, (30, 3, 40, 36), dtype=torch.uint8)
-    boxes = resized_crop_boxes(uniforms(30), 40, 36, SCALE, (1.0, 1.0))
+    boxes = resized_crop_boxes(box_draws(30), 40, 36, SCALE, (1.0, 1.0))
     never = torch.zeros(30, dtype=torch.bool)
     results = resized_crop(images, boxes, never, never, size, interpolation)
     assert torch.equal(results, scaled_by_pillow(images, boxes, size, interpolation))
@@ -96,7 +97,7 @@ def test_a_square_crop_is_scaled_to_pillows_bytes(interpolation: str, size: int)
 def test_any_crop_is_scaled_within_two_steps_of_pillow(interpolation: str) -> None:
     """Some versions of Pillow scale rows before columns, and so round to bytes elsewhere."""
     images = pictures(60, 40, 36)
-    boxes = resized_crop_boxes(uniforms(60), 40, 36, SCALE, RATIO)
+    boxes = resized_crop_boxes(box_draws(60), 40, 36, SCALE, RATIO)
     never = torch.zeros(60, dtype=torch.bool)
     results = resized_crop(images, boxes, never, never, 24, interpolation)
     want = scaled_by_pillow(images, boxes, 24, interpolation)
@@ -114,7 +115,7 @@ def scaled_by_pillow(images: Tensor, boxes: Tensor, size: int, interpolation: st
 
 def test_a_resized_crop_is_flipped_after_scaling() -> None:
     images = pictures(4, 20, 20)
-    boxes = resized_crop_boxes(uniforms(4), 20, 20, SCALE, RATIO)
+    boxes = resized_crop_boxes(box_draws(4), 20, 20, SCALE, RATIO)
     flip_x, flip_y = torch.tensor([0, 1, 0, 1]).bool(), torch.tensor([0, 0, 1, 1]).bool()
     plain, flipped = (
         resized_crop(images, boxes, m, u, 8, "bicubic")

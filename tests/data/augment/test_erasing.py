@@ -6,13 +6,14 @@ from scipy.stats import binomtest, ks_2samp, kstest
 from torch import Tensor
 from torchvision.transforms import v2
 
-from vtrain.data.augment.draws import Draw, Stream, draws
+from vtrain.data.augment.draws import Draw, Stream
 from vtrain.data.augment.erasing import Erasing
+from vtrain.rng import uniforms
 
 
 def erased(count: int, value: Any = "constant", probability: float = 1.0, size: int = 32) -> Tensor:
     def streams(stream: Stream) -> Draw:
-        return lambda columns: draws(torch.arange(count), columns, 0, 0, stream)
+        return lambda columns: uniforms(torch.arange(count), columns, 0, 0, stream)
 
     scale, ratio = (0.02, 0.33), (0.3, 3.3)
     part = Erasing(

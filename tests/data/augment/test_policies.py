@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 
 from vtrain.data.augment import policies
-from vtrain.data.augment.draws import Draw, Stream, draws
+from vtrain.data.augment.draws import Draw, Stream
 from vtrain.data.augment.operations import Choice, Op
 from vtrain.data.augment.pixels import Colour
 from vtrain.data.augment.policies import (
@@ -34,6 +34,7 @@ from vtrain.data.augment.spaces import (
     timm_space,
 )
 from vtrain.files.images import read_image
+from vtrain.rng import uniforms
 
 BLACK = (0, 0, 0)
 NAMES = {  # ours -> torchvision's and timm's
@@ -66,7 +67,7 @@ RIVALS: dict[str, tuple[Any, Any]] = {
 
 
 def source(count: int, seed: int = 0) -> Draw:
-    return lambda columns: draws(torch.arange(count), columns, seed, 0, Stream.POLICY)
+    return lambda columns: uniforms(torch.arange(count), columns, seed, 0, Stream.POLICY)
 
 
 def run(policy: Chain, images: Tensor, draw: Draw, mean: Colour = BLACK) -> Tensor:

@@ -7,11 +7,12 @@ from torch import Tensor
 
 from vtrain.data.augment.colour import Colour, ColourPlan
 from vtrain.data.augment.crop_flip import CropFlip, CropFlipPlan
-from vtrain.data.augment.draws import Draw, Stream, draws
+from vtrain.data.augment.draws import Draw, Stream
 from vtrain.data.augment.erasing import Erasing, ErasingPlan
 from vtrain.data.augment.worker_transforms import WorkerTransform
 from vtrain.data.preprocess import Preprocess, TrainGeometry, Triple, normalise
 from vtrain.registry import off
+from vtrain.rng import uniforms
 
 
 class AugmentPlan(NamedTuple):
@@ -81,7 +82,7 @@ class Augment:
         """
 
         def streams(stream: Stream) -> Draw:
-            return lambda count: draws(indices, count, self.seed, epoch, stream)
+            return lambda count: uniforms(indices, count, self.seed, epoch, stream)
 
         # Only the crop sees images of another size than the model's.
         cropped = torch.Size((self.image_size, self.image_size))

@@ -11,8 +11,6 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from vtrain import rng
-
 Draw: TypeAlias = Callable[[int], Tensor]
 """Count -> that many uniforms in [0, 1) for each sample. Shape: (B, count)."""
 
@@ -32,19 +30,6 @@ class Stream(IntEnum):
 
 Streams: TypeAlias = Callable[[Stream], Draw]
 """Stream -> its uniforms for a batch. Streams are asked for by name, so their order is free."""
-
-
-def draws(indices: Tensor, count: int, seed: int, when: int, stream: Stream) -> Tensor:
-    """Draw `count` uniforms for each index; `when` is the epoch, or the step for mixing.
-
-    Shape: (B,) int64 on the CPU -> (B, count) float32 in [0, 1).
-    """
-    return rng.uniforms(indices, count, seed, when, stream)
-
-
-def draws_of(index: int, seed: int, when: int, stream: Stream) -> Callable[[int], float]:
-    """Return what gives one index's row of `draws`, column by column."""
-    return rng.row(index, seed, when, stream)
 
 
 def between(u: Tensor, low: float, high: float) -> Tensor:

@@ -12,8 +12,9 @@ from pydantic import NonNegativeFloat, NonNegativeInt
 from torch import Tensor
 
 from vtrain.data.augment.crops import inside_boxes
-from vtrain.data.augment.draws import Stream, below, draws, send
+from vtrain.data.augment.draws import Stream, below, send
 from vtrain.registry import Fraction, off
+from vtrain.rng import uniforms
 
 QUANTILES = 1 << 14  # equally likely values of lambda: more than the pairs of any batch
 
@@ -117,7 +118,7 @@ class Mixing:
         """Return the shares and the boxes of a `MixingPlan`."""
         height, width = size
         # One row for a pair, which both of its members draw.
-        u = draws(positions // 2, 5, self.seed, step, Stream.MIXING)
+        u = uniforms(positions // 2, 5, self.seed, step, Stream.MIXING)
         is_mixed, is_cutmix = u[:, 0] < self.probability, u[:, 1] < self.cutmix_share
         ranks = below(u[:, 2], QUANTILES)
         # Where an alpha is 0, its lambdas are drawn and not used.
