@@ -28,7 +28,7 @@ class VtrainError(Exception):
         hint: What the user can do about it.
     """
 
-    exit_code = 1
+    exit_code = 1  # no subclass keeps it
 
     def __init__(self, what: str, where: object = None, hint: str | None = None) -> None:
         super().__init__(what, where, hint)  # all arguments, so that the error pickles
@@ -110,9 +110,9 @@ class StoppedBySignal(VtrainError):  # noqa: N818 - it is an outcome, not an err
 
     def __init__(self, what: str, signal_number: int) -> None:
         super().__init__(what)
-        self.args = (what, signal_number)
+        self.args = (what, signal_number)  # what it is pickled by
         self.signal_number = signal_number
-        self.exit_code = 128 + signal_number
+        self.exit_code = 128 + signal_number  # what a shell reports of such a process
 
 
 def printable(text: str) -> str:

@@ -109,13 +109,6 @@ def shard_optimizer(optimizer: Optimizer) -> None:
                 state[name] = _cut_as(tensor, parameter)
 
 
-def is_sharded(tensor: Tensor) -> bool:
-    """Return whether a tensor is only this process's part of a larger one."""
-    from torch.distributed.tensor import DTensor
-
-    return isinstance(tensor, DTensor)
-
-
 def _cut_as(tensor: Tensor, like: Tensor) -> Tensor:
     from torch.distributed.tensor import DTensor, distribute_tensor
 

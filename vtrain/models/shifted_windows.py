@@ -138,7 +138,7 @@ class ShiftedWindowTransformer(ImageClassifier):
             merging: nn.Module = nn.Identity()
             if i > 0:  # merging comes first in a stage, as in timm; the paper has it at the end
                 merging, grid = make_merging(stages.channels(i - 1)), math.ceil(grid / 2)
-            side = min(stages.window_size, grid)
+            side = min(stages.window_size, grid)  # a small map is one window
             blocks = [make_block(i, side, next(rates)) for _ in range(depth)]
             self.layers.append(Stage(merging, blocks, WindowPair(grid, grid, side, window_shift)))
         channels = stages.channels(len(stages.depths) - 1)

@@ -75,7 +75,7 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path_rate)
 
     def forward(self, x: Tensor, windows: Windows) -> Tensor:
-        x = x + self.drop_path(self.attn(self.norm1(x), windows))
+        x = x + self.drop_path(self.attn(self.norm1(x), windows))  # (B, H, W, C)
         out: Tensor = x + self.drop_path(self.mlp(self.norm2(x)))
         return out
 
@@ -148,6 +148,7 @@ class Swin(ShiftedWindowTransformer):
         window_shift: bool = True,
         drop_path_rate: DropRate = 0.1,
     ) -> None:
+        # What differs from the second version: the block, the merging, and absolute positions.
         def make_block(stage: int, side: int, rate: float) -> nn.Module:
             channels, heads = stages.channels(stage), stages.num_heads[stage]
             return Block(channels, heads, side, relative_position_bias, mlp_ratio, rate)

@@ -273,11 +273,11 @@ def split(
     groups: list[Group], belongs: Callable[[str, Tensor], bool]
 ) -> tuple[list[Group], list[Group]]:
     """Cut each group into the parameters that belong and those that do not; drop empty ones."""
-
-    def part(group: Group, wanted: bool) -> Group:
-        pairs = zip(group["names"], group["params"], strict=True)
-        kept = [(name, p) for name, p in pairs if belongs(name, p) is wanted]
-        return {**group, "names": [name for name, _ in kept], "params": [p for _, p in kept]}
-
-    yes, no = ([part(group, wanted) for group in groups] for wanted in (True, False))
-    return [group for group in yes if group["params"]], [group for group in no if group["params"]]
+    parts: dict[bool, list[Group]] = {True: [], False: []}
+    for group in groups:
+        for wanted, part in parts.items():
+            pairs = zip(group["names"], group["params"], strict=True)
+            kept = {name: p for name, p in pairs if belongs(name, p) is wanted}
+            if kept:
+                part.append({**group, "names": list(kept), "params": list(kept.values())})
+    return parts[True], parts[False]

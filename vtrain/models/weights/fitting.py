@@ -30,7 +30,7 @@ def fit(name: str, tensor: Tensor, shape: torch.Size) -> Tensor | None:
 
 def fit_tokens(positions: Tensor, shape: torch.Size) -> Tensor:
     """Resize positions of prefix tokens and a square grid. Shape: (1, P + N, D), another N."""
-    # The largest square is the grid, what remains the prefix: 1 or 2 rows, far from the next one.
+    # The largest square is the grid: a prefix has fewer rows than the 2 * grid + 1 to the next one.
     grid = math.isqrt(shape[1])
     return resize_tokens(positions, grid, prefix=shape[1] - grid * grid)
 

@@ -24,26 +24,18 @@ HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 class Fate(Enum):
-    """What becomes of a tensor, by its name in the model; those from `ABSENT` on are errors."""
+    """What becomes of a tensor, by its name in the model."""
 
-    LOADED = "loaded"
-    """Taken as it is."""
-    RESIZED = "resized"
-    """Taken after fitting it to the model's shape."""
-    NEW = "new"
-    """Not in the file, and left as it was made: a head, or what such files never have."""
-    UNUSED = "unused"
-    """Of the file only, and of a known kind that the model has no use for."""
-    REPLACED = "replaced"
-    """In both, but of another shape, and left as it was made: it is unused and new."""
-    ABSENT = "absent"
-    """Not in the file."""
-    UNKNOWN = "unknown"
-    """Not in the model."""
-    RESHAPED = "reshaped"
-    """In both, of shapes that no rule fits to one another."""
-    NONFINITE = "nonfinite"
-    """With a value that is no finite number."""
+    LOADED = "loaded"  # taken as it is
+    RESIZED = "resized"  # taken after fitting it to the model's shape
+    NEW = "new"  # not in the file, and left as it was made: a head, or what such files never have
+    UNUSED = "unused"  # of the file only, and of a known kind that the model has no use for
+    REPLACED = "replaced"  # in both, but of other shapes: the file's is unused, the model's new
+    # From here on, what makes the file unusable for the model.
+    ABSENT = "absent"  # not in the file
+    UNKNOWN = "unknown"  # not in the model
+    RESHAPED = "reshaped"  # in both, of shapes that no rule fits to one another
+    NONFINITE = "nonfinite"  # with a value that is no finite number
 
 
 ERRORS = (Fate.ABSENT, Fate.UNKNOWN, Fate.RESHAPED, Fate.NONFINITE)
@@ -56,6 +48,10 @@ class LoadReport:
     Attributes:
         key_mapping: Whose names the file used.
         fates: What became of each name, the model's first.
+        loaded: Taken as they are.
+        resized: Taken after fitting them to the model's shapes.
+        new: Left as they were made.
+        unused: Tensors of the file that the model did not take.
     """
 
     key_mapping: str
@@ -67,22 +63,18 @@ class LoadReport:
 
     @property
     def loaded(self) -> tuple[str, ...]:
-        """Taken as they are."""
         return self.names(Fate.LOADED)
 
     @property
     def resized(self) -> tuple[str, ...]:
-        """Taken after fitting them to the model's shapes."""
         return self.names(Fate.RESIZED)
 
     @property
     def new(self) -> tuple[str, ...]:
-        """Left as they were made."""
         return self.names(Fate.NEW, Fate.REPLACED)
 
     @property
     def unused(self) -> tuple[str, ...]:
-        """Tensors of the file that the model did not take."""
         return self.names(Fate.UNUSED, Fate.REPLACED)
 
     def __str__(self) -> str:
