@@ -50,7 +50,7 @@ def choose(
         return "device" if device.type == "cuda" else "ram"
     if mode != "auto":
         return mode
-    # The device first: no copy is left to do in a step. Free memory is what this moment has left.
+    # The device first: then no step waits for a copy.
     if device.type == "cuda" and num_bytes <= AUTO_SHARE * torch.cuda.mem_get_info(device)[0]:
         return "device"
     return "ram" if num_bytes <= AUTO_SHARE * free_memory() else "none"
@@ -117,9 +117,10 @@ def as_array(samples: Samples, mode: CacheMode, *, show: bool) -> Samples:
 
 
 def _stack(samples: Samples, mode: CacheMode, show: bool) -> Tensor:
+    """Decode all images into one array. Shape: (N, 3, H, W) uint8."""
     # Sixteen spread over all mostly show whether reading them all is worth it.
-    some = range(0, len(samples), max(1, len(samples) // 16))
-    shapes = {pixels(samples, index).shape for index in some}
+    probe = range(0, len(samples), max(1, len(samples) // 16))
+    shapes = {pixels(samples, index).shape for index in probe}
     shape = next(iter(shapes))
 
     def read(index: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""What decodes images, in this process or in a worker: jobs in, bytes in a ring out."""
+"""How images are decoded, in this process or in a worker: from a job to bytes in a ring buffer."""
 
 import ctypes
 import math
@@ -106,8 +106,8 @@ def decode(samples: Samples, transform: Transform, index: int, epoch: int) -> Te
 def shared_bytes(*shape: int) -> Tensor:
     """Return zeros that forked processes share. Shape: `shape`, uint8.
 
-    Anonymous memory does not count against /dev/shm, of which containers have little, and needs no
-    word from the process that wrote it.
+    Anonymous memory does not count against /dev/shm, of which containers have little, and there is
+    no handle to pass between the processes.
     """
     return torch.frombuffer(mmap.mmap(-1, math.prod(shape)), dtype=torch.uint8).view(shape)
 

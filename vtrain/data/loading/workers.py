@@ -1,4 +1,4 @@
-"""Worker processes that decode images, as the trainer sees them: start, feed, lose and end them."""
+"""Worker processes that decode images: how they are started, watched and ended."""
 
 import os
 import re
@@ -44,7 +44,7 @@ POLL = 5.0
 
 
 class Workers:
-    """Processes that do jobs in order, kept alive between epochs.
+    """Worker processes, kept alive between epochs; their results come in the order of the jobs.
 
     They are forked, so that datasets need not be copied to them; they touch neither the device nor
     torch's threads. They ignore the terminal's and the scheduler's signals, which are the trainer's
@@ -87,7 +87,7 @@ class Workers:
         """Yield the pieces of `jobs`, in order. Each must be copied before the next is asked for.
 
         Raises:
-            WorkerError: A worker died, or gave nothing within the timeout.
+            WorkerError: A worker died, or did not answer within the timeout.
         """
         self._queue.jobs, self._queue.pending = jobs, deque()
         try:
@@ -195,7 +195,7 @@ def check_open_files(workers: int) -> None:
 
 @contextmanager
 def _quiet_start() -> Iterator[None]:
-    """Start workers without remarks, and with the signals held back that they will ignore."""
+    """Start workers without warnings, and with the signals blocked that they will ignore."""
     held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         with warnings.catch_warnings():
@@ -210,6 +210,7 @@ def _quiet_start() -> Iterator[None]:
 
 @contextmanager
 def _ignore_sigchld() -> Iterator[None]:
+    # Only the main thread may set handlers; torch's is set only there.
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -229,10 +230,11 @@ def naming_lost_workers() -> Iterator[None]:
     """
     try:
         yield
-    except VtrainError:  # it says more
+    except VtrainError:  # it says more than torch's report would
         raise
     except Exception as error:
         _restore_sigchld()
+        # The report may have interrupted anything, and then be the cause of another error.
         cause: BaseException | None = error
         while cause is not None:
             if lost := worker_error(cause):
