@@ -1,5 +1,6 @@
 """The schema of a checkpoint: what goes into a file comes out, and nothing else is believed."""
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,3 +93,12 @@ def test_what_is_wrong_within_a_field_is_named(change: dict[str, Any], message: 
     with pytest.raises(CheckpointError, match=message) as caught:
         Checkpoint.from_content(content_with(**change), PATH)
     assert len(caught.value.lines()) == 1
+
+
+def test_no_other_module_indexes_a_checkpoint() -> None:
+    # A training state's own parts are known to `TrainState`, as those of any torch state dict.
+    pattern = r'\b(content|checkpoint|payload|saved)(\[|\.get\()"'
+    found = subprocess.run(
+        ["grep", "-rnE", pattern, "vtrain", "--include=*.py"], capture_output=True, text=True
+    )
+    assert [row for row in found.stdout.splitlines() if not row.startswith("vtrain/files/")] == []

@@ -62,6 +62,15 @@ def test_it_predicts(old: Path, vtrain: Vtrain) -> None:
     assert vtrain("predict", "grey.png", "--ckpt", "run").code == 0
 
 
+def test_a_new_run_starts_from_its_weights(old: Path, vtrain: Vtrain) -> None:
+    done = vtrain(
+        *("fit", "run/config.yaml", "--run-dir", "new", "train.max_steps=1"),
+        "model.pretrained=run/last.pt",
+    )
+    assert done.code == 0
+    assert "weights timm: 19 tensors loaded" in done.err
+
+
 def test_it_goes_on_to_the_weights_of_the_run_that_was_not_interrupted(
     old: Path, vtrain: Vtrain
 ) -> None:

@@ -67,6 +67,7 @@ class RunFolder:
         Raises:
             CheckpointError: There is none.
         """
+        # Until there is an evaluation both are the same file; a copied folder may have only one.
         for path in (self.best, self.last):
             if path.exists():
                 return path
@@ -108,6 +109,7 @@ class RunFolder:
     @classmethod
     def newest(cls, *, finished: bool, name: str | None = None, root: Path = RUNS) -> Self | None:
         """Return the newest run, of one config or of any, that is finished or is not."""
+        # A folder without a config is of a run that never came to its first step: not looked at.
         groups = [root / name] if name else (sorted(root.iterdir()) if root.is_dir() else [])
         runs = [cls(path) for group in groups if group.is_dir() for path in group.iterdir()]
         chosen = [run for run in runs if run.is_started and run.is_finished == finished]

@@ -94,6 +94,7 @@ def evaluate_model(
     samples = source.split(split)
     # Another dataset may number the same classes in another way, or lack some of them.
     samples = samples.with_targets(renumbered(samples.targets, source.classes, loaded.classes))
+    # One process evaluates all of it, also under torchrun's environment variables.
     loader = build_val_loader(config, samples, loaded.geometry, device, Rank())
     return evaluate(
         loaded.model.to(device),

@@ -100,6 +100,7 @@ def find_images(patterns: list[str]) -> list[Path]:
             raise ConfigError("only local images are read", pattern, "download the file first")
         if path.is_dir():
             matches = sorted(p for p in path.rglob("*") if is_image_name(p.name))
+        # A broken link is named by the user: it is an image that cannot be read, not no image.
         elif path.exists() or path.is_symlink():
             matches = [path]
         else:
@@ -127,6 +128,7 @@ def _ranked(
     loaded: LoadedModel, paths: list[Path], top_k: int, errors: dict[int, str]
 ) -> Iterator[tuple[int, list[tuple[str, float]]]]:
     """Yield the number of each readable path and its likeliest classes; note what is unreadable."""
+    # Of the stored config only the precision counts: the logits shall be those of `eval`.
     config = stored_config(loaded.checkpoint, loaded.path)
     precision = choose_precision(config.train.precision, loaded.device)
     batches = batches_of_files(
@@ -141,6 +143,7 @@ def _ranked(
         loaded.geometry.normalise,
         partial(autocast, loaded.device, precision),
     ):
+        # Read back once a batch; a GPU computes the next one only then, but decoding goes on.
         probabilities, classes = output.logits.softmax(1).topk(top_k)  # (B, k) each
         for number, row, ids in zip(
             output.indices.tolist(), probabilities.tolist(), classes.tolist(), strict=True

@@ -54,6 +54,7 @@ def _outlook(run_dir: Path, intact: Finding | None) -> list[str]:
         lines.append(
             f"there is no {manifest.NAME}: the checksums inside the files were verified alone"
         )
+    # Looked up without taking the lock, so that the run itself is never refused because of us.
     if owner := lock.holder(run_dir):
         lines.append(f"the run goes on now: it is locked by {owner}")
     if intact is not None:

@@ -21,6 +21,7 @@ from vtrain.run.build.parts import Parts
 
 def build_outputs(config: Config, parts: Parts, run: RunFolder, history: History) -> list[Callback]:
     """Return what the main process writes and shows beside checkpoints."""
+    # The history first: it reads the rows of a resumed run, the file then cuts what is too much.
     outputs: list[Callback] = [
         history,
         MetricsFile(run.metrics),
@@ -44,6 +45,7 @@ def build_saver(
         dataset: The fingerprint of the images.
         store: Where checkpoints go; None in a process that only hands over its part.
     """
+    # All that stays the same for the whole run; the saver adds metrics and state.
     describe = partial(
         Checkpoint,
         model=describe_model(config, parts.model),

@@ -45,6 +45,7 @@ def load_teacher(
     # On the CPU: whoever builds the run moves it to the device with the other parts.
     loaded = load_model(teacher)
     geometry = loaded.geometry
+    # It gets the student's input: undone to pixels, and prepared anew as it was trained itself.
     return Teacher(
         loaded.model,
         columns(loaded.classes, classes),
