@@ -20,7 +20,7 @@ TIMEOUT = 60.0
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def download_lock(folder: Path) -> Iterator[None]:
     """Let one process of the machine download into `folder` at a time; others find it done."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

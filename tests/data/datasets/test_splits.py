@@ -9,7 +9,14 @@ from torch import Tensor
 
 from vtrain.data.datasets.builtin import Digits, Fake
 from vtrain.data.datasets.samples import ArraySamples, Samples
-from vtrain.data.datasets.splits import Fold, Split, balanced_order, hold_out, in_fold, share
+from vtrain.data.datasets.splits import (
+    Fold,
+    Split,
+    balanced_order,
+    hold_out,
+    in_fold,
+    stratified_sample,
+)
 from vtrain.errors import DataError
 
 labels = st.lists(st.integers(0, 5), min_size=1, max_size=80).map(torch.tensor)
@@ -45,7 +52,7 @@ def test_folds_cut_the_samples_into_equal_stratified_parts(targets: Tensor, of: 
 @given(labels, st.integers(1, 80))
 def test_a_share_keeps_proportions_and_every_class_it_can(targets: Tensor, count: int) -> None:
     count = min(count, len(targets))
-    chosen = share(targets, count)
+    chosen = stratified_sample(targets, count)
     assert len(chosen) == count
     assert chosen.tolist() == sorted(set(chosen.tolist()))
     present = int((counts(targets) > 0).sum())

@@ -16,7 +16,7 @@ from vtrain.data.datasets.samples import (
 from vtrain.errors import DataError
 from vtrain.registry import SOURCES
 
-SPLITS: dict[str, SplitName] = {
+SPLIT_NAMES: dict[str, SplitName] = {
     "train": "train",
     "training": "train",
     "val": "val",
@@ -93,9 +93,9 @@ def _read(file: Path) -> dict[SplitName, list[tuple[str, str]]]:
                 # The csv module puts surplus values under None and fills missing ones with None.
                 if None in row or None in row.values() or not (row["path"] and row["label"]):
                     raise DataError("a line must have a value for each column", where)
-                split = SPLITS.get(row.get("split", "train").strip().lower())
+                split = SPLIT_NAMES.get(row.get("split", "train").strip().lower())
                 if split is None:  # a misspelt one must not lose images in silence
-                    allowed = ", ".join(SPLITS)
+                    allowed = ", ".join(SPLIT_NAMES)
                     raise DataError(f"unknown split '{row['split']}'", where, f"one of {allowed}")
                 rows.setdefault(split, []).append((row["path"], row["label"]))
     except OSError as error:

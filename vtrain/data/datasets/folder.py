@@ -26,7 +26,7 @@ from vtrain.files.images import is_image_name
 from vtrain.registry import SOURCES
 
 LAYOUT = "expected ROOT/train/CLASS/*.jpg and ROOT/val or ROOT/test, or ROOT/CLASS/*.jpg"
-SPLITS: dict[SplitName, tuple[str, ...]] = {
+SPLIT_FOLDERS: dict[SplitName, tuple[str, ...]] = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation", "test"),
     "test": ("test",),
@@ -128,7 +128,7 @@ def _split_folders(root: Path) -> dict[SplitName, Path]:
     # Without any of the known names, the folders are classes and all of it is for training.
     names = {entry.name for entry in list_folder(root) if is_folder(entry)}
     folders: dict[SplitName, Path] = {}
-    for split, choices in SPLITS.items():
+    for split, choices in SPLIT_FOLDERS.items():
         name = next((choice for choice in choices if choice in names), None)
         if name is not None:
             folders[split] = root / name

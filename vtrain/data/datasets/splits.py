@@ -91,7 +91,7 @@ class Split:
             count = min(count, self.limit)
         if count >= len(samples):
             return samples
-        return subset(samples, share(samples.targets, count))
+        return subset(samples, stratified_sample(samples.targets, count))
 
     def _whole(self, name: SplitName) -> Samples:
         if name == "test" or not (self.val_fraction or self.fold):
@@ -130,7 +130,7 @@ def in_fold(targets: Tensor, fold: Fold) -> Tensor:
     return chosen
 
 
-def share(targets: Tensor, count: int) -> Tensor:
+def stratified_sample(targets: Tensor, count: int) -> Tensor:
     """Choose `count` samples with the classes in proportion, each at least once if that can be.
 
     Shape: (N,) -> (count,) int64, sorted.

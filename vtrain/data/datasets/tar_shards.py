@@ -28,7 +28,7 @@ from vtrain.data.datasets.samples import (
     check_targets,
 )
 from vtrain.errors import DataError
-from vtrain.files.downloads import alone, download
+from vtrain.files.downloads import download, download_lock
 from vtrain.files.images import MAX_FILE_BYTES, decode_image, is_image_name
 from vtrain.registry import SOURCES
 
@@ -187,7 +187,7 @@ class WebDataset:
             return target
         if not self.download:
             raise DataError("the shard is not there", target, "set data.download=true")
-        with alone(self.root):
+        with download_lock(self.root):
             if not target.exists():  # another process may have fetched it meanwhile
                 download(url, target)
         return target

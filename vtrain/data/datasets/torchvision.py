@@ -25,7 +25,7 @@ from vtrain.data.datasets.samples import (
 from vtrain.data.datasets.torchvision_spec import Spec
 from vtrain.data.datasets.torchvision_table import CIFAR10, TABLE
 from vtrain.errors import DataError
-from vtrain.files.downloads import alone
+from vtrain.files.downloads import download_lock
 from vtrain.registry import SOURCES
 
 
@@ -96,7 +96,7 @@ class TorchvisionSource:
             arguments["download"] = self.download
         try:
             # Of several processes one downloads, the others wait and find it there.
-            with alone(self.root) if self.download else contextlib.nullcontext():
+            with download_lock(self.root) if self.download else contextlib.nullcontext():
                 return kind(**arguments)
         except Exception as error:
             raise self._refused(error) from error

@@ -119,7 +119,7 @@ def scan(source: Source, *, show: bool = True) -> ScanReport:
         label = source.classes[int(samples.targets[index])]
         return Copy(split, label, printable_name(samples.name(index)))
 
-    duplicates = [[copy(*place) for place in group] for group in copies.groups.values()]
+    duplicates = [[copy(split, i) for split, i in group] for group in copies.groups.values()]
     # The notes are complete only now, after the splits have been read.
     return ScanReport(reports, duplicates, source.notes)
 
