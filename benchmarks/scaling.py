@@ -186,7 +186,7 @@ def in_windows(x: torch.Tensor, side: int, options: argparse.Namespace) -> Calla
     """Return what passes a map through a window attention layer and back."""
     height = x.shape[1]
     windows_of = WindowPair(height, height, side, shifted=True).to(options.device)
-    _plain, shifted = windows_of.of(height, height, x.device)
+    _plain, shifted = windows_of.for_map(height, height, x.device)
     layer = WindowAttention(WIDTH, HEADS, side, True).to(options.device)
     return both_ways(layer, (x, shifted), options)
 

@@ -140,9 +140,9 @@ def test_attention_in_windows_matches_the_formula(masked: bool, biased: bool) ->
 
 def test_windows_of_a_size_are_made_once() -> None:
     pair, cpu = WindowPair(8, 8, 4, shifted=True), torch.device("cpu")
-    assert pair.of(8, 8, cpu) is pair.of(8, 8, cpu)
-    assert pair.of(12, 8, cpu) is pair.of(12, 8, cpu)
-    assert pair.of(12, 8, cpu) is not pair.of(8, 8, cpu)
+    assert pair.for_map(8, 8, cpu) is pair.for_map(8, 8, cpu)
+    assert pair.for_map(12, 8, cpu) is pair.for_map(12, 8, cpu)
+    assert pair.for_map(12, 8, cpu) is not pair.for_map(8, 8, cpu)
 
 
 @pytest.mark.parametrize(
@@ -152,16 +152,16 @@ def test_windows_of_a_size_are_made_once() -> None:
 def test_windows_shrink_to_the_map_and_do_not_shift_when_one_covers_it(
     height: int, width: int, side: int, shift: int
 ) -> None:
-    plain, shifted = WindowPair(16, 16, 4, shifted=True).of(height, width, torch.device("cpu"))
+    plain, shifted = WindowPair(16, 16, 4, shifted=True).for_map(height, width, torch.device("cpu"))
     assert [(w.side, w.shift) for w in (plain, shifted)] == [(side, 0), (side, shift)]
 
 
 def test_windows_first_used_in_evaluation_serve_training() -> None:
     pair, x = WindowPair(8, 8, 4, shifted=True), torch.randn(1, 9, 9, 2)
     with torch.inference_mode():
-        pair.of(9, 9, x.device)[1].split(x)
+        pair.for_map(9, 9, x.device)[1].split(x)
     x.requires_grad_()
-    pair.of(9, 9, x.device)[1].split(x).sum().backward()
+    pair.for_map(9, 9, x.device)[1].split(x).sum().backward()
     assert x.grad is not None
 
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from vtrain.optim.range_test import has_diverged, rates, smoothed, suggested
+from vtrain.optim.range_test import has_diverged, moving_average, rates, suggested_rate
 
 
 def test_rates_rise_by_one_factor_from_lowest_to_highest() -> None:
@@ -13,7 +13,7 @@ def test_rates_rise_by_one_factor_from_lowest_to_highest() -> None:
 
 def test_smoothing_is_the_weighted_mean_of_all_losses_so_far() -> None:
     losses = [3.0, 1.0, 4.0, 1.0]
-    for count, value in enumerate(smoothed(losses, keep=0.5), start=1):
+    for count, value in enumerate(moving_average(losses, keep=0.5), start=1):
         weights = [0.5 ** (count - 1 - i) for i in range(count)]
         mean = sum(w * x for w, x in zip(weights, losses, strict=False)) / sum(weights)
         assert value == pytest.approx(mean)
@@ -24,13 +24,13 @@ def test_the_suggestion_is_where_the_loss_falls_fastest() -> None:
     # A fall by one logistic step centred at 1e-2, then a blow-up.
     losses = [2 - math.tanh(4 * math.log10(rate / 1e-2)) + rate**2 for rate in tried]
     # The moving average lags by about keep / (1 - keep) = 9 of the 50 steps of a decade.
-    assert 1e-2 <= suggested(tried, losses) <= 2e-2
+    assert 1e-2 <= suggested_rate(tried, losses) <= 2e-2
 
 
 def test_a_loss_that_ends_as_not_a_number_still_gives_a_suggestion() -> None:
     tried = rates(1e-4, 1, 100)
     losses = [1 - i / 100 for i in range(60)] + [math.nan] * 40
-    assert tried[0] < suggested(tried, losses) < tried[60]
+    assert tried[0] < suggested_rate(tried, losses) < tried[60]
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_the_test_ends_when_the_loss_explodes(losses: list[float], diverged: boo
 @pytest.mark.parametrize("losses", [[1.0, 2.0, 3.0, 4.0], [1.0] * 5, [math.nan] * 5, []])
 def test_a_loss_that_never_falls_gives_no_suggestion(losses: list[float]) -> None:
     with pytest.raises(ValueError, match=r"never falls between the rates 0.001 and 0.1"):
-        suggested(rates(1e-3, 1e-1, 5), losses)
+        suggested_rate(rates(1e-3, 1e-1, 5), losses)
 
 
 def test_impossible_ranges_are_refused() -> None:

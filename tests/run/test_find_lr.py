@@ -44,7 +44,7 @@ def test_a_suggestion_and_its_picture_are_made_and_no_run(small_run: Path, vtrai
 def test_a_suggestion_is_in_the_unit_of_the_config(
     small_run: Path, vtrain: Vtrain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(find_lr, "suggested", lambda *_: 0.01)
+    monkeypatch.setattr(find_lr, "suggested_rate", lambda *_: 0.01)
     assert "optimizer.lr=0.01;" in vtrain("check", small_run, "--lr-find").out
     done = vtrain("check", small_run, "--lr-find", "optimizer.lr_base_size=256")
     assert "optimizer.lr=0.08;" in done.out  # 0.01 at batches of 32

@@ -45,7 +45,7 @@ class Windows(nn.Module):
         down, right = -height % side, -width % side
         tokens = torch.arange(height * width).view(height, width)
         tokens = F.pad(tokens, (0, right, 0, down), value=height * width)
-        order = cut(tokens.roll((-shift, -shift), (0, 1)), side).flatten()
+        order = cut_windows(tokens.roll((-shift, -shift), (0, 1)), side).flatten()
         # One window, or a column of them: the tokens are in order as they are.
         self.is_identity = width == side and not (down or shift)
         # The token at each place of the windows (H * W is padding), and the place of each token:
@@ -112,7 +112,7 @@ class WindowPair(nn.Module):
         self.side, self.shifted = side, shifted
         self.sizes = nn.ModuleDict({f"{height}x{width}": self.make(height, width)})
 
-    def of(self, height: int, width: int, device: torch.device) -> nn.ModuleList:
+    def for_map(self, height: int, width: int, device: torch.device) -> nn.ModuleList:
         """Return the `Windows` of even and of odd blocks on maps of this size."""
         key = f"{height}x{width}"
         if key in self.sizes:
@@ -153,7 +153,7 @@ def attend_in_windows(
     return self_attend(qkv.flatten(0, 1), num_heads, bias, scale).view(*qkv.shape[:3], -1)
 
 
-def cut(x: Tensor, side: int) -> Tensor:
+def cut_windows(x: Tensor, side: int) -> Tensor:
     """Cut a map whose sides are multiples of `side`. Shape: (H, W) -> (nW, side * side)."""
     H, W = x.shape
     return x.view(H // side, side, W // side, side).transpose(1, 2).reshape(-1, side * side)
@@ -169,7 +169,7 @@ def shift_mask(height: int, width: int, side: int, shift: int) -> Tensor:
     below = torch.arange(height) >= height - shift
     beside = torch.arange(width) >= width - shift
     # Up to four regions, 0 to 3: only tokens of the same one may attend to each other.
-    regions = cut(2 * below[:, None] + beside.long(), side)
+    regions = cut_windows(2 * below[:, None] + beside.long(), side)
     apart = regions[:, :, None] != regions[:, None, :]
     return torch.zeros(apart.shape).masked_fill(apart, -100.0)
 

@@ -52,7 +52,7 @@ class Stage(nn.Module):
     def forward(self, x: Tensor, run_block: Callable[..., Tensor]) -> Tensor:
         x = self.downsample(x)
         # By the map and not by the configured size: images may be of another one.
-        windows = self.windows.of(x.shape[1], x.shape[2], x.device)
+        windows = self.windows.for_map(x.shape[1], x.shape[2], x.device)
         for i, block in enumerate(self.blocks):
             x = run_block(block, x, windows[i % 2])  # plain windows, then shifted ones
         return x

@@ -151,15 +151,15 @@ class PixelEmbed(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         if self.layout == "official":
-            words = self.proj(cut(images, self.patch_size))  # (B * N, c, rows, columns)
+            words = self.proj(cut_patches(images, self.patch_size))  # (B * N, c, rows, columns)
         else:
             # The convolution sees the whole image, so a border word reads the next patch, too.
-            words = cut(self.proj(images), self.patch_size // self.stride)
+            words = cut_patches(self.proj(images), self.patch_size // self.stride)
         tokens: Tensor = words.flatten(2).mT.contiguous()
         return tokens
 
 
-def cut(maps: Tensor, side: int) -> Tensor:
+def cut_patches(maps: Tensor, side: int) -> Tensor:
     """Cut maps into squares, row by row. Shape: (B, C, H, W) -> (B * N, C, side, side)."""
     B, C, H, W = maps.shape
     squares = maps.reshape(B, C, H // side, side, W // side, side)

@@ -46,7 +46,7 @@ class CrossEntropy(nn.Module):
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         if targets.ndim == 1 and self.weights is None:  # torch's own kernel makes no (B, K) targets
             return F.cross_entropy(logits.float(), targets, label_smoothing=self.label_smoothing)
-        targets = smoothed(as_weights(targets, logits.shape[1]), self.label_smoothing)
+        targets = smooth_labels(as_weights(targets, logits.shape[1]), self.label_smoothing)
         if self.weights is not None:
             # After smoothing: a class keeps its weight for the share that smoothing moved to it.
             targets = targets * self.weights
@@ -81,7 +81,7 @@ class BinaryCrossEntropy(nn.Module):
         targets = as_weights(targets, logits.shape[1])
         if self.binarize:
             targets = (targets > 0).float()
-        targets = smoothed(targets, self.label_smoothing)
+        targets = smooth_labels(targets, self.label_smoothing)
         return F.binary_cross_entropy_with_logits(logits.float(), targets, self.weights)
 
 
@@ -111,7 +111,7 @@ class Focal(nn.Module):
         self.register_buffer("weights", weight_tensor(class_weights, class_counts))
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        targets = smoothed(as_weights(targets, logits.shape[1]), self.label_smoothing)
+        targets = smooth_labels(as_weights(targets, logits.shape[1]), self.label_smoothing)
         if self.weights is not None:
             targets = targets * self.weights
         log_p = logits.float().log_softmax(1)
@@ -129,7 +129,7 @@ def as_weights(targets: Tensor, num_classes: int) -> Tensor:
     return weights.scatter_(1, targets[:, None], 1.0)
 
 
-def smoothed(targets: Tensor, amount: float) -> Tensor:
+def smooth_labels(targets: Tensor, amount: float) -> Tensor:
     """Move `amount` of the weight to all classes alike. Shape: (B, K) -> (B, K)."""
     return targets if amount == 0 else targets * (1 - amount) + amount / targets.shape[1]
 

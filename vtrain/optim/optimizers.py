@@ -133,7 +133,7 @@ def muon(
         return p.ndim == 2 and depth[name] in inner and not is_exempt(model, name)
 
     # A model may have nothing for one of the two: torch refuses an optimizer without parameters.
-    hidden, rest = split(groups, is_hidden_matrix)
+    hidden, rest = split_groups(groups, is_hidden_matrix)
     parts: list[Optimizer] = []
     if hidden:
         parts.append(
@@ -269,7 +269,7 @@ def with_gradient(group: Group) -> tuple[list[Tensor], list[Tensor]]:
     return params, [p.grad for p in params]
 
 
-def split(
+def split_groups(
     groups: list[Group], belongs: Callable[[str, Tensor], bool]
 ) -> tuple[list[Group], list[Group]]:
     """Cut each group into the parameters that belong and those that do not; drop empty ones."""

@@ -16,7 +16,7 @@ def rates(low: float, high: float, steps: int) -> list[float]:
     return [low * (high / low) ** (step / (steps - 1)) for step in range(steps)]
 
 
-def smoothed(losses: Sequence[float], keep: float = 0.9) -> list[float]:
+def moving_average(losses: Sequence[float], keep: float = 0.9) -> list[float]:
     """Return the exponential moving average of the losses, without its bias towards 0."""
     average, smooth = 0.0, []
     # Divided by the sum of the weights so far, as Adam corrects its moments.
@@ -28,17 +28,17 @@ def smoothed(losses: Sequence[float], keep: float = 0.9) -> list[float]:
 
 def has_diverged(losses: Sequence[float]) -> bool:
     """Return whether the test can end: the smoothed loss is 4 times its lowest, or not finite."""
-    smooth = smoothed(losses)
+    smooth = moving_average(losses)
     return bool(smooth) and not smooth[-1] <= 4 * min(smooth)
 
 
-def suggested(rates: Sequence[float], losses: Sequence[float]) -> float:
+def suggested_rate(rates: Sequence[float], losses: Sequence[float]) -> float:
     """Return the rate at which the smoothed loss falls fastest per factor of rate.
 
     Raises:
         ValueError: The loss never falls by 1 % of its start.
     """
-    smooth = [loss for loss in smoothed(losses) if math.isfinite(loss)]
+    smooth = [loss for loss in moving_average(losses) if math.isfinite(loss)]
     lowest = smooth.index(min(smooth)) if smooth else 0
     # The rates are a geometric series: equal steps of log(rate), so a plain difference is a slope.
     slopes = [smooth[i + 1] - smooth[i - 1] for i in range(1, lowest)]

@@ -17,7 +17,7 @@ from vtrain.registry import SCHEDULES, Fraction, Probability
 
 Schedule = Callable[[int], float]
 """Step -> factor of the base learning rate."""
-Shape = Callable[[float, int], float]
+Curve = Callable[[float, int], float]
 """(progress from the end of the warm-up to the last step, in [0, 1]; step) -> factor."""
 
 
@@ -29,8 +29,8 @@ class Length(NamedTuple):
     warmup: int
 
 
-def warmed_up(make_shape: Callable[..., Shape]) -> Callable[..., Schedule]:
-    """Make a schedule of a shape, with a linear warm-up before it and the keys of both."""
+def warmed_up(make_curve: Callable[..., Curve]) -> Callable[..., Schedule]:
+    """Make a schedule of a curve, with a linear warm-up before it and the keys of both."""
 
     def schedule(
         total_steps: int,
@@ -42,7 +42,7 @@ def warmed_up(make_shape: Callable[..., Shape]) -> Callable[..., Schedule]:
         **keywords: Any,
     ) -> Schedule:
         warmup = warmup_length(total_steps, steps_per_epoch, warmup_epochs, warmup_steps)
-        shape = make_shape(Length(total_steps, steps_per_epoch, warmup), **keywords)
+        curve = make_curve(Length(total_steps, steps_per_epoch, warmup), **keywords)
 
         def factor(step: int) -> float:
             if step < warmup:
@@ -50,37 +50,37 @@ def warmed_up(make_shape: Callable[..., Shape]) -> Callable[..., Schedule]:
                 return warmup_start + (1 - warmup_start) * (step + 1) / (warmup + 1)
             step = min(step, total_steps - 1)
             # Progress is 0 at the first step after the warm-up and 1 at the run's last one.
-            return shape((step - warmup) / max(1, total_steps - 1 - warmup), step)
+            return curve((step - warmup) / max(1, total_steps - 1 - warmup), step)
 
         return factor
 
-    return compose_signature(schedule, make_shape, last=["floor"])
+    return compose_signature(schedule, make_curve, last=["floor"])
 
 
 @SCHEDULES.register("cosine")
 @warmed_up
-def cosine(_: Length, *, floor: Fraction = 0) -> Shape:
+def cosine(_: Length, *, floor: Fraction = 0) -> Curve:
     """Half a cosine from 1 to `floor`. Reference: Loshchilov, Hutter, arXiv:1608.03983."""
     return lambda progress, _: half_cosine(1.0, floor, progress)
 
 
 @SCHEDULES.register("linear")
 @warmed_up
-def linear(_: Length, *, floor: Fraction = 0) -> Shape:
+def linear(_: Length, *, floor: Fraction = 0) -> Curve:
     """Fall in a straight line from 1 to `floor`."""
     return lambda progress, _: floor + (1 - floor) * (1 - progress)
 
 
 @SCHEDULES.register("polynomial")
 @warmed_up
-def polynomial(_: Length, *, power: PositiveFloat = 2.0, floor: Fraction = 0) -> Shape:
+def polynomial(_: Length, *, power: PositiveFloat = 2.0, floor: Fraction = 0) -> Curve:
     """Fall as (1 - progress)**power from 1 to `floor`."""
     return lambda progress, _: floor + (1 - floor) * math.pow(1 - progress, power)
 
 
 @SCHEDULES.register("constant")
 @warmed_up
-def constant(_: Length) -> Shape:
+def constant(_: Length) -> Curve:
     """Stay at the base rate."""
     return lambda _progress, _step: 1.0
 
@@ -93,7 +93,7 @@ def step(
     every_epochs: PositiveFloat = 30,
     gamma: Fraction = 0.1,
     floor: Fraction = 0,
-) -> Shape:
+) -> Curve:
     """Multiply by `gamma` after every `every_epochs` epochs, counted from the start of the run."""
     interval = every_epochs * length.steps_per_epoch
     check_first_drop(length.warmup, interval, f"every_epochs ({every_epochs:g})")
@@ -103,7 +103,7 @@ def step(
 
 @SCHEDULES.register("multistep")
 @warmed_up
-def multistep(length: Length, *, milestones: list[PositiveFloat], gamma: Fraction = 0.1) -> Shape:
+def multistep(length: Length, *, milestones: list[PositiveFloat], gamma: Fraction = 0.1) -> Curve:
     """Multiply by `gamma` at each of the `milestones`, in epochs from the start of the run."""
     if milestones != sorted(set(milestones)):
         raise ValueError(f"milestones ({milestones}) must rise")
@@ -122,7 +122,7 @@ def multistep(length: Length, *, milestones: list[PositiveFloat], gamma: Fractio
 @warmed_up
 def warmup_stable_decay(
     length: Length, *, decay_fraction: Probability = 0.2, floor: Fraction = 0
-) -> Shape:
+) -> Curve:
     """Stay at the base rate, then fall in a straight line over the last `decay_fraction` steps.
 
     Reference: Hu et al., MiniCPM, arXiv:2404.06395; Haegele et al., arXiv:2405.18392.

@@ -15,7 +15,7 @@ from vtrain.engine.callback import Callback
 from vtrain.engine.state import Metrics, TrainState
 from vtrain.errors import DivergedError
 from vtrain.files.atomic import write_bytes
-from vtrain.optim.range_test import has_diverged, rates, smoothed, suggested
+from vtrain.optim.range_test import has_diverged, moving_average, rates, suggested_rate
 from vtrain.run.build.batch_size import with_batch_size
 from vtrain.run.build.optim import learning_rate
 from vtrain.run.build.parts import build_parts
@@ -51,7 +51,7 @@ def find_lr(config: Config) -> str:
     log.info("up to %d steps with rates from %g to %g", STEPS, LOW, HIGH)
     losses = losses_at(tested, config)
     try:
-        best = suggested(tested, losses)
+        best = suggested_rate(tested, losses)
     except ValueError as error:
         write_bytes(PICTURE, picture(tested, losses))
         return f"no suggestion: {error}; see {PICTURE}"
@@ -90,7 +90,7 @@ def picture(tested: Sequence[float], losses: Sequence[float], best: float | None
     axes = figure.subplots()
     shown = tested[: len(losses)]
     axes.plot(shown, losses, color="tab:blue", alpha=0.3, label="loss of each step")
-    axes.plot(shown, smoothed(losses), color="tab:blue", label="smoothed")
+    axes.plot(shown, moving_average(losses), color="tab:blue", label="smoothed")
     if best is not None:
         axes.axvline(best, color="tab:orange", label=f"steepest at {best:.2g}")
     axes.set(xscale="log", xlabel="learning rate", ylabel="training loss")

@@ -14,7 +14,7 @@ from vtrain.layers.patch_embed import resize_kernel
 from vtrain.layers.position import resize_map, resize_tokens
 
 
-def fit(name: str, tensor: Tensor, shape: torch.Size) -> Tensor | None:
+def fit_to_shape(name: str, tensor: Tensor, shape: torch.Size) -> Tensor | None:
     """Return `tensor` in the wanted shape: itself, resized in fp32, or None if no rule does it."""
     if tensor.shape == shape:
         return tensor

@@ -16,7 +16,7 @@ from torch import Tensor
 from vtrain.errors import CheckpointError, ConfigError
 from vtrain.files.weights import read_weights
 from vtrain.models.base import ImageClassifier
-from vtrain.models.weights.fitting import fit
+from vtrain.models.weights.fitting import fit_to_shape
 from vtrain.models.weights.key_mappings import KeyMapping, State, translate
 
 HUB = "hf-hub:"
@@ -144,7 +144,7 @@ def match(
         return Fate.UNUSED if re.search(mapping.ignored, name) else Fate.UNKNOWN, None
     if given is None:
         return Fate.NEW if optional else Fate.ABSENT, None
-    fitted = fit(name, given, wanted.shape)
+    fitted = fit_to_shape(name, given, wanted.shape)
     if fitted is None:
         return Fate.REPLACED if optional else Fate.RESHAPED, None
     if not fitted.isfinite().all():
