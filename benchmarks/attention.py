@@ -20,6 +20,7 @@ def by_heads(attend: Callable[..., Tensor]) -> Callable[[Tensor, int], Tensor]:
     """Return a kernel of queries, keys and values as one of projections that lie side by side."""
 
     def attend_packed(qkv: Tensor, heads: int) -> Tensor:
+        # (B, N, 3 H d) -> three of (B, H, N, d)
         q, k, v = qkv.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4)
         return attend(q, k, v).transpose(1, 2).flatten(2)
 

@@ -91,6 +91,7 @@ def main() -> int:
     given = parser.parse_args()
     given.threads = 1 if given.cpu_time else given.threads
     images.extend(read(given.data, given.image_size, given.batch_size * given.batches))
+    # Before the fork, which hands the number on; after it this process takes its threads back.
     torch.set_num_threads(1)  # in the processes that start now
     with tempfile.TemporaryDirectory() as folder:
         files.extend(write_jpegs(Path(folder), 64))
@@ -115,6 +116,7 @@ def read(folder: Path | None, size: int, count: int) -> list[Image.Image]:
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
     if not paths:
         sys.exit(f"{folder} has no .jpg or .png files")
+    # Evenly from the sorted list: images of every class.
     chosen = [paths[i * len(paths) // count] for i in range(count)]
     return [read_image(path).resize((size, size)) for path in chosen]
 
@@ -123,6 +125,7 @@ def write_jpegs(folder: Path, count: int) -> list[Path]:
     """Write images of ImageNet's usual size, about 65 kB each."""
     random, paths = np.random.default_rng(0), []
     for i in range(count):
+        # Noise at two scales compresses about as badly as a photograph does.
         coarse = Image.fromarray(random.integers(0, 256, (40, 50, 3), dtype=np.uint8))
         smooth = np.array(coarse.resize((500, 375), Image.Resampling.BICUBIC), dtype=np.float64)
         noisy = (smooth + random.normal(0, 5, smooth.shape)).clip(0, 255).astype(np.uint8)
@@ -139,10 +142,12 @@ def measure(name: str, pool: Any, given: argparse.Namespace) -> int:
     else:
         count = len(images)
         theirs, ours = in_processes(their_images, pool, given, count, name), batches(name, given)
+    # Seconds of this process alone: with --cpu-time both arms run here, in one thread.
     clock = time.process_time if given.cpu_time else time.perf_counter
     speeds: list[tuple[float, float]] = []
     for round_ in range(given.rounds + 1):
         taken = {}
+        # The order changes from round to round, so that neither always follows the other.
         for arm in (theirs, ours) if round_ % 2 else (ours, theirs):
             started = clock()
             arm(round_)
@@ -161,6 +166,7 @@ def in_processes(
     function: Callable[..., None], pool: Any, given: argparse.Namespace, count: int, *more: Any
 ) -> Callable[[int], None]:
     """Return what runs a function of indices on all of them, in every process its part."""
+    # Every n-th image: the parts cost the same.
     parts = [range(i, count, given.threads) for i in range(given.threads)]
 
     def arm(epoch: int) -> None:
@@ -188,6 +194,7 @@ def batches(name: str, given: argparse.Namespace) -> Callable[[int], None]:
     array = array.permute(0, 3, 1, 2).contiguous()
 
     def arm(epoch: int) -> None:
+        # A new order in each round, as in training: (B,) indices, (B, 3, H, W) bytes.
         for indices in torch.randperm(len(array)).split(given.batch_size):
             augment(array.index_select(0, indices), indices, epoch)
 

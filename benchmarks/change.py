@@ -32,12 +32,14 @@ def main() -> int:
     )
     parser.add_argument("--seconds", type=float, default=30.0, help="for each side")
     given = parser.parse_intermixed_args()
+    # As `vtrain fit` does; otherwise both sides would pay for the system's memory.
     keep_freed_memory()
     try:
         with ExitStack() as stack:
             plain = build(given.config, given.overrides, stack)
             changed = build(given.config, [*given.overrides, *given.change], stack)
             other_load = OtherLoad(process_tree_seconds)
+            # The unchanged step twice, before and after the changed one: their ratio is the noise.
             steps = [harness.bare_step() for harness in (plain, changed, plain)]
             first, second, third = in_turns(steps, given.seconds, plain.device, least=TURNS)
             others = other_load.share() or 0.0
@@ -49,8 +51,9 @@ def main() -> int:
     print(f"{' '.join([given.config.name, *given.overrides])}: batch {images}")
     change = " ".join(given.change)
     for name, rates in (("as it is", first), (change, second), ("as it is", third)):
-        found = summarise(rates)
-        print(f"{name:40} {found.median:10,.1f} images/s, IQR {found.spread:.1%}, n = {found.n}")
+        speed = summarise(rates)
+        print(f"{name:40} {speed.median:10,.1f} images/s, IQR {speed.spread:.1%}, n = {speed.n}")
+    # Both are paired with the first turn of their round.
     ratio, noise = paired_ratio(second, first), paired_ratio(third, first)
     print(f"worth {ratio}, noise {noise}: {verdict(ratio, noise)}")
     state = "clean" if others < CLEAN else "CONTENDED, not to be published"

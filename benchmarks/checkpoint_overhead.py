@@ -44,6 +44,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         saver = build_saver(config, parts, {}, CheckpointStore(Path(folder)))
         trainer.train_step(next(batches))  # the optimizer makes its state, caches are filled
+        # With, without, without, with: a machine that slows down steadily favours neither.
         for saves in itertools.islice(
             itertools.cycle((True, False, False, True)), 2 * arguments.pairs
         ):
@@ -51,12 +52,14 @@ def main() -> None:
             began = time.perf_counter()
             for _ in range(arguments.steps):
                 trainer.train_step(next(batches))
+            # The end of a run saves whatever is due.
             if saves:
                 saver.on_fit_end(parts.state)
             wait(device)
             times[saves].append(time.perf_counter() - began)
         size = max(path.stat().st_size for path in Path(folder).glob("*.pt"))
     with_save, without = statistics.median(times[True]), statistics.median(times[False])
+    # The same steps on both sides, so that what is left is the save.
     added = with_save - without
     parameters = sum(p.numel() for p in parts.model.parameters())
     epoch = parts.steps_per_epoch * without / arguments.steps

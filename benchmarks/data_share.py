@@ -84,6 +84,7 @@ def in_turns(
         wait(harness.device)
         return (clock() - started) * full / images
 
+    # Eight batches against two steps: data are so much faster that one would not be timed well.
     pairs = [(seconds(data, 8), seconds(step, 2)) for _ in range(turns + 1)]
     columns = zip(*pairs[1:], strict=True)  # the first turn warms up
     fetched, made = map(list, columns)

@@ -54,8 +54,10 @@ def measured(seed: int, options: argparse.Namespace) -> tuple[float, float]:
     folder = options.output / f"seed_{seed}"
     old, new = halves(options.data, folder, options.images, seed)
     common = (f"seed={seed}", "data.follow_links=true", *options.overrides)
+    # The links lead out of the root, which a dataset must allow.
     first = (f"data.root={old}", f"train.epochs={options.epochs}", *common)
     fit("vit_cifar_small", folder / "pretrained", *first)
+    # The last checkpoint, not the best: the choice must not depend on test images.
     weights = f"model.pretrained={folder / 'pretrained' / 'last.pt'}"
     more = (f"data.root={new}", *common)
     tuned = fit("vit_cifar_finetune", folder / "finetuned", weights, *more)
@@ -72,6 +74,7 @@ def halves(data: Path, folder: Path, images: int, seed: int) -> tuple[Path, Path
         link(old / "test" / name, data / "test" / name)
     for name in classes[middle:]:
         link(new / "test" / name, data / "test" / name)
+        # Sorted first: the file system's order would change what is drawn.
         for path in draw.sample(sorted((data / "train" / name).iterdir()), images):
             link(new / "train" / name / path.name, path)
     return old, new
@@ -86,6 +89,7 @@ def link(path: Path, target: Path) -> None:
 
 def fit(config: str, run: Path, *overrides: str) -> float:
     """Run `vtrain fit`, or go on with it, and return the top-1 of the last evaluation."""
+    # --resume: a run that has finished only says so, and one that was stopped goes on.
     command = ["vtrain", "fit", f"configs/{config}.yaml", "--run-dir", str(run), "--resume"]
     print(f"--- {run}", file=sys.stderr)
     subprocess.run([*command, *overrides], check=True)

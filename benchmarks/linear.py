@@ -42,6 +42,7 @@ def parts(rows: int, inputs: int, outputs: int) -> dict[str, tuple[Callable[[], 
     upstream = torch.randn(rows, outputs, dtype=torch.bfloat16)
 
     def forward(layer: torch.nn.Module) -> Tensor:
+        # Autocast casts weights in each call, as in training; the layers are (rows, inputs) in.
         with torch.autocast("cpu", torch.bfloat16):
             out: Tensor = layer(x)
         return out
@@ -49,6 +50,7 @@ def parts(rows: int, inputs: int, outputs: int) -> dict[str, tuple[Callable[[], 
     def both(layer: torch.nn.Module) -> None:
         torch.autograd.grad(forward(layer), [x, *layer.parameters()], upstream)
 
+    # (rows, inputs) and (rows, outputs): the gradient of the weight is (outputs, inputs).
     values = x.detach()
     return {
         "forward": (lambda: forward(torchs), lambda: forward(vtrains)),

@@ -70,6 +70,7 @@ def measure(root: Path, package: str = "vtrain") -> dict[str, Figure]:
     if not found:
         raise SystemExit(f"{root} has no package '{package}'")
     files = [Figure(len(m.text.splitlines()), m.path) for m in found]
+    # Methods and nested functions, too.
     functions = [
         (m, node) for m in found for node in ast.walk(m.tree) if isinstance(node, Function)
     ]
@@ -96,6 +97,7 @@ def modules(root: Path, package: str) -> Iterator[Module]:
     """Yield the files of a package."""
     for file in sorted((root / package).rglob("*.py")):
         path, text = file.relative_to(root), file.read_text()
+        # A package is imported by the name of its folder.
         name = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
         yield Module(name, str(path.relative_to(package)), text, ast.parse(text))
 
@@ -135,6 +137,7 @@ def lines(module: Module) -> tuple[int, int]:
 def parameters(function: Function) -> int:
     """Return the number of parameters, `*args` and `**kwargs` included."""
     given = function.args
+    # A lone `*` is no parameter: the parser does not list it.
     names = [a.arg for a in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
     return len([n for n in names if n not in ("self", "cls")]) + sum(
         star is not None for star in (given.vararg, given.kwarg)
@@ -157,8 +160,10 @@ def complexity(function: Function) -> int:
     for node in own_nodes(function):
         decisions += isinstance(node, BRANCHES)
         if isinstance(node, ast.BoolOp):
+            # `a and b and c` is one node with two places to leave it.
             decisions += len(node.values) - 1
         elif isinstance(node, ast.comprehension):
+            # A comprehension loops once for each `for`, and each `if` in it is a branch.
             decisions += 1 + len(node.ifs)
     return 1 + decisions
 
@@ -203,6 +208,7 @@ def imports(found: list[Module]) -> dict[str, set[str]]:
                 used = {name if name in names else node.module for name in whole}
             else:
                 continue
+            # What is not of this package is not our cycle.
             graph[module.name] |= used & names
     return graph
 

@@ -97,6 +97,7 @@ class Measurement:
 def main() -> None:
     """Measure what is asked for."""
     options = parse(sys.argv[1:])
+    # As the command does: without it every step would ask the system for its memory again.
     keep_freed_memory()
     if options.one_batch:
         print(json.dumps(one_batch(options)))
@@ -105,6 +106,7 @@ def main() -> None:
     print(", ".join(f"{key} {value}" for key, value in machine.items()))
     results: dict[str, Any] = {"machine": machine, "clock": options.clock}
     for name in options.what:
+        # One share for each measurement: a busy minute marks that one alone.
         other_load = OtherLoad(lambda: sum(os.times()[:4]))
         measured = MEASUREMENTS[name](options)
         others = other_load.share() or 0.0
@@ -150,6 +152,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
             parser.error(f"{option}: there is no folder {Path(file).absolute().parent}")
     if options.plot and Path(options.plot).suffix not in {".png", ".svg", ".pdf"}:
         parser.error(f"--plot: {options.plot} must end in .png, .svg or .pdf")
+    # Threads that wait for each other use processor time, too: one thread has no such time.
     if options.clock == "cpu":
         torch.set_num_threads(1)
         if "processes" in options.what:
@@ -162,10 +165,12 @@ def attention(options: argparse.Namespace) -> Measurement:
     """Time global and window attention on maps of growing size."""
     sizes, passes = SIZES[options.device], []
     for side in sizes.sides:
+        # (maps, side, side, WIDTH); attention over all tokens sees it as (maps, side^2, WIDTH).
         x = torch.randn(sizes.maps, side, side, WIDTH, device=options.device)
         everywhere = SelfAttention(WIDTH, HEADS).to(options.device)
         passes.append(both_ways(everywhere, (x.flatten(1, 2),), options))
         passes.append(in_windows(x, WINDOW, options))
+    # All sizes take turns: a slow minute moves every point of a curve, and bends none.
     times = milliseconds(passes, options)
     tokens = [side * side for side in sizes.sides]
     rows: list[Row] = [
@@ -177,6 +182,7 @@ def attention(options: argparse.Namespace) -> Measurement:
         ("all ms", "all with all", lambda n: n),
         ("windows ms", f"windows of {WINDOW} x {WINDOW}", lambda _n: WINDOW**2),
     ):
+        # Equations 1 and 2 of the paper: projections, and products of queries, keys and values.
         work = [4 * n * WIDTH**2 + 2 * n * others(n) * WIDTH for n in tokens]
         findings.append(growth(text, "tokens", tokens, [row[kind] for row in rows], work))
     return Measurement(rows, findings)
@@ -193,6 +199,7 @@ def in_windows(x: torch.Tensor, side: int, options: argparse.Namespace) -> Calla
 
 def window(options: argparse.Namespace) -> Measurement:
     """Time window attention on one map, in windows of growing size."""
+    # (4 maps, 32, 32, WIDTH): every side of a window divides 32.
     x = torch.randn(4 * SIZES[options.device].maps, 32, 32, WIDTH, device=options.device)
     sides = SIZES[options.device].window_sides
     times = milliseconds([in_windows(x, side, options) for side in sides], options)
@@ -205,6 +212,7 @@ def model(options: argparse.Namespace) -> Measurement:
     for name, image_sizes in sizes.images.items():
         steps = []
         for size in image_sizes:
+            # As many pixels in each batch, so that small sizes are not measured by launches alone.
             images = int(sizes.least_images * (max(image_sizes) / size) ** 2)
             steps.append(training_step(name, size, images, options.device))
         own: list[Row] = [
@@ -212,6 +220,7 @@ def model(options: argparse.Namespace) -> Measurement:
             for size, ms in zip(image_sizes, milliseconds(steps, options), strict=True)
         ]
         pixels = [row["pixels"] for row in own]
+        # Counted on paper: shapes without memory.
         with torch.device("meta"):
             work = [
                 float(count_macs(MODELS[name](num_classes=10, image_size=size)))
@@ -226,13 +235,15 @@ def batch(options: argparse.Namespace) -> Measurement:
     """Measure each batch size in a process of its own, as memory has only one peak in each."""
 
     def measure(size: int) -> Row:
+        # The child calls `one_batch`, and prints its row as JSON.
         command = [sys.executable, "-m", "benchmarks.scaling", "--one-batch", str(size)]
         command += ["--clock", options.clock, "--device", options.device]
         command += ["--seconds", str(options.seconds)]
-        found: Row = json.loads(said(command))
-        return found
+        row: Row = json.loads(output_of(command))
+        return row
 
     rows = medians(measure, SIZES[options.device].batches)
+    # A line through the ends: what one image adds, and what is there without any.
     small, large = rows[0], rows[-1]
     share = (large["peak MiB"] - small["peak MiB"]) / (large["batch"] - small["batch"])
     fixed = small["peak MiB"] - share * small["batch"]
@@ -242,6 +253,7 @@ def batch(options: argparse.Namespace) -> Measurement:
 def one_batch(options: argparse.Namespace) -> dict[str, Any]:
     """Return speed and memory of one batch size of ViT-Ti/4 at 32 pixels."""
     device, size = torch.device(options.device), options.one_batch
+    # What the libraries take is there before the model; on a GPU nothing is.
     before = peak_memory(options.device)
     step = training_step("vit_ti", 32, size, options.device, patch_size=4)
     rate = summarise(windows(step, options.seconds, device, clock(options))).median
@@ -256,15 +268,17 @@ def processes(options: argparse.Namespace) -> Measurement:
 
     def measure(count: int) -> Row:
         with tempfile.TemporaryDirectory(prefix="bench_scaling_") as folder:
+            # By torchrun for one process as well: both counts pay for the same machinery.
             launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
             launch += [f"--nproc-per-node={count}", "-m", "vtrain"]
             fit = ["fit", "configs/vit_digits.yaml", "--run-dir", f"{folder}/run", *LARGER]
-            said([*launch, *fit, f"train.device={options.device}"], OMP_NUM_THREADS="1")
+            output_of([*launch, *fit, f"train.device={options.device}"], OMP_NUM_THREADS="1")
             summary = json.loads(Path(folder, "run", "summary.json").read_text())
         return {"processes": count, "images/s": summary["images_per_second"]}
 
     rows = medians(measure, (1, 2))
     for row in rows:
+        # 1 means that each process works as fast as one alone.
         row["efficiency"] = row["images/s"] / rows[0]["images/s"] / row["processes"]
     return Measurement(rows, [])
 
@@ -284,6 +298,7 @@ def training_step(
     """Return what makes one step of a model and gives the number of images."""
     torch.manual_seed(0)
     net = MODELS[name](num_classes=10, image_size=image_size, **arguments).to(device)
+    # Rate 0: the one batch is not learnt by heart, and its gradients stay what they are.
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.0, fused=True)
     images = torch.randn(batch, 3, image_size, image_size, device=device)
     targets = torch.randint(10, (batch,), device=device)
@@ -306,6 +321,7 @@ def both_ways(
     """Return what passes inputs through a layer and gradients back."""
     device = torch.device(options.device)
     precision = choose_precision("auto", device)
+    # So that the backward pass computes the gradient of the input, as within a model.
     inputs[0].requires_grad_()
 
     def run() -> int:
@@ -319,12 +335,13 @@ def both_ways(
 
 def milliseconds(works: list[Callable[[], int]], options: argparse.Namespace) -> list[float]:
     """Return the time that each work needs for one of what it counts; they take turns."""
-    found = in_turns(works, options.seconds, torch.device(options.device), clock(options))
-    return [1e3 / summarise(rates).median for rates in found]
+    measured = in_turns(works, options.seconds, torch.device(options.device), clock(options))
+    return [1e3 / summarise(rates).median for rates in measured]
 
 
 def medians(measure: Callable[[int], Row], sizes: Sequence[int]) -> list[Row]:
     """Return the medians of what `measure` finds for each size, in rounds of all sizes."""
+    # Rounds of all sizes, not all repetitions of one: a slow minute hits every size.
     rounds = [[measure(size) for size in sizes] for _ in range(ROUNDS)]
     return [
         {key: statistics.median(row[key] for row in rows) for key in rows[0]}
@@ -337,11 +354,11 @@ def clock(options: argparse.Namespace) -> Callable[[], float]:
     return time.process_time if options.clock == "cpu" else time.perf_counter
 
 
-def said(command: list[str], **variables: str) -> str:
+def output_of(command: list[str], **variables: str) -> str:
     """Run a command and return what it prints.
 
     Raises:
-        SystemExit: It failed; the message ends with the last thing it said.
+        SystemExit: It failed; the message ends with its last line.
     """
     env = {**os.environ, **variables}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
@@ -353,6 +370,7 @@ def said(command: list[str], **variables: str) -> str:
 
 def exponent(x: Sequence[float], y: Sequence[float]) -> float:
     """Return the power of `x` with which `y` grows, fitted to the larger half of the points."""
+    # The slope of a line through logarithms is the power.
     return linear_regression(*(list(map(math.log, larger_half(values))) for values in (x, y))).slope
 
 
@@ -416,6 +434,7 @@ class Panel:
         for name, (x, y) in self.curves.items():
             (curve,) = axes.plot(x, y, marker="o", label=name)
             if self.scale == "power":
+                # The fitted line goes through the middle of the points, in logarithms.
                 slope, fitted = exponent(x, y), larger_half(x)
                 ends, centre_x = [fitted[0], fitted[-1]], geometric_mean(fitted)
                 fit = [geometric_mean(larger_half(y)) * (end / centre_x) ** slope for end in ends]
@@ -441,11 +460,11 @@ class Panel:
 
 def panels(results: dict[str, Any]) -> list[Panel]:
     """Return a panel for each thing that was measured."""
-    found = []
+    drawn = []
 
     def rows(name: str) -> list[Row]:
-        found: list[Row] = results.get(name, {}).get("rows", [])
-        return found
+        own: list[Row] = results.get(name, {}).get("rows", [])
+        return own
 
     def points(rows: list[Row], x: str, y: str) -> tuple[list[float], list[float]]:
         return [row[x] for row in rows], [row[y] for row in rows]
@@ -456,13 +475,13 @@ def panels(results: dict[str, Any]) -> list[Panel]:
             f"windows of {WINDOW} x {WINDOW}": points(own, "tokens", "windows ms"),
         }
         title = "One attention layer, forward and backward"
-        found.append(Panel(title, "tokens of a map", "ms", curves, "power"))
+        drawn.append(Panel(title, "tokens of a map", "ms", curves, "power"))
     if own := rows("model"):
         curves = {
             name: points([row for row in own if row["model"] == name], "pixels", "ms per image")
             for name in dict.fromkeys(row["model"] for row in own)
         }
-        found.append(Panel("Training step", "pixels of an image", "ms per image", curves, "power"))
+        drawn.append(Panel("Training step", "pixels of an image", "ms per image", curves, "power"))
     for name, x, y, title, unit in (
         ("window", "side", "ms", "Window attention on a map of 32 x 32", "tokens per window side"),
         ("batch", "batch", "images/s", "ViT-Ti/4 at 32 px: speed", "images in a batch"),
@@ -471,24 +490,26 @@ def panels(results: dict[str, Any]) -> list[Panel]:
     ):
         if own := rows(name):
             scale: Scale = "linear" if y == "peak MiB" else "doubling"
-            found.append(Panel(title, unit, y, {name: points(own, x, y)}, scale))
-    return found
+            drawn.append(Panel(title, unit, y, {name: points(own, x, y)}, scale))
+    return drawn
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
     """Draw every panel into one file, under a line that says where it was measured."""
+    # Imported here: tables do not need it. Agg draws without a screen.
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    found = panels(results)
-    columns = min(3, len(found)) or 1
-    lines = math.ceil(len(found) / columns) or 1
+    drawn = panels(results)
+    columns = min(3, len(drawn)) or 1
+    lines = math.ceil(len(drawn) / columns) or 1
     figure, grid = plt.subplots(lines, columns, figsize=(5 * columns, 4 * lines), squeeze=False)
-    for axes in grid.flat[len(found) :]:
+    # The last row of the grid may have places to spare.
+    for axes in grid.flat[len(drawn) :]:
         axes.remove()
-    for panel, axes in zip(found, grid.flat, strict=False):
+    for panel, axes in zip(drawn, grid.flat, strict=False):
         panel.draw(axes)
     machine = results["machine"]
     device = machine["processor"] if machine["device"] == "cpu" else machine["device"]

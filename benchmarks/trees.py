@@ -129,15 +129,15 @@ def table(old: list[Turn], new: list[Turn]) -> list[str]:
     for name, unit in UNITS.items():
         before, after = ([turn[name] for turn in turns] for turns in (old, new))
         ratio = paired_ratio(after, before)
-        found = "differs" if ratio.excludes(1.0) else "the same within noise"
+        verdict = "differs" if ratio.excludes(1.0) else "the same within noise"
         medians = f"{median(before):12,.2f}{median(after):12,.2f}"
-        lines.append(f"{name:12}{medians}  {unit:10}{ratio}, n = {ratio.n}: {found}")
+        lines.append(f"{name:12}{medians}  {unit:10}{ratio}, n = {ratio.n}: {verdict}")
     return lines
 
 
 def failure(command: list[str], text: str) -> str:
     """Return what to say of a command that did not do what it should."""
-    return f"{' '.join(command)} failed: {(text.strip() or 'it said nothing').splitlines()[-1]}"
+    return f"{' '.join(command)} failed: {(text.strip() or 'no message').splitlines()[-1]}"
 
 
 if __name__ == "__main__":

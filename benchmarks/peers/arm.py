@@ -73,6 +73,7 @@ class Turns:
     def __post_init__(self) -> None:
         _die_with_the_parent()
         # Whatever the program prints must not get between the answers.
+        # Descriptor 1 is stderr from now on, for libraries that write to it directly as well.
         self._answers = os.fdopen(os.dup(1), "w", buffering=1)
         os.dup2(2, 1)
         self._steps = self._images = 0
@@ -85,6 +86,7 @@ class Turns:
         self._images += images
         if self._steps < self._goal:
             return
+        # A GPU's work counts when it is done, not when it is launched.
         _wait(self.job.device)
         wall, cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
         self.answer(
@@ -97,6 +99,7 @@ class Turns:
         self._answers.write(json.dumps(content) + "\n")
 
     def _await_turn(self) -> None:
+        # A command is one line; the clock starts when it has come.
         for line in sys.stdin:
             self._goal, self._steps, self._images = json.loads(line)["steps"], 0, 0
             self._wall, self._cpu = time.perf_counter(), time.process_time()
@@ -114,6 +117,7 @@ def introduce(turns: Turns, model: nn.Module, logits: Callable[[Any], Tensor]) -
     """
     job = turns.job
     batch = torch.load(Path(job.folder, "check.pt"), weights_only=True)
+    # The check must not change what is trained.
     initial = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     disturb(model)
     torch.save(model.state_dict(), Path(job.folder, "weights.pt"))

@@ -21,10 +21,11 @@ class Work:
 
     def named(self, program: str) -> tuple[str, dict[str, Any]] | None:
         """Return the model's name and arguments in a program; None where it has no such model."""
-        found: tuple[str, dict[str, Any]] | None = getattr(
+        # Lightning trains timm's models.
+        model: tuple[str, dict[str, Any]] | None = getattr(
             self, "timm" if program == "lightning" else program
         )
-        return found
+        return model
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,7 @@ def main() -> None:
     """Compare, print a table for each model and layer, and write the JSON if asked."""
     options = parse(sys.argv[1:])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # end the arms, too
+    # The arms inherit it; in this process torch has been imported already.
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
     torch.set_num_threads(options.threads)
     results: dict[str, Any] = {
@@ -66,10 +67,11 @@ def main() -> None:
         "clock": options.clock,
         "models": {},
     }
-    say_machine(results["machine"], options)
+    print_machine(results["machine"], options)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench_peers_")))
         environments = Environments(folder)
+        # Equal time for every table.
         seconds = 60 * options.minutes / len(options.models) / len(options.layers)
         for name in options.models:
             work = WORKS[name]
@@ -129,6 +131,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.clock == "cpu":
         options.threads = 1  # processor time of several threads counts their waiting for each other
+    # Columns of torch.compile count where people use it.
     options.compiled |= options.device == "cuda"  # where it is a documented way to more speed
     if "all" in options.peers:
         options.peers = [c.program for c in COLUMNS]
@@ -139,6 +142,7 @@ def chosen(options: argparse.Namespace, work: Work, environments: Environments) 
     """Return the columns to compare; say in a line why one is left out."""
     columns = []
     for column in COLUMNS:
+        # vtrain is always compared: every ratio has it as numerator.
         if column.program != "vtrain":
             wanted = column.program in options.peers and (options.compiled or not column.compile)
             if not wanted or (options.columns and column.title not in options.columns):
@@ -174,12 +178,14 @@ def compare(
 ) -> dict[str, Any]:
     """Measure one layer of one model in every column, print it and return it."""
     print(f"\n{work.title}, {work.image_size} px: {LAYERS[layer]}", flush=True)
+    # Whatever fails, no arm may be left behind: a stopped process would stay for ever.
     arms: list[Arm] = []
     try:
         for column in columns:
             arm = start(work, column, layer, data, folder, options, environments)
             if arm is not None:
                 arms.append(arm)
+        # COLUMNS begins with vtrain, and `start` raises where it fails.
         ours = arms[0]
         assert ours.column.title == "vtrain"
         same = [arm for arm in arms if arm.column.program == "vtrain" or same_work(ours, arm)]
@@ -202,6 +208,7 @@ def start(
     """Start a column's process and let it make its first step; None if it cannot."""
     own = folder / column.title.replace(" ", "_").replace(",", "")
     own.mkdir(parents=True)
+    # The same batch for every arm, from which the first losses are computed.
     generator = torch.Generator().manual_seed(1)
     shape = (16, 3, work.image_size, work.image_size)
     batch = {
@@ -234,12 +241,14 @@ def start(
         own / "log.txt",
     )
     try:
+        # Two answers: who it is (`introduce`), then the end of the first step.
         facts = process.answer()
         process.answer()  # the first step
         facts["start_seconds"] = time.perf_counter() - process.started
         process.hold()
     except ArmFailed as error:
         process.end()
+        # Without it there is nothing to compare with.
         if column.title == "vtrain":
             raise
         print(f"  left out: {column.title}: {error}")
@@ -251,6 +260,7 @@ def workers(column: Column, options: argparse.Namespace) -> int:
     """Return the processes of a column's loader: what it has by default, or what is best here."""
     if options.clock == "cpu":
         return 0
+    # A GPU is soon waiting for decoded images: a worker for each core but our own.
     if column.fast and options.device == "cuda":
         return max(1, min(16, len(os.sched_getaffinity(0)) - 1))
     return column.workers
@@ -269,6 +279,7 @@ def same_work(ours: Arm, arm: Arm) -> bool:
     ]
     if theirs["torch"] != mine["torch"]:
         wrong.append(f"torch {theirs['torch']} against {mine['torch']}")
+    # Only models of equal size can take each other's weights.
     if not wrong:
         theirs["checked_losses"] = losses = losses_with(ours.job, arm.job.folder)
         wrong = [
@@ -283,17 +294,21 @@ def same_work(ours: Arm, arm: Arm) -> bool:
 
 def take_turns(arms: list[Arm], seconds: float, options: argparse.Namespace) -> list[float]:
     """Let the arms train in turns until time is up; return the processors' share of others."""
+    # By identity: two arms may have equal numbers.
     steps = {id(arm): warmed_up(arm, options) for arm in arms}
     until = time.monotonic() + seconds
     shares: list[float] = []
     row = 0
     while time.monotonic() < until or row < MINIMUM_ROWS:
+        # A B C, C B A: neighbours within a row are a pair, and nobody always comes first.
         for arm in arms if row % 2 == 0 else arms[::-1]:
+            # Others are all but this arm; arms that are stopped use nothing.
             others = OtherLoad(arm.process.cpu_seconds)
             turn = arm.process.train(steps[id(arm)])
             shares.append(others.share() or 0.0)
             arm.rates.append(turn["images"] / turn[options.clock])
             arm.memory = turn["peak_memory"]
+            # Workers are seen at the ends of turns alone: the largest of these counts.
             if options.device == "cpu":
                 arm.workers_memory = max(arm.workers_memory, arm.process.workers_memory())
         row += 1
@@ -305,6 +320,7 @@ def take_turns(arms: list[Arm], seconds: float, options: argparse.Namespace) -> 
 def warmed_up(arm: Arm, options: argparse.Namespace) -> int:
     """Let an arm make a few steps and return how many make a turn."""
     steps = 2 if options.device == "cpu" else 20
+    # The first turn fills caches and lets compilers and allocators settle; it is not timed.
     arm.process.train(steps)
     turn = arm.process.train(steps)
     return max(2, round(options.window / (turn[options.clock] / steps)))
@@ -314,6 +330,7 @@ def report(arms: list[Arm], shares: list[float], options: argparse.Namespace) ->
     """Print the table of a layer and return its numbers."""
     ours = arms[0]
     ratios = {arm.column.title: paired_ratio(ours.rates, arm.rates) for arm in arms[1:]}
+    # What two processes of the same program differ by is no difference.
     noise = ratios.get("vtrain again")
     rows = [list(row(arm, ours, ratios, noise)) for arm in arms]
     head = ["", "img/s", "IQR", "vtrain / it [95 %]", "verdict", "memory", "vtrain / it", "start"]
@@ -379,7 +396,7 @@ def aligned(rows: list[list[str]]) -> str:
     )
 
 
-def say_machine(machine: dict[str, Any], options: argparse.Namespace) -> None:
+def print_machine(machine: dict[str, Any], options: argparse.Namespace) -> None:
     """Print what the numbers depend on."""
     clock = "wall time" if options.clock == "wall" else "processor time"
     print(

@@ -48,6 +48,7 @@ class Environments:
         print(f"  installing {' and '.join(packages)} in a throw-away environment", flush=True)
         home = self._home(program)
         venv.create(home, with_pip=True)
+        # Appended to the path after the environment's own packages, so that these win.
         (own,) = home.glob("lib/python*/site-packages")
         (own / "outer.pth").write_text("\n".join(site.getsitepackages()) + "\n")
         # Rather none of it than a second torch: that one would be compared, and is gigabytes large.

@@ -27,6 +27,7 @@ def generate_folder(root: Path, image_size: int) -> str:
     def write(job: tuple[str, int, int]) -> None:
         split, number, index = job
         width, height = sizes[index % len(sizes)]
+        # From the image's place alone: any thread may write it.
         draw = np.random.default_rng((number, index, len(split)))
         coarse = draw.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
         smooth = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
@@ -36,6 +37,7 @@ def generate_folder(root: Path, image_size: int) -> str:
             folder / split / f"class{number}" / f"{index:04}.jpg", quality=90
         )
 
+    # Large images in a tenth of the number: decoding them is what counts.
     counts = {split: count if small else count // 10 for split, count in PER_CLASS.items()}
     jobs = []
     for split, count in counts.items():

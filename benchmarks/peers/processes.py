@@ -56,6 +56,7 @@ class Process:
     def train(self, steps: int) -> dict[str, Any]:
         """Let the arm train for a turn, and return what it says of it."""
         assert self._process.stdin is not None
+        # First awake, then told: a stopped process would not read, and a full pipe would block us.
         self._signal(signal.SIGCONT)
         self._process.stdin.write(json.dumps({"steps": steps}) + "\n")
         self._process.stdin.flush()
@@ -69,6 +70,7 @@ class Process:
 
     def end(self) -> None:
         """End the arm and its workers."""
+        # SIGKILL ends stopped processes, too.
         self._signal(signal.SIGKILL)
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):

@@ -60,10 +60,10 @@ def main() -> None:
 def build(job: Job) -> nn.Module:
     """Return the model; its class is named with its family, as the presets have other sizes."""
     size = {} if job.model == "SwinTransformer" else {"image_size": job.image_size}
-    found: nn.Module = getattr(torchvision.models, job.model)(
+    model: nn.Module = getattr(torchvision.models, job.model)(
         num_classes=job.num_classes, **size, **job.arguments
     )
-    return found
+    return model
 
 
 def loader(job: Job) -> Any:

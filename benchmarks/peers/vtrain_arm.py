@@ -60,6 +60,7 @@ def main() -> None:
     )
     callbacks = [*run_callbacks(config, parts, Path(job.folder)), TakeTurns(turns)]
     trainer = build_trainer(config, parts, Rank(), callbacks)
+    # `TakeTurns` stands still in `on_step_end`; the loop ends with the process.
     if not job.bare:
         trainer.fit(parts.train_loader)
     train_on(trainer, turns)
@@ -94,6 +95,7 @@ def losses_with(job: Job, folder: str) -> dict[str, float]:
     config = config_from_text(dump_yaml(settings(job)), "bench_peers")
     batch = torch.load(Path(folder, "check.pt"), weights_only=True)
     model = build_model(config, job.num_classes)
+    # By the translation that `model.pretrained` uses: this is a test of it as well.
     load_pretrained(model, str(Path(folder, "weights.pt")))
     return first_losses(model, batch)
 

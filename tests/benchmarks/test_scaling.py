@@ -101,7 +101,7 @@ def test_processor_time_leaves_the_processes_out(
 
 def test_a_command_that_fails_ends_the_measurement_with_its_last_word(scaling: Any) -> None:
     with pytest.raises(SystemExit, match=r"failed with 3: out of luck$"):
-        scaling.said(
+        scaling.output_of(
             [sys.executable, "-c", "import sys; print('out of luck', file=sys.stderr); sys.exit(3)"]
         )
 

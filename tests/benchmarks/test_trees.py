@@ -65,5 +65,5 @@ def test_a_folder_without_the_package_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_command_that_ends_otherwise_than_it_should_ends_the_measurement(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="no_such_key=1 failed: it said nothing"):
+    with pytest.raises(SystemExit, match="no_such_key=1 failed: no message"):
         Tree(tree(tmp_path, mistake=1), ["x.yaml"]).turn(1.0)
