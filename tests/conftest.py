@@ -1,17 +1,15 @@
 import importlib
 import os
-import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from vtrain.cli import main
-from vtrain.engine.stop import STOP_SIGNALS
+from tests.base_configs import SMALL_RUN
+from tests.harness import Vtrain, run_here
 from vtrain.models.base import ImageClassifier
 from vtrain.registry import MODELS
 
@@ -37,19 +35,6 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
-SMALL_RUN = """\
-seed: 0
-model: {name: vit_ti, patch_size: 4, embed_dim: 32, depth: 2, num_heads: 2}
-data: {name: fake, image_size: 16, size: 16, num_classes: 4, num_images: 70}
-augment: {crop_padding: 2}
-optimizer: {name: adamw, lr: 1e-3}
-schedule: {name: cosine, warmup_epochs: 1}
-train: {epochs: 2, batch_size: 32, ema_decay: 0.9, precision: fp32}
-logging: {every_steps: 2, tensorboard: false}
-"""
-"""A run of six steps, three in each epoch, that takes less than a second."""
-
-
 @pytest.fixture
 def small_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Stand in an empty folder and return the config of a small run in it."""
@@ -59,35 +44,11 @@ def small_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-@dataclass(frozen=True)
-class Result:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
 @pytest.fixture
-def vtrain(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Result]:
+def vtrain(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Vtrain:
     """Run the command line in this process: the real entry point, without waiting for torch."""
 
-    def run(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["vtrain", *map(str, arguments)])
-        capsys.readouterr()
-        handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-        try:
-            with pytest.raises(SystemExit) as ended:
-                main()
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-        captured = capsys.readouterr()
-        return Result(int(ended.value.code or 0), captured.out, captured.err)
-
-    return run
+    return lambda *arguments: run_here(monkeypatch, capsys, *arguments)
 
 
 @pytest.fixture

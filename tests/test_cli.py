@@ -4,16 +4,13 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from tests.conftest import Result
-
-Vtrain = Callable[..., Result]
+from tests.harness import Vtrain
 
 
 def process(*arguments: str, **kwargs: object) -> subprocess.CompletedProcess[str]:

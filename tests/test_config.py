@@ -3,15 +3,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.base_configs import MINIMAL
 from vtrain.config import Config, config_from_text, load_config
 from vtrain.errors import ConfigError
-
-MINIMAL = """
-model: {name: vit_ti, patch_size: 2}
-data: {name: digits, image_size: 8}
-optimizer: {name: adamw, lr: 1e-3}
-train: {epochs: 1}
-"""
 
 
 def config(text: str = MINIMAL, *overrides: str) -> Config:

@@ -1,13 +1,12 @@
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torchvision.models import resnet18
 
-from tests.conftest import Result
+from tests.harness import Vtrain
 from vtrain.config import Config, load_config
 from vtrain.files.container import load_checkpoint
 
@@ -34,9 +33,7 @@ def other_teacher(config: Config, num_classes: int, folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=str)
-def test_a_config_loads_and_builds(
-    path: Path, vtrain: Callable[..., Result], tmp_path: Path
-) -> None:
+def test_a_config_loads_and_builds(path: Path, vtrain: Vtrain, tmp_path: Path) -> None:
     config = load_config(path)
     if hasattr(config.data, "root"):  # its images are not here: made-up ones stand in
         size = config.data.image_size
@@ -53,7 +50,7 @@ def test_a_config_loads_and_builds(
 @pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(Path("configs").glob("*_imagenet.yaml")), ids=str)
 def test_an_imagenet_recipe_makes_a_step_on_made_up_images(
-    path: Path, vtrain: Callable[..., Result], tmp_path: Path
+    path: Path, vtrain: Vtrain, tmp_path: Path
 ) -> None:
     data = {"name": "fake", "num_classes": 1000, "num_images": 16}
     config = load_config(path)

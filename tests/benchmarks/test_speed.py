@@ -9,17 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.base_configs import SPEED_RUN
 from vtrain.config import load_config
 from vtrain.device import choose_precision
 from vtrain.run.bench import bench
 
-CONFIG = """
-model: {name: vit_ti, patch_size: 4, depth: 4}
-data: {name: fake, num_images: 640, image_size: 32}
-optimizer: {name: adamw, lr: 1e-3}
-schedule: {name: cosine, warmup_epochs: 1}
-train: {epochs: 3, batch_size: 64, device: cpu}
-"""
 FAST_BF16 = choose_precision("auto", torch.device("cpu")) == "bf16"
 LEAST = {
     # With bf16: 3.0 and 1.1 (benchmarks/results/cpu_2_cores_vit_ti.txt); without: not measured yet.
@@ -49,7 +43,7 @@ def test_a_step_is_as_much_faster_than_timms_as_it_used_to_be(tmp_path: Path) ->
 @pytest.mark.slow
 def test_the_whole_run_is_about_as_fast_as_its_bare_step(tmp_path: Path) -> None:
     path = tmp_path / "speed.yaml"
-    path.write_text(CONFIG)
+    path.write_text(SPEED_RUN)
     report = bench(load_config(path), seconds=10)
     assert report.end_to_end.median > 0.85
     # Data must be so much faster than the model that it never decides.

@@ -1,16 +1,14 @@
 """Early stopping of whole runs."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.conftest import Result
+from tests.harness import Vtrain
 from vtrain.callbacks.saver import Saver
 
-Vtrain = Callable[..., Result]
 STOPPING = "train.early_stopping={metric: val/top1, mode: max, patience: 2, min_gain: 0.9}"
 """A gain that no run makes: the first evaluation is the best, and the third ends the run."""
 

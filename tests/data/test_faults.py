@@ -18,11 +18,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.conftest import SMALL_RUN, Result
+from tests.base_configs import SMALL_RUN
 from tests.data.pictures import as_nobody, over_photographs, plant_photographs
+from tests.harness import Result, Vtrain
 from vtrain.run.text import screens
 
-Vtrain = Callable[..., Result]
 Fault = Callable[[], object]
 VICTIM = Path("photos/train/cat/3.png")
 

@@ -2,18 +2,15 @@
 
 import copy
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Result
 from tests.engine.test_trainer import Loader, Recorder, StopAt, model, trainer
+from tests.harness import Vtrain
 from vtrain.engine.budget import TimeBudget
 from vtrain.engine.trainer import Trainer
 from vtrain.run.build.optim import fitted
-
-Vtrain = Callable[..., Result]
 
 
 class Clock:

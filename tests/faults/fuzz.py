@@ -19,8 +19,7 @@ import yaml
 from PIL import Image
 
 from tests.faults.corpus import CORPUS, archive
-from tests.faults.forks import fork
-from tests.faults.product import Command
+from tests.harness import Command, fork
 from vtrain.config import load_config
 from vtrain.errors import CheckpointError, ConfigError, DataError, VtrainError
 from vtrain.files.container import load_checkpoint

@@ -1,20 +1,10 @@
-"""Runs the command line as its user does, but without waiting for torch to start each time.
+"""The run that the faults befall, and how its result is compared with an undisturbed one.
 
-A command runs in a fork of this process, which has torch and vtrain loaded: the same code from
-`cli.main` on, in a process of its own that can be killed, in a second instead of five.
+Importing this loads all that a command needs, so that the forks of `tests.harness` have it.
 """
 
-import contextlib
 import json
-import logging
-import os
-import signal
-import sys
-import time
-import traceback
-import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +15,7 @@ import vtrain.run.evaluate
 import vtrain.run.fit
 import vtrain.run.predict
 import vtrain.run.text.tables  # noqa: F401
-from tests.faults.forks import fork
-from vtrain import cli
+from tests.base_configs import FAULT_RUN
 from vtrain.files.container import load_checkpoint
 from vtrain.files.store import order
 from vtrain.registry import LOSSES, MODELS, OPTIMIZERS, SCHEDULES, SOURCES
@@ -34,129 +23,8 @@ from vtrain.registry import LOSSES, MODELS, OPTIMIZERS, SCHEDULES, SOURCES
 for _registry in (LOSSES, MODELS, OPTIMIZERS, SCHEDULES, SOURCES):
     _registry.names()  # loads its modules
 
-TINY = """\
-seed: 3
-model: {name: vit_ti, patch_size: 4, embed_dim: 16, depth: 1, num_heads: 2, drop_rate: 0.1}
-data: {name: fake, image_size: 8, num_classes: 4, num_images: 45, size: 8}
-augment: {mixup: 0.2, cutmix: 0.2}
-optimizer: {name: adamw, lr: 1e-2}
-schedule: {name: cosine, warmup_epochs: 1}
-train:
-  {epochs: 3, batch_size: 8, ema_decay: 0.9, device: cpu, precision: fp32,
-   early_stopping: {metric: val/loss, mode: min, patience: 100}}
-checkpoint: {every_steps: 2}
-logging: {every_steps: 3, tensorboard: false}
-"""
-"""18 steps, metrics of every third and a checkpoint after every second."""
 
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended: its exit code as a shell shows it, and what it printed."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def errors(self) -> list[str]:
-        """The lines on stderr that report an error."""
-        text = self.err.replace("\0", "")  # torch's handler of a worker's SIGSEGV prints one
-        return [line for line in text.splitlines() if line.startswith("vtrain: ")]
-
-
-class Command:
-    """A running `vtrain ...`; `prepare` is called in the new process before it."""
-
-    def __init__(
-        self, folder: Path, *arguments: object, prepare: Callable[[], object] = lambda: None
-    ) -> None:
-        self.output = [folder / f".{time.monotonic_ns()}.{name}" for name in ("out", "err")]
-        self.code: int | None = None
-        sys.stdout.flush()
-        sys.stderr.flush()
-        self.pid = fork()
-        if self.pid == 0:
-            self._run(folder, [str(argument) for argument in arguments], prepare)
-
-    def _run(self, folder: Path, arguments: list[str], prepare: Callable[[], object]) -> None:
-        code = 99
-        try:
-            os.setsid()
-            os.chdir(folder)
-            for number, path in enumerate(self.output, start=1):
-                os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), number)
-            sys.stdout, sys.stderr = (os.fdopen(n, "w", buffering=1) for n in (1, 2))
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
-                signal.signal(number, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            warnings.simplefilter("default")
-            torch.set_num_threads(1)
-            logging.disable(logging.NOTSET)
-            prepare()
-            sys.argv = ["vtrain", *arguments]
-            cli.main()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            with contextlib.suppress(Exception):
-                sys.stdout.flush()
-                sys.stderr.flush()
-            os._exit(code)
-
-    def alive(self) -> bool:
-        """Whether it still runs; it is waited for if it does not."""
-        if self.code is None:
-            ended, status = os.waitpid(self.pid, os.WNOHANG)
-            if ended:
-                code = os.waitstatus_to_exitcode(status)
-                self.code = 128 - code if code < 0 else code
-        return self.code is None
-
-    def send(self, number: int) -> None:
-        """Send a signal to it alone."""
-        if self.alive():
-            os.kill(self.pid, number)
-
-    def kill(self) -> None:
-        """End it and all that it started, at once."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
-        self.wait()
-
-    def until(self, reached: Callable[[], bool], timeout: float = 60) -> None:
-        """Wait until something is so, or the command has ended."""
-        deadline = time.monotonic() + timeout
-        while not reached() and self.alive():
-            assert time.monotonic() < deadline, "what was waited for did not come"
-            time.sleep(0.002)
-
-    def wait(self, timeout: float = 120) -> Ended:
-        """Wait for its end."""
-        deadline = time.monotonic() + timeout
-        while self.alive():
-            if time.monotonic() > deadline:
-                os.killpg(self.pid, signal.SIGKILL)
-                raise AssertionError(f"no end after {timeout} s: {self.output[1].read_text()}")
-            time.sleep(0.002)
-        out, err = (path.read_text() if path.exists() else "" for path in self.output)
-        assert self.code is not None
-        return Ended(self.code, out, err)
-
-
-def run(folder: Path, *arguments: object, **options: Any) -> Ended:
-    """Run a command in `folder` to its end."""
-    command = Command(folder, *arguments, **options)
-    try:
-        return command.wait()
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(command.pid, signal.SIGKILL)
-
-
-def tiny(folder: Path, text: str = TINY) -> Path:
+def fault_config(folder: Path, text: str = FAULT_RUN) -> Path:
     """Write the config of a run that takes a second."""
     path = folder / "tiny.yaml"
     if not path.exists():  # others may be reading it

@@ -17,7 +17,8 @@ from typing import Any
 
 import torch
 
-from tests.faults.product import Command, differences, newest_step, result, tiny
+from tests.faults.product import differences, fault_config, newest_step, result
+from tests.harness import Command
 from vtrain.engine.budget import TimeBudget
 from vtrain.engine.state import TrainState
 from vtrain.errors import VtrainError
@@ -37,7 +38,7 @@ COMPLETE = ("train.precision=fp16", "train.max_minutes=0.3")
 
 def fit(folder: Path, run_dir: Path, *more: object, **options: Any) -> Command:
     """Start or continue the tiny run in `run_dir`."""
-    arguments = (tiny(folder), "--run-dir", run_dir, "--resume", *more)
+    arguments = (fault_config(folder), "--run-dir", run_dir, "--resume", *more)
     return Command(folder, "fit", *arguments, **options)
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.faults.forks import fork
+from tests.harness import fork
 
 CALLS = (
     *("openat", "write", "pwrite64", "ftruncate", "fsync", "close", "mkdir", "flock"),

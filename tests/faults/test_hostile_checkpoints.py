@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults import corpus, product, running
-from tests.faults.forks import fork
+from tests.harness import fork, run
 from vtrain.errors import CheckpointError
 from vtrain.files.container import load_checkpoint
 
@@ -78,7 +78,7 @@ def test_every_command_refuses_it_with_exit_code_4_and_loses_nothing(
     name: str, tmp_path: Path, stopped: Path
 ) -> None:
     path, canary = built(name, tmp_path)
-    config, run_dir = product.tiny(tmp_path), tmp_path / "run"
+    config, run_dir = product.fault_config(tmp_path), tmp_path / "run"
     shutil.copytree(stopped, run_dir)
     newer = run_dir / "step-00000009.pt"
     shutil.copy(path, newer)
@@ -87,7 +87,7 @@ def test_every_command_refuses_it_with_exit_code_4_and_loses_nothing(
         ("eval", "--ckpt", path),
         ("check", config, f"model.pretrained={path}"),
     ):
-        ended = product.run(tmp_path, *command)
+        ended = run(tmp_path, *command)
         (line,) = ended.errors
         assert (ended.code, line.isprintable(), "hostile.pt" in line) == (4, True, True), ended.err
         assert "Traceback" not in ended.err

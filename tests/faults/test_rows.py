@@ -16,9 +16,11 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.base_configs import FAULT_RUN
 from tests.faults import mounts, running
-from tests.faults.product import TINY, Command, Ended, differences, newest_step, result, run, tiny
+from tests.faults.product import differences, fault_config, newest_step, result
 from tests.faults.running import dying_after, fit, reference
+from tests.harness import Command, Result, run
 from vtrain.files import atomic
 from vtrain.files.container import FORMAT, load_checkpoint, save_checkpoint
 from vtrain.files.lock import RunLock
@@ -30,7 +32,7 @@ needs_mounts = pytest.mark.skipif(not mounts.available(), reason="this user may 
 SHORT = ("train.max_steps=2",)
 
 
-def one_line(ended: Ended, code: int, *says: str) -> str:
+def one_line(ended: Result, code: int, *says: str) -> str:
     """Check that a command failed with one line that says all of `says`; return it."""
     assert ended.code == code, ended.err
     assert "Traceback" not in ended.err
@@ -133,7 +135,7 @@ class TestA:
         run_dir.mkdir()
         mine.write_text("mine")
         (run_dir / name).symlink_to(mine)
-        ended = run(tmp_path, "fit", tiny(tmp_path), "--run-dir", run_dir, *SHORT)
+        ended = run(tmp_path, "fit", fault_config(tmp_path), "--run-dir", run_dir, *SHORT)
         assert ended.code == code, ended.err
         assert mine.read_text() == "mine"
         if code:
@@ -145,7 +147,7 @@ class TestA:
         for name in ("-x\ny", "\x1b[2J ü 漢"):
             run_dir = tmp_path / name
             assert fit(tmp_path, run_dir, *SHORT).wait().code == 0
-            refused = run(tmp_path, "fit", tiny(tmp_path), "--run-dir", run_dir)
+            refused = run(tmp_path, "fit", fault_config(tmp_path), "--run-dir", run_dir)
             one_line(refused, 5, "already holds a run")
             assert "\x1b" not in refused.err
             assert [found.problem for found in verify(run_dir)] == [None] * len(verify(run_dir))
@@ -228,7 +230,7 @@ class TestB:
         ended = fit(tmp_path, tmp_path / "new", *SHORT).wait()
         assert ended.code == 0
         assert newest_step(tmp_path / "new") == 2
-        ended = run(tmp_path, "fit", tiny(tmp_path), "--resume", *SHORT)
+        ended = run(tmp_path, "fit", fault_config(tmp_path), "--resume", *SHORT)
         assert ended.code == 0, ended.err
         assert ended.err.count("there is no unfinished run of tiny: starting a new one") == 1
 
@@ -480,7 +482,7 @@ class TestD:
     def test_a_list_of_the_wrong_length_or_type_is_a_mistake(
         self, tmp_path: Path, value: str
     ) -> None:
-        ended = run(tmp_path, "check", tiny(tmp_path), f"augment.crop_scale={value}")
+        ended = run(tmp_path, "check", fault_config(tmp_path), f"augment.crop_scale={value}")
         assert ended.code == 2, ended.err
         assert ended.errors
         assert all("augment.crop_scale" in line for line in ended.errors)
@@ -505,14 +507,14 @@ class TestD:
             ("train.epochs.x=1", "no section"),
         ]
         for change, says in changes:
-            ended = run(tmp_path, "check", tiny(tmp_path), change)
+            ended = run(tmp_path, "check", fault_config(tmp_path), change)
             assert ended.code == 2, (change, ended.code, ended.err)
             assert says in "".join(ended.errors), (change, ended.err)
             assert "Traceback" not in ended.err
 
     def test_numbers_in_yaml_mean_what_they_say(self, tmp_path: Path) -> None:
         for value in ("1e-3", "1E-3", "0.001", "+1e-3"):
-            ended = run(tmp_path, "check", tiny(tmp_path), f"optimizer.lr={value}")
+            ended = run(tmp_path, "check", fault_config(tmp_path), f"optimizer.lr={value}")
             assert ended.code == 0, (value, ended.err)
             assert "lr: 0.001" in ended.out
 
@@ -530,7 +532,7 @@ class TestD:
     def test_values_that_contradict_each_other_are_both_named(
         self, tmp_path: Path, changes: tuple[str, ...], names: tuple[str, ...]
     ) -> None:
-        one_line(run(tmp_path, "check", tiny(tmp_path), *changes), 2, *names)
+        one_line(run(tmp_path, "check", fault_config(tmp_path), *changes), 2, *names)
 
     @pytest.mark.parametrize(
         ("content", "says"),
@@ -540,14 +542,14 @@ class TestD:
             (b"seed: 1\n---\nseed: 2", "several"),
             (b"model: {name: [}", "YAML syntax"),
             (b"model:\n\tname: vit_ti", "YAML syntax"),
-            (TINY.encode("utf-16"), "not UTF-8"),
+            (FAULT_RUN.encode("utf-16"), "not UTF-8"),
             (b"\0", "characters"),
-            (TINY.encode() + b"seed: 4\n", "'seed' appears twice"),
-            (TINY.encode() + b"canary: !!python/object/apply:os.mkdir [canary]\n", "tag"),
-            (TINY.encode() + b"canary: {_target_: os.mkdir, path: canary}\n", "unknown key"),
+            (FAULT_RUN.encode() + b"seed: 4\n", "'seed' appears twice"),
+            (FAULT_RUN.encode() + b"canary: !!python/object/apply:os.mkdir [canary]\n", "tag"),
+            (FAULT_RUN.encode() + b"canary: {_target_: os.mkdir, path: canary}\n", "unknown key"),
             (b"a: &a [1]\nb: [*a, *a]\n", "anchors and aliases"),
             (b"a: " + b"[" * 200, "nested deeper"),
-            (TINY.encode() + b"#" * 1_000_000, "larger than"),
+            (FAULT_RUN.encode() + b"#" * 1_000_000, "larger than"),
         ],
         ids=str,
     )
@@ -730,7 +732,7 @@ class TestI:
     def test_torchrun_passes_a_stop_on_and_the_step_is_saved(self, tmp_path: Path) -> None:
         run_dir = tmp_path / "run"
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        command += ["--nproc-per-node=2", "-m", "vtrain", "fit", str(tiny(tmp_path))]
+        command += ["--nproc-per-node=2", "-m", "vtrain", "fit", str(fault_config(tmp_path))]
         command += ["--run-dir", str(run_dir), "train.epochs=1000"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as launcher:

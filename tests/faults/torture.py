@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 
 from tests.faults import fuzz, running, saving, strace
-from tests.faults.forks import fork
+from tests.harness import fork
 
 Trials = Iterator[str | None]
 Experiment = Callable[[Path, random.Random], Trials]

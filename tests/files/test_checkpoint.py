@@ -1,7 +1,6 @@
 """The schema of a checkpoint: what goes into a file comes out, and nothing else is believed."""
 
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import pytest
 import torch
 
 from tests.checkpoints import small_checkpoint
-from tests.conftest import Result
+from tests.harness import Vtrain
 from vtrain.errors import CheckpointError
 from vtrain.files.checkpoint import Checkpoint
 from vtrain.files.container import FORMAT, load_checkpoint
@@ -41,7 +40,7 @@ def test_a_file_has_the_keys_of_its_format_and_comes_back_as_it_was(tmp_path: Pa
     assert torch.equal(loaded.weights["w"], torch.full((1000,), 3.0))
 
 
-def test_a_run_writes_exactly_this_schema(small_run: Path, vtrain: Callable[..., Result]) -> None:
+def test_a_run_writes_exactly_this_schema(small_run: Path, vtrain: Vtrain) -> None:
     assert vtrain("fit", small_run, "--run-dir", "run", "train.max_steps=4").code == 0
     content = load_checkpoint(Path("run/last.pt"))
     assert tuple(content) == KEYS

@@ -1,12 +1,11 @@
 """Run folders: their names, their newest, and what may be read from them."""
 
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Result
+from tests.harness import Vtrain
 from vtrain.errors import CheckpointError, ConfigError, StorageError
 from vtrain.files.runs import RunFolder, checkpoint_of
 
@@ -33,7 +32,7 @@ def test_the_files_of_a_run_have_the_names_of_the_contract(attribute: str, name:
 
 
 def test_a_run_leaves_these_files_and_checkpoints_and_no_other(
-    small_run: Path, vtrain: Callable[..., Result]
+    small_run: Path, vtrain: Vtrain
 ) -> None:
     assert vtrain("fit", small_run, "--run-dir", "run", "logging.tensorboard=true").code == 0
     names = {path.name for path in Path("run").iterdir() if not path.match("step-*.pt")}

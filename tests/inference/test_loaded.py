@@ -1,6 +1,5 @@
 """A checkpoint becomes the model that was saved, or an error that says why not."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,14 +9,14 @@ import torch
 from PIL import Image
 
 import vtrain
-from tests.conftest import Result
+from tests.harness import Vtrain
 from vtrain.errors import CheckpointError
 from vtrain.files.checkpoint import Checkpoint
 from vtrain.inference.loaded import LoadedModel, load_model, model_of
 
 
 @pytest.fixture
-def run(small_run: Path, vtrain: Callable[..., Result]) -> Path:
+def run(small_run: Path, vtrain: Vtrain) -> Path:
     assert vtrain("fit", small_run, "--run-dir", "run", "train.max_steps=4").code == 0
     return Path("run")
 

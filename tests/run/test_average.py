@@ -1,16 +1,13 @@
 """The mean of a run's last checkpoints."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.conftest import Result
+from tests.harness import Vtrain
 from vtrain.api import load_model
-
-Vtrain = Callable[..., Result]
 
 
 @pytest.fixture

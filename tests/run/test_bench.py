@@ -8,6 +8,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from tests.base_configs import BENCH_RUN
 from vtrain.bench.machine import process_tree_seconds
 from vtrain.bench.report import Report
 from vtrain.bench.stats import paired_ratio
@@ -17,15 +18,6 @@ from vtrain.errors import VtrainError
 from vtrain.run.bench import bench, build_harness
 from vtrain.run.text.bench_report import report_text
 
-CONFIG = """
-model: {name: vit_ti, patch_size: 4, embed_dim: 16, depth: 1, num_heads: 1}
-data: {name: digits, image_size: 8}
-augment: {crop_padding: 1}
-optimizer: {name: adamw, lr: 1e-3}
-schedule: {name: cosine, warmup_epochs: 1}
-train: {epochs: 3, batch_size: 100, ema_decay: 0.9, precision: fp32, device: cpu}
-logging: {tensorboard: false}
-"""
 LAYERS = ["bare step", "data only", "end to end", "evaluation"]
 PARTS = ["data", "augment", "mixing", "forward", "loss", "backward", "clip", "optimizer", "ema"]
 
@@ -39,7 +31,7 @@ def _small_probe(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.yaml"
-    path.write_text(CONFIG)
+    path.write_text(BENCH_RUN)
     return path
 
 

@@ -2,16 +2,14 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from tests.conftest import SMALL_RUN, Result
+from tests.base_configs import SMALL_RUN
 from tests.data.pictures import over_photographs, plant_photographs
-
-Vtrain = Callable[..., Result]
+from tests.harness import Vtrain
 
 
 @pytest.fixture

@@ -1,19 +1,16 @@
 """The range test of the learning rate, and the schedule's curve as text."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from tests.conftest import Result
+from tests.harness import Vtrain
 from vtrain.config import load_config
 from vtrain.run import find_lr
 from vtrain.run.find_lr import losses_at
 from vtrain.run.text.curve import HEIGHT, WIDTH, curve
-
-Vtrain = Callable[..., Result]
 
 
 @pytest.fixture

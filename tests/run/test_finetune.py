@@ -1,15 +1,12 @@
 """From one run to the next: weights, frozen layers, rates by layer, another size of the images."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from tests.conftest import Result
-
-Vtrain = Callable[..., Result]
+from tests.harness import Vtrain
 
 
 def weights(run: str) -> dict[str, torch.Tensor]:

@@ -2,19 +2,16 @@
 
 import json
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from tests.conftest import Result
 from tests.data.pictures import over_photographs
+from tests.harness import Vtrain, interrupt
 from vtrain.data.loading.workers import naming_lost_workers
 from vtrain.errors import WorkerError
 from vtrain.files.lock import RunLock
-
-Vtrain = Callable[..., Result]
 
 
 @pytest.fixture
@@ -32,7 +29,7 @@ def photos(small_run: Path) -> Path:
 def interrupted(config: Path, vtrain: Vtrain) -> None:
     """Leave a run that has not finished."""
     assert vtrain("fit", config, "--run-dir", "run", "train.max_steps=1").code == 0
-    Path("run/status.json").write_text('{"state": "failed"}')
+    interrupt("run")
 
 
 def test_a_run_goes_on_with_the_images_it_began_with(photos: Path, vtrain: Vtrain) -> None:
@@ -69,7 +66,7 @@ def test_a_restart_on_other_versions_goes_on_and_says_so(photos: Path, vtrain: V
     said = f"torch 2.0.0 -> {now['torch']}; processes 4 -> 1"
     assert f"changed since the last start, and so may the last bits: {said}" in done.err
     assert json.loads(path.read_text()) == {**now, "command": ["vtrain", *map(str, command)]}
-    Path("run/status.json").write_text('{"state": "failed"}')
+    interrupt("run")
     assert "changed since" not in vtrain(*command, "train.max_steps=3").err
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import Result
+from tests.harness import Vtrain, interrupt
 from vtrain.callbacks.stop_on_signal import StopOnSignal
 from vtrain.config import load_config
 from vtrain.distributed import Rank
@@ -20,7 +20,6 @@ from vtrain.run.build.trainer import build_trainer
 
 pytestmark = pytest.mark.gpu
 
-Vtrain = Callable[..., Result]
 BUSY = (
     "augment={crop: resized, mixup: 0.8, cutmix: 1.0, policy: {name: randaugment}, hue: 0.1, "
     "brightness: 0.4, grey: 0.1, blur: 0.1, erasing: 0.25, erasing_value: pixel}"
@@ -80,7 +79,7 @@ def test_a_run_with_recorded_steps_goes_on_as_if_it_had_not_stopped(
     options = ("data.num_images=320", "train.cuda_graph=true", "train.epochs=2")
     stopped = vtrain("fit", small_run, *options, "train.max_steps=13", "--run-dir", "cut")
     assert stopped.code == 0, stopped.err
-    Path("cut/status.json").write_text('{"state": "failed"}')
+    interrupt("cut")
     assert vtrain("fit", small_run, *options, "--run-dir", "cut", "--resume").code == 0
     assert vtrain("fit", small_run, *options, "--run-dir", "whole").code == 0
     cut, whole = (

@@ -17,6 +17,7 @@ import torch
 from pydantic import BaseModel
 from torch import nn
 
+from tests.base_configs import EVERY_SECTION
 from vtrain.config import Config, config_from_text
 from vtrain.config.schema import SECTIONS
 from vtrain.distributed import parallel
@@ -33,22 +34,6 @@ from vtrain.registry import (
 )
 from vtrain.run import fit
 from vtrain.run.build import callbacks, data, model, optim, parts, trainer
-
-BASE = """\
-seed: 0
-model: {name: vit_ti, patch_size: 4, embed_dim: 16, depth: 2, num_heads: 2}
-data: {name: fake, image_size: 16, size: 16, num_classes: 4, num_images: 64}
-augment: {policy: {name: trivialaugment_wide}}
-optimizer: {name: adamw, lr: 1e-3}
-schedule: {name: cosine}
-train:
-  epochs: 4
-  batch_size: 16
-  early_stopping: {metric: val/top1, mode: max, patience: 3}
-  distillation: {teacher: runs/teacher, kind: soft}
-checkpoint: {}
-logging: {}
-"""
 
 FLIPS = {
     "seed": "1",
@@ -162,7 +147,7 @@ FLIPS = {
     "logging.tensorboard": "false",
     "logging.images": "4",
 }
-"""For each key another value than in `BASE`."""
+"""For each key another value than in `EVERY_SECTION`."""
 
 IN_PARTS = (
     *("Augment", "Colour", "CropFlip", "Erasing", "Mixing"),
@@ -213,7 +198,7 @@ def flat(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def config(*overrides: str) -> Config:
-    return config_from_text(BASE, "base.yaml", overrides)
+    return config_from_text(EVERY_SECTION, "base.yaml", overrides)
 
 
 def told(*overrides: str) -> Trace:

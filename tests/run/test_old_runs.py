@@ -5,17 +5,15 @@
 
 import json
 import tarfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.conftest import Result
+from tests.harness import Vtrain
 from vtrain.files.checkpoint import Checkpoint
 
-Vtrain = Callable[..., Result]
 OLD = sorted(path.parent for path in Path("tests/old_runs").resolve().glob("*/interrupted.tar.xz"))
 ROUNDING = 2.0**-24
 """Half a unit in the last place of fp32: the relative error of one rounded operation."""

@@ -1,6 +1,6 @@
 """One file, one result: what fit's evaluation, eval and predict make of unusual images."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +9,10 @@ import torch
 from PIL import ExifTags, Image
 from torch import Tensor, nn
 
-from tests.conftest import SMALL_RUN, Result
+from tests.base_configs import SMALL_RUN
 from tests.files.test_images import STORED
+from tests.harness import Vtrain
 from vtrain.models.base import ImageClassifier
-
-Vtrain = Callable[..., Result]
 
 
 def gradient(turn: int = 0) -> Image.Image:

@@ -1,13 +1,13 @@
 """Memorising a few images."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.conftest import Result, stated
+from tests.conftest import stated
+from tests.harness import Vtrain
 from tests.run.test_keys import FLIPS
 from vtrain.config import load_config
 from vtrain.distributed import Rank
@@ -16,7 +16,6 @@ from vtrain.run import overfit
 from vtrain.run.build.parts import build_parts
 from vtrain.run.overfit import memorising
 
-Vtrain = Callable[..., Result]
 ALL_ON = (
     "augment={crop: resized, mixup: 1, cutmix: 1, horizontal_flip: 1, vertical_flip: 1, hue: 0.5, "
     "policy: {name: randaugment}, brightness: 1, contrast: 1, saturation: 1, grey: 1, solarize: 1, "

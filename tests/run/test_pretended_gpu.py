@@ -1,6 +1,6 @@
 """The code paths of a GPU, on one that is not there: see `tests.pretend_cuda`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.conftest import Result
+from tests.harness import Vtrain
 from tests.pretend_cuda import DEVICE, PretendCuda, TapeBackend, on_cpu, pretend_cuda
 from tests.run.test_gpu import BUSY
 from vtrain.bench import machine
@@ -25,7 +25,6 @@ from vtrain.run.build import trainer as trainer_module
 from vtrain.run.build.parts import build_parts
 from vtrain.run.build.trainer import build_trainer
 
-Vtrain = Callable[..., Result]
 GPU = ("train.device=cuda", "train.compile=false")
 SWIN = "name: swin_t, patch_size: 2, embed_dim: 16, depths: [2, 2], num_heads: [2, 4]"
 

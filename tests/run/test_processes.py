@@ -14,26 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
-pytestmark = pytest.mark.dist
+from tests.base_configs import UNEVEN_RUN
 
-CONFIG = """\
-seed: 0
-model: {name: vit_ti, patch_size: 4, embed_dim: 32, depth: 2, num_heads: 2}
-data: {name: fake, image_size: 16, size: 16, num_classes: 4, num_images: 70}
-augment: {crop_padding: 2, mixup: 0.8, cutmix: 1.0}
-optimizer: {name: sgd, lr: 0.1, nesterov: true, weight_decay: 0.05}
-schedule: {name: cosine, warmup_epochs: 1}
-train:
-  epochs: 7
-  batch_size: 27
-  precision: fp32
-  ema_decay: 0.9
-  grad_clip_norm: 0.5
-  accum_steps: 2
-checkpoint: {keep: 9}
-logging: {every_steps: 5, tensorboard: false}
-"""
-"""21 steps; each epoch's last batch has 16 images, and neither that nor 27 divides evenly."""
+pytestmark = pytest.mark.dist
 
 
 def environment() -> dict[str, str]:
@@ -69,7 +52,7 @@ def state(folder: Path, run: str, name: str = "last.pt") -> dict[str, Any]:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the run of one process, and of two that hold whole models, or parts."""
     folder = tmp_path_factory.mktemp("runs")
-    (folder / "config.yaml").write_text(CONFIG)
+    (folder / "config.yaml").write_text(UNEVEN_RUN)
     fit(folder, "one")
     fit(folder, "ddp", processes=2)
     fit(folder, "fsdp", "train.parallel=fsdp", processes=2)
@@ -111,7 +94,7 @@ def test_a_run_goes_on_with_another_number_of_processes_or_kind(
     runs: Path, tmp_path: Path, first: str, processes: int
 ) -> None:
     """A checkpoint of one process, or of several, is plain: it does not say who made it."""
-    (tmp_path / "config.yaml").write_text(CONFIG)
+    (tmp_path / "config.yaml").write_text(UNEVEN_RUN)
     (tmp_path / "again").mkdir()
     name = "step-00000009.pt"
     (tmp_path / "again" / name).write_bytes((runs / first / name).read_bytes())
@@ -140,7 +123,7 @@ def two_processes(
     folder: Path, what: str = "pass", overrides: tuple[str, str] = ("seed=0", "seed=0")
 ) -> list[tuple[int, str]]:
     """Run two processes, of which the second does `what` at its fourth step: codes and stderr."""
-    (folder / "config.yaml").write_text(CONFIG)
+    (folder / "config.yaml").write_text(UNEVEN_RUN)
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         port = server.getsockname()[1]
     with ExitStack() as stack:
@@ -218,7 +201,7 @@ def test_under_torchrun_a_bad_image_of_one_process_is_reported_once(tmp_path: Pa
             Image.new("RGB", (16, 16), (number, 0, 0)).save(path)
     (tmp_path / "photos/val/class_0/2.png").write_text("<html>")  # sample 1: of process 1
     data = "data: {name: image_folder, root: photos, image_size: 16}"
-    lines = [data if line.startswith("data:") else line for line in CONFIG.splitlines()]
+    lines = [data if line.startswith("data:") else line for line in UNEVEN_RUN.splitlines()]
     (tmp_path / "config.yaml").write_text("\n".join(lines))
     done = command(tmp_path, 2, "--run-dir", "run")
     assert done.returncode == 1  # torchrun's own

@@ -1,12 +1,9 @@
 import os
-from collections.abc import Callable
 from pathlib import Path
 
-from tests.conftest import Result
+from tests.harness import Vtrain
 from vtrain.files.lock import RunLock
 from vtrain.files.runs import RunFolder
-
-Vtrain = Callable[..., Result]
 
 
 def flipped(path: Path) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.base_configs import LONG_RUN
+
 pytestmark = pytest.mark.dist
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "slurm.sh"
@@ -19,14 +21,6 @@ STAND_INS = {
     "torchrun": f'exec {sys.executable} -m torch.distributed.run "$@"',
     "vtrain": f'exec {sys.executable} -m vtrain "$@"',
 }
-CONFIG = """\
-seed: 0
-model: {name: vit_ti, patch_size: 4, embed_dim: 32, depth: 2, num_heads: 2}
-data: {name: fake, image_size: 16, size: 16, num_classes: 4, num_images: 64}
-optimizer: {name: adamw, lr: 1e-3}
-train: {epochs: 40, batch_size: 16, device: cpu, precision: fp32}
-logging: {tensorboard: false}
-"""
 
 
 def job(folder: Path) -> "subprocess.Popen[str]":
@@ -53,7 +47,7 @@ def test_a_job_that_is_warned_saves_queues_itself_again_and_goes_on(tmp_path: Pa
     for name, command in STAND_INS.items():
         (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{command}\n")
         (tmp_path / "bin" / name).chmod(0o755)
-    (tmp_path / "small.yaml").write_text(CONFIG)
+    (tmp_path / "small.yaml").write_text(LONG_RUN)
     run = tmp_path / "runs/slurm/small_7"
 
     first = job(tmp_path)

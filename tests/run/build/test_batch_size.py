@@ -9,7 +9,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from tests.conftest import Result
+from tests.harness import Vtrain, interrupt
 from vtrain.config import Config, load_config
 from vtrain.models.vit import ViT
 from vtrain.run.build import batch_size
@@ -17,7 +17,6 @@ from vtrain.run.build.batch_size import SHARE, estimated, largest, profile_run, 
 from vtrain.run.build.model import build_model
 from vtrain.run.build.optim import build_optimizer
 
-Vtrain = Callable[..., Result]
 CPU = torch.device("cpu")
 
 
@@ -69,7 +68,7 @@ def test_a_run_says_which_batch_size_it_chose_and_keeps_it(
     done = vtrain(*command, "train.max_steps=1")
     assert "16 images, the largest power of two" in done.err
     assert yaml.safe_load(Path("run/config.yaml").read_text())["train"]["batch_size"] == 16
-    Path("run/status.json").write_text('{"state": "failed"}')
+    interrupt("run")
     monkeypatch.setattr(batch_size, "free_memory", lambda: 2 * room)
     done = vtrain(*command, "--resume")
     assert (done.code, "step 10/10" in done.err) == (0, True)

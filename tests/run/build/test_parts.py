@@ -1,7 +1,6 @@
 """The parts of a run together, as a config puts them together."""
 
 import collections
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.conftest import Result
+from tests.harness import Vtrain
 from vtrain.config import load_config
 from vtrain.distributed import Rank
 from vtrain.errors import ConfigError
@@ -76,7 +75,7 @@ def test_steps_that_need_the_host_are_not_recorded(
         build_graph(config, parts, Rank(world_size=processes), step)
 
 
-def test_recorded_steps_need_a_gpu(small_run: Path, vtrain: Callable[..., Result]) -> None:
+def test_recorded_steps_need_a_gpu(small_run: Path, vtrain: Vtrain) -> None:
     done = vtrain("fit", small_run, "train.cuda_graph=true", "train.device=cpu")
     assert done.code == 6
     assert done.err.splitlines()[-1] == (

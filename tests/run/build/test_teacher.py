@@ -1,20 +1,18 @@
 """Distillation from checkpoints of vtrain and from models of torchvision."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torchvision.models import resnet18
 
-from tests.conftest import Result
+from tests.harness import Vtrain
 from vtrain.api import load_model
 from vtrain.data.preprocess import Preprocess
 from vtrain.errors import CheckpointError, ConfigError
 from vtrain.run.build.teacher import columns, load_teacher
 
-Vtrain = Callable[..., Result]
 CLASSES = ("class_0", "class_1", "class_2", "class_3")
 STUDENT = Preprocess(24, mean=(0.4, 0.5, 0.6), std=(0.2, 0.2, 0.1))
 DISTILLED = "model.name=deit_ti_distilled"

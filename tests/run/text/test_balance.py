@@ -1,15 +1,13 @@
 """What the screen says of rare classes."""
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import SMALL_RUN, Result
+from tests.base_configs import SMALL_RUN
 from tests.data.pictures import over_photographs, plant_photographs
-
-Vtrain = Callable[..., Result]
+from tests.harness import Vtrain
 
 
 @pytest.fixture

@@ -1,15 +1,13 @@
 """What a person reads at the start and at the end of a run."""
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.conftest import Result
+from tests.harness import Vtrain, interrupt
 
-Vtrain = Callable[..., Result]
 BLOCK = 2 * 64 + 33 * 96 + 33 * 32 + 33 * 128 + 129 * 32  # norms, qkv, proj and MLP at width 32
 PARAMETERS = 49 * 32 + 18 * 32 + 2 * BLOCK + 64 + 33 * 4  # patches, tokens, blocks, norm, head
 
@@ -46,7 +44,7 @@ def test_parts_that_are_not_trained_and_a_resume_are_said(small_run: Path, vtrai
     command = ("fit", small_run, "--run-dir", "run", "model.freeze=backbone")
     done = vtrain(*command, "train.max_steps=3")
     assert rows(done.err)["model"].endswith(f"parameters, {33 * 4:,} trained")
-    Path("run/status.json").write_text('{"state": "failed"}')
+    interrupt("run")
     again = vtrain(*command, "--resume")
     assert rows(again.err)["resume"] == "step-00000003.pt: 3 steps, 1 epochs done"
 
