@@ -1,6 +1,7 @@
-"""CONTRIBUTING.md names what there is, and all of it."""
+"""CONTRIBUTING.md names what there is, and all of it; the other pages name what there is."""
 
 import ast
+import importlib.util
 import re
 from pathlib import Path
 
@@ -8,7 +9,6 @@ import pytest
 
 PAGE = Path("CONTRIBUTING.md").read_text()
 SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S))
-CODE = re.findall(r"`([^`\n]+)`", PAGE)
 PLACES = ("vtrain/", "tests/", "benchmarks/", "scripts/", "configs/", ".ci/")
 QUESTIONS = {
     "the training loop": ("vtrain/engine/trainer.py", "Trainer.fit"),
@@ -39,12 +39,18 @@ def rows(section: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "path", sorted({code.split()[0] for code in CODE if code.startswith(PLACES)})
+    "page", ["CONTRIBUTING.md", "README.md", "SECURITY.md", "benchmarks/README.md"]
 )
-def test_every_path_exists(path: str) -> None:
-    if "<" in path:  # a file to be written: its folder exists
-        path = str(Path(path).parent)
-    assert Path(path).exists()
+def test_every_path_exists(page: str) -> None:
+    code = "|".join(map(re.escape, PLACES))
+    text = Path(page).read_text()
+    paths = set(re.findall(rf"[`\n](?:\w+ \w+ )?((?:{code})[^`\s]*)", text))
+    assert paths
+    # What has a placeholder is a file to be written, or that of a user: its folder exists.
+    missing = [p for p in paths if not (Path(p).parent if "<" in p else Path(p)).exists()]
+    assert not missing
+    for name in re.findall(r"scripts/bench (\w+)", text):
+        assert importlib.util.find_spec(f"benchmarks.{name}"), name
 
 
 def test_every_room_is_in_the_map_once_and_in_the_order_of_the_rows() -> None:
