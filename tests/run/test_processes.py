@@ -109,7 +109,7 @@ from vtrain.engine.trainer import Trainer
 from vtrain.errors import DataError
 original = Trainer.train_step
 def train_step(self, batch):
-    if (self.rank, self.state.step) == (1, 3):
+    if (self.rank.rank, self.state.step) == (1, 3):
         {what}
     original(self, batch)
 Trainer.train_step = train_step

@@ -96,7 +96,7 @@ class Colour:
         return ColourPlan(policy, (*self._draw_jitter(u, size), *self._draw_stages(u, size)))
 
     def apply(self, images: Tensor, plan: ColourPlan) -> Tensor:
-        """Do what was plan. Shape: (B, 3, H, W) uint8 -> (B, 3, H, W) uint8."""
+        """Do what was planned. Shape: (B, 3, H, W) uint8 -> (B, 3, H, W) uint8."""
         if self.policy is not None:
             images = self.policy.apply(images, plan.policy, self.mean_colour)
         for choice in plan.choices:

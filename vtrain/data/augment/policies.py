@@ -35,10 +35,7 @@ class Chain(Section):
     """Whether the mean colour moves in from outside, rather than black."""
 
     def draw(self, draw: Draw, size: torch.Size) -> tuple[Choice, ...]:
-        """Return what to do with each sample of (H, W) pixels, drawn on the CPU.
-
-        The number and the shapes of the tensors do not depend on what is plan.
-        """
+        """Return what to do with each sample of (H, W) pixels, drawn on the CPU."""
         return tuple(Choice.of(*pair, size) for pair in self.pairs(draw, size))
 
     def pairs(self, draw: Draw, size: torch.Size) -> Iterator[tuple[Tensor, Tensor]]:
