@@ -17,12 +17,11 @@ from vtrain.bench.machine import wait
 from vtrain.config import load_config
 from vtrain.data.loading.batches import Batch
 from vtrain.data.loading.loader import TrainLoader
-from vtrain.device import choose_device, describe
-from vtrain.distributed import Rank
+from vtrain.device import describe
 from vtrain.files.store import CheckpointStore
 from vtrain.run.build.callbacks import build_saver
 from vtrain.run.build.parts import build_parts
-from vtrain.run.build.plan import batch_size
+from vtrain.run.build.resolve import resolve
 from vtrain.run.build.trainer import build_trainer
 
 
@@ -36,13 +35,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3, help="between two saves")
     arguments = parser.parse_args()
     config = load_config(arguments.config, arguments.overrides)
-    device = choose_device(config.train.device)
-    parts = build_parts(config, device, Rank())
-    trainer = build_trainer(config, parts, Rank(), [])
+    plan = resolve(config)
+    device, parts = plan.device, build_parts(plan)
+    trainer = build_trainer(parts, [])
     batches = endless(parts.train_loader)
     times: dict[bool, list[float]] = {True: [], False: []}
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        saver = build_saver(config, parts, {}, CheckpointStore(Path(folder)))
+        saver = build_saver(parts, {}, CheckpointStore(Path(folder)))
         trainer.train_step(next(batches))  # the optimizer makes its state, caches are filled
         # With, without, without, with: a machine that slows down steadily favours neither.
         for saves in itertools.islice(
@@ -62,10 +61,10 @@ def main() -> None:
     # The same steps on both sides, so that what is left is the save.
     added = with_save - without
     parameters = sum(p.numel() for p in parts.model.parameters())
-    epoch = parts.steps_per_epoch * without / arguments.steps
+    epoch = plan.steps_per_epoch * without / arguments.steps
     print(f"model       {config.model.name}, {parameters:,} parameters, {size / 1e6:,.0f} MB saved")
     print(f"device      {describe(device)}")
-    print(f"step        {without / arguments.steps:.3f} s, {batch_size(config):,} images")
+    print(f"step        {without / arguments.steps:.3f} s, {plan.batch_size:,} images")
     print(f"a save adds {added:.3f} s (median of {arguments.pairs} pairs; {listed(times)})")
     if config.checkpoint.every_minutes is not None:
         share = added / (60 * config.checkpoint.every_minutes)

@@ -52,13 +52,13 @@ def main() -> int:
     except VtrainError as error:
         print(*(f"error: {line}" for line in error.lines()), sep="\n", file=sys.stderr)
         return error.exit_code
-    machine = describe_machine(parts.device)
+    machine = describe_machine(parts.plan.device)
     shares = [d / (d + s) for d, s in zip(data, step, strict=True)]
     share, images = statistics.median(shares), len(harness.batch.images)
     print(
         f"machine  {machine['device']}, {machine['processor']}, {machine['threads']} threads, "
-        f"load {machine['load']} | {config.model.name}, {len(parts.train):,} images, "
-        f"batch {images}, {parts.precision}"
+        f"load {machine['load']} | {config.model.name}, {len(parts.plan.train):,} images, "
+        f"batch {images}, {parts.plan.precision}"
     )
     print(
         f"once     {cold['first batch']:.1f} s to the first batch, with all that is decoded ahead"

@@ -18,8 +18,6 @@ from benchmarks.peers.arm import (
 from vtrain.config import config_from_text
 from vtrain.data.input import no_augmentation
 from vtrain.data.loading.batches import Batch
-from vtrain.device import choose_device
-from vtrain.distributed import Rank
 from vtrain.engine.callback import Callback
 from vtrain.engine.state import TrainState
 from vtrain.engine.trainer import Trainer
@@ -29,6 +27,7 @@ from vtrain.models.weights.pretrained import load_pretrained
 from vtrain.run.bench import run_callbacks
 from vtrain.run.build.model import build_model
 from vtrain.run.build.parts import build_parts
+from vtrain.run.build.resolve import resolve
 from vtrain.run.build.trainer import build_trainer
 from vtrain.run.memory import keep_freed_memory
 
@@ -48,18 +47,17 @@ def main() -> None:
     job = Job.from_command_line()
     keep_freed_memory()  # as the command does
     config = config_from_text(dump_yaml(settings(job)), "bench_peers")
-    device = choose_device(config.train.device)
     turns = Turns(job)
-    parts = build_parts(config, device, Rank())
+    parts = build_parts(resolve(config))
     turns.answer(
         parameters=count_parameters(parts.model),
         flops=2 * count_macs(parts.model),
-        precision=parts.precision,
+        precision=parts.plan.precision,
         images="" if job.bare else parts.train_loader.describe(),
         torch=torch.__version__,
     )
-    callbacks = [*run_callbacks(config, parts, Path(job.folder)), TakeTurns(turns)]
-    trainer = build_trainer(config, parts, Rank(), callbacks)
+    callbacks = [*run_callbacks(parts, Path(job.folder)), TakeTurns(turns)]
+    trainer = build_trainer(parts, callbacks)
     # `TakeTurns` stands still in `on_step_end`; the loop ends with the process.
     if not job.bare:
         trainer.fit(parts.train_loader)

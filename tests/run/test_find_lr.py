@@ -9,7 +9,7 @@ from PIL import Image
 from tests.harness import Vtrain
 from vtrain.config import load_config
 from vtrain.run import find_lr
-from vtrain.run.find_lr import losses_at
+from vtrain.run.find_lr import losses_at, range_plan
 from vtrain.run.text.curve import HEIGHT, WIDTH, curve
 
 
@@ -23,7 +23,7 @@ def test_each_step_is_one_of_training_with_its_rate(small_run: Path, vtrain: Vtr
     vtrain("fit", small_run, "--run-dir", "run", *constant)
     rows = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
     expected = [row["train/loss"] for row in rows if "train/loss" in row]
-    found = losses_at([0.003] * 6, load_config(small_run, ["train.max_minutes=1e-9"]))
+    found = losses_at([0.003] * 6, range_plan(load_config(small_run, ["train.max_minutes=1e-9"])))
     assert found == pytest.approx(expected, rel=1e-6)
 
 
@@ -48,7 +48,7 @@ def test_a_suggestion_is_in_the_unit_of_the_config(
 
 
 def test_a_test_that_diverges_ends_early(small_run: Path) -> None:
-    losses = losses_at([1e30] * 20, load_config(small_run))
+    losses = losses_at([1e30] * 20, range_plan(load_config(small_run)))
     assert 1 <= len(losses) < 20
 
 

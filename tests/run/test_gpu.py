@@ -10,12 +10,12 @@ import torch
 from tests.harness import Vtrain, interrupt
 from vtrain.callbacks.stop_on_signal import StopOnSignal
 from vtrain.config import load_config
-from vtrain.distributed import Rank
 from vtrain.engine.step_graph import WARM_UP
 from vtrain.engine.stop import StopSignals
 from vtrain.files.container import load_checkpoint
 from vtrain.run.build import batch_size
 from vtrain.run.build.parts import build_parts
+from vtrain.run.build.resolve import resolve
 from vtrain.run.build.trainer import build_trainer
 
 pytestmark = pytest.mark.gpu
@@ -44,8 +44,8 @@ def test_no_step_waits_for_the_gpu(
         small_run,
         [BUSY, "data.num_images=320", "train.precision=bf16", f"train.compile={compiled}", *data],
     )
-    parts = build_parts(config, torch.device("cuda", 0), Rank())
-    trainer = build_trainer(config, parts, Rank(), [StopOnSignal(StopSignals())])
+    parts = build_parts(resolve(config))
+    trainer = build_trainer(parts, [StopOnSignal(StopSignals())])
     for number, batch in enumerate(parts.train_loader.batches(0)):
         if number == 3:  # compiled, tables made, memory allocated
             strict()
@@ -62,8 +62,8 @@ def test_no_replayed_step_waits_for_the_gpu(
     config = load_config(
         small_run, [BUSY, "data.num_images=320", "train.precision=bf16", "train.cuda_graph=true"]
     )
-    parts = build_parts(config, torch.device("cuda", 0), Rank())
-    trainer = build_trainer(config, parts, Rank(), [StopOnSignal(StopSignals())])
+    parts = build_parts(resolve(config))
+    trainer = build_trainer(parts, [StopOnSignal(StopSignals())])
     for number, batch in enumerate(parts.train_loader.batches(0)):
         if number == WARM_UP + 1:  # recorded
             strict()

@@ -33,7 +33,7 @@ from vtrain.registry import (
     Registry,
 )
 from vtrain.run import fit
-from vtrain.run.build import callbacks, data, model, optim, parts, trainer
+from vtrain.run.build import callbacks, data, model, optim, parts, resolve, trainer
 
 FLIPS = {
     "seed": "1",
@@ -156,7 +156,7 @@ IN_PARTS = (
 )
 IN_FIT = ("CheckpointStore", "Progress", "Saver", "TensorBoard", "choose_device")
 
-MODULES = (callbacks, data, model, optim, parts, trainer, fit)
+MODULES = (callbacks, data, model, optim, parts, resolve, trainer, fit)
 
 Trace = list[tuple[str, Any]]
 

@@ -10,11 +10,11 @@ from tests.conftest import stated
 from tests.harness import Vtrain
 from tests.run.test_keys import FLIPS
 from vtrain.config import load_config
-from vtrain.distributed import Rank
 from vtrain.registry import MODELS
 from vtrain.run import overfit
 from vtrain.run.build.parts import build_parts
-from vtrain.run.overfit import memorising
+from vtrain.run.build.resolve import resolve
+from vtrain.run.overfit import memorising, shortened
 
 ALL_ON = (
     "augment={crop: resized, mixup: 1, cutmix: 1, horizontal_flip: 1, vertical_flip: 1, hue: 0.5, "
@@ -49,20 +49,22 @@ AUGMENT = [f"{key}={value}" for key, value in FLIPS.items() if key.startswith("a
 def test_images_and_targets_are_left_as_they_are(small_run: Path, changes: list[str]) -> None:
     """Whatever each key of `augment` is set to: `FLIPS` has them all."""
     config = memorising(load_config(small_run, [*changes, "model.drop_path_rate=0.5"]), 8)
-    parts = build_parts(config, torch.device("cpu"), Rank())
+    parts = build_parts(resolve(config))
     batch = next(parts.train_loader.batches(0))
     images, targets = parts.input(batch, step=0, epoch=0)
-    torch.testing.assert_close(images, parts.preprocess.normalise(parts.train.array[batch.indices]))
+    torch.testing.assert_close(
+        images, parts.preprocess.normalise(parts.plan.train.array[batch.indices])
+    )
     assert targets is batch.targets
     assert config.model.drop_path_rate == 0
     assert len(batch.images) == 8
 
 
 def test_a_batch_may_be_smaller_than_the_images(small_run: Path) -> None:
-    config = memorising(load_config(small_run, ["train.batch_size=10"]), 35)
-    assert config.train.batch_size == 10
-    assert config.train.epochs * 4 >= overfit.STEPS
-    assert config.train.eval_every * 4 >= overfit.EVERY
+    plan = shortened(resolve(memorising(load_config(small_run, ["train.batch_size=10"]), 35)))
+    assert plan.batch_size == 10
+    assert plan.config.train.epochs * 4 >= overfit.STEPS
+    assert plan.config.train.eval_every * 4 >= overfit.EVERY
 
 
 @pytest.mark.slow

@@ -14,7 +14,6 @@ from tests.pretend_cuda import DEVICE, PretendCuda, TapeBackend, on_cpu, pretend
 from tests.run.test_gpu import BUSY
 from vtrain.bench import machine
 from vtrain.config import load_config
-from vtrain.distributed import Rank
 from vtrain.engine import step_graph
 from vtrain.engine.step_graph import WARM_UP, GraphedStep
 from vtrain.files import checkpoint
@@ -23,6 +22,7 @@ from vtrain.files.container import load_checkpoint
 from vtrain.layers import attention
 from vtrain.run.build import trainer as trainer_module
 from vtrain.run.build.parts import build_parts
+from vtrain.run.build.resolve import resolve
 from vtrain.run.build.trainer import build_trainer
 
 GPU = ("train.device=cuda", "train.compile=false")
@@ -50,8 +50,8 @@ def test_no_step_waits_for_the_gpu(
     config = load_config(
         small_run, [*GPU, BUSY, f"data.cache={data}", f"train.precision={precision}"]
     )
-    parts = build_parts(config, DEVICE, Rank())
-    trainer = build_trainer(config, parts, Rank(), [])
+    parts = build_parts(resolve(config, DEVICE))
+    trainer = build_trainer(parts, [])
     for number, batch in enumerate(parts.train_loader.batches(0)):
         gpu.is_strict = number > 0  # its tables are made
         trainer.train_step(batch)
@@ -109,8 +109,8 @@ def test_captured_steps_are_launched_ones_and_copy_nothing_from_the_host(
         monkeypatch.setattr(step_graph, "WARM_UP", warm_up)
         overrides = [augment, "data.num_images=160", f"train.precision={precision}"]
         config = load_config(small_run, [*GPU, *overrides, f"train.cuda_graph={graph}"])
-        parts = build_parts(config, DEVICE, Rank())
-        trainer = build_trainer(config, parts, Rank(), [])
+        parts = build_parts(resolve(config, DEVICE))
+        trainer = build_trainer(parts, [])
         trainer.evaluate = lambda: {}
         trainer.fit(parts.train_loader)
         assert parts.state.step == 10

@@ -29,17 +29,16 @@ from vtrain.bench.work import Work
 from vtrain.callbacks.history import History
 from vtrain.config import Config
 from vtrain.data.input import no_augmentation
-from vtrain.device import DTYPES, choose_device, peak_memory
-from vtrain.distributed import Rank
+from vtrain.device import DTYPES, peak_memory
 from vtrain.engine.callback import Callback
 from vtrain.engine.step_graph import WARM_UP
 from vtrain.files.atomic import make_folder
 from vtrain.files.runs import RunFolder
 from vtrain.files.store import CheckpointStore
 from vtrain.models.profile import count_macs, count_parameters
-from vtrain.run.build.batch_size import with_batch_size
 from vtrain.run.build.callbacks import build_outputs, build_saver
 from vtrain.run.build.parts import Parts, build_parts
+from vtrain.run.build.resolve import resolve
 from vtrain.run.build.trainer import build_optimize, build_step, build_trainer
 
 TOP_KERNELS = 5
@@ -63,17 +62,17 @@ def bench(config: Config, seconds: float = 10.0, trace: Path | None = None) -> R
         parts, harness = build_harness(config, Path(folder), cold)
         layers = harness.layers(seconds)
         split = harness.split(seconds / 2)
-        work = harness.work(parts.precision)
+        work = harness.work(parts.plan.precision)
         kernels = [] if trace is None else profile(harness, trace)
         harness.close()
-    memory = peak_memory(parts.device)  # before the probe, which needs some of its own
-    rates = probe(parts.device, DTYPES[parts.precision])
+    memory = peak_memory(parts.plan.device)  # before the probe, which needs some of its own
+    rates = probe(parts.plan.device, DTYPES[parts.plan.precision])
     limit = len(harness.batch.images) / work.seconds(rates)
     # Pairs of windows that followed each other; see `paired_ratio`.
     bare, run = layers["bare step"].windows, layers["end to end"].windows
     ratio = paired_ratio(run, bare)
     return Report(
-        machine=describe_machine(parts.device),
+        machine=describe_machine(parts.plan.device),
         work=describe(config, parts, len(harness.batch.images), work),
         cold=cold,
         limit={**asdict(rates), "images_per_second": limit},
@@ -102,25 +101,23 @@ def build_harness(config: Config, folder: Path, cold: dict[str, float]) -> tuple
     # The time of a run is not over while it is measured.
     train = config.train.model_copy(update={"max_minutes": None})
     config = config.model_copy(update={"train": train})
-    device = choose_device(config.train.device)
-    config = with_batch_size(config, device, Rank(), trial=True)
     with timed(cold, "parts"):
-        parts = build_parts(config, device, Rank())
-    step = build_step(config, parts)
-    trainer = build_trainer(config, parts, Rank(), run_callbacks(config, parts, folder), step)
+        parts = build_parts(resolve(config))
+    step = build_step(parts)
+    trainer = build_trainer(parts, run_callbacks(parts, folder), step)
     # Training has no end, and evaluation is timed by itself.
     endless = replace(trainer.intervals, total_steps=sys.maxsize, eval_every=sys.maxsize)
     trainer = replace(trainer, lr=0.0, intervals=endless)
     # The bare step has a position of its own and shares model and optimizer.
     state = parts.state.apart()
-    optimize = build_optimize(config, parts, Rank(), replace(step, state=state))
+    optimize = build_optimize(parts, replace(step, state=state))
     bare = replace(trainer, state=state, input=no_augmentation, optimize=optimize)
     # In the order of a run's start, so that each part's time is what a user waits for it.
     with timed(cold, "first batch"):
         batch = next(iter(parts.train_loader.batches(0)))
     with timed(cold, "first step"):  # it compiles, where that is asked for
         trainer.train_step(batch)
-        wait(device)
+        wait(parts.plan.device)
     harness = Harness(
         trainer=trainer,
         bare=bare,
@@ -135,11 +132,11 @@ def build_harness(config: Config, folder: Path, cold: dict[str, float]) -> tuple
     return parts, harness
 
 
-def run_callbacks(config: Config, parts: Parts, folder: Path) -> list[Callback]:
+def run_callbacks(parts: Parts, folder: Path) -> list[Callback]:
     """Return all that a run writes and shows, for a run folder that nobody goes on with."""
     run = RunFolder(folder)
-    saver = build_saver(config, parts, {}, CheckpointStore(folder))
-    return [*build_outputs(config, parts, run, History(run.metrics)), saver]
+    saver = build_saver(parts, {}, CheckpointStore(folder))
+    return [*build_outputs(parts, run, History(run.metrics)), saver]
 
 
 def profile(harness: Harness, folder: Path) -> list[dict[str, Any]]:
@@ -154,7 +151,7 @@ def describe(config: Config, parts: Parts, batch_size: int, work: Work) -> dict[
         "model": config.model.name,
         "image_size": parts.preprocess.image_size,
         "batch_size": batch_size,
-        "precision": parts.precision,
+        "precision": parts.plan.precision,
         "parameters": count_parameters(parts.model),
         "model_flops_per_image": 6 * count_macs(parts.model),
         "flops_per_image": work.flops / batch_size,

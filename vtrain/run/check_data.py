@@ -5,20 +5,13 @@ import json
 import logging
 from pathlib import Path
 
-import torch
-
 from vtrain.config import Config
-from vtrain.data.input import Input
 from vtrain.data.inspect.scan import readable, scan
-from vtrain.distributed import Rank
+from vtrain.data.loading.loader import TrainLoader
 from vtrain.files.atomic import write_bytes
-from vtrain.run.build.data import (
-    build_augment,
-    build_mixing,
-    build_preprocess,
-    build_source,
-    build_train_loader,
-)
+from vtrain.registry import bind
+from vtrain.run.build.data import build_input, build_preprocess, build_source
+from vtrain.run.build.sections import section
 from vtrain.run.text.pictures import augmented
 
 log = logging.getLogger(__name__)
@@ -39,17 +32,19 @@ def check_data(config: Config, as_json: bool) -> str:
     if not len(samples):
         log.warning("no training image can be read, so there is no %s", PICTURE)
         return text
-    augment = build_augment(config, preprocess, samples)
-    cpu = torch.device("cpu")
-    loading = {"num_workers": 0, "cache": "none"}  # a few images of many
-    few = config.model_copy(update={"data": config.data.model_copy(update=loading)})
-    picture = augmented(
-        build_train_loader(few, samples, augment.geometry(preprocess), cpu, Rank()),
-        Input(augment, build_mixing(config, len(source.classes))),
-        preprocess,
-        source.classes,
-        config.logging.images or 16,
-    )
+    input_ = build_input(config, preprocess, samples, len(source.classes))
+    count = config.logging.images or 16
+    with section("data"):
+        # Of many images a few are read: neither workers nor a cache are worth their start.
+        loader = bind(TrainLoader, config.data)(
+            samples,
+            input_.augment.geometry(preprocess),
+            count,
+            config.seed,
+            num_workers=0,
+            cache="none",
+        )
+    picture = augmented(loader, input_, preprocess, source.classes, count)
     content = io.BytesIO()
     picture.save(content, format="PNG")
     write_bytes(PICTURE, content.getvalue())

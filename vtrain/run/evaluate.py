@@ -94,8 +94,12 @@ def evaluate_model(
     samples = source.split(split)
     # Another dataset may number the same classes in another way, or lack some of them.
     samples = samples.with_targets(renumbered(samples.targets, source.classes, loaded.classes))
+    batch_size = config.train.eval_batch_size or config.train.batch_size
+    if batch_size == "auto":  # only an override can say so: a run saves the number
+        what = "an evaluation takes no train.batch_size=auto"
+        raise ConfigError(what, "command line", "give train.eval_batch_size a number")
     # One process evaluates all of it, also under torchrun's environment variables.
-    loader = build_val_loader(config, samples, loaded.geometry, device, Rank())
+    loader = build_val_loader(config, samples, loaded.geometry, batch_size, device, Rank())
     return evaluate(
         loaded.model.to(device),
         loader.batches(),

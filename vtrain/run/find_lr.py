@@ -9,16 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from vtrain.config import Config
-from vtrain.device import choose_device
-from vtrain.distributed import Rank
 from vtrain.engine.callback import Callback
 from vtrain.engine.state import Metrics, TrainState
 from vtrain.errors import DivergedError
 from vtrain.files.atomic import write_bytes
 from vtrain.optim.range_test import has_diverged, moving_average, rates, suggested_rate
-from vtrain.run.build.batch_size import with_batch_size
-from vtrain.run.build.optim import learning_rate
 from vtrain.run.build.parts import build_parts
+from vtrain.run.build.plan import Plan
+from vtrain.run.build.resolve import resolve
 from vtrain.run.build.trainer import build_trainer
 
 log = logging.getLogger(__name__)
@@ -45,11 +43,10 @@ def find_lr(config: Config) -> str:
     Raises:
         VtrainError: The config's parts cannot be built, or the picture cannot be written.
     """
-    device = choose_device(config.train.device)
-    config = with_batch_size(config, device, Rank(), trial=True)
+    plan = range_plan(config)
     tested = rates(LOW, HIGH, STEPS)
     log.info("up to %d steps with rates from %g to %g", STEPS, LOW, HIGH)
-    losses = losses_at(tested, config)
+    losses = losses_at(tested, plan)
     try:
         best = suggested_rate(tested, losses)
     except ValueError as error:
@@ -57,16 +54,20 @@ def find_lr(config: Config) -> str:
         return f"no suggestion: {error}; see {PICTURE}"
     write_bytes(PICTURE, picture(tested, losses, best))
     lr: float = config.optimizer.lr  # type: ignore[attr-defined] # a key of every optimizer
-    return f"suggested: optimizer.lr={best * lr / learning_rate(config):.2g}; see {PICTURE}"
+    return f"suggested: optimizer.lr={best * lr / plan.lr:.2g}; see {PICTURE}"
 
 
-def losses_at(tested: Sequence[float], config: Config) -> list[float]:
-    """Train the config's model from its start, a step with each rate, and return the losses."""
+def range_plan(config: Config) -> Plan:
+    """Return the plan of a range test, which ends by itself and whose weights nobody evaluates."""
     plain = {"ema_decay": None, "max_minutes": None, "max_steps": None}
-    config = config.model_copy(update={"train": config.train.model_copy(update=plain)})
-    parts = build_parts(config, choose_device(config.train.device), Rank())
-    test = RangeTest()
-    trainer = build_trainer(config, parts, Rank(), [test])
+    train = config.train.model_copy(update=plain)
+    return resolve(config.model_copy(update={"train": train}))
+
+
+def losses_at(tested: Sequence[float], plan: Plan) -> list[float]:
+    """Train a model from its start, a step with each rate, and return the losses."""
+    parts, test = build_parts(plan), RangeTest()
+    trainer = build_trainer(parts, [test])
     trainer = replace(
         trainer,
         schedule=lambda step: tested[min(step, len(tested) - 1)],

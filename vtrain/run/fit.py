@@ -29,9 +29,10 @@ from vtrain.files.lock import RunLock
 from vtrain.files.runs import RunFolder
 from vtrain.files.store import CheckpointStore
 from vtrain.registry import bind
-from vtrain.run.build.batch_size import memory_advice, with_batch_size, with_number
+from vtrain.run.build.batch_size import memory_advice
 from vtrain.run.build.callbacks import build_outputs, build_saver
 from vtrain.run.build.parts import Parts, build_parts
+from vtrain.run.build.resolve import resolve
 from vtrain.run.build.trainer import build_trainer
 from vtrain.run.logs import logging_to
 from vtrain.run.resume import ResumePoint, find_resume_point
@@ -154,29 +155,31 @@ def _train(
     distributed.check_same({"config": config.model_dump(mode="json"), "versions": versions})
     store = bind(CheckpointStore, config.checkpoint)(run.path) if rank.is_main else None
     start = find_resume_point(store)
-    # The batch size comes before the parts, which are built for it.
-    config = _sized(config, start, device, rank)
-    parts = build_parts(config, device, rank)
-    dataset = dataset_fingerprint(parts.source.classes, parts.train, parts.val)
+    # A run that goes on keeps its batch size, whatever would fit today.
+    stored = None if start is None else start.config.train.batch_size
+    assert stored != "auto", "a run saves the number"
+    plan = resolve(config, device, rank, batch_size=stored)
+    parts = build_parts(plan)
+    dataset = dataset_fingerprint(plan.source.classes, plan.train, parts.val)
     distributed.check_same({"dataset": dataset}, DataError)
     if start is not None:
-        start.check_config(config)  # first: into other parts the state would not fit
+        start.check_config(plan.config)  # first: into other parts the state would not fit
         start.restore(parts, dataset, accept_data_change=accept_data_change)
     history = History(run.metrics)
     stop = StopOnSignal(catch())  # from here on a signal ends the run with a checkpoint
     # What may stop the run comes first, what writes rows before what saves how many there are.
     callbacks: list[Callback] = [stop, StopEarly(), PeerTimeout()]
     if rank.is_main:
-        callbacks += build_outputs(config, parts, run, history)
+        callbacks += build_outputs(parts, run, history)
     if rank.is_main or config.train.parallel == "fsdp":  # all have a part of a sharded model
-        callbacks.append(build_saver(config, parts, dataset, store))
+        callbacks.append(build_saver(parts, dataset, store))
     if rank.is_main:
         # Only now that every part is built: a folder with a config counts as a started run.
-        write_text(run.config, config.to_yaml())
-        _announce(config, parts, run, start)
+        write_text(run.config, plan.config.to_yaml())
+        _announce(parts, run, start)
     started = time.monotonic()
-    trainer = build_trainer(config, parts, rank, callbacks)
-    with naming_failures(*memory_advice(config, rank)), naming_lost_workers():
+    trainer = build_trainer(parts, callbacks)
+    with naming_failures(*memory_advice(plan)), naming_lost_workers():
         trainer.fit(parts.train_loader)
         received = stop.agree()  # one may have come since the last step
     seconds = time.monotonic() - started
@@ -187,33 +190,22 @@ def _train(
             received,
         )
     if rank.is_main:
-        _conclude(config, parts, run, history, seconds)
+        _conclude(parts, run, history, seconds)
 
 
-def _announce(config: Config, parts: Parts, run: RunFolder, start: ResumePoint | None) -> None:
+def _announce(parts: Parts, run: RunFolder, start: ResumePoint | None) -> None:
     """Say what is about to be trained, and record on what machine."""
-    screens.say_start(config, parts, run.path, None if start is None else start.path)
+    screens.say_start(parts, run.path, None if start is None else start.path)
     environment = screens.environment(parts)
     if start is not None:
         screens.say_changes(run.read_environment(), environment)
     write_json(run.environment, environment)
 
 
-def _conclude(
-    config: Config, parts: Parts, run: RunFolder, history: History, seconds: float
-) -> None:
+def _conclude(parts: Parts, run: RunFolder, history: History, seconds: float) -> None:
     """Leave the summary behind, then the word that the run is finished, and say what to do next."""
-    best_metric, state = config.checkpoint.best_metric, parts.state
-    write_json(run.summary, screens.summary(best_metric, parts, history, seconds))
+    config, state = parts.plan.config, parts.state
+    write_json(run.summary, screens.summary(parts, history, seconds))
     # After the summary: whoever finds a finished run may read it.
     run.write_status("finished", code=0, step=state.step, reason=state.stop_reason)
     screens.say_end(config, state, run.path, history, seconds)
-
-
-def _sized(config: Config, start: ResumePoint | None, device: torch.device, rank: Rank) -> Config:
-    """Replace `train.batch_size: auto`: by the run's number, or by the largest if it is new."""
-    if start is None or config.train.batch_size != "auto":
-        return with_batch_size(config, device, rank, trial=True)
-    size = start.config.train.batch_size
-    assert size != "auto"
-    return with_number(config, size)

@@ -4,16 +4,14 @@ import logging
 from dataclasses import replace
 
 from vtrain.config import Config, switched_off
-from vtrain.device import choose_device
-from vtrain.distributed import Rank
 from vtrain.engine.callback import Callback
 from vtrain.engine.state import Metrics, TrainState
 from vtrain.errors import ConfigError
 from vtrain.registry import SCHEDULES
-from vtrain.run.build.batch_size import with_batch_size, with_number
 from vtrain.run.build.data import build_source
 from vtrain.run.build.parts import build_parts
-from vtrain.run.build.plan import batch_size
+from vtrain.run.build.plan import Plan
+from vtrain.run.build.resolve import resolve
 from vtrain.run.build.trainer import build_trainer
 
 log = logging.getLogger(__name__)
@@ -43,12 +41,12 @@ def overfit(config: Config, count: int) -> int:
     Raises:
         ConfigError: It does not, in `STEPS` steps.
     """
-    device = choose_device(config.train.device)
-    config = memorising(with_batch_size(config, device, Rank(), trial=True), count)
+    config = memorising(config, count)
     source = replace(build_source(config), only="train")  # evaluation sees what is trained on
-    parts = build_parts(config, device, Rank(), source)
-    watch = UntilMemorised(len(parts.train))
-    build_trainer(config, parts, Rank(), [watch]).fit(parts.train_loader)
+    plan = shortened(resolve(config, source=source))
+    parts = build_parts(plan)
+    watch = UntilMemorised(len(plan.train))
+    build_trainer(parts, [watch]).fit(parts.train_loader)
     parts.train_loader.close()
     if watch.known < watch.count:
         raise ConfigError(
@@ -60,21 +58,22 @@ def overfit(config: Config, count: int) -> int:
 
 
 def memorising(config: Config, count: int) -> Config:
-    """Return the config without what keeps a model from memorising, and with enough steps."""
-    constant = (
-        SCHEDULES["constant"].section().model_validate({"name": "constant", "warmup_steps": WARMUP})
-    )
-    config = with_number(config, min(batch_size(config), count))
-    steps_per_epoch = -(-count // batch_size(config))
-    long = {"epochs": -(-STEPS // steps_per_epoch), "eval_every": -(-EVERY // steps_per_epoch)}
-    train = {**switched_off(config.train), **long}
-    few = {**switched_off(config.data), "limit": count}
-    return config.model_copy(
-        update={
-            "model": config.model.model_copy(update=switched_off(config.model)),
-            "data": config.data.model_copy(update=few),
-            "augment": config.augment.model_copy(update=switched_off(config.augment)),
-            "schedule": constant,
-            "train": config.train.model_copy(update=train),
-        }
-    )
+    """Return the config for `count` images, without what keeps a model from memorising them."""
+    # A batch has each image once at most; the rate may depend on how many it has.
+    size = config.train.batch_size
+    train = {"batch_size": size if size == "auto" else min(size, count)}
+    # An epoch has a step at least: enough for the warm-up. How many it has the plan will say.
+    train["epochs"] = STEPS
+    sections = {name: switched_off(getattr(config, name)) for name in ("model", "data", "augment")}
+    sections["data"]["limit"] = count
+    sections["train"] = {**switched_off(config.train), **train}
+    changed = {name: getattr(config, name).model_copy(update=v) for name, v in sections.items()}
+    section = SCHEDULES["constant"].section()
+    changed["schedule"] = section.model_validate({"name": "constant", "warmup_steps": WARMUP})
+    return config.model_copy(update=changed)
+
+
+def shortened(plan: Plan) -> Plan:
+    """Return a plan of about `STEPS` steps, evaluated about every `EVERY` of them."""
+    steps = plan.steps_per_epoch
+    return plan.changed(epochs=-(-STEPS // steps), eval_every=-(-EVERY // steps))

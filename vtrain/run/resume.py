@@ -70,7 +70,7 @@ class ResumePoint:
                 "a new run can start from its weights: model.pretrained",
             ) from error
         if changed:  # with more or fewer images the same step is another place in an epoch
-            state.epoch, state.epoch_step = divmod(state.step, parts.steps_per_epoch)
+            state.epoch, state.epoch_step = divmod(state.step, parts.plan.steps_per_epoch)
 
 
 def find_resume_point(store: CheckpointStore | None) -> ResumePoint | None:

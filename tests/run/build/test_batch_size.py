@@ -13,11 +13,10 @@ from tests.harness import Vtrain, interrupt
 from vtrain.config import Config, load_config
 from vtrain.models.vit import ViT
 from vtrain.run.build import batch_size
-from vtrain.run.build.batch_size import SHARE, estimated, largest, profile_run, tried, with_number
+from vtrain.run.build.batch_size import SHARE, estimated, largest, profile_run, tried
 from vtrain.run.build.model import build_model
 from vtrain.run.build.optim import build_optimizer
-
-CPU = torch.device("cpu")
+from vtrain.run.build.resolve import resolve
 
 
 @pytest.mark.parametrize(
@@ -33,16 +32,16 @@ def memory(config: Config, images: int) -> int:
     with torch.device("meta"):
         model = build_model(config, 4)
         optimizer = build_optimizer(config, model)
-    return profile_run(config, model, optimizer, "fp32", CPU, images).memory.total
+    return profile_run(resolve(config), model, optimizer, images).memory.total
 
 
 @pytest.mark.parametrize("accum_steps", [1, 4])
 def test_what_fits_is_what_the_free_memory_holds(
     small_run: Path, monkeypatch: pytest.MonkeyPatch, accum_steps: int
 ) -> None:
-    config = with_number(load_config(small_run, [f"train.accum_steps={accum_steps}"]), 8)
+    config = load_config(small_run, [f"train.accum_steps={accum_steps}", "train.batch_size=8"])
     monkeypatch.setattr(batch_size, "free_memory", lambda: memory(config, 100) / SHARE)
-    fits = estimated(config, CPU)
+    fits = estimated(resolve(config))
     assert fits(99 * accum_steps)
     assert not fits(101 * accum_steps)
 
@@ -55,7 +54,7 @@ def test_the_optimizers_own_memory_counts(small_run: Path, optimizer: str, state
     with torch.device("meta"):
         model = build_model(config, 4)
         parts = build_optimizer(config, model)
-    found = profile_run(config, model, parts, "fp32", CPU, 1)
+    found = profile_run(resolve(config), model, parts, 1)
     assert found.memory.optimizer == pytest.approx(4 * states * found.parameters, rel=0.01)
 
 
@@ -106,7 +105,7 @@ def test_a_gpu_is_tried_by_real_steps(small_run: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(ViT, "forward", running_out(above=5, training=True))
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda *_: None)
     config = load_config(small_run, ["train.accum_steps=2", "train.batch_size=8"])
-    fits = tried(config, CPU)
+    fits = tried(resolve(config))
     assert [fits(count) for count in (1, 10, 11, 10)] == [True, True, False, True]
 
 

@@ -14,6 +14,7 @@ from vtrain.distributed import Rank
 from vtrain.errors import ConfigError
 from vtrain.registry import OPTIMIZERS
 from vtrain.run.build.parts import build_parts
+from vtrain.run.build.resolve import resolve
 from vtrain.run.build.trainer import build_graph, build_step, build_trainer
 
 BUSY = (
@@ -34,8 +35,8 @@ def test_no_step_reads_a_number_back_from_the_device(
     The numbers that augmentation draws are made on the host and stay there: they are arrays.
     """
     config = load_config(small_run, [*BUSY, f"optimizer={{name: {optimizer}, lr: 1e-3}}"])
-    parts = build_parts(config, torch.device("cpu"), Rank())
-    trainer = build_trainer(config, parts, Rank(), [])
+    parts = build_parts(resolve(config))
+    trainer = build_trainer(parts, [])
     first, second, third = parts.train_loader.batches(0)
     trainer.train_step(first)  # makes the optimizer's state
     calls: collections.Counter[str] = collections.Counter()
@@ -67,12 +68,14 @@ def test_steps_that_need_the_host_are_not_recorded(
     small_run: Path, override: str, processes: int, message: str
 ) -> None:
     config = load_config(small_run, [override.replace("fp16", "fp32")])
-    parts = build_parts(config, torch.device("cpu"), Rank())
-    precision = "fp16" if "fp16" in override else "fp32"  # as if on a GPU
-    parts = replace(parts, device=torch.device("cuda", 0), precision=precision)
-    step = build_step(config, parts)
+    parts = build_parts(resolve(config))
+    precision = "fp16" if "fp16" in override else "fp32"
+    cuda = {"device": torch.device("cuda", 0), "precision": precision}  # as if on a GPU
+    plan = replace(parts.plan, rank=Rank(world_size=processes), **cuda)
+    parts = replace(parts, plan=plan)
+    step = build_step(parts, forward=parts.model)
     with pytest.raises(ConfigError, match=f"cannot be recorded with {message}"):
-        build_graph(config, parts, Rank(world_size=processes), step)
+        build_graph(parts, step)
 
 
 def test_recorded_steps_need_a_gpu(small_run: Path, vtrain: Vtrain) -> None:

@@ -2,25 +2,23 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from vtrain import distributed
-from vtrain.config import Config
 from vtrain.data.loading.batches import Batch
-from vtrain.device import choose_precision
 from vtrain.distributed import Rank
 from vtrain.errors import ConfigError, DeviceError
 from vtrain.models.base import ImageClassifier
 from vtrain.models.profile import Profile, profile
 from vtrain.resources import free_memory
-from vtrain.run.build.data import build_source
 from vtrain.run.build.model import build_model
 from vtrain.run.build.optim import build_optimizer
 from vtrain.run.build.parts import build_parts
-from vtrain.run.build.plan import batch_size
+from vtrain.run.build.plan import Plan
 from vtrain.run.build.trainer import build_step, build_trainer
 
 log = logging.getLogger(__name__)
@@ -28,38 +26,36 @@ log = logging.getLogger(__name__)
 SHARE = 0.7
 """Of the memory; cached images, the evaluation and what lies between allocations need the rest."""
 
+SAMPLE = 8
+"""Images of the step from which the memory of larger ones is estimated."""
+
 Fits = Callable[[int], bool]
 """Whether a step of so many images of one process fits."""
 
 
-def with_batch_size(config: Config, device: torch.device, place: Rank, *, trial: bool) -> Config:
-    """Replace `train.batch_size: auto` by the largest power of two that fits, and say which.
+def find_batch_size(plan: Plan, *, trial: bool) -> int:
+    """Return the images of a step where each process has the largest power of two that fits.
 
     Args:
-        config: Complete and valid; returned as it is if it states a number.
-        device: Where the run will train.
-        place: This process; the one with the least memory decides for all.
+        plan: Of a run with a few images in a step. The process with the least memory decides for
+            all of the plan's.
         trial: Make real steps on a GPU, which is exact. Otherwise, and on a CPU, estimate.
 
     Raises:
         ConfigError: The model is cut over the processes, so that no process can try alone.
         DeviceError: Not even one image fits.
     """
-    if config.train.batch_size != "auto":
-        return config
-    if config.train.parallel == "fsdp":
+    if plan.config.train.parallel == "fsdp":
         raise ConfigError("train.batch_size is auto, which takes train.parallel=ddp")
-    source = build_source(config)
-    images = len(source.split("train"))
-    some = with_number(config, min(images, 8))
-    fits = tried(some, device) if trial and device.type == "cuda" else estimated(some, device)
-    own = largest(fits, -(-images // place.world_size))
-    least = -int(distributed.all_max(torch.tensor(-own)))
+    images, world_size = len(plan.train), plan.rank.world_size
+    fits = tried(plan) if trial and plan.device.type == "cuda" else estimated(plan)
+    own = largest(fits, -(-images // world_size))
+    least = -int(distributed.all_max(torch.tensor(-own)))  # the minimum over all processes
     if least == 0:
         raise DeviceError("not even one image fits", "train.batch_size", "take a smaller model")
-    chosen = min(least * place.world_size, images)
+    chosen = min(least * world_size, images)
     log.info("batch   %d images, the largest power of two for each process that fits", chosen)
-    return with_number(config, chosen)
+    return chosen
 
 
 def largest(fits: Fits, most: int) -> int:
@@ -72,15 +68,15 @@ def largest(fits: Fits, most: int) -> int:
     return size
 
 
-def estimated(config: Config, device: torch.device) -> Fits:
+def estimated(plan: Plan) -> Fits:
     """Return a test that compares what autograd keeps with the memory that is free."""
-    precision = choose_precision(config.train.precision, device)
+    config, device = plan.config, plan.device
     with torch.device("meta"):
-        model = build_model(config, len(build_source(config).classes))
+        model = build_model(config, len(plan.source.classes))
         optimizer = build_optimizer(config, model)
-    count = 8
-    memory = profile_run(config, model, optimizer, precision, device, count).memory
-    fixed, each = memory.total - memory.activations, memory.activations / count
+    memory = profile_run(plan, model, optimizer, SAMPLE).memory
+    # All but the activations is there whatever the number of images; these grow with each of them.
+    fixed, each = memory.total - memory.activations, memory.activations / SAMPLE
     cuda = device.type == "cuda"
     free = torch.cuda.mem_get_info(device)[0] if cuda else free_memory()
 
@@ -91,15 +87,19 @@ def estimated(config: Config, device: torch.device) -> Fits:
     return fits
 
 
-def tried(config: Config, device: torch.device) -> Fits:
-    """Return a test that makes a training step of the real parts on a GPU, on black images."""
-    parts = build_parts(config, device, Rank())
-    trainer = build_trainer(
-        config, parts, Rank(), [], build_step(config, parts, forward=parts.model)
-    )
+def tried(plan: Plan) -> Fits:
+    """Return a test that makes a training step of the real parts on a GPU, on black images.
+
+    The parts are those of one process with random weights: others take the same memory. Loaders
+    read no image before they are asked for one, so that none is read here.
+    """
+    random = plan.config.model.model_copy(update={"pretrained": None})
+    plan = replace(plan, config=plan.config.model_copy(update={"model": random}), rank=Rank())
+    parts, device = build_parts(plan), plan.device
+    trainer = build_trainer(parts, [], build_step(parts, forward=parts.model))
     size = parts.preprocess.image_size
     # A recording keeps its memory while another kind of step has its own.
-    share = SHARE / 2 if config.train.cuda_graph else SHARE
+    share = SHARE / 2 if plan.config.train.cuda_graph else SHARE
 
     def black(count: int) -> Tensor:
         return torch.zeros((count, 3, size, size), dtype=torch.uint8, device=device)
@@ -121,32 +121,20 @@ def tried(config: Config, device: torch.device) -> Fits:
     return fits
 
 
-def with_number(config: Config, batch_size: int) -> Config:
-    """Return the config with a batch size that is a number."""
-    train = config.train.model_copy(update={"batch_size": batch_size})
-    return config.model_copy(update={"train": train})
-
-
-def memory_advice(config: Config, place: Rank) -> tuple[str, str]:
+def memory_advice(plan: Plan) -> tuple[str, str]:
     """Return what was too large if memory runs out in training, and what to try."""
-    size, pieces = batch_size(config), config.train.accum_steps
-    at_once = -(-size // (place.world_size * pieces))
+    size, pieces = plan.batch_size, plan.config.train.accum_steps
     return (
-        f"train.batch_size {size} ({at_once} images at once in each process)",
+        f"train.batch_size {size} ({plan.images_at_once} images at once in each process)",
         f"take a smaller one, or the same with train.accum_steps={2 * pieces} or "
         "train.activation_checkpointing=true",
     )
 
 
 def profile_run(
-    config: Config,
-    model: ImageClassifier,
-    optimizer: torch.optim.Optimizer,
-    precision: str,
-    device: torch.device,
-    at_once: int,
+    plan: Plan, model: ImageClassifier, optimizer: torch.optim.Optimizer, images: int
 ) -> Profile:
-    """Return the cost of a model on the meta device in a run of `at_once` images at once."""
+    """Return the cost of a model on the meta device in a run of so many images at once."""
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             parameter.grad = torch.empty_like(parameter)
@@ -155,9 +143,9 @@ def profile_run(
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return profile(
         model,
-        batch_size=at_once,
-        precision=precision,  # type: ignore[arg-type] # a key of DTYPES
-        device=device.type,
+        batch_size=images,
+        precision=plan.precision,  # type: ignore[arg-type] # a key of DTYPES
+        device=plan.device.type,
         optimizer_states=state / trained,
-        ema=config.train.ema_decay is not None,
+        ema=plan.config.train.ema_decay is not None,
     )

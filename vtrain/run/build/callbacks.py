@@ -10,7 +10,6 @@ from vtrain.callbacks.metrics_file import MetricsFile
 from vtrain.callbacks.progress import Progress
 from vtrain.callbacks.saver import Saver
 from vtrain.callbacks.tensorboard import TensorBoard
-from vtrain.config import Config
 from vtrain.engine.callback import Callback
 from vtrain.files.checkpoint import Checkpoint
 from vtrain.files.runs import RunFolder
@@ -19,13 +18,14 @@ from vtrain.run.build.model import describe_model
 from vtrain.run.build.parts import Parts
 
 
-def build_outputs(config: Config, parts: Parts, run: RunFolder, history: History) -> list[Callback]:
+def build_outputs(parts: Parts, run: RunFolder, history: History) -> list[Callback]:
     """Return what the main process writes and shows beside checkpoints."""
+    plan, config = parts.plan, parts.plan.config
     # The history first: it reads the rows of a resumed run, the file then cuts what is too much.
     outputs: list[Callback] = [
         history,
         MetricsFile(run.metrics),
-        Progress(config.train.epochs, parts.steps_per_epoch, parts.total_steps, sys.stderr),
+        Progress(config.train.epochs, plan.steps_per_epoch, plan.total_steps, sys.stderr),
     ]
     if config.logging.tensorboard:
         count = config.logging.images
@@ -34,22 +34,20 @@ def build_outputs(config: Config, parts: Parts, run: RunFolder, history: History
     return outputs
 
 
-def build_saver(
-    config: Config, parts: Parts, dataset: dict[str, Any], store: CheckpointStore | None
-) -> Saver:
+def build_saver(parts: Parts, dataset: dict[str, Any], store: CheckpointStore | None) -> Saver:
     """Return what saves, to be called last: a checkpoint counts the rows that others wrote.
 
     Args:
-        config: Complete and valid; the checkpoints hold it.
         parts: What is trained.
         dataset: The fingerprint of the images.
         store: Where checkpoints go; None in a process that only hands over its part.
     """
+    config = parts.plan.config
     # All that stays the same for the whole run; the saver adds metrics and state.
     describe = partial(
         Checkpoint,
         model=describe_model(config, parts.model),
-        classes=parts.source.classes,
+        classes=parts.plan.source.classes,
         preprocess=parts.preprocess.to_dict(),
         dataset=dataset,
         config=config.to_yaml(),

@@ -10,11 +10,12 @@ from vtrain.data.augment.erasing import Erasing
 from vtrain.data.augment.mixing import Mixing
 from vtrain.data.datasets.samples import ArraySamples, Samples, Source
 from vtrain.data.datasets.splits import Split
+from vtrain.data.input import Input
 from vtrain.data.loading.loader import EvalLoader, TrainLoader
 from vtrain.data.preprocess import Preprocess, TrainGeometry
 from vtrain.distributed import Rank
 from vtrain.registry import SOURCES, bind
-from vtrain.run.build.plan import batch_size
+from vtrain.run.build.plan import Plan
 from vtrain.run.build.sections import section
 
 
@@ -35,8 +36,10 @@ def build_preprocess(config: Config, source: Source) -> Preprocess:
         )
 
 
-def build_augment(config: Config, preprocess: Preprocess, samples: Samples) -> Augment:
-    """Return what happens to each training image.
+def build_input(
+    config: Config, preprocess: Preprocess, samples: Samples, num_classes: int
+) -> Input:
+    """Return what happens to each training image, and between the images of a batch.
 
     Images that are already in memory at the model's size get their random resized crop on the
     device with everything else; all others while they are decoded.
@@ -45,7 +48,7 @@ def build_augment(config: Config, preprocess: Preprocess, samples: Samples) -> A
     stored = isinstance(samples, ArraySamples) and samples.array.shape[2:] == (size, size)
     with section("augment"):
         keys, mean, std = config.augment, preprocess.mean, preprocess.std
-        return bind(Augment, keys)(
+        augment = bind(Augment, keys)(
             bind(CropFlip, keys)(size, preprocess.interpolation, cropped=not stored),
             bind(Colour, keys)(mean),
             bind(Erasing, keys)(config.seed),
@@ -53,37 +56,25 @@ def build_augment(config: Config, preprocess: Preprocess, samples: Samples) -> A
             std,
             config.seed,
         )
+        return Input(augment, bind(Mixing, config.augment)(num_classes, config.seed))
 
 
-def build_mixing(config: Config, num_classes: int) -> Mixing:
-    """Return what happens between the images of a batch."""
-    with section("augment"):
-        return bind(Mixing, config.augment)(num_classes, config.seed)
-
-
-def build_train_loader(
-    config: Config, samples: Samples, geometry: TrainGeometry, device: torch.device, place: Rank
-) -> TrainLoader:
+def build_train_loader(plan: Plan, geometry: TrainGeometry) -> TrainLoader:
     """Return the training batches of this process."""
+    config = plan.config
     with section("data"):
         return bind(TrainLoader, config.data)(
-            samples,
-            geometry,
-            batch_size=batch_size(config),
-            seed=config.seed,
-            rank=place,
-            device=device,
+            plan.train, geometry, plan.batch_size, config.seed, plan.rank, plan.device
         )
 
 
 def build_val_loader(
-    config: Config, samples: Samples, preprocess: Preprocess, device: torch.device, place: Rank
+    config: Config,
+    samples: Samples,
+    preprocess: Preprocess,
+    batch_size: int,
+    device: torch.device,
+    rank: Rank,
 ) -> EvalLoader:
     """Return the evaluation batches of this process."""
-    return bind(EvalLoader, config.data)(
-        samples,
-        preprocess,
-        batch_size=config.train.eval_batch_size or batch_size(config),
-        rank=place,
-        device=device,
-    )
+    return bind(EvalLoader, config.data)(samples, preprocess, batch_size, rank, device)

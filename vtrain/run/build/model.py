@@ -16,6 +16,7 @@ from vtrain.models.freeze import freeze
 from vtrain.models.limits import check_fits_memory
 from vtrain.optim.distillation import Teacher
 from vtrain.registry import MODELS, bind
+from vtrain.run.build.plan import Plan
 from vtrain.run.build.sections import section
 from vtrain.run.build.teacher import load_teacher
 
@@ -54,24 +55,13 @@ def build_teacher(
     return load_teacher(distillation.teacher, weights, classes, preprocess).to(device)
 
 
-def build_forward(config: Config, model: ImageClassifier, device: torch.device) -> nn.Module:
+def build_forward(plan: Plan, model: ImageClassifier) -> nn.Module:
     """Return the model as the trainer calls it: wrapped for several processes, and compiled."""
-    if config.train.parallel == "fsdp":
-        return compiled(config, model, device)
-    wrapped = parallel.wrap_ddp(model, config.train.accum_steps)
-    return compiled(config, wrapped, device)
+    if plan.config.train.parallel == "fsdp":  # then its parameters are sharded already
+        return compiled(plan, model)
+    return compiled(plan, parallel.wrap_ddp(model, plan.config.train.accum_steps))
 
 
-def compiled(config: Config, module: nn.Module, device: torch.device) -> nn.Module:
+def compiled(plan: Plan, module: nn.Module) -> nn.Module:
     """Return a module compiled, if that is wanted; shapes are static, for the fastest kernels."""
-    if compiles(config, device):
-        return cast(nn.Module, torch.compile(module, dynamic=False))
-    return module
-
-
-def compiles(config: Config, device: torch.device) -> bool:
-    """Return whether the model is compiled on this device."""
-    wanted = config.train.compile
-    if wanted == "auto":
-        return device.type == "cuda" and config.train.parallel == "ddp"
-    return wanted
+    return cast(nn.Module, torch.compile(module, dynamic=False)) if plan.compiles else module

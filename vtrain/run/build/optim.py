@@ -12,7 +12,7 @@ from vtrain.models.base import ImageClassifier
 from vtrain.optim.distillation import BothHeads, Distillation
 from vtrain.optim.schedules import Schedule, fitted_step
 from vtrain.registry import LOSSES, OPTIMIZERS, SCHEDULES, bind
-from vtrain.run.build.plan import batch_size
+from vtrain.run.build.plan import Plan
 from vtrain.run.build.sections import section
 
 
@@ -24,12 +24,12 @@ def build_optimizer(config: Config, model: ImageClassifier) -> torch.optim.Optim
     return optimizer
 
 
-def build_schedule(config: Config, steps_per_epoch: int) -> Callable[[int], float]:
+def build_schedule(plan: Plan) -> Callable[[int], float]:
     """Return step -> factor of `optimizer.lr`, over all epochs even if `max_steps` ends sooner."""
-    build = bind(SCHEDULES[config.schedule.name], config.schedule)
+    named = plan.config.schedule
     with section("schedule"):
-        schedule: Callable[[int], float] = build(
-            config.train.epochs * steps_per_epoch, steps_per_epoch
+        schedule: Callable[[int], float] = bind(SCHEDULES[named.name], named)(
+            plan.schedule_steps, plan.steps_per_epoch
         )
     return schedule
 
@@ -40,13 +40,6 @@ def fitted(schedule: Callable[[int], float], steps: int, state: TrainState) -> S
     if budget is None:
         return schedule
     return lambda step: schedule(fitted_step(step, steps, budget.elapsed))
-
-
-def learning_rate(config: Config) -> float:
-    """Return the base rate, scaled with the batch size if that is asked for."""
-    lr: float = config.optimizer.lr  # type: ignore[attr-defined] # a key of every optimizer
-    base = config.optimizer.lr_base_size
-    return lr if base is None else lr * batch_size(config) / base
 
 
 def build_loss(config: Config, class_counts: list[int]) -> nn.Module:

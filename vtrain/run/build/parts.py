@@ -10,13 +10,12 @@ from PIL import Image
 from torch import nn
 
 from vtrain import distributed
-from vtrain.config import Config
-from vtrain.data.datasets.samples import Samples, Source
+from vtrain.data.datasets.samples import Samples
 from vtrain.data.input import Input
 from vtrain.data.loading.loader import EvalLoader, TrainLoader
 from vtrain.data.preprocess import Preprocess
-from vtrain.device import autocast, choose_precision, naming_failures
-from vtrain.distributed import Rank, parallel
+from vtrain.device import autocast, naming_failures
+from vtrain.distributed import parallel
 from vtrain.engine.budget import TimeBudget
 from vtrain.engine.ema import EMA
 from vtrain.engine.state import Metrics, TrainState
@@ -26,10 +25,8 @@ from vtrain.models.base import ImageClassifier
 from vtrain.models.weights.pretrained import load_pretrained
 from vtrain.optim.gradients import LossScaler
 from vtrain.run.build.data import (
-    build_augment,
-    build_mixing,
+    build_input,
     build_preprocess,
-    build_source,
     build_train_loader,
     build_val_loader,
 )
@@ -40,7 +37,7 @@ from vtrain.run.build.optim import (
     build_optimizer,
     build_schedule,
 )
-from vtrain.run.build.plan import count_steps
+from vtrain.run.build.plan import Plan
 from vtrain.run.text.pictures import augmented
 
 log = logging.getLogger(__name__)
@@ -50,10 +47,7 @@ log = logging.getLogger(__name__)
 class Parts:
     """What a training run is made of; `state` is the only part that changes."""
 
-    device: torch.device
-    precision: str
-    source: Source
-    train: Samples
+    plan: Plan
     val: Samples
     preprocess: Preprocess
     input: Input
@@ -63,19 +57,17 @@ class Parts:
     criterion: nn.Module
     teacher: nn.Module | None
     schedule: Callable[[int], float]
-    steps_per_epoch: int
-    total_steps: int
     state: TrainState
 
     def autocast(self) -> AbstractContextManager[None]:
         """Return the context of a forward pass."""
-        return autocast(self.device, self.precision)
+        return autocast(self.plan.device, self.plan.precision)
 
     def evaluate(self) -> Metrics:
         """Evaluate the average of the weights where there is one, else the weights."""
         ema, size, count = self.state.ema, self.preprocess.image_size, self.val_loader.batch_size
         most = int(distributed.all_max(torch.tensor(len(self.val_loader))))
-        image = torch.zeros((1, 3, size, size), dtype=torch.uint8, device=self.device)
+        image = torch.zeros((1, 3, size, size), dtype=torch.uint8, device=self.plan.device)
         with (
             naming_failures(f"train.eval_batch_size {count}", "take a smaller one"),
             ema.swapped_into(self.model) if ema is not None else nullcontext(),
@@ -94,59 +86,53 @@ class Parts:
             self.train_loader,
             self.input,
             self.preprocess,
-            self.source.classes,
+            self.plan.source.classes,
             count,
         )
 
 
-def build_parts(
-    config: Config, device: torch.device, place: Rank, source: Source | None = None
-) -> Parts:
-    """Build everything that a config describes, in the order in which one part needs another.
-
-    Args:
-        config: Complete and valid.
-        device: Where the model is and computes.
-        place: This process among all.
-        source: Stands in for the dataset that the config names.
-    """
-    precision = choose_precision(config.train.precision, device)
+def build_parts(plan: Plan) -> Parts:
+    """Build everything that a plan's config describes, each part after those that it needs."""
+    config, device, source = plan.config, plan.device, plan.source
     torch.use_deterministic_algorithms(config.train.deterministic)
-    source = build_source(config) if source is None else source
     preprocess = build_preprocess(config, source)
-    train, val = source.split("train"), source.split("val")
-    augment = build_augment(config, preprocess, train)
+    val = source.split("val")
+    # Before the model, which may take minutes to load: a mistake in `augment` is found at once.
+    input_ = build_input(config, preprocess, plan.train, len(source.classes))
     model = build_model(config, len(source.classes))
+    # Weights are loaded into the whole model, and the optimizer is built over what is left of it
+    # on the device: a part of each parameter, if it is sharded.
     if config.model.pretrained is not None:
         log.info("weights %s", load_pretrained(model, config.model.pretrained, source.classes))
     if config.train.parallel == "fsdp":
         parallel.shard(model, device)  # block by block: the whole may not fit on the device
     model.to(device)
-    steps_per_epoch, total_steps = count_steps(config, len(train))
-    class_counts = train.targets.bincount(minlength=len(source.classes)).tolist()
-    ema_decay, max_minutes = config.train.ema_decay, config.train.max_minutes
     return Parts(
-        device=device,
-        precision=precision,
-        source=source,
-        train=train,
+        plan=plan,
         val=val,
         preprocess=preprocess,
-        input=Input(augment, build_mixing(config, len(source.classes))),
+        input=input_,
         model=model,
-        train_loader=build_train_loader(config, train, augment.geometry(preprocess), device, place),
-        val_loader=build_val_loader(config, val, preprocess, device, place),
-        criterion=build_criterion(config, model, class_counts).to(device),
-        teacher=build_teacher(config, source.classes, preprocess, device),
-        schedule=build_schedule(config, steps_per_epoch),
-        steps_per_epoch=steps_per_epoch,
-        total_steps=total_steps,
-        state=TrainState(
-            model=model,
-            optimizer=build_optimizer(config, model),
-            ema=None if ema_decay is None else EMA(model, ema_decay),
-            scaler=LossScaler(device) if precision == "fp16" else None,
-            early_stopping=build_early_stopping(config),
-            budget=None if max_minutes is None else TimeBudget(max_minutes),
+        train_loader=build_train_loader(plan, input_.augment.geometry(preprocess)),
+        val_loader=build_val_loader(
+            config, val, preprocess, plan.eval_batch_size, device, plan.rank
         ),
+        criterion=build_criterion(config, model, plan.class_counts).to(device),
+        teacher=build_teacher(config, source.classes, preprocess, device),
+        schedule=build_schedule(plan),
+        state=build_state(plan, model),
+    )
+
+
+def build_state(plan: Plan, model: ImageClassifier) -> TrainState:
+    """Return the state of a run at its start."""
+    train = plan.config.train
+    return TrainState(
+        model=model,
+        optimizer=build_optimizer(plan.config, model),
+        ema=None if train.ema_decay is None else EMA(model, train.ema_decay),
+        # Only fp16 has too few exponents for small gradients.
+        scaler=LossScaler(plan.device) if plan.precision == "fp16" else None,
+        early_stopping=build_early_stopping(plan.config),
+        budget=None if train.max_minutes is None else TimeBudget(train.max_minutes),
     )

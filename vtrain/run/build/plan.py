@@ -1,16 +1,87 @@
-"""Numbers that follow from a config: the batch, the steps."""
+"""The numbers of a run that follow from its config, the machine and the size of the dataset."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
 
 from vtrain.config import Config
+from vtrain.data.datasets.samples import Samples, Source
+from vtrain.distributed import Rank
 
 
-def batch_size(config: Config) -> int:
-    """Return the images of a step, once `auto` has been replaced."""
-    assert config.train.batch_size != "auto", "see run.batch_size"
-    return config.train.batch_size
+@dataclass(frozen=True)
+class Plan:
+    """What is decided once, before a part of a run is built.
 
+    The dataset belongs to it because the number of its images does: to list a folder of a million
+    files takes minutes.
+    """
 
-def count_steps(config: Config, images: int) -> tuple[int, int]:
-    """Return the optimizer steps of an epoch and of the whole run."""
-    steps_per_epoch = -(-images // batch_size(config))  # a partial last batch is a step
-    total = config.train.epochs * steps_per_epoch
-    return steps_per_epoch, min(total, config.train.max_steps or total)
+    config: Config
+    """As the run saves it: `train.batch_size` is a number."""
+    device: torch.device
+    precision: str
+    """A key of `vtrain.device.DTYPES`."""
+    rank: Rank
+    source: Source
+    train: Samples
+
+    @property
+    def batch_size(self) -> int:
+        """Images of a step, over all processes."""
+        size = self.config.train.batch_size
+        assert size != "auto", "a plan is made with a number"
+        return size
+
+    @property
+    def eval_batch_size(self) -> int:
+        """Images of an evaluation step of this process."""
+        return self.config.train.eval_batch_size or self.batch_size
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of an epoch; a partial last batch is a step."""
+        return -(-len(self.train) // self.batch_size)
+
+    @property
+    def schedule_steps(self) -> int:
+        """Optimizer steps of all epochs, which the schedule is made for."""
+        return self.config.train.epochs * self.steps_per_epoch
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps after which the run ends: `max_steps` cuts it short."""
+        return min(self.schedule_steps, self.config.train.max_steps or self.schedule_steps)
+
+    @property
+    def lr(self) -> float:
+        """The base rate, scaled with the batch size if that is asked for."""
+        lr: float = self.config.optimizer.lr  # type: ignore[attr-defined] # every optimizer has it
+        base = self.config.optimizer.lr_base_size
+        return lr if base is None else lr * self.batch_size / base
+
+    @property
+    def compiles(self) -> bool:
+        """Whether torch.compile compiles the model."""
+        train = self.config.train
+        if train.compile == "auto":
+            return self.device.type == "cuda" and train.parallel == "ddp"
+        return train.compile
+
+    @cached_property
+    def class_counts(self) -> list[int]:
+        """Training images of each class."""
+        counts: list[int] = self.train.targets.bincount(minlength=len(self.source.classes)).tolist()
+        return counts
+
+    @property
+    def images_at_once(self) -> int:
+        """Images that a process computes at once, at most: a piece of its share of a batch."""
+        pieces = self.rank.world_size * self.config.train.accum_steps
+        return -(-min(self.batch_size, len(self.train)) // pieces)
+
+    def changed(self, **train: object) -> "Plan":
+        """Return a plan with other values of `train`'s keys."""
+        changed = self.config.train.model_copy(update=train)
+        return replace(self, config=self.config.model_copy(update={"train": changed}))

@@ -2,29 +2,28 @@
 
 from collections.abc import Sequence
 
-from vtrain.config import Config
-from vtrain.data.datasets.samples import Samples
 from vtrain.run.build.optim import build_loss
+from vtrain.run.build.plan import Plan
 
 MOST = 10
 """Classes that are named one by one; of more, only the rarest and the commonest."""
 
 
-def balance_rows(config: Config, classes: Sequence[str], train: Samples) -> dict[str, str]:
+def balance_rows(plan: Plan) -> dict[str, str]:
     """Say how often classes are shown, and what they weigh, if that is not as they come.
 
     The rarest class comes first.
     """
-    counts = train.targets.bincount(minlength=len(classes)).tolist()
+    classes, counts = plan.source.classes, plan.class_counts
     rows = {}
-    if config.data.balanced:  # type: ignore[attr-defined] # a key of TrainLoader
+    if plan.config.data.balanced:  # type: ignore[attr-defined] # a key of TrainLoader
         present = sum(count > 0 for count in counts)
         named = _named(classes, counts, [f"{count:,}" for count in counts])
         rows["balance"] = (
-            f"each class is shown about {len(train) / present:,.0f} times per epoch; "
+            f"each class is shown about {len(plan.train) / present:,.0f} times per epoch; "
             f"images: {named}"
         )
-    weights = getattr(build_loss(config, counts), "weights", None)
+    weights = getattr(build_loss(plan.config, counts), "weights", None)
     if weights is not None:
         texts = [
             f"{weight:.3g} ({count:,})"

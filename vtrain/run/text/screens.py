@@ -20,37 +20,36 @@ from vtrain.device import describe, peak_memory
 from vtrain.engine.state import TrainState
 from vtrain.errors import printable
 from vtrain.files.runs import RunFolder
-from vtrain.run.build.model import compiles
-from vtrain.run.build.optim import learning_rate
 from vtrain.run.build.parts import Parts
-from vtrain.run.build.plan import batch_size
+from vtrain.run.build.plan import Plan
 from vtrain.run.text.balance import balance_rows
 
 log = logging.getLogger(__name__)
 
 
-def say_start(config: Config, parts: Parts, folder: Path, resumed_from: Path | None) -> None:
+def say_start(parts: Parts, folder: Path, resumed_from: Path | None) -> None:
     """Say what is about to be trained, on what, and where the results go."""
+    plan, config = parts.plan, parts.plan.config
     parameters = sum(p.numel() for p in parts.model.parameters())
     trainable = sum(p.numel() for p in parts.model.parameters() if p.requires_grad)
     frozen = "" if trainable == parameters else f", {trainable:,} trained"
     size = parts.preprocess.image_size
-    train, val = len(parts.train), len(parts.val)
+    train, val = len(plan.train), len(parts.val)
     rows = {
         "model": f"{config.model.name}, {parameters:,} parameters{frozen}",
-        "data": f"{config.data.name}, {len(parts.source.classes)} classes, {train:,} training and "
+        "data": f"{config.data.name}, {len(plan.source.classes)} classes, {train:,} training and "
         f"{val:,} validation images, {size} x {size} pixels",
-        "device": device_text(config, parts),
-        "steps": steps_text(config, parts),
-        "rate": rate_text(config),
+        "device": device_text(plan),
+        "steps": steps_text(plan),
+        "rate": rate_text(plan),
         "run": str(folder),
     }
-    rows |= balance_rows(config, parts.source.classes, parts.train)
+    rows |= balance_rows(plan)
     if config.train.distillation is not None:
         rows["teacher"] = config.train.distillation.teacher
     # What the dataset's reader converted, ignored or missed.
-    if parts.source.notes:
-        rows["note"] = "; ".join(parts.source.notes)
+    if plan.source.notes:
+        rows["note"] = "; ".join(plan.source.notes)
     if resumed_from is not None:
         state = parts.state
         rows["resume"] = f"{resumed_from.name}: {state.step:,} steps, {state.epoch} epochs done"
@@ -58,32 +57,32 @@ def say_start(config: Config, parts: Parts, folder: Path, resumed_from: Path | N
         log.info("%-7s %s", name, printable(text))
 
 
-def device_text(config: Config, parts: Parts) -> str:
+def device_text(plan: Plan) -> str:
     """Say what computes, in which precision, how many of it there are, and if one must wait."""
-    text = f"{describe(parts.device)}, {parts.precision}"
+    text = f"{describe(plan.device)}, {plan.precision}"
     count = distributed.world_size()
     if count > 1:
-        text = f"{text}, {count} processes ({config.train.parallel})"
-    return f"{text}, compiled in the first step" if compiles(config, parts.device) else text
+        text = f"{text}, {count} processes ({plan.config.train.parallel})"
+    return f"{text}, compiled in the first step" if plan.compiles else text
 
 
-def steps_text(config: Config, parts: Parts) -> str:
+def steps_text(plan: Plan) -> str:
     """Say how long the run is."""
-    minutes = config.train.max_minutes
+    minutes = plan.config.train.max_minutes
     limit = "" if minutes is None else f", or {minutes:g} minutes"
     # A dataset smaller than a batch is one step.
-    images = min(batch_size(config), len(parts.train))
-    return f"{parts.total_steps:,} of {images:,} images, {parts.steps_per_epoch:,} per epoch{limit}"
+    images = min(plan.batch_size, len(plan.train))
+    return f"{plan.total_steps:,} of {images:,} images, {plan.steps_per_epoch:,} per epoch{limit}"
 
 
-def rate_text(config: Config) -> str:
+def rate_text(plan: Plan) -> str:
     """Say how fast the weights move at most, and why."""
-    optimizer, rate = config.optimizer, learning_rate(config)
-    text = f"{optimizer.name}, {config.schedule.name}, at most {rate:.4g}"
+    optimizer = plan.config.optimizer
+    text = f"{optimizer.name}, {plan.config.schedule.name}, at most {plan.lr:.4g}"
     if optimizer.lr_base_size is None:
         return text
     lr: float = optimizer.lr  # type: ignore[attr-defined] # a key of every optimizer
-    return f"{text}, which is {lr:g} * {batch_size(config)} / {optimizer.lr_base_size}"
+    return f"{text}, which is {lr:g} * {plan.batch_size} / {optimizer.lr_base_size}"
 
 
 def say_end(
@@ -106,19 +105,19 @@ def say_end(
         log.info("  tensorboard --logdir %s", name)
 
 
-def summary(best_metric: str, parts: Parts, history: History, seconds: float) -> dict[str, Any]:
+def summary(parts: Parts, history: History, seconds: float) -> dict[str, Any]:
     """Return what `summary.json` holds; times and speed are those of this process."""
     state = parts.state
     return {
         # Of the last log and the last evaluation, also of the run before a resume.
         "final": {**history.train, **history.val},
-        "best": {best_metric: state.best},
+        "best": {parts.plan.config.checkpoint.best_metric: state.best},
         "step": state.step,
         "epoch": state.epoch,
         "stop_reason": state.stop_reason,
         "wall_seconds": seconds,
         "images_per_second": history.images_per_second,
-        "peak_memory_bytes": peak_memory(parts.device),
+        "peak_memory_bytes": peak_memory(parts.plan.device),
     }
 
 
@@ -144,8 +143,8 @@ def environment(parts: Parts) -> dict[str, Any]:
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
         "cuda": torch.version.cuda,
-        "device": describe(parts.device),
-        "precision": parts.precision,
+        "device": describe(parts.plan.device),
+        "precision": parts.plan.precision,
         "processes": distributed.world_size(),
         "threads": torch.get_num_threads(),
         "cpus": os.cpu_count(),

@@ -1,0 +1,48 @@
+"""Resolve a config into a plan: which device and precision, which images, how many in a step."""
+
+import torch
+
+from vtrain.config import Config
+from vtrain.data.datasets.samples import Source
+from vtrain.device import choose_device, choose_precision
+from vtrain.distributed import Rank
+from vtrain.run.build.batch_size import SAMPLE, find_batch_size
+from vtrain.run.build.data import build_source
+from vtrain.run.build.plan import Plan
+
+ALONE = Rank()
+
+
+def resolve(
+    config: Config,
+    device: torch.device | None = None,
+    rank: Rank = ALONE,
+    *,
+    batch_size: int | None = None,
+    source: Source | None = None,
+    trial: bool = True,
+) -> Plan:
+    """Decide what a run will compute on, in which precision, on which images, so many at a time.
+
+    Args:
+        config: Complete and valid.
+        device: Where the run computes; None chooses what the config says.
+        rank: This process among all.
+        batch_size: The images of a step where the config says `auto`: those of a run that goes on.
+            None looks for the largest number that fits.
+        source: Stands in for the dataset that the config names.
+        trial: Look for it by real steps on a GPU, which is exact. Else, and on a CPU, estimate.
+
+    Raises:
+        VtrainError: The device or the dataset cannot be used, or not even one image fits.
+    """
+    device = choose_device(config.train.device) if device is None else device
+    precision = choose_precision(config.train.precision, device)
+    source = build_source(config) if source is None else source
+    plan = Plan(config, device, precision, rank, source, source.split("train"))
+    if config.train.batch_size != "auto":
+        return plan
+    if batch_size is None:
+        few = plan.changed(batch_size=min(len(plan.train), SAMPLE))
+        batch_size = find_batch_size(few, trial=trial)
+    return plan.changed(batch_size=batch_size)
