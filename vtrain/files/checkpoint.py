@@ -17,7 +17,7 @@ from vtrain.files.manifest import Written
 if TYPE_CHECKING:
     from torch import Tensor
 
-HINT = "use another checkpoint; the weights of this one may still serve model.pretrained"
+HINT = "use another checkpoint; model.pretrained can still take the weights of this one"
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,6 @@ def evaluated_weights(state: Mapping[str, Any]) -> dict[str, "Tensor"]:
     return weights
 
 
-# Exact types, as a file of plain data has them; a tuple or a subclass was not written by us.
 _WORDS: dict[Any, str] = {
     int: "a whole number",
     str: "text",
@@ -150,9 +149,11 @@ def _checked(
     for field in fields(schema):
         if field.name not in content:
             raise CheckpointError(f"the checkpoint has no '{of}{field.name}'", path, HINT)
+        # The annotations are the schema; a file has lists for tuples, mappings for dataclasses.
         kind: Any = get_origin(field.type) or field.type
         kind = {tuple: list, ModelDescription: dict}.get(kind, kind)
         values[field.name] = value = content[field.name]
+        # The very type: plain data has no subclasses, and True is no whole number.
         if type(value) is not kind:
             raise _wrong(of + field.name, value, _WORDS[kind], path)
     return values
