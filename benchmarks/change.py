@@ -18,8 +18,8 @@ from vtrain.bench.throughput import TURNS
 from vtrain.bench.timing import in_turns
 from vtrain.config import load_config
 from vtrain.errors import VtrainError
+from vtrain.resources import keep_freed_memory
 from vtrain.run.bench import build_harness
-from vtrain.run.memory import keep_freed_memory
 
 
 def main() -> int:

@@ -40,7 +40,7 @@ from vtrain.layers.windows import WindowPair
 from vtrain.models.profile import count_macs
 from vtrain.models.swin import WindowAttention
 from vtrain.registry import MODELS
-from vtrain.run.memory import keep_freed_memory
+from vtrain.resources import keep_freed_memory
 
 WIDTH, HEADS, WINDOW = 96, 3, 8  # Swin-T's first stage, with a window that divides every map
 LARGER = ("model.embed_dim=192", "model.depth=12", "train.epochs=4", "schedule.warmup_epochs=1")

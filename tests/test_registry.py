@@ -2,7 +2,7 @@ import pytest
 from pydantic import PositiveInt, ValidationError
 
 from vtrain.errors import ConfigError
-from vtrain.registry import Registry, suggest
+from vtrain.registry import Component, Registry, suggest
 
 
 class Block:
@@ -37,6 +37,26 @@ def test_the_schema_is_the_keyword_only_part_of_the_signature() -> None:
     for wrong in ({"depth": 0}, {"depth": 1.5}, {"depth": True}, {"size": 3}):
         with pytest.raises(ValidationError):
             section(name="large", **wrong)
+
+
+def test_a_parameter_is_described_by_the_docstring() -> None:
+    def made(*, size: int = 1, size_range: int = 2, other: int = 3) -> None:
+        """Make something.
+
+        Args:
+            size: How large,
+                in pixels: of each side.
+            size_range: How
+                varied.
+
+        Returns:
+            Nothing.
+        """
+
+    component = Component.of(made)
+    assert component.description("size") == "How large, in pixels: of each side."
+    assert component.description("size_range") == "How varied."
+    assert component.description("other") == ""
 
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:

@@ -261,8 +261,8 @@ def main() -> None:
     debug = "--debug" in arguments
     command = typer.main.get_command(app)
     try:
+        from vtrain.resources import keep_freed_memory
         from vtrain.run.logs import to_console
-        from vtrain.run.memory import keep_freed_memory
 
         to_console()
         keep_freed_memory()

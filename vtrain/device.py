@@ -31,6 +31,7 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
     if index >= count:
         what = f"cuda:{index} does not exist; this machine has {count} CUDA device(s)"
         raise DeviceError(what, "train.device", f"use cuda:0 to cuda:{count - 1}")
+    # A process of torchrun has its own GPU; without a number the local rank is it.
     torch.cuda.set_device(index)  # streams and events are the current device's
     return torch.device("cuda", index)
 
@@ -47,6 +48,7 @@ def choose_precision(name: str, device: torch.device) -> str:
         return name
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
+    # Without these instructions bf16 is emulated, and slower than fp32.
     flags = cpu_flags()
     return "bf16" if "avx512_bf16" in flags or "amx_bf16" in flags else "fp32"
 
@@ -84,6 +86,7 @@ def naming_failures(key: str, hint: str) -> Iterator[None]:
         what = f"the device failed: {str(error).splitlines()[0]}"
         raise DeviceError(what, hint="the last checkpoint stands: go on with --resume") from error
     except RuntimeError as error:
+        # Only CUDA's lack of memory has a class of its own; the CPU's is known by its text.
         lack = isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
         if not lack:
             raise

@@ -9,6 +9,7 @@ import difflib
 import importlib
 import inspect
 import pkgutil
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -77,6 +78,7 @@ class Component:
         The default of a required parameter is `inspect.Parameter.empty`.
         """
         function = self.constructor
+        # With extras: the ranges and marks in `Annotated` are part of the schema.
         hints = get_type_hints(
             function.__init__ if inspect.isclass(function) else function, include_extras=True
         )
@@ -105,6 +107,13 @@ class Component:
     def arguments(self, section: Section) -> dict[str, Any]:
         """Return the part of a validated section that belongs to the constructor."""
         return {name: getattr(section, name) for name, _, _ in self.parameters()}
+
+    def description(self, parameter: str) -> str:
+        """Return what the constructor's docstring says about a parameter; empty if nothing."""
+        docstring = inspect.getdoc(self.constructor) or ""
+        # From its name to the next name at the same depth, or to the end of the paragraph.
+        entry = re.search(rf"^    {parameter}: (.+?)(?=^    \S|^$|\Z)", docstring, re.M | re.S)
+        return " ".join(entry[1].split()) if entry else ""
 
     @property
     def summary(self) -> str:
@@ -141,7 +150,7 @@ class Registry:
 
     def names(self) -> list[str]:
         """Return every registered name, sorted."""
-        self._discover()
+        self._discover()  # nothing is imported before a name is asked for
         return sorted(self._components)
 
     def __getitem__(self, name: str) -> Component:
@@ -158,6 +167,7 @@ class Registry:
     def _discover(self) -> None:
         if self._discovered:
             return
+        # Importing a module runs its decorators, which call `register`.
         package = importlib.import_module(self.package)
         folder = getattr(package, "__path__", ())  # only a package has one
         for module in pkgutil.iter_modules(folder, prefix=self.package + "."):
@@ -174,6 +184,7 @@ def bind(constructor: Callable[..., T], section: Section) -> Callable[..., T]:
 
 def suggest(given: str, allowed: list[str]) -> str:
     """Say what is allowed: the nearest name if one is close, all of them if they are few."""
+    # 0.6 is the default of difflib: a letter swapped or missing is near, another word is not.
     near = difflib.get_close_matches(given, allowed, n=1, cutoff=0.6)
     if near:
         return f"did you mean '{near[0]}'?"

@@ -1,10 +1,14 @@
 """What memory and processors this process may use, also in a container and beside others."""
 
+import ctypes
 import os
+import sys
 from pathlib import Path
 
 GROUP = Path("/sys/fs/cgroup")
 """Where a container's limits are; absent elsewhere."""
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+"""Numbers of glibc's malloc.h."""
 
 
 def machine_memory() -> int:
@@ -33,7 +37,7 @@ def cpu_count() -> int:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # not Linux
         cores = os.cpu_count() or 1
-    quota, period = _number("cpu.max"), _number("cpu.max", 1)
+    quota, period = _number("cpu.max"), _number("cpu.max", 1)  # microseconds of each period
     if quota is not None and period is not None:
         cores = min(cores, max(1, quota // period))
     return max(1, cores // processes_here())
@@ -44,9 +48,22 @@ def processes_here() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("WORLD_SIZE") or 1)
 
 
-def _number(name: str, place: int = 0) -> int | None:
+def keep_freed_memory() -> None:
+    """Keep the memory that tensors give back for the next ones; only glibc has this choice.
+
+    By default large blocks go back to the system, which clears and maps them anew when they are
+    wanted again: gigabytes at every training step on a CPU. Holes between kept blocks may raise the
+    peak a little. What that is worth differs between machines and runs.
+    """
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if libc is not None and hasattr(libc, "mallopt"):
+        libc.mallopt(M_MMAP_MAX, 0)  # no block of its own for a large tensor
+        libc.mallopt(M_TRIM_THRESHOLD, -1)  # and none of the common one is given back
+
+
+def _number(name: str, position: int = 0) -> int | None:
     """Return a number of the container; None where there is no container, or no limit ("max")."""
     try:
-        return int((GROUP / name).read_text().split()[place])
+        return int((GROUP / name).read_text().split()[position])
     except (OSError, ValueError, IndexError):
         return None

@@ -24,12 +24,12 @@ from vtrain.engine.trainer import Trainer
 from vtrain.files.yaml import dump_yaml
 from vtrain.models.profile import count_macs, count_parameters
 from vtrain.models.weights.pretrained import load_pretrained
+from vtrain.resources import keep_freed_memory
 from vtrain.run.bench import run_callbacks
 from vtrain.run.build.model import build_model
 from vtrain.run.build.parts import build_parts
 from vtrain.run.build.resolve import resolve
 from vtrain.run.build.trainer import build_trainer
-from vtrain.run.memory import keep_freed_memory
 
 
 class TakeTurns(Callback):

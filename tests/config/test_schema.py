@@ -1,6 +1,7 @@
 """What a config may say, and what is said about its keys."""
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import pytest
 from pydantic import BaseModel
@@ -33,6 +34,12 @@ def test_a_key_has_one_declaration() -> None:
         assert len(keys) == len(set(keys))
         if isinstance(found, section.base) and section.keys != ("train", "early_stopping"):
             assert set(keys) <= set(type(found).model_fields)
+
+
+@pytest.mark.parametrize("constructor", [c for s in SECTIONS for c in s.constructors])
+def test_every_key_of_a_constructor_is_described(constructor: Callable[..., Any]) -> None:
+    component = Component.of(constructor)
+    assert all(component.description(key) for key, *_ in component.parameters())
 
 
 def test_two_declarations_of_one_key_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
 def config_from_text(text: str, name: str, overrides: Iterable[str] = ()) -> Config:
     """Validate a config that is stored as text, such as the one in a checkpoint."""
     document = parse_yaml(text, name)
-    replace_retired(document, stored=True)
+    replace_retired(document, stored=True)  # before the overrides, which a user types
     return validated(document, overrides)
 
 
@@ -44,7 +44,8 @@ def validated(document: Document, overrides: Iterable[str] = ()) -> Config:
     for override in overrides:
         _apply(document, override)
     replace_retired(document, stored=False)
-    mistakes = document.mistakes
+    mistakes = document.mistakes  # those of the reader and the overrides; it grows from here on
+    # Overrides come first: one of them may name the component whose keys are then allowed.
     schema = build_schema(document)
     try:
         # JSON's strict mode takes a list for a tuple and text for a path, but no text for a number.
@@ -83,6 +84,7 @@ def _apply(document: Document, override: str) -> None:
         document.mistakes.append(ConfigError("not an override", name, hint))
         return
     section = document.data
+    # Sections on the way are made where the file has none: `train.loss.name=focal` needs no `loss`.
     for key in keys[:-1]:
         if section.get(key) is None:
             section[key] = {}
@@ -98,4 +100,4 @@ def _apply(document: Document, override: str) -> None:
     except ConfigError as error:
         document.mistakes.append(error)
         return
-    document.places[keys] = name
+    document.places[keys] = name  # its mistakes name the command line, not the file

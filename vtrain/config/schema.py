@@ -75,6 +75,7 @@ SECTIONS = (
 
 def build_schema(document: Document) -> type[Config]:
     """Return the schema for the components that a document names; unknown names are mistakes."""
+    # Two levels are all there are: sections of the config, and those of `train` within it.
     fields: dict[str, dict[str, Any]] = {"train": {}, "": {}}
     for section in SECTIONS:
         *parents, key = map(str, section.keys)
@@ -102,13 +103,14 @@ def _schema_of(section: SectionSchema, document: Document) -> tuple[type[Section
     components = [Component.of(constructor) for constructor in section.constructors]
     if section.registry is None:
         return _composed(section.base, components), ""
+    # The raw document: which keys a section may have is known only once its name is read.
     raw: Any = document.data
     for key in section.keys:
         raw = raw.get(key) if isinstance(raw, dict) else None
     if section.default_name is not None and isinstance(raw, dict):
-        raw.setdefault("name", section.default_name)
+        raw.setdefault("name", section.default_name)  # `schedule: {floor: 0.1}` is a cosine
     name = raw.get("name") if isinstance(raw, dict) else section.default_name
-    if not isinstance(name, str):
+    if not isinstance(name, str):  # pydantic says that it is missing, or no text
         return _anything(section.base), None
     try:
         components.append(section.registry[name])
@@ -159,5 +161,6 @@ def may_change_on_resume(config: Config, dotted: str) -> bool:
         return False
     section = type(getattr(config, name))
     declared = section.model_config, section.model_fields[key]
+    # Either the whole section may change, or this key of it.
     extras = declared[0].get("json_schema_extra"), declared[1].json_schema_extra
     return any(isinstance(extra, dict) and extra.get("resume") == "free" for extra in extras)

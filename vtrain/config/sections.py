@@ -11,6 +11,7 @@ from pydantic import AfterValidator, ConfigDict, Field, NonNegativeInt, Positive
 from vtrain.files.yaml import dump_yaml
 from vtrain.registry import FREE_ON_RESUME, ComponentSection, Probability, Section, off
 
+# No batch of a million images fits anywhere: a slip of the finger is told at once.
 Images = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
@@ -18,6 +19,7 @@ def _located(*elsewhere: str) -> AfterValidator:
     """Make a text a path that does not depend on the folder, unless it begins with `elsewhere`."""
 
     def locate(text: str) -> str:
+        # `absolute`, not `resolve`: a link stays the user's name for what it points to.
         return text if text.startswith(elsewhere) else str(Path(text).expanduser().absolute())
 
     return AfterValidator(locate)
@@ -35,6 +37,7 @@ class ModelSection(ComponentSection):
 class DataSection(ComponentSection):
     """`data`: which images, and how they reach the device."""
 
+    # What the program hands on: the model and the preprocessing have to agree on these.
     image_size: Annotated[int, Field(ge=1, le=8192)] | None = None
     """Pixels per side that the model sees; null is the model's native size."""
     mean: tuple[Probability, Probability, Probability] | None = None

@@ -29,6 +29,7 @@ def check_config(config: Config) -> str:
     num_classes = len(source.classes)
     preprocess = build_preprocess(config, source)
     build_input(config, preprocess, plan.train, num_classes)
+    # Shapes without memory: a model that this machine could not hold is checked all the same.
     with torch.device("meta"):
         model = build_model(config, num_classes)
         optimizer = build_optimizer(config, model)
@@ -53,6 +54,7 @@ def check_config(config: Config) -> str:
         *map(list, balance_rows(plan).items()),
         ["memory estimate", f"{cost.memory.total / GIB:.2f} GiB at {at_once}"],
     ]
+    # Facts come after the config, so that they are what is left on the screen.
     width = max(len(name) for name, _ in facts)
     lines = [f"{name:{width}}  {value}" for name, value in facts]
     drawn = curve(lambda step: plan.lr * schedule(step), plan.total_steps)

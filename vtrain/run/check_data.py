@@ -28,6 +28,7 @@ def check_data(config: Config, as_json: bool) -> str:
     report = scan(source)
     text = json.dumps(report.to_dict(), indent=2) if as_json else "\n".join(report.lines())
     preprocess = build_preprocess(config, source)
+    # The picture shows what training would see, so without what cannot be read.
     samples = readable(source.split("train"), report.splits["train"])
     if not len(samples):
         log.warning("no training image can be read, so there is no %s", PICTURE)

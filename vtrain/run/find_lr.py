@@ -68,6 +68,7 @@ def losses_at(tested: Sequence[float], plan: Plan) -> list[float]:
     """Train a model from its start, a step with each rate, and return the losses."""
     parts, test = build_parts(plan), RangeTest()
     trainer = build_trainer(parts, [test])
+    # Each step has the next rate and logs its loss; nothing is evaluated.
     trainer = replace(
         trainer,
         schedule=lambda step: tested[min(step, len(tested) - 1)],

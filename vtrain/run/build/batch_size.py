@@ -60,6 +60,7 @@ def find_batch_size(plan: Plan, *, trial: bool) -> int:
 
 def largest(fits: Fits, most: int) -> int:
     """Return the largest power of two up to `most` that fits; 0 if not even 1 does."""
+    # Upwards from 1, doubling: a size that does not fit costs most, and only one is tried.
     size = 1
     if not fits(size):
         return 0
@@ -107,6 +108,7 @@ def tried(plan: Plan) -> Fits:
     def fits(images: int) -> bool:
         targets = torch.zeros(images, dtype=torch.int64, device=device)
         batch = Batch(black(images), targets, torch.arange(images), 0, images)
+        # The limit stands for the memory that the run will need for other things.
         torch.cuda.set_per_process_memory_fraction(share, device)
         try:
             trainer.train_step(batch)

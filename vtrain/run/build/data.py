@@ -23,6 +23,7 @@ def build_source(config: Config) -> Split:
     """Return the dataset; its class names are known, its images not yet read."""
     with section("data"):
         source: Source = bind(SOURCES[config.data.name], config.data)()
+        # Outside of the source: every kind of dataset is split and cut short in the same way.
         return bind(Split, config.data)(source)
 
 
@@ -45,7 +46,9 @@ def build_input(
     device with everything else; all others while they are decoded.
     """
     size = preprocess.image_size
+    # Images of another size are scaled by the workers, so that every batch is one tensor.
     stored = isinstance(samples, ArraySamples) and samples.array.shape[2:] == (size, size)
+    # All parts of one section: a value that one of them refuses is a mistake in `augment`.
     with section("augment"):
         keys, mean, std = config.augment, preprocess.mean, preprocess.std
         augment = bind(Augment, keys)(

@@ -27,8 +27,9 @@ def build_model(config: Config, num_classes: int) -> ImageClassifier:
     build = partial(component, num_classes=num_classes, image_size=config.data.image_size)
     with section("model"):
         check_fits_memory(build)
-        torch.manual_seed(config.seed)
+        torch.manual_seed(config.seed)  # right before: the weights depend on nothing else
         model: ImageClassifier = build()
+        # Before the optimizer is built, which takes what may be trained.
         if config.model.freeze is not None:
             freeze(model, config.model.freeze)
     model.activation_checkpointing = config.train.activation_checkpointing

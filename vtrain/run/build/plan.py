@@ -59,12 +59,14 @@ class Plan:
         """The base rate, scaled with the batch size if that is asked for."""
         lr: float = self.config.optimizer.lr  # type: ignore[attr-defined] # every optimizer has it
         base = self.config.optimizer.lr_base_size
+        # The linear rule: Goyal et al., arXiv:1706.02677, section 2.1.
         return lr if base is None else lr * self.batch_size / base
 
     @property
     def compiles(self) -> bool:
         """Whether torch.compile compiles the model."""
         train = self.config.train
+        # A sharded model is compiled only where that is asked for.
         if train.compile == "auto":
             return self.device.type == "cuda" and train.parallel == "ddp"
         return train.compile

@@ -39,9 +39,11 @@ def resolve(
     device = choose_device(config.train.device) if device is None else device
     precision = choose_precision(config.train.precision, device)
     source = build_source(config) if source is None else source
+    # The training split is read here and nowhere else before the parts: `Split` keeps it.
     plan = Plan(config, device, precision, rank, source, source.split("train"))
     if config.train.batch_size != "auto":
         return plan
+    # Found out only for a new run: the same steps with other batches would be another run.
     if batch_size is None:
         few = plan.changed(batch_size=min(len(plan.train), SAMPLE))
         batch_size = find_batch_size(few, trial=trial)

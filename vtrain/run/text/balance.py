@@ -23,6 +23,7 @@ def balance_rows(plan: Plan) -> dict[str, str]:
             f"each class is shown about {len(plan.train) / present:,.0f} times per epoch; "
             f"images: {named}"
         )
+    # Only a loss with class weights has them; they are those of the run, from the same counts.
     weights = getattr(build_loss(plan.config, counts), "weights", None)
     if weights is not None:
         texts = [

@@ -31,6 +31,7 @@ def predictions_text(predictions: list[Prediction], form: Literal["table", "json
 
 def columns(rows: list[list[str]]) -> str:
     """Align rows of text; all but the first column are numbers or short words."""
+    # The first column is names, read from the left; the others are compared digit by digit.
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
         "  ".join(
@@ -64,7 +65,7 @@ def _models_table(names: list[str]) -> str:
     rows = [["name", "parameters", "GMACs", "pixels"]]
     references = ["reference"]
     for name in names:
-        with torch.device("meta"):
+        with torch.device("meta"):  # the largest would take gigabytes
             model = create_model(name)
         macs = f"{count_macs(model) / 1e9:.2f}"
         rows.append([name, f"{count_parameters(model):,}", macs, str(model.image_size)])
@@ -73,15 +74,15 @@ def _models_table(names: list[str]) -> str:
     return "\n".join(f"{line}  {text}" for line, text in zip(table, references, strict=True))
 
 
-def _arguments_text(found: Component) -> str:
+def _arguments_text(component: Component) -> str:
     rows = [["argument", "default"]]
-    rows += [[name, json.dumps(default)] for name, _, default in found.parameters()]
+    rows += [[name, json.dumps(default)] for name, _, default in component.parameters()]
     where = (
         "A config sets the arguments below under `model`, beside `name`, `pretrained` (weights to "
         "start from)\nand `freeze` (`backbone`, or the first N blocks); image_size is "
         "`data.image_size`, and the dataset says\nhow many classes there are."
     )
-    return f"{inspect.getdoc(found.constructor)}\n\n{where}\n\n{columns(rows)}"
+    return f"{inspect.getdoc(component.constructor)}\n\n{where}\n\n{columns(rows)}"
 
 
 def _table_rows(predictions: list[Prediction]) -> list[str]:
