@@ -19,6 +19,8 @@ from vtrain.engine.step_graph import WARM_UP, GraphedStep
 from vtrain.files import checkpoint
 from vtrain.files import container as checkpoints
 from vtrain.files.container import load_checkpoint
+from vtrain.inference.metrics import means, sums
+from vtrain.inference.outputs import outputs_of
 from vtrain.layers import attention
 from vtrain.run.build import trainer as trainer_module
 from vtrain.run.build.parts import build_parts
@@ -40,6 +42,22 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[PretendCuda]]:
     monkeypatch.setattr(checkpoint, "save_checkpoint", saved)
     with pretend_cuda() as pretended:
         yield pretended
+
+
+def test_no_batch_of_an_evaluation_waits_for_the_gpu(
+    small_run: Path, gpu: type[PretendCuda]
+) -> None:
+    config = load_config(small_run, [*GPU, "train.batch_size=8"])
+    parts = build_parts(resolve(config, DEVICE))
+    batches = list(parts.val_loader.batches())
+    assert len(batches) > 1
+    normalise = parts.preprocess.normalise
+    total = torch.zeros(4, dtype=torch.float64, device=DEVICE)
+    for output in outputs_of(parts.model, batches, normalise, parts.autocast):
+        total += sums(output.logits, output.targets)
+        gpu.is_strict = True  # its tables are made
+    gpu.is_strict = False
+    assert means(total) == parts.evaluate()
 
 
 @pytest.mark.parametrize("data", ["device", "ram", "none"])
