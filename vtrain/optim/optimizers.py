@@ -226,7 +226,8 @@ class Lion(Optimizer):
             # The step's direction mixes with beta1, the momentum that is kept with beta2.
             updates = torch._foreach_mul(means, beta1)
             torch._foreach_add_(updates, grads, alpha=1 - beta1)
-            torch._foreach_sign_(updates)
+            for update in updates:  # torch 2.11 has no _foreach_sign_ of sharded parameters
+                update.sign_()
             torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
             torch._foreach_add_(params, updates, alpha=-lr)
             torch._foreach_lerp_(means, grads, 1 - beta2)
