@@ -188,6 +188,11 @@ def _check_records(archive: zipfile.ZipFile, size: int, path: Path) -> zipfile.Z
         raise CheckpointError("its records are too many or not unique", path, "do not trust it")
     if sum(record.file_size for record in records) > size:
         raise CheckpointError("its records are larger than the file", path, "do not trust it")
+    return _program_record(records, path)
+
+
+def _program_record(records: list[zipfile.ZipInfo], path: Path) -> zipfile.ZipInfo:
+    """Return the record that holds the program, which must be one and small."""
     programs = [record for record in records if record.filename.endswith("/data.pkl")]
     if len(programs) != 1 or programs[0].file_size > LARGEST_PROGRAM:
         raise CheckpointError("unsupported format: not one data.pkl", path)
