@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.measures import cycles, modules
+from benchmarks.measures import cycles, measure, modules
 from vtrain.data.datasets.torchvision_table import TABLE
 from vtrain.registry import LOSSES, MODELS, OPTIMIZERS, SCHEDULES, SOURCES, Registry
 
@@ -42,6 +42,20 @@ def test_imports_only_point_down(file: Path) -> None:
 def test_the_rows_hold_every_part_of_the_package_and_nothing_else() -> None:
     parts = {file.relative_to("vtrain").parts[0].removesuffix(".py") for file in SOURCE}
     assert set(RANK) == parts - {"__init__"}
+
+
+LIMITS = {
+    "files over 300 lines": 5,
+    "most parameters of a function": 14,
+    "worst complexity": 15,
+}
+"""What may not grow without a reason. `scripts/bench measures` prints these, and where they are."""
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_the_code_stays_within_what_can_be_read(name: str) -> None:
+    found = measure(Path())[name]
+    assert found.value <= LIMITS[name], found.where
 
 
 def test_no_module_imports_itself_through_others() -> None:
