@@ -93,12 +93,17 @@ def test_a_random_crop_is_torchvisions_for_the_same_box(interpolation: Any) -> N
     geometry = TrainGeometry(preprocess, 3, (0.08, 1.0), (3 / 4, 4 / 3))
     image = photo(60, 45)
     how = InterpolationMode("nearest-exact" if interpolation == "nearest" else interpolation)
+    # Without AVX2 torchvision scales in fp32 and rounds once; torch's bytes are rounded after the
+    # rows and after the columns. Three roundings of half a step together are less than two steps.
+    scales_bytes = torch.backends.cpu.get_capability() in ("AVX2", "AVX512")
+    apart = 0 if scales_bytes or interpolation == "nearest" else 1
     for index in range(20):
         u = uniforms(torch.tensor([index]), BOX_DRAWS, 3, 7, Stream.CROP)
         box = resized_crop_boxes(u, 45, 60, (0.08, 1.0), (3 / 4, 4 / 3))[0].tolist()
         got = geometry(image, index, 7)
         tensor = TF.pil_to_tensor(image)
-        assert torch.equal(got, TF.resized_crop(tensor, *box, size=[24, 24], interpolation=how))
+        expected = TF.resized_crop(tensor, *box, size=[24, 24], interpolation=how)
+        assert (got.int() - expected.int()).abs().max() <= apart
         pillow = TF.resized_crop(image, *box, size=[24, 24], interpolation=mode(interpolation))
         assert (got.int() - TF.pil_to_tensor(pillow).int()).abs().max() <= 2
 
