@@ -95,7 +95,7 @@ def test_a_random_crop_is_torchvisions_for_the_same_box(interpolation: Any) -> N
     how = InterpolationMode("nearest-exact" if interpolation == "nearest" else interpolation)
     # Without AVX2 torchvision scales in fp32 and rounds once; torch's bytes are rounded after the
     # rows and after the columns. Three roundings of half a step together are less than two steps.
-    scales_bytes = torch.backends.cpu.get_capability() in ("AVX2", "AVX512")
+    scales_bytes = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
     apart = 0 if scales_bytes or interpolation == "nearest" else 1
     for index in range(20):
         u = uniforms(torch.tensor([index]), BOX_DRAWS, 3, 7, Stream.CROP)
