@@ -37,6 +37,7 @@ from vtrain.files.images import read_image
 from vtrain.rng import uniforms
 
 BLACK = (0, 0, 0)
+NEAREST = InterpolationMode.NEAREST  # torchvision 0.26 takes no name for it
 NAMES = {  # ours -> torchvision's and timm's
     Op.IDENTITY: "Identity",
     Op.SHEAR_X: "ShearX",
@@ -139,7 +140,7 @@ def replayed(images: Tensor, applied: list[tuple[Tensor, Tensor]], rival: Any) -
         for ops, amounts in applied:
             op = Op(int(ops[i]))
             image = rival._apply_image_or_video_transform(
-                image, NAMES[op], magnitude(op, float(amounts[i])), "nearest", rival._fill
+                image, NAMES[op], magnitude(op, float(amounts[i])), NEAREST, rival._fill
             )
         results.append(TF.pil_to_tensor(image))
     return torch.stack(results)
