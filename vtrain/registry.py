@@ -11,6 +11,7 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, TypeVar, get_type_hints
@@ -180,6 +181,15 @@ def bind(constructor: Callable[..., T], section: Section) -> Callable[..., T]:
     if isinstance(constructor, Component):
         return partial(constructor, **constructor.arguments(section))
     return partial(constructor, **Component.of(constructor).arguments(section))
+
+
+@contextmanager
+def section(name: str) -> Iterator[None]:
+    """Turn a constructor's refusal of its values into a mistake in the config's section `name`."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}") from error
 
 
 def suggest(given: str, allowed: list[str]) -> str:

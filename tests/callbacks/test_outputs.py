@@ -7,10 +7,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from vtrain.callbacks.history import History
-from vtrain.callbacks.metrics_file import MetricsFile
+from vtrain.callbacks.history import History, MetricsFile
 from vtrain.callbacks.progress import Progress, clock
-from vtrain.callbacks.stop_on_signal import StopOnSignal
+from vtrain.callbacks.stopping import StopOnSignal
 from vtrain.callbacks.tensorboard import TensorBoard
 from vtrain.engine.budget import TimeBudget
 from vtrain.engine.state import TrainState

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from vtrain.inference.metrics import means, sums, top_k_hits
+from vtrain.inference.evaluate import means, sums, top_k_hits
 from vtrain.inference.outputs import NO_TARGET
 
 

@@ -9,8 +9,8 @@ from PIL import Image
 from tests.harness import Vtrain
 from vtrain.config import load_config
 from vtrain.run import find_lr
+from vtrain.run.check import HEIGHT, WIDTH, curve
 from vtrain.run.find_lr import losses_at, range_plan
-from vtrain.run.text.curve import HEIGHT, WIDTH, curve
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.harness import Vtrain, interrupt
-from vtrain.callbacks.stop_on_signal import StopOnSignal
+from vtrain.callbacks.stopping import StopOnSignal
 from vtrain.config import load_config
 from vtrain.engine.step_graph import WARM_UP
 from vtrain.engine.stop import StopSignals

@@ -19,7 +19,7 @@ from vtrain.engine.step_graph import WARM_UP, GraphedStep
 from vtrain.files import checkpoint
 from vtrain.files import container as checkpoints
 from vtrain.files.container import load_checkpoint
-from vtrain.inference.metrics import means, sums
+from vtrain.inference.evaluate import means, sums
 from vtrain.inference.outputs import outputs_of
 from vtrain.layers import attention
 from vtrain.run.build import trainer as trainer_module

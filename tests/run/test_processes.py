@@ -172,7 +172,7 @@ def test_a_process_that_fails_ends_the_others_and_the_main_one_says_why(
 
 def test_a_signal_that_one_process_gets_after_the_last_step_stops_all(tmp_path: Path) -> None:
     kill = "lambda *_: os.kill(os.getpid(), signal.SIGINT)"
-    late = f"from vtrain.callbacks.peer_timeout import PeerTimeout; PeerTimeout.on_fit_end = {kill}"
+    late = f"from vtrain.callbacks.stopping import PeerTimeout; PeerTimeout.on_fit_end = {kill}"
     main, other = two_processes(tmp_path, late)
     assert (main[0], other[0]) == (130, 130), main[1] + other[1]
     assert "stopped by SIGINT after step 21, which is saved" in main[1]

@@ -12,10 +12,11 @@ from vtrain.bench.machine import device_memory, reset_peak_memory
 from vtrain.bench.report import Layer
 from vtrain.bench.throughput import TURNS, ThroughputMeter
 from vtrain.bench.timing import Watches, rate, windows
-from vtrain.bench.work import Work, bytes_per_number
+from vtrain.bench.work import Work
 from vtrain.data.input import Input
 from vtrain.data.loading.batches import Batch
 from vtrain.data.loading.loader import EvalLoader, TrainLoader
+from vtrain.device import DTYPES
 from vtrain.engine.step import OptimizerStep
 from vtrain.engine.trainer import Loader, Trainer
 from vtrain.inference.evaluate import evaluate
@@ -156,7 +157,7 @@ class Harness:
         """Return what one step needs at least."""
         # Uncompiled: a compiled model hides its operations.
         eager = replace(self.step, state=self.bare.state, forward=self.trainer.state.model)
-        work = Work(bytes_per_number(precision))
+        work = Work(DTYPES[precision].itemsize)
         with work:
             replace(self.bare, optimize=eager).train_step(self.ready)
         return work

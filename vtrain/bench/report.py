@@ -1,6 +1,6 @@
 """What a benchmark of a run has found, and what to do about it."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from vtrain.bench.stats import Ratio, Summary, summarise
@@ -55,10 +55,6 @@ class Report:
     """Part of the processors that other processes used meanwhile; None: unknown."""
     next: str
     """What holds the run back most."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        return asdict(self)
 
 
 def advice(

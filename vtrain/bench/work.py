@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
@@ -109,8 +108,3 @@ def tensors(values: Any) -> Iterator[Tensor]:
     elif isinstance(values, tuple | list):
         for value in values:
             yield from tensors(value)
-
-
-def bytes_per_number(precision: str) -> int:
-    """Return the size of a number in the forward pass."""
-    return 4 if precision == "fp32" else torch.bfloat16.itemsize

@@ -10,7 +10,6 @@ import socket
 import stat
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from vtrain.errors import StorageError
@@ -88,12 +87,7 @@ class RunLock:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 

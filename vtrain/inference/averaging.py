@@ -29,7 +29,7 @@ def average_state_dicts(states: Iterable[Mapping[str, Tensor]]) -> dict[str, Ten
         count += 1
         if count == 1:
             dtypes = {name: tensor.dtype for name, tensor in state.items()}
-            sums = {name: widened(tensor).clone() for name, tensor in state.items()}
+            sums = {name: widened(tensor) for name, tensor in state.items()}
             continue
         # Before any sum is changed: names or shapes that differ are another model's.
         check_same_model(sums, state, count)
@@ -47,8 +47,8 @@ def average_state_dicts(states: Iterable[Mapping[str, Tensor]]) -> dict[str, Ten
 
 
 def widened(tensor: Tensor) -> Tensor:
-    """Return floats as float64, anything else as it is."""
-    return tensor.double() if tensor.is_floating_point() else tensor
+    """Return a copy, of floats as float64."""
+    return tensor.to(torch.float64 if tensor.is_floating_point() else tensor.dtype, copy=True)
 
 
 def check_same_model(one: Mapping[str, Tensor], other: Mapping[str, Tensor], number: int) -> None:

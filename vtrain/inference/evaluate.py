@@ -1,14 +1,46 @@
-"""Evaluate a model exactly: every image once, integer counts, one wait for the device."""
+"""Evaluate a model exactly: every image once, integer counts, one wait for the device.
+
+A float64 holds integers up to 2**53 exactly, far beyond any count of images, so that sums over
+batches and processes are the same in whatever order.
+"""
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtrain.data.loading.batches import Batch
-from vtrain.inference.metrics import means, sums
-from vtrain.inference.outputs import outputs_of
+from vtrain.inference.outputs import NO_TARGET, outputs_of
+
+NAMES = ("val/loss", "val/top1", "val/top5")
+
+
+def top_k_hits(logits: Tensor, targets: Tensor, k: int) -> Tensor:
+    """Return whether each target is the likeliest, the second likeliest, ... or the k-th.
+
+    Shape: (B, K), (B,) -> (B, min(k, K)) bool, at most one of them true in each row.
+    """
+    nearest = logits.topk(min(k, logits.shape[1]), dim=1).indices  # (B, k) classes
+    return nearest == targets[:, None]  # NO_TARGET is no class, and so never hit
+
+
+def sums(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the number of images, and their summed loss, hits and top-5 hits.
+
+    Targets that are `NO_TARGET` count for nothing. Shape: (B, K), (B,) -> (4,) float64.
+    """
+    loss = F.cross_entropy(logits, targets, reduction="sum", ignore_index=NO_TARGET)
+    hits = top_k_hits(logits, targets, 5).double()
+    images = (targets != NO_TARGET).sum()
+    return torch.stack([images.double(), loss.double(), hits[:, 0].sum(), hits.sum()])
+
+
+def means(totals: Tensor) -> dict[str, float]:
+    """Divide sums over all images by their number; this waits for the device. Shape: (4,)."""
+    images, *values = totals.tolist()
+    return {name: value / images for name, value in zip(NAMES, values, strict=True)}
 
 
 def evaluate(
@@ -20,12 +52,8 @@ def evaluate(
 ) -> dict[str, float]:
     """Return `val/loss`, `val/top1` and `val/top5` over all images of all processes.
 
-    Args:
-        model: See `outputs_of`, also for the next two.
-        batches: This process's share of the images.
-        normalise: Turns uint8 images into the model's input.
-        autocast: Makes the context that sets the precision.
-        all_sum: Adds a tensor over the processes.
+    `batches` are this process's share of the images and `all_sum` adds a tensor over the
+    processes; for the other arguments see `outputs_of`.
     """
     device = next(model.parameters()).device
     totals = torch.zeros(4, dtype=torch.float64, device=device)  # a share may hold no image

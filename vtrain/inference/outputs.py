@@ -5,6 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,22 @@ class Outputs:
     logits: Tensor
     targets: Tensor
     indices: Tensor
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The likeliest classes of one image with their probabilities, or why there are none."""
+
+    image: str
+    classes: list[tuple[str, float]]
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON output shows."""
+        if self.error is not None:
+            return {"image": self.image, "error": self.error}
+        ranked = [{"class": name, "probability": p} for name, p in self.classes]
+        return {"image": self.image, "predictions": ranked}
 
 
 def outputs_of(

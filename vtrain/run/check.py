@@ -1,5 +1,7 @@
 """`vtrain check`: everything that can be known about a run without training."""
 
+from collections.abc import Callable
+
 import torch
 
 from vtrain.config import Config
@@ -11,11 +13,11 @@ from vtrain.run.build.model import build_model, build_teacher
 from vtrain.run.build.optim import build_criterion, build_optimizer, build_schedule
 from vtrain.run.build.resolve import resolve
 from vtrain.run.text.balance import balance_rows
-from vtrain.run.text.curve import curve
 from vtrain.run.text.screens import rate_text
 from vtrain.run.text.tables import columns
 
 GIB = 1 << 30
+WIDTH, HEIGHT = 60, 8  # characters of the curve
 
 
 def check_config(config: Config) -> str:
@@ -66,3 +68,19 @@ def _stages(cost: Profile) -> str:
     for stage in cost.stages:
         rows.append([stage.name, ", ".join(str(shape) for shape in stage.shapes)])
     return columns(rows)
+
+
+def curve(value: Callable[[int], float], steps: int) -> list[str]:
+    """Draw `value(0)` to `value(steps - 1)`, none below 0, from 0 to the largest that is drawn."""
+    width = min(WIDTH, steps)
+    at = [round(i * (steps - 1) / max(1, width - 1)) for i in range(width)]
+    values = [value(step) for step in at]
+    top = max(values)
+    rows = [round((HEIGHT - 1) * v / top) if top > 0 else 0 for v in values]
+    labels = {HEIGHT - 1: f"{top:.3g}", 0: "0"}
+    lines = [
+        f"{labels.get(row, ''):>9} |" + "".join("*" if r == row else " " for r in rows).rstrip()
+        for row in reversed(range(HEIGHT))
+    ]
+    end = f"step {at[-1]:,}"
+    return [*lines, " " * 11 + "0" + end.rjust(width - 1)]

@@ -6,13 +6,12 @@ import logging
 from pathlib import Path
 
 from vtrain.config import Config
+from vtrain.data.inspect.grid import augmented
 from vtrain.data.inspect.scan import readable, scan
 from vtrain.data.loading.loader import TrainLoader
 from vtrain.files.atomic import write_bytes
-from vtrain.registry import bind
+from vtrain.registry import bind, section
 from vtrain.run.build.data import build_input, build_preprocess, build_source
-from vtrain.run.build.sections import section
-from vtrain.run.text.pictures import augmented
 
 log = logging.getLogger(__name__)
 PICTURE = Path("augmented.png")

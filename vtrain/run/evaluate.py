@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vtrain import distributed
+from vtrain.data.loading.loader import EvalLoader
 from vtrain.device import autocast, choose_device, choose_precision
 from vtrain.distributed import Rank
 from vtrain.engine.state import Metrics
@@ -21,7 +22,8 @@ from vtrain.files.checkpoint import Checkpoint
 from vtrain.inference.averaging import average_state_dicts
 from vtrain.inference.evaluate import evaluate
 from vtrain.inference.loaded import LoadedModel, load_model, model_of
-from vtrain.run.build.data import build_source, build_val_loader
+from vtrain.registry import bind
+from vtrain.run.build.data import build_source
 from vtrain.run.stored import stored_config
 
 log = logging.getLogger(__name__)
@@ -99,7 +101,7 @@ def evaluate_model(
         what = "an evaluation takes no train.batch_size=auto"
         raise ConfigError(what, "command line", "give train.eval_batch_size a number")
     # One process evaluates all of it, also under torchrun's environment variables.
-    loader = build_val_loader(config, samples, loaded.geometry, batch_size, device, Rank())
+    loader = bind(EvalLoader, config.data)(samples, loaded.geometry, batch_size, Rank(), device)
     return evaluate(
         loaded.model.to(device),
         loader.batches(),

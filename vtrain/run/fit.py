@@ -13,9 +13,7 @@ import torch
 import vtrain
 from vtrain import distributed
 from vtrain.callbacks.history import History
-from vtrain.callbacks.peer_timeout import PeerTimeout
-from vtrain.callbacks.stop_early import StopEarly
-from vtrain.callbacks.stop_on_signal import StopOnSignal
+from vtrain.callbacks.stopping import PeerTimeout, StopEarly, StopOnSignal
 from vtrain.config import Config
 from vtrain.data.inspect.fingerprint import dataset_fingerprint
 from vtrain.data.loading.workers import naming_lost_workers

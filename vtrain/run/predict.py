@@ -3,36 +3,18 @@
 import glob
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from vtrain.device import autocast, choose_device, choose_precision
 from vtrain.errors import CheckpointError, ConfigError, DataError, StorageError
 from vtrain.files.images import is_image_name
 from vtrain.files.runs import RUNS, RunFolder
 from vtrain.inference.loaded import LoadedModel, load_model
-from vtrain.inference.outputs import batches_of_files, outputs_of
+from vtrain.inference.outputs import Prediction, batches_of_files, outputs_of
 from vtrain.run.stored import stored_config
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The likeliest classes of one image with their probabilities, or why there are none."""
-
-    image: str
-    classes: list[tuple[str, float]]
-    error: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what JSON output shows."""
-        if self.error is not None:
-            return {"image": self.image, "error": self.error}
-        ranked = [{"class": name, "probability": p} for name, p in self.classes]
-        return {"image": self.image, "predictions": ranked}
 
 
 def predict_images(patterns: list[str], ckpt: Path | None, top_k: int) -> list[Prediction]:

@@ -5,8 +5,7 @@ from functools import partial
 from typing import Any
 
 from vtrain import distributed
-from vtrain.callbacks.history import History
-from vtrain.callbacks.metrics_file import MetricsFile
+from vtrain.callbacks.history import History, MetricsFile
 from vtrain.callbacks.progress import Progress
 from vtrain.callbacks.saver import Saver
 from vtrain.callbacks.tensorboard import TensorBoard

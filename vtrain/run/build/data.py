@@ -1,7 +1,5 @@
 """Build a run's dataset, its augmentation and its loaders."""
 
-import torch
-
 from vtrain.config import Config
 from vtrain.data.augment.augment import Augment
 from vtrain.data.augment.colour import Colour
@@ -11,12 +9,10 @@ from vtrain.data.augment.mixing import Mixing
 from vtrain.data.datasets.samples import ArraySamples, Samples, Source
 from vtrain.data.datasets.splits import Split
 from vtrain.data.input import Input
-from vtrain.data.loading.loader import EvalLoader, TrainLoader
+from vtrain.data.loading.loader import TrainLoader
 from vtrain.data.preprocess import Preprocess, TrainGeometry
-from vtrain.distributed import Rank
-from vtrain.registry import SOURCES, bind
+from vtrain.registry import SOURCES, bind, section
 from vtrain.run.build.plan import Plan
-from vtrain.run.build.sections import section
 
 
 def build_source(config: Config) -> Split:
@@ -69,15 +65,3 @@ def build_train_loader(plan: Plan, geometry: TrainGeometry) -> TrainLoader:
         return bind(TrainLoader, config.data)(
             plan.train, geometry, plan.batch_size, config.seed, plan.rank, plan.device
         )
-
-
-def build_val_loader(
-    config: Config,
-    samples: Samples,
-    preprocess: Preprocess,
-    batch_size: int,
-    device: torch.device,
-    rank: Rank,
-) -> EvalLoader:
-    """Return the evaluation batches of this process."""
-    return bind(EvalLoader, config.data)(samples, preprocess, batch_size, rank, device)

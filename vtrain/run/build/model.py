@@ -15,9 +15,8 @@ from vtrain.models.base import ImageClassifier
 from vtrain.models.freeze import freeze
 from vtrain.models.limits import check_fits_memory
 from vtrain.optim.distillation import Teacher
-from vtrain.registry import MODELS, bind
+from vtrain.registry import MODELS, bind, section
 from vtrain.run.build.plan import Plan
-from vtrain.run.build.sections import section
 from vtrain.run.build.teacher import load_teacher
 
 

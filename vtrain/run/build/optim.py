@@ -6,14 +6,12 @@ import torch
 from torch import nn
 
 from vtrain.config import Config
-from vtrain.engine.early_stopping import EarlyStopping
 from vtrain.engine.state import TrainState
 from vtrain.models.base import ImageClassifier
 from vtrain.optim.distillation import BothHeads, Distillation
 from vtrain.optim.schedules import Schedule, fitted_step
-from vtrain.registry import LOSSES, OPTIMIZERS, SCHEDULES, bind
+from vtrain.registry import LOSSES, OPTIMIZERS, SCHEDULES, bind, section
 from vtrain.run.build.plan import Plan
-from vtrain.run.build.sections import section
 
 
 def build_optimizer(config: Config, model: ImageClassifier) -> torch.optim.Optimizer:
@@ -58,9 +56,3 @@ def build_criterion(config: Config, model: ImageClassifier, class_counts: list[i
             return bind(Distillation, config.train.distillation)(loss)
     # A class and a distillation head, of which only the first would learn.
     return BothHeads(loss) if getattr(model, "head_dist", None) is not None else loss
-
-
-def build_early_stopping(config: Config) -> EarlyStopping | None:
-    """Return the rule that ends a run before its last step, if there is one."""
-    rule = config.train.early_stopping
-    return None if rule is None else bind(EarlyStopping, rule)()

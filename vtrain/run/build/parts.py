@@ -12,11 +12,13 @@ from torch import nn
 from vtrain import distributed
 from vtrain.data.datasets.samples import Samples
 from vtrain.data.input import Input
+from vtrain.data.inspect.grid import augmented
 from vtrain.data.loading.loader import EvalLoader, TrainLoader
 from vtrain.data.preprocess import Preprocess
 from vtrain.device import autocast, naming_failures
 from vtrain.distributed import parallel
 from vtrain.engine.budget import TimeBudget
+from vtrain.engine.early_stopping import EarlyStopping
 from vtrain.engine.ema import EMA
 from vtrain.engine.state import Metrics, TrainState
 from vtrain.inference.evaluate import evaluate
@@ -24,21 +26,11 @@ from vtrain.inference.outputs import padded_to
 from vtrain.models.base import ImageClassifier
 from vtrain.models.weights.pretrained import load_pretrained
 from vtrain.optim.gradients import LossScaler
-from vtrain.run.build.data import (
-    build_input,
-    build_preprocess,
-    build_train_loader,
-    build_val_loader,
-)
+from vtrain.registry import bind
+from vtrain.run.build.data import build_input, build_preprocess, build_train_loader
 from vtrain.run.build.model import build_model, build_teacher
-from vtrain.run.build.optim import (
-    build_criterion,
-    build_early_stopping,
-    build_optimizer,
-    build_schedule,
-)
+from vtrain.run.build.optim import build_criterion, build_optimizer, build_schedule
 from vtrain.run.build.plan import Plan
-from vtrain.run.text.pictures import augmented
 
 log = logging.getLogger(__name__)
 
@@ -82,13 +74,8 @@ class Parts:
 
     def picture(self, count: int) -> Image.Image:
         """Draw `count` training images as the first step augments and mixes them."""
-        return augmented(
-            self.train_loader,
-            self.input,
-            self.preprocess,
-            self.plan.source.classes,
-            count,
-        )
+        classes = self.plan.source.classes
+        return augmented(self.train_loader, self.input, self.preprocess, classes, count)
 
 
 def build_parts(plan: Plan) -> Parts:
@@ -114,8 +101,8 @@ def build_parts(plan: Plan) -> Parts:
         input=input_,
         model=model,
         train_loader=build_train_loader(plan, input_.augment.geometry(preprocess)),
-        val_loader=build_val_loader(
-            config, val, preprocess, plan.eval_batch_size, device, plan.rank
+        val_loader=bind(EvalLoader, config.data)(
+            val, preprocess, plan.eval_batch_size, plan.rank, device
         ),
         criterion=build_criterion(config, model, plan.class_counts).to(device),
         teacher=build_teacher(config, source.classes, preprocess, device),
@@ -126,13 +113,13 @@ def build_parts(plan: Plan) -> Parts:
 
 def build_state(plan: Plan, model: ImageClassifier) -> TrainState:
     """Return the state of a run at its start."""
-    train = plan.config.train
+    train, rule = plan.config.train, plan.config.train.early_stopping
     return TrainState(
         model=model,
         optimizer=build_optimizer(plan.config, model),
         ema=None if train.ema_decay is None else EMA(model, train.ema_decay),
         # Only fp16 has too few exponents for small gradients.
         scaler=LossScaler(plan.device) if plan.precision == "fp16" else None,
-        early_stopping=build_early_stopping(plan.config),
+        early_stopping=None if rule is None else bind(EarlyStopping, rule)(),
         budget=None if train.max_minutes is None else TimeBudget(train.max_minutes),
     )

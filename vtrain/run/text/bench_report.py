@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 
 from vtrain.bench.machine import CLEAN
 from vtrain.bench.report import Report
@@ -15,7 +16,7 @@ def report_text(report: Report) -> str:
 
 def report_json(report: Report) -> str:
     """Return the report as one JSON object."""
-    return json.dumps(report.to_dict(), indent=1)
+    return json.dumps(asdict(report), indent=1)
 
 
 def _lines(report: Report) -> Iterator[str]:

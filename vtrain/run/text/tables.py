@@ -9,8 +9,8 @@ from typing import Literal
 
 from vtrain.engine.state import Metrics
 from vtrain.errors import ConfigError, printable
+from vtrain.inference.outputs import Prediction
 from vtrain.registry import MODELS, Component, suggest
-from vtrain.run.predict import Prediction
 
 
 def metrics_text(metrics: Metrics, as_json: bool) -> str:
