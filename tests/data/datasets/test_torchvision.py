@@ -21,8 +21,7 @@ from torchvision import datasets
 from tests.data.pictures import plant
 from vtrain.data.datasets.samples import ArraySamples, FileSamples
 from vtrain.data.datasets.torchvision import TorchvisionSource
-from vtrain.data.datasets.torchvision_spec import Spec
-from vtrain.data.datasets.torchvision_table import TABLE
+from vtrain.data.datasets.torchvision_table import TABLE, Spec
 from vtrain.errors import DataError
 from vtrain.registry import SOURCES
 

@@ -22,8 +22,7 @@ from vtrain.data.datasets.samples import (
     SplitName,
     check_targets,
 )
-from vtrain.data.datasets.torchvision_spec import Spec
-from vtrain.data.datasets.torchvision_table import CIFAR10, TABLE
+from vtrain.data.datasets.torchvision_table import TABLE, Spec
 from vtrain.errors import DataError
 from vtrain.files.downloads import download_lock
 from vtrain.registry import SOURCES
@@ -38,7 +37,7 @@ class TorchvisionSource:
     """
 
     def __init__(
-        self, spec: Spec = CIFAR10, *, root: Path = Path("data"), download: bool = False
+        self, spec: Spec = TABLE["cifar10"], *, root: Path = Path("data"), download: bool = False
     ) -> None:
         self.spec, self.root, self.download = spec, root, download
         self.mean, self.std, self.notes = spec.mean, spec.std, spec.notes

@@ -1,68 +1,161 @@
-"""The table of torchvision's classification datasets: their splits, classes and statistics.
+"""Torchvision's classification datasets: their splits, classes, statistics, and what they list.
 
 `mean` and `std` are those in common use for a set, and ImageNet's for sets of photographs:
 normalisation only has to be the same in training and in use.
 """
 
 import string
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
 
-from vtrain.data.datasets.samples import GREY, SplitName
-from vtrain.data.datasets.torchvision_spec import (
-    OfficialSplit,
-    Spec,
-    read_array,
-    read_caltech,
-    read_emnist,
-    read_inaturalist,
-    read_lists,
-    read_pairs,
-)
+import torch
+from torch import Tensor
+
+from vtrain.data.datasets.samples import GREY, IMAGENET_MEAN, IMAGENET_STD, SplitName, Triple
+
+Listing: TypeAlias = tuple[Sequence[str | Path], Sequence[int]]
+"""Image files and their classes."""
+Reader: TypeAlias = Callable[[Any], Listing | tuple[Tensor, Tensor]]
+"""Takes the images, or the files, and the classes out of torchvision's object."""
+
+# Torchvision's objects have no common way to say what they list: each reader below knows one.
 
 
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(text.split())
+def read_array(dataset: Any) -> tuple[Tensor, Tensor]:
+    """Return the images as one array. Shape: images (N, 3, H, W) uint8, classes (N,) int64."""
+    array = torch.as_tensor(dataset.data)
+    if array.ndim == 3:  # (N, H, W) -> (N, 3, H, W)
+        array = array[:, None].expand(-1, 3, -1, -1)
+    elif array.shape[1] != 3:  # (N, H, W, 3) -> (N, 3, H, W)
+        array = array.permute(0, 3, 1, 2)
+    # SVHN and STL10 call them `labels`.
+    labels = dataset.targets if hasattr(dataset, "targets") else dataset.labels
+    return array.contiguous(), torch.as_tensor(labels).long()
 
 
-def _by_flag(train: int, val: int) -> dict[SplitName, OfficialSplit]:
+def read_emnist(dataset: Any) -> tuple[Tensor, Tensor]:
+    """Read an array of EMNIST, whose files exchange rows and columns and count letters from 1."""
+    array, targets = read_array(dataset)
+    return array.transpose(2, 3).contiguous(), targets - int(dataset.split == "letters")
+
+
+def read_pairs(name: str, dataset: Any) -> Listing:
+    """Read an attribute that holds (path, class) pairs."""
+    paths, targets = zip(*getattr(dataset, name), strict=True)
+    return paths, targets
+
+
+def read_lists(paths: str, targets: str, dataset: Any) -> Listing:
+    """Read two attributes, one of paths and one of classes."""
+    return getattr(dataset, paths), getattr(dataset, targets)
+
+
+def read_caltech(folder: str, pattern: str, dataset: Any) -> Listing:
+    """Read Caltech's numbered files: `pattern` makes a name of a class from 1 and a number."""
+    paths = [
+        Path(dataset.root, folder, dataset.categories[y], pattern.format(y + 1, index))
+        for y, index in zip(dataset.y, dataset.index, strict=True)
+    ]
+    return paths, dataset.y
+
+
+def read_inaturalist(dataset: Any) -> Listing:
+    """Read (category, file name) pairs; a category has a folder."""
+    categories, names = zip(*dataset.index, strict=True)
+    folders = [Path(dataset.root, dataset.all_categories[c]) for c in categories]
+    return [folder / name for folder, name in zip(folders, names, strict=True)], categories
+
+
+@dataclass(frozen=True)
+class OfficialSplit:
+    """One official split: how many images it has, and by which arguments torchvision knows it."""
+
+    images: int
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One row of the table: a class of `torchvision.datasets`, its `kind`."""
+
+    kind: str
+    folder: str  # what must be below `root` if the dataset is there
+    splits: dict[SplitName, OfficialSplit]  # those with labels
+    classes: tuple[str, ...] = ()  # empty where they are read from the dataset's own files
+    mean: Triple = IMAGENET_MEAN
+    std: Triple = IMAGENET_STD
+    notes: tuple[str, ...] = ()
+    read: Reader = field(default=read_array, kw_only=True)
+
+
+def _words(text: str, separator: str | None = None) -> tuple[str, ...]:
+    return tuple(text.split(separator))
+
+
+def _by_flag(train: int, val: int, **others: str) -> dict[SplitName, OfficialSplit]:
     return {
-        "train": OfficialSplit(train, {"train": True}),
-        "val": OfficialSplit(val, {"train": False}),
+        "train": OfficialSplit(train, {**others, "train": True}),
+        "val": OfficialSplit(val, {**others, "train": False}),
     }
 
 
-def _by_name(**splits: tuple[str, int]) -> dict[SplitName, OfficialSplit]:
-    """Return splits that torchvision calls by a name: `train=("trainval", 3680)`."""
-    return {key: OfficialSplit(n, {"split": name}) for key, (name, n) in splits.items()}  # type: ignore[misc]
+def _by_name(**splits: int | tuple[str, int]) -> dict[SplitName, OfficialSplit]:
+    """Return splits that torchvision calls by a name, if another: `train=("trainval", 3680)`."""
+    named = {key: n if isinstance(n, tuple) else (key, n) for key, n in splits.items()}
+    return {key: OfficialSplit(n, {"split": name}) for key, (name, n) in named.items()}  # type: ignore[misc]
 
 
+def _photographs(kind: str, folder: str, read: Reader, **splits: int | tuple[str, int]) -> Spec:
+    """Describe a set of files that torchvision lists, its classes too."""
+    return Spec(kind, folder, _by_name(**splits), read=read)
+
+
+def _grey(kind: str, classes: tuple[str, ...], mean: float, std: float) -> Spec:
+    """Describe a set of grey images with the splits of MNIST."""
+    return Spec(kind, kind, _by_flag(60_000, 10_000), classes, (mean,) * 3, (std,) * 3, (GREY,))
+
+
+IMAGE_FILES = partial(read_lists, "_image_files", "_labels")
 # Where classes are written down here, they are known without opening the set.
 DIGITS = tuple(string.digits)
 # EMNIST's merged sets have no classes for the lower-case letters that look like upper-case ones.
 MERGED_LETTERS = _words("A B C D E F G H I J K L M N O P Q R S T U V W X Y Z a b d e f g h n q r t")
 
-CIFAR10 = Spec(
-    "CIFAR10",
-    "cifar-10-batches-py",
-    _by_flag(50_000, 10_000),
-    _words("airplane automobile bird cat deer dog frog horse ship truck"),
-    (0.4914, 0.4822, 0.4465),
-    (0.2470, 0.2435, 0.2616),
-    read=read_array,
-)
-
 
 def _emnist_spec(split: str, train: int, test: int, classes: tuple[str, ...]) -> Spec:
-    splits: dict[SplitName, OfficialSplit] = {
-        "train": OfficialSplit(train, {"split": split, "train": True}),
-        "val": OfficialSplit(test, {"split": split, "train": False}),
-    }
-    mean, std = (0.1722,) * 3, (0.3309,) * 3
+    splits, mean, std = _by_flag(train, test, split=split), (0.1722,) * 3, (0.3309,) * 3
     notes = (GREY, "EMNIST stores images transposed: they are turned upright")
     return Spec("EMNIST", "EMNIST", splits, classes, mean, std, notes, read=read_emnist)
 
 
+def _caltech_spec(number: str, images: int, pattern: str) -> Spec:
+    folder = f"{number}_ObjectCategories"  # without Caltech101's "BACKGROUND_Google", no object
+    splits: dict[SplitName, OfficialSplit] = {"train": OfficialSplit(images)}
+    read = partial(read_caltech, folder, pattern)
+    return Spec(f"Caltech{number}", f"caltech{number}/{folder}", splits, read=read)
+
+
+def _inaturalist_spec(version: str, images: int) -> Spec:
+    # The test images have no public labels.
+    splits: dict[SplitName, OfficialSplit] = {
+        "train": OfficialSplit(images, {"version": version}),
+        "val": OfficialSplit(100_000, {"version": "2021_valid"}),
+    }
+    return Spec("INaturalist", "", splits, read=read_inaturalist)
+
+
 TABLE = {
-    "cifar10": CIFAR10,
+    "cifar10": Spec(
+        "CIFAR10",
+        "cifar-10-batches-py",
+        _by_flag(50_000, 10_000),
+        _words("airplane automobile bird cat deer dog frog horse ship truck"),
+        (0.4914, 0.4822, 0.4465),
+        (0.2470, 0.2435, 0.2616),
+    ),
     "cifar100": Spec(
         "CIFAR100",
         "cifar-100-python",
@@ -80,38 +173,18 @@ TABLE = {
         ),
         (0.5071, 0.4865, 0.4409),
         (0.2673, 0.2564, 0.2762),
-        read=read_array,
     ),
-    "mnist": Spec(
-        "MNIST",
-        "MNIST",
-        _by_flag(60_000, 10_000),
-        DIGITS,
-        (0.1307,) * 3,
-        (0.3081,) * 3,
-        (GREY,),
-        read=read_array,
-    ),
-    "fashion_mnist": Spec(
+    "mnist": _grey("MNIST", DIGITS, 0.1307, 0.3081),
+    "fashion_mnist": _grey(
         "FashionMNIST",
-        "FashionMNIST",
-        _by_flag(60_000, 10_000),
-        (*_words("T-shirt/top Trouser Pullover Dress Coat Sandal Shirt Sneaker Bag"), "Ankle boot"),
-        (0.2860,) * 3,
-        (0.3530,) * 3,
-        (GREY,),
-        read=read_array,
+        _words(
+            "T-shirt/top, Trouser, Pullover, Dress, Coat, Sandal, Shirt, Sneaker, Bag, Ankle boot",
+            ", ",
+        ),
+        0.2860,
+        0.3530,
     ),
-    "kmnist": Spec(
-        "KMNIST",
-        "KMNIST",
-        _by_flag(60_000, 10_000),
-        _words("o ki su tsu na ha ma ya re wo"),
-        (0.1918,) * 3,
-        (0.3483,) * 3,
-        (GREY,),
-        read=read_array,
-    ),
+    "kmnist": _grey("KMNIST", _words("o ki su tsu na ha ma ya re wo"), 0.1918, 0.3483),
     "emnist_byclass": _emnist_spec(
         "byclass", 697_932, 116_323, tuple(sorted(string.digits + string.ascii_letters))
     ),
@@ -122,139 +195,98 @@ TABLE = {
     "svhn": Spec(
         "SVHN",
         "",  # its files lie in `root` itself
-        _by_name(train=("train", 73_257), val=("test", 26_032)),
+        _by_name(train=73_257, val=("test", 26_032)),
         DIGITS,
         (0.4377, 0.4438, 0.4728),
         (0.1980, 0.2010, 0.1970),
-        read=read_array,
     ),
     "stl10": Spec(
         "STL10",
         "stl10_binary",
-        _by_name(train=("train", 5000), val=("test", 8000)),
+        _by_name(train=5000, val=("test", 8000)),
         _words("airplane bird car cat deer dog horse monkey ship truck"),
         (0.4467, 0.4398, 0.4066),
         (0.2603, 0.2566, 0.2713),
-        read=read_array,
     ),
-    "flowers102": Spec(
-        "Flowers102",
-        "flowers-102",
-        _by_name(train=("train", 1020), val=("val", 1020), test=("test", 6149)),
-        read=read_lists("_image_files", "_labels"),
+    "flowers102": _photographs(
+        "Flowers102", "flowers-102", IMAGE_FILES, train=1020, val=1020, test=6149
     ),
-    "oxford_pets": Spec(
+    "oxford_pets": _photographs(
         "OxfordIIITPet",
         "oxford-iiit-pet",
-        _by_name(train=("trainval", 3680), val=("test", 3669)),
-        read=read_lists("_images", "_labels"),
+        partial(read_lists, "_images", "_labels"),
+        train=("trainval", 3680),
+        val=("test", 3669),
     ),
-    "food101": Spec(
-        "Food101",
-        "food-101",
-        _by_name(train=("train", 75_750), val=("test", 25_250)),
-        read=read_lists("_image_files", "_labels"),
-    ),
+    "food101": _photographs("Food101", "food-101", IMAGE_FILES, train=75_750, val=("test", 25_250)),
     # No official split: `val_fraction` or `fold` makes one.
     "eurosat": Spec(
         "EuroSAT",
         "eurosat",
         {"train": OfficialSplit(27_000)},
-        _words("AnnualCrop Forest HerbaceousVegetation Highway Industrial Pasture PermanentCrop")
-        + _words("Residential River SeaLake"),
-        read=read_pairs("samples"),
+        _words(
+            "AnnualCrop Forest HerbaceousVegetation Highway Industrial Pasture PermanentCrop "
+            "Residential River SeaLake"
+        ),
+        read=partial(read_pairs, "samples"),
     ),
     "gtsrb": Spec(
         "GTSRB",
         "gtsrb",
-        _by_name(train=("train", 26_640), val=("test", 12_630)),
+        _by_name(train=26_640, val=("test", 12_630)),
         # Named after the meaning of the signs, which the set itself only numbers.
-        (
-            *(f"speed limit {limit}" for limit in (20, 30, 50, 60, 70, 80)),
-            *("end of speed limit 80", "speed limit 100", "speed limit 120", "no passing"),
-            *("no passing over 3.5 t", "right of way at next intersection", "priority road"),
-            *("yield", "stop", "no vehicles", "no vehicles over 3.5 t", "no entry"),
-            *("general caution", "dangerous curve left", "dangerous curve right", "double curve"),
-            *("bumpy road", "slippery road", "road narrows on the right", "road work"),
-            *("traffic signals", "pedestrians", "children crossing", "bicycles crossing"),
-            *("beware of ice or snow", "wild animals crossing", "end of all limits"),
-            *("turn right ahead", "turn left ahead", "ahead only", "straight or right"),
-            *("straight or left", "keep right", "keep left", "roundabout", "end of no passing"),
+        _words(
+            "speed limit 20, speed limit 30, speed limit 50, speed limit 60, speed limit 70, "
+            "speed limit 80, end of speed limit 80, speed limit 100, speed limit 120, no passing, "
+            "no passing over 3.5 t, right of way at next intersection, priority road, yield, stop, "
+            "no vehicles, no vehicles over 3.5 t, no entry, general caution, dangerous curve left, "
+            "dangerous curve right, double curve, bumpy road, slippery road, "
+            "road narrows on the right, road work, traffic signals, pedestrians, "
+            "children crossing, bicycles crossing, beware of ice or snow, wild animals crossing, "
+            "end of all limits, turn right ahead, turn left ahead, ahead only, straight or right, "
+            "straight or left, keep right, keep left, roundabout, end of no passing, "
             "end of no passing over 3.5 t",
+            ", ",
         ),
-        read=read_pairs("_samples"),
+        read=partial(read_pairs, "_samples"),
     ),
-    "dtd": Spec(
-        "DTD",
-        "dtd",
-        _by_name(train=("train", 1880), val=("val", 1880), test=("test", 1880)),
-        read=read_lists("_image_files", "_labels"),
-    ),
-    "country211": Spec(
+    "dtd": _photographs("DTD", "dtd", IMAGE_FILES, train=1880, val=1880, test=1880),
+    "country211": _photographs(
         "Country211",
         "country211",
-        _by_name(train=("train", 31_650), val=("valid", 10_550), test=("test", 21_100)),
-        read=read_pairs("samples"),
+        partial(read_pairs, "samples"),
+        train=31_650,
+        val=("valid", 10_550),
+        test=21_100,
     ),
-    "stanford_cars": Spec(
+    "stanford_cars": _photographs(
         "StanfordCars",
         "stanford_cars",
-        _by_name(train=("train", 8144), val=("test", 8041)),
-        read=read_pairs("_samples"),
+        partial(read_pairs, "_samples"),
+        train=8144,
+        val=("test", 8041),
     ),
-    "fgvc_aircraft": Spec(
-        "FGVCAircraft",
-        "fgvc-aircraft-2013b",
-        _by_name(train=("train", 3334), val=("val", 3333), test=("test", 3333)),
-        read=read_lists("_image_files", "_labels"),
+    "fgvc_aircraft": _photographs(
+        "FGVCAircraft", "fgvc-aircraft-2013b", IMAGE_FILES, train=3334, val=3333, test=3333
     ),
-    "caltech101": Spec(
-        "Caltech101",
-        "caltech101/101_ObjectCategories",  # without "BACKGROUND_Google", which is no object
-        {"train": OfficialSplit(8677)},
-        read=read_caltech("101_ObjectCategories", "image_{1:04d}.jpg"),
-    ),
-    "caltech256": Spec(
-        "Caltech256",
-        "caltech256/256_ObjectCategories",
-        {"train": OfficialSplit(30_607)},
-        read=read_caltech("256_ObjectCategories", "{0:03d}_{1:04d}.jpg"),
-    ),
+    "caltech101": _caltech_spec("101", 8677, "image_{1:04d}.jpg"),
+    "caltech256": _caltech_spec("256", 30_607, "{0:03d}_{1:04d}.jpg"),
     "imagenette": Spec(
         "Imagenette",
         "imagenette2",
-        _by_name(train=("train", 9469), val=("val", 3925)),
-        (
-            *("tench", "English springer", "cassette player", "chain saw", "church"),
-            *("French horn", "garbage truck", "gas pump", "golf ball", "parachute"),
+        _by_name(train=9469, val=3925),
+        _words(
+            "tench, English springer, cassette player, chain saw, church, French horn, "
+            "garbage truck, gas pump, golf ball, parachute",
+            ", ",
         ),
-        read=read_pairs("_samples"),
+        read=partial(read_pairs, "_samples"),
     ),
-    "imagenet": Spec(
-        "ImageNet",
-        "",
-        _by_name(train=("train", 1_281_167), val=("val", 50_000)),
-        read=read_pairs("samples"),
+    "imagenet": _photographs(
+        "ImageNet", "", partial(read_pairs, "samples"), train=1_281_167, val=50_000
     ),
-    "inaturalist": Spec(
-        "INaturalist",
-        "",
-        {
-            # The test images have no public labels.
-            "train": OfficialSplit(2_686_843, {"version": "2021_train"}),
-            "val": OfficialSplit(100_000, {"version": "2021_valid"}),
-        },
-        read=read_inaturalist,
-    ),
-    "inaturalist_mini": Spec(
-        "INaturalist",
-        "",
-        {
-            "train": OfficialSplit(500_000, {"version": "2021_train_mini"}),
-            "val": OfficialSplit(100_000, {"version": "2021_valid"}),
-        },
-        read=read_inaturalist,
-    ),
+    "inaturalist": _inaturalist_spec("2021_train", 2_686_843),
+    "inaturalist_mini": _inaturalist_spec("2021_train_mini", 500_000),
     "places365": Spec(
         "Places365",
         "",
@@ -263,6 +295,6 @@ TABLE = {
             "train": OfficialSplit(1_803_460, {"split": "train-standard", "small": True}),
             "val": OfficialSplit(36_500, {"split": "val", "small": True}),
         },
-        read=read_pairs("imgs"),
+        read=partial(read_pairs, "imgs"),
     ),
 }
