@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from vtrain.data.loading.repeats import repeated
+from vtrain.data.loading.loader import repeated
 
 
 @pytest.mark.parametrize(("images", "repeats", "batch"), [(60, 3, 12), (61, 3, 12), (50, 4, 8)])

@@ -5,14 +5,7 @@ from pathlib import Path
 
 import torch
 
-from vtrain.data.datasets.samples import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    FileSamples,
-    Paths,
-    SplitName,
-    Triple,
-)
+from vtrain.data.datasets.samples import FileSamples, Paths, Photographs, SplitName
 from vtrain.errors import DataError
 from vtrain.registry import SOURCES
 
@@ -29,7 +22,7 @@ HEADER = "the first line must name the columns: path,label or path,label,split"
 
 
 @SOURCES.register("csv")
-class CsvList:
+class CsvList(Photographs):
     """Images listed in a CSV file with the columns `path`, `label` and, if you like, `split`.
 
     Classes are the labels of the training images, in the order of their text. Without a column
@@ -43,8 +36,6 @@ class CsvList:
         DataError: The list cannot be read, or a line is not as described.
     """
 
-    mean: Triple = IMAGENET_MEAN
-    std: Triple = IMAGENET_STD
     notes: tuple[str, ...] = ()
 
     def __init__(self, *, file: Path, root: Path | None = None) -> None:

@@ -13,14 +13,7 @@ from vtrain.data.datasets.folder_listing import (
     list_folder,
     printable_name,
 )
-from vtrain.data.datasets.samples import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    FileSamples,
-    Paths,
-    SplitName,
-    Triple,
-)
+from vtrain.data.datasets.samples import FileSamples, Paths, Photographs, SplitName
 from vtrain.errors import DataError
 from vtrain.files.images import is_image_name
 from vtrain.registry import SOURCES
@@ -35,7 +28,7 @@ SPLIT_FOLDERS: dict[SplitName, tuple[str, ...]] = {
 
 
 @SOURCES.register("image_folder")
-class ImageFolder:
+class ImageFolder(Photographs):
     """Your own images: `train/<class>/` beside `val/` or `test/`, or one folder of classes.
 
     Classes are the folders of the training split, numbered in the order of their names. Hidden
@@ -48,9 +41,6 @@ class ImageFolder:
     Raises:
         DataError: The folder is not as described.
     """
-
-    mean: Triple = IMAGENET_MEAN
-    std: Triple = IMAGENET_STD
 
     def __init__(self, *, root: Path, follow_links: bool = False) -> None:
         self.root, self.follow_links = root, follow_links

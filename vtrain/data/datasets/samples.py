@@ -104,6 +104,13 @@ class Source(Protocol):
         ...
 
 
+class Photographs:
+    """A source of photographs: the statistics of its pixels are ImageNet's."""
+
+    mean: Triple = IMAGENET_MEAN
+    std: Triple = IMAGENET_STD
+
+
 @dataclass(frozen=True)
 class ArraySamples:
     """Decoded images of one size, held as one tensor.

@@ -19,14 +19,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from vtrain.data.datasets.samples import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    Paths,
-    SplitName,
-    Triple,
-    check_targets,
-)
+from vtrain.data.datasets.samples import Paths, Photographs, SplitName, check_targets
 from vtrain.errors import DataError
 from vtrain.files.downloads import download, download_lock
 from vtrain.files.images import MAX_FILE_BYTES, decode_image, is_image_name
@@ -77,7 +70,7 @@ class TarSamples:
 
 
 @SOURCES.register("webdataset")
-class WebDataset:
+class WebDataset(Photographs):
     """Images in tar shards: `key.jpg` (or another format) beside `key.cls`, the class.
 
     A class is a number from 0, or a name. The names are those of the training images in the order
@@ -94,9 +87,6 @@ class WebDataset:
     Raises:
         DataError: A shard is absent or damaged, or an image has no class.
     """
-
-    mean: Triple = IMAGENET_MEAN
-    std: Triple = IMAGENET_STD
 
     def __init__(
         self,

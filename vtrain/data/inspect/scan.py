@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -111,8 +110,8 @@ def scan(source: Source, *, show: bool = True) -> ScanReport:
         ThreadPoolExecutor(cpu_count()) as pool,
     ):
         for name, samples in splits.items():
-            seen = look_at_all(samples, pool, bar.update)
-            reports[name] = scan_split(samples, source.classes, seen, partial(copies.add, name))
+            seen = copies.noting(name, look_at_all(samples, pool, bar.update))
+            reports[name] = scan_split(samples, source.classes, seen)
 
     def copy(split: SplitName, index: int) -> Copy:
         samples = splits[split]
@@ -136,20 +135,8 @@ class Seen:
     """Of its content; None where there was nothing to read."""
 
 
-def scan_split(
-    samples: Samples,
-    classes: tuple[str, ...],
-    seen: Iterable[Seen],
-    add_copy: Callable[[bytes, int], None],
-) -> SplitReport:
-    """Sum up what was seen of the images of a split.
-
-    Args:
-        samples: The images.
-        classes: The names of their classes.
-        seen: What was seen of each.
-        add_copy: Told the digest and the index of each image that could be read.
-    """
+def scan_split(samples: Samples, classes: tuple[str, ...], seen: Iterable[Seen]) -> SplitReport:
+    """Sum up what was seen of the images of a split."""
     sizes: Counter[str] = Counter()
     bad = []
     for image in seen:
@@ -158,8 +145,6 @@ def scan_split(
         if image.problem is not None:
             label = classes[int(samples.targets[image.index])]
             bad.append(BadImage(printable_name(samples.name(image.index)), label, image.problem))
-        if image.digest is not None:
-            add_copy(image.digest, image.index)
     # Counted from the targets, so that a class without any image is in the report.
     counts = torch.bincount(samples.targets, minlength=len(classes)).tolist()
     return SplitReport(
@@ -210,12 +195,16 @@ class Copies:
         self._first: dict[bytes, tuple[SplitName, int]] = {}
         self.groups: dict[bytes, list[tuple[SplitName, int]]] = {}
 
-    def add(self, split: SplitName, digest: bytes, index: int) -> None:
-        """Note where a content is."""
-        # Most contents come once: a list is made only for those that come again.
-        first = self._first.setdefault(digest, (split, index))
-        if first != (split, index):
-            self.groups.setdefault(digest, [first]).append((split, index))
+    def noting(self, split: SplitName, seen: Iterable[Seen]) -> Iterator[Seen]:
+        """Pass on what was seen of a split, and note where each content is."""
+        for image in seen:
+            if image.digest is not None:
+                # Most contents come once: a list is made only for those that come again.
+                place = (split, image.index)
+                first = self._first.setdefault(image.digest, place)
+                if first != place:
+                    self.groups.setdefault(image.digest, [first]).append(place)
+            yield image
 
 
 def readable(samples: Samples, report: SplitReport) -> Samples:

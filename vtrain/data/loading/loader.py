@@ -23,7 +23,6 @@ from vtrain.data.loading.batches import Batch, Share, chunks, shares
 from vtrain.data.loading.cache import CacheMode
 from vtrain.data.loading.decoded import Decoded, NumWorkers
 from vtrain.data.loading.feed import feed
-from vtrain.data.loading.repeats import repeated
 from vtrain.data.loading.unreadable import OnBadImage, Unreadable
 from vtrain.data.loading.worker import Transform
 from vtrain.data.loading.workers import TIMEOUT
@@ -133,6 +132,29 @@ class TrainLoader:
         return order if self.repeats == 1 else repeated(order, self.repeats, self.batch_size)
 
 
+def repeated(order: Tensor, repeats: int, batch_size: int) -> Tensor:
+    """Turn an order of N images into one of N views: `repeats` views of each of N / repeats images.
+
+    View v of image i is the number i + v N. Augmentation hashes that number, so that every view
+    looks different; the image to read is the number modulo N. All views of an image are in one
+    global batch (where `repeats` divides `batch_size`), and as far apart there as possible, so
+    that mixing does not pair an image with itself.
+
+    Reference: Hoffer et al., "Augment your batch", arXiv:1901.09335; Touvron et al., DeiT,
+    arXiv:2012.12877, section 6.
+
+    Shape: (N,) int64 -> (N,) int64 in [0, N repeats).
+    """
+    images = len(order)
+    chosen = order[: -(-images // repeats)]
+    views = [
+        block + view * images
+        for block in chosen.split(max(1, batch_size // repeats))  # type: ignore[no-untyped-call]
+        for view in range(repeats)
+    ]
+    return torch.cat(views)[:images]
+
+
 class EvalLoader:
     """Every image once, in order: sample i belongs to process i modulo their number.
 
@@ -192,7 +214,7 @@ class _FixedTransform:
     """A transform that is the same in every epoch, so that its results may be kept."""
 
     preprocess: Callable[[Image.Image], Tensor]
-    varies = False  # so its results may be cached
+    varies = False
 
     def __call__(self, image: Image.Image, index: int, epoch: int) -> Tensor:
         return self.preprocess(image)

@@ -1,8 +1,6 @@
 """How images are decoded, in this process or in a worker: from a job to bytes in a ring buffer."""
 
 import ctypes
-import math
-import mmap
 import os
 import signal
 import sys
@@ -10,7 +8,6 @@ import traceback
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -103,15 +100,6 @@ def decode(samples: Samples, transform: Transform, index: int, epoch: int) -> Te
         raise wrapped from error
 
 
-def shared_bytes(*shape: int) -> Tensor:
-    """Return zeros that forked processes share. Shape: `shape`, uint8.
-
-    Anonymous memory does not count against /dev/shm, of which containers have little, and there is
-    no handle to pass between the processes.
-    """
-    return torch.frombuffer(mmap.mmap(-1, math.prod(shape)), dtype=torch.uint8).view(shape)
-
-
 def init_worker(parent: int, worker: int) -> None:
     """Leave signals to the trainer, and end with it.
 
@@ -127,8 +115,3 @@ def init_worker(parent: int, worker: int) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it ended before the line above
             os._exit(1)
-
-
-def identity(piece: Piece) -> Piece:
-    """Collate nothing: a piece is a batch already."""
-    return piece

@@ -1,5 +1,7 @@
 """Worker processes that decode images: how they are started, watched and ended."""
 
+import math
+import mmap
 import os
 import re
 import resource
@@ -21,16 +23,7 @@ from torch.utils.data import DataLoader
 
 from vtrain import rng
 from vtrain.data.datasets.samples import Samples
-from vtrain.data.loading.worker import (
-    PIECE,
-    Job,
-    JobDecoder,
-    Piece,
-    Transform,
-    identity,
-    init_worker,
-    shared_bytes,
-)
+from vtrain.data.loading.worker import PIECE, Job, JobDecoder, Piece, Transform, init_worker
 from vtrain.errors import VtrainError, WorkerError
 
 PREFETCH = 2
@@ -62,7 +55,11 @@ class Workers:
         self, samples: Samples, transform: Transform, shape: torch.Size, count: int, timeout: float
     ) -> None:
         # One slot for each piece under way, and one for the piece that is being copied.
-        self.ring = shared_bytes(count * PREFETCH + 1, PIECE, *shape)
+        slots = (count * PREFETCH + 1, PIECE, *shape)
+        # Anonymous memory, which forked processes share without a handle, does not count against
+        # /dev/shm, of which containers have little.
+        memory = mmap.mmap(-1, math.prod(slots))
+        self.ring = torch.frombuffer(memory, dtype=torch.uint8).view(slots)
         self._samples, self._queue = samples, _JobQueue(len(self.ring))
         self._polls = max(1, round(timeout / POLL))
         with _quiet_start():
@@ -72,7 +69,7 @@ class Workers:
                 sampler=self._queue,
                 num_workers=count,
                 prefetch_factor=PREFETCH,
-                collate_fn=identity,  # type: ignore[arg-type] # torch's type is for lists of samples
+                collate_fn=lambda piece: piece,
                 timeout=min(POLL, timeout),
                 worker_init_fn=partial(init_worker, os.getpid()),
                 multiprocessing_context="fork",
