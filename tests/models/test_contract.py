@@ -5,7 +5,7 @@ import torch
 
 from tests.conftest import tiny
 from tests.models.agreement import shaken
-from vtrain.models.freeze import freeze
+from vtrain.models.base import freeze
 from vtrain.registry import MODELS
 
 every_model = pytest.mark.parametrize("name", MODELS.names())

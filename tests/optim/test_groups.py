@@ -4,7 +4,7 @@ import pytest
 from torch import nn
 
 from tests.conftest import tiny
-from vtrain.models.freeze import freeze
+from vtrain.models.base import freeze
 from vtrain.optim.groups import param_groups, set_lr
 from vtrain.registry import MODELS, OPTIMIZERS
 

@@ -167,20 +167,20 @@ def barrier() -> None:
 
 def all_sum(tensor: Tensor) -> Tensor:
     """Return the sum of every process's tensor. Shape: any -> the same."""
-    if world_size() == 1:
-        return tensor
-    total = tensor.clone()
-    dist.all_reduce(total, dist.ReduceOp.SUM)
-    return total
+    return _reduced(tensor, dist.ReduceOp.SUM)
 
 
 def all_max(tensor: Tensor) -> Tensor:
     """Return the element-wise maximum over the processes. Shape: any -> the same."""
+    return _reduced(tensor, dist.ReduceOp.MAX)
+
+
+def _reduced(tensor: Tensor, op: Any) -> Tensor:
     if world_size() == 1:
         return tensor
-    largest = tensor.clone()
-    dist.all_reduce(largest, dist.ReduceOp.MAX)
-    return largest
+    result = tensor.clone()
+    dist.all_reduce(result, op)
+    return result
 
 
 def any_true(value: bool) -> bool:

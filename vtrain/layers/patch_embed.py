@@ -18,11 +18,7 @@ class PatchEmbed(nn.Module):
 
     Shape: (B, C, H, W) -> (B, H / patch_size, W / patch_size, embed_dim).
 
-    Args:
-        in_channels: Channels of the image, C.
-        embed_dim: Width of a token.
-        patch_size: Pixels per side of a patch.
-        norm: Makes the normalisation of the tokens from their width; none by default.
+    `norm` makes the normalisation of the tokens from their width; there is none by default.
     """
 
     def __init__(

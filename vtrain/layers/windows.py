@@ -98,13 +98,8 @@ class WindowPair(nn.Module):
     """The plain and the shifted windows of a stage, made once for each size of its map.
 
     On a map whose shorter side is at most `side` the windows shrink to that shorter side and are
-    not shifted. The windows for the size that the model is configured for are made at once.
-
-    Args:
-        height: Rows of the map, H.
-        width: Columns of the map, W.
-        side: Tokens per side of a window, if the map is large enough.
-        shifted: Whether the second member is shifted, by half a side.
+    not shifted, else the second by half a side if `shifted`. The windows for the size that the
+    model is configured for, `height` x `width`, are made at once.
     """
 
     def __init__(self, height: int, width: int, side: int, shifted: bool) -> None:

@@ -1,7 +1,7 @@
 """What every model of the zoo offers to the trainer, the weight loader and the profile."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -97,3 +97,23 @@ def init_linear_layers(model: nn.Module) -> None:
             nn.init.trunc_normal_(module.weight, std=0.02)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+def freeze(model: ImageClassifier, what: Literal["backbone"] | int) -> list[str]:
+    """Exclude a model's lower part from training, and return the names of what was frozen.
+
+    `backbone` leaves only the heads (a linear probe); a number N freezes the stem and the first N
+    blocks.
+
+    Raises:
+        ValueError: The model has fewer blocks than `what`.
+    """
+    blocks = len(model.depth_groups()) - 2  # without stem and heads
+    if what == "backbone":
+        what = blocks
+    if not 0 <= what <= blocks:
+        raise ValueError(f"freeze ({what}) must be backbone or at most the {blocks} blocks")
+    frozen = [name for name, _ in model.named_parameters() if model.layer_id(name) <= what]
+    for name in frozen:
+        model.get_parameter(name).requires_grad_(False)
+    return frozen

@@ -102,28 +102,22 @@ class Stages:
 class ShiftedWindowTransformer(ImageClassifier):
     """What both versions of Swin share: stages of blocks in windows, and all that is around them.
 
-    Args:
-        num_classes: Length of the logits, K.
-        image_size: Pixels per side that the windows are made for; a multiple of the patch size.
-        in_channels: Channels of the images.
-        stages: The sizes of the stages.
-        window_shift: Whether the windows of every second block are shifted.
-        drop_path_rate: Chance to skip a residual branch, for the last block.
-        make_block: Makes a block from its stage, the side of its windows and its drop path rate.
-        make_merging: Makes what halves the map from the channels of the stage before.
+    `make_block` makes a block from its stage, the side of its windows and its drop path rate;
+    `Swin` explains the other arguments.
     """
+
+    merging: type[nn.Module]
+    """Halves the map; made from the channels of the stage before."""
 
     def __init__(
         self,
         num_classes: int,
         image_size: int,
         in_channels: int,
-        *,
         stages: Stages,
         window_shift: bool,
         drop_path_rate: float,
         make_block: Callable[[int, int, float], nn.Module],
-        make_merging: Callable[[int], nn.Module],
     ) -> None:
         super().__init__()
         check_multiple("image_size", image_size, "patch_size", stages.patch_size)
@@ -137,7 +131,7 @@ class ShiftedWindowTransformer(ImageClassifier):
         for i, depth in enumerate(stages.depths):
             merging: nn.Module = nn.Identity()
             if i > 0:  # merging comes first in a stage, as in timm; the paper has it at the end
-                merging, grid = make_merging(stages.channels(i - 1)), math.ceil(grid / 2)
+                merging, grid = self.merging(stages.channels(i - 1)), math.ceil(grid / 2)
             side = min(stages.window_size, grid)  # a small map is one window
             blocks = [make_block(i, side, next(rates)) for _ in range(depth)]
             self.layers.append(Stage(merging, blocks, WindowPair(grid, grid, side, window_shift)))

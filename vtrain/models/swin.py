@@ -59,17 +59,11 @@ class Block(nn.Module):
     """Pre-norm transformer block with attention in windows. Shape: (B, H, W, C), unchanged."""
 
     def __init__(
-        self,
-        channels: int,
-        num_heads: int,
-        side: int,
-        relative_position_bias: bool,
-        mlp_ratio: float,
-        drop_path_rate: float,
+        self, channels: int, attn: WindowAttention, mlp_ratio: float, drop_path_rate: float
     ) -> None:
         super().__init__()
         self.norm1 = LayerNorm(channels)
-        self.attn = WindowAttention(channels, num_heads, side, relative_position_bias)
+        self.attn = attn
         self.norm2 = LayerNorm(channels)
         self.mlp = MLP(channels, int(channels * mlp_ratio))
         self.drop_path = DropPath(drop_path_rate)
@@ -132,6 +126,7 @@ class Swin(ShiftedWindowTransformer):
             at the first.
     """
 
+    merging = PatchMerging
     no_weight_decay = frozenset({"absolute_pos_embed", "relative_position_bias_table"})
 
     @grouped_keywords
@@ -151,17 +146,11 @@ class Swin(ShiftedWindowTransformer):
         # What differs from the second version: the block, the merging, and absolute positions.
         def make_block(stage: int, side: int, rate: float) -> nn.Module:
             channels, heads = stages.channels(stage), stages.num_heads[stage]
-            return Block(channels, heads, side, relative_position_bias, mlp_ratio, rate)
+            attn = WindowAttention(channels, heads, side, relative_position_bias)
+            return Block(channels, attn, mlp_ratio, rate)
 
         super().__init__(
-            num_classes,
-            image_size,
-            in_channels,
-            stages=stages,
-            window_shift=window_shift,
-            drop_path_rate=drop_path_rate,
-            make_block=make_block,
-            make_merging=PatchMerging,
+            num_classes, image_size, in_channels, stages, window_shift, drop_path_rate, make_block
         )
         self.absolute_pos_embed = None
         if absolute_position_embedding:

@@ -91,16 +91,10 @@ class Block(nn.Module):
     """
 
     def __init__(
-        self,
-        channels: int,
-        num_heads: int,
-        side: int,
-        trained_side: int,
-        mlp_ratio: float,
-        drop_path_rate: float,
+        self, channels: int, attn: WindowAttention, mlp_ratio: float, drop_path_rate: float
     ) -> None:
         super().__init__()
-        self.attn = WindowAttention(channels, num_heads, side, trained_side)
+        self.attn = attn
         self.norm1 = LayerNorm(channels)
         self.mlp = MLP(channels, int(channels * mlp_ratio))
         self.norm2 = LayerNorm(channels)
@@ -166,6 +160,8 @@ class SwinV2(ShiftedWindowTransformer):
             at the first.
     """
 
+    merging = PatchMerging
+
     @grouped_keywords
     def __init__(
         self,
@@ -189,17 +185,11 @@ class SwinV2(ShiftedWindowTransformer):
         def make_block(stage: int, side: int, rate: float) -> nn.Module:
             channels, heads = stages.channels(stage), stages.num_heads[stage]
             trained_side = side if trained_sides is None else trained_sides[stage]
-            return Block(channels, heads, side, trained_side, mlp_ratio, rate)
+            attn = WindowAttention(channels, heads, side, trained_side)
+            return Block(channels, attn, mlp_ratio, rate)
 
         super().__init__(
-            num_classes,
-            image_size,
-            in_channels,
-            stages=stages,
-            window_shift=window_shift,
-            drop_path_rate=drop_path_rate,
-            make_block=make_block,
-            make_merging=PatchMerging,
+            num_classes, image_size, in_channels, stages, window_shift, drop_path_rate, make_block
         )
         # What makes the biases, and the temperatures: a decay would pull both to a fixed value.
         self.no_weight_decay = frozenset(

@@ -127,9 +127,8 @@ class Block(nn.Module):
     def join(self, words: Tensor, tokens: Tensor) -> Tensor:
         """Add the words of each patch to its token, and nothing to the class token."""
         words = words.reshape(-1, *self.norm1_proj.normalized_shape)
-        patches = self.norm1_proj(words).reshape(
-            len(tokens), tokens.shape[1] - 1, -1
-        )  # (B, N, m * c)
+        B, N = len(tokens), tokens.shape[1] - 1
+        patches = self.norm1_proj(words).reshape(B, N, -1)  # (B, N, m * c)
         patches = self.norm2_proj(self.proj(patches))  # (B, N, D)
         return tokens + F.pad(patches, (0, 0, 1, 0))  # zeros for the class token, which is first
 
@@ -285,10 +284,6 @@ class TNT(ImageClassifier):
 
     def depth_groups(self) -> list[tuple[str, ...]]:
         words = ("pixel_embed", "pixel_pos", "norm1_proj", "proj", "norm2_proj")
-        *blocks, last = [f"blocks.{i}" for i in range(len(self.blocks))]
-        return [
-            (*words, "cls_token", "patch_pos"),
-            *((block,) for block in blocks),
-            (last, "norm"),
-            ("head",),
-        ]
+        *blocks, last = [(f"blocks.{i}",) for i in range(len(self.blocks))]
+        stem = (*words, "cls_token", "patch_pos")
+        return [stem, *blocks, (*last, "norm"), ("head",)]

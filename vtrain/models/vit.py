@@ -291,10 +291,6 @@ class ViT(ImageClassifier):
 
     def depth_groups(self) -> list[tuple[str, ...]]:
         stem = ("cls_token", "dist_token", "reg_token", "pos_embed", "pos_embed_x", "pos_embed_y")
-        *blocks, last = [f"blocks.{i}" for i in range(len(self.blocks))]
-        return [
-            (*stem, "patch_embed"),
-            *((block,) for block in blocks),
-            (last, "norm", "fc_norm"),
-            ("head", "head_dist"),
-        ]
+        *blocks, last = [(f"blocks.{i}",) for i in range(len(self.blocks))]
+        heads = ("head", "head_dist")
+        return [(*stem, "patch_embed"), *blocks, (*last, "norm", "fc_norm"), heads]

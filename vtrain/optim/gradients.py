@@ -74,15 +74,13 @@ class StepGuard:
             self.optimizer.step()
             del self.optimizer.found_inf, self.optimizer.grad_scale  # type: ignore[attr-defined]
             return
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         if max_norm is not None:
-            nn.utils.clip_grads_with_norm_(self._parameters(), max_norm, grad_norm)
-        for parameter in self._parameters():
+            nn.utils.clip_grads_with_norm_(parameters, max_norm, grad_norm)
+        for parameter in parameters:
             if parameter.grad is not None:
                 parameter.grad.masked_fill_(bad, 0)
         self.optimizer.step()
-
-    def _parameters(self) -> list[nn.Parameter]:
-        return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def check(self) -> None:
         """Wait for the device and see whether every step so far was finite.

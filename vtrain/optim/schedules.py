@@ -88,11 +88,7 @@ def constant(_: Length) -> Curve:
 @SCHEDULES.register("step")
 @warmed_up
 def step(
-    length: Length,
-    *,
-    every_epochs: PositiveFloat = 30,
-    gamma: Fraction = 0.1,
-    floor: Fraction = 0,
+    length: Length, *, every_epochs: PositiveFloat = 30, gamma: Fraction = 0.1, floor: Fraction = 0
 ) -> Curve:
     """Multiply by `gamma` after every `every_epochs` epochs, counted from the start of the run."""
     interval = every_epochs * length.steps_per_epoch

@@ -10,7 +10,7 @@ from tests.data.pictures import as_nobody, plant
 from vtrain.data.datasets.folder import ImageFolder
 from vtrain.data.datasets.samples import Paths
 from vtrain.data.datasets.splits import Split
-from vtrain.data.datasets.torchvision_table import CIFAR10
+from vtrain.data.datasets.torchvision_table import TABLE
 from vtrain.errors import DataError
 
 
@@ -302,7 +302,7 @@ def test_the_real_cifar10_is_read_whole() -> None:
     if not folder:
         pytest.skip("VTRAIN_CIFAR10 is not set")
     source = ImageFolder(root=Path(folder))
-    assert source.classes == CIFAR10.classes
+    assert source.classes == TABLE["cifar10"].classes
     assert source.split("train").targets.bincount().tolist() == [5000] * 10
     assert source.split("val").targets.bincount().tolist() == [1000] * 10
     assert source.notes == ()

@@ -93,13 +93,9 @@ class Augment:
         )
 
     def apply(self, images: Tensor, plan: AugmentPlan) -> Tensor:
-        """Do to each sample what `draw` returned.
+        """Do what `draw` returned, on the device of the images. Shape: as for a call.
 
-        Args:
-            images: The batch, on any device.
-            plan: What to do. On the CPU, so that the host knows which samples an operation is for.
-
-        Shape: as for a call.
+        The plan is on the CPU, so that the host knows which samples an operation is for.
         """
         images = self.crop_flip.apply(images, plan.crop_flip)
         images = self.colour.apply(images, plan.colour)

@@ -101,14 +101,7 @@ def resized_crop_box(
     The rule stands twice because each form is too slow in the other's place: a worker crops one
     image at a time, and arrays of one row would cost half of a JPEG's decoding; a loop over a batch
     of small images would cost the host more than a fast GPU takes for their step. A test holds the
-    two to the same boxes.
-
-    Args:
-        draw: Gives the uniforms by their column.
-        height: Of the image.
-        width: Of the image.
-        scale: Range of the box's share of the area.
-        ratio: Range of the box's width over height.
+    two to the same boxes. `draw` gives the uniforms by their column.
     """
     low, high = math.log(ratio[0]), math.log(ratio[1])
     for attempt in range(0, 20, 2):
@@ -176,10 +169,6 @@ def _scaling(starts: Tensor, lengths: Tensor, source: int, size: int, interpolat
     return (weights.abs() + 0.5).floor_().copysign_(weights)
 
 
-def _triangle(x: Tensor) -> Tensor:
-    return 1 - x
-
-
 def _cubic(x: Tensor) -> Tensor:
     """Keys' cubic convolution with a = -0.5, as in Pillow."""
     near = (1.5 * x - 2.5) * x * x + 1
@@ -188,7 +177,7 @@ def _cubic(x: Tensor) -> Tensor:
 
 
 FILTERS: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
-    "bilinear": (_triangle, 1.0),
+    "bilinear": (lambda x: 1 - x, 1.0),
     "bicubic": (_cubic, 2.0),
 }
 """Weight at a distance from the centre, and the distance from which on it is 0."""

@@ -71,22 +71,13 @@ class Choice(NamedTuple):
 
 
 def apply(
-    images: Tensor,
-    choice: Choice,
-    *,
-    bilinear: bool = False,
-    fill: Colour = (0, 0, 0),
+    images: Tensor, choice: Choice, *, bilinear: bool = False, fill: Colour = (0, 0, 0)
 ) -> Tensor:
     """Apply to each sample its own operation.
 
     All samples of one operation go through it at once. For that the choice is on the CPU, so that
-    the host knows the groups without asking the device.
-
-    Args:
-        images: The batch, on any device.
-        choice: What to do.
-        bilinear: Whether moved pixels are interpolated, rather than taken from the nearest.
-        fill: The colour of what moves in from outside.
+    the host knows the groups without asking the device. Moved pixels are interpolated if
+    `bilinear`, else taken from the nearest; `fill` is the colour of what moves in from outside.
 
     Shape: (B, 3, H, W) uint8 -> (B, 3, H, W) uint8.
     """

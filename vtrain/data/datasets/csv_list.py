@@ -58,9 +58,8 @@ class CsvList(Photographs):
             hint = "set data.val_fraction, e.g. 0.1" if name == "val" else None
             raise DataError(f"the list has no {name} images", self.file, hint)
         if name == "train" and len(self.classes) < 2:
-            raise DataError(
-                f"there is only one class, '{self.classes[0]}'", self.file, "training needs two"
-            )
+            what = f"there is only one class, '{self.classes[0]}'"
+            raise DataError(what, self.file, "training needs two")
         numbers = {label: number for number, label in enumerate(self.classes)}
         unknown = next((label for _, label in rows if label not in numbers), None)
         if unknown is not None:

@@ -8,6 +8,7 @@ import torch
 
 from vtrain.data.datasets.folder_listing import (
     FolderListing,
+    first_five,
     is_folder,
     is_hidden,
     list_folder,
@@ -97,17 +98,12 @@ class ImageFolder(Photographs):
 
     def _check_training(self, folder: Path, listing: FolderListing) -> None:
         if len(self.names) < 2:
-            raise DataError(
-                f"there is only one class, '{self.classes[0]}'", folder, "training needs two"
-            )
+            what = f"there is only one class, '{self.classes[0]}'"
+            raise DataError(what, folder, "training needs two")
         empty = [printable_name(name) for name in self.names if not listing.files.get(name)]
         if empty:
-            more = f" and {len(empty) - 5} more" if len(empty) > 5 else ""
-            raise DataError(
-                f"there are no images in class {', '.join(empty[:5])}{more}",
-                folder,
-                "add images or remove the folder",
-            )
+            what = f"there are no images in class {first_five(empty)}"
+            raise DataError(what, folder, "add images or remove the folder")
 
 
 def _split_folders(root: Path) -> dict[SplitName, Path]:
@@ -143,9 +139,8 @@ def _similar_names(classes: tuple[str, ...]) -> list[str]:
         # Copied to a file system that does not tell them apart, such folders become one.
         key = unicodedata.normalize("NFC", name).casefold()
         if key in seen:
-            notes.append(
-                f"warning: classes '{seen[key]}' and '{name}' differ by case or accents only"
-            )
+            pair = f"'{seen[key]}' and '{name}'"
+            notes.append(f"warning: classes {pair} differ by case or accents only")
         seen[key] = name
     return notes
 

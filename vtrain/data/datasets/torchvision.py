@@ -59,9 +59,8 @@ class TorchvisionSource:
         Raises:
             DataError: There is no such split, or the dataset is not there or not complete.
         """
-        split = self.spec.splits.get(name) or self.spec.splits.get(
-            "val" if name == "test" else name
-        )
+        splits = self.spec.splits
+        split = splits.get(name) or splits.get("val" if name == "test" else name)
         if split is None:
             hint = "set data.val_fraction, e.g. 0.1"
             raise DataError(f"{self.spec.kind} has no official {name} split", None, hint)
@@ -86,7 +85,8 @@ class TorchvisionSource:
         split = self.spec.splits.get(name) or self.spec.splits["val"]
         # Before the import of torchvision, which takes longer than this answer should.
         if not self.download and not (self.root / self.spec.folder).is_dir():
-            raise self._absent()
+            hint = "set data.download=true, or data.root to where it is"
+            raise DataError(f"{self.spec.kind} is not there", self.root / self.spec.folder, hint)
         from torchvision import datasets
 
         kind = getattr(datasets, self.spec.kind)
@@ -99,10 +99,6 @@ class TorchvisionSource:
                 return kind(**arguments)
         except Exception as error:
             raise self._refused(error) from error
-
-    def _absent(self) -> DataError:
-        hint = "set data.download=true, or data.root to where it is"
-        return DataError(f"{self.spec.kind} is not there", self.root / self.spec.folder, hint)
 
     def _incomplete(self, what: str) -> DataError:
         hint = "remove what is there and download it again"

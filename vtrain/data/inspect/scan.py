@@ -91,11 +91,7 @@ class ScanReport:
 
 
 def scan(source: Source, *, show: bool = True) -> ScanReport:
-    """Read and decode every training and validation image.
-
-    Args:
-        source: The dataset.
-        show: Whether to show progress.
+    """Read and decode every training and validation image, with a progress bar if `show`.
 
     Raises:
         DataError: A split cannot be read at all.

@@ -27,15 +27,8 @@ class Decoded:
     memory, if they have one size, and only the transform is left to do; else the samples as they
     are. The latter two are done here or in worker processes.
 
-    Args:
-        samples: The images.
-        transform: Makes one image the model's size.
-        unreadable: Told of images that cannot be read while the cache is filled.
-        device: Where batches go.
-        num_workers: Processes that decode images.
-        cache: Where decoded images are kept.
-        show: Whether to show progress.
-        timeout: Seconds to wait for a worker.
+    Images that cannot be read while the cache is filled are reported to `unreadable`; `TrainLoader`
+    explains the other arguments.
     """
 
     def __init__(
@@ -88,7 +81,6 @@ class Decoded:
 
     @cached_property
     def num_workers(self) -> int:
-        """Processes that decode images."""
         if self._num_workers != "auto":
             return self._num_workers
         if isinstance(self._stored, ArraySamples):

@@ -158,14 +158,7 @@ def repeated(order: Tensor, repeats: int, batch_size: int) -> Tensor:
 class EvalLoader:
     """Every image once, in order: sample i belongs to process i modulo their number.
 
-    Args:
-        samples: The images.
-        preprocess: Makes one image the model's size.
-        batch_size: Images per batch of this process.
-        rank: This process among all.
-        device: Where batches go.
-        num_workers: See `TrainLoader`, as for `cache`.
-        cache: Where preprocessed images are kept.
+    `TrainLoader` explains the arguments, but `batch_size` counts the images of this process alone.
     """
 
     def __init__(

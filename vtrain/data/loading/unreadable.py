@@ -44,9 +44,8 @@ class Unreadable:
             return
         self._skipped.add(index)
         skipped = len(self._skipped)
-        logger.log(
-            logging.WARNING if skipped <= MAX_WARNINGS else logging.INFO, "left out: %s", error
-        )
+        level = logging.WARNING if skipped <= MAX_WARNINGS else logging.INFO
+        logger.log(level, "left out: %s", error)
         if skipped > math.ceil(MAX_SKIPPED * self.count):
             raise DataError(
                 f"{skipped} of {self.count} images cannot be read, more than {MAX_SKIPPED:.0%}; "

@@ -101,12 +101,7 @@ def decode(samples: Samples, transform: Transform, index: int, epoch: int) -> Te
 
 
 def init_worker(parent: int, worker: int) -> None:
-    """Leave signals to the trainer, and end with it.
-
-    Args:
-        parent: The process id of the trainer.
-        worker: The number of this worker, which torch hands in.
-    """
+    """Leave signals to the trainer, the process `parent`, and end with it."""
     # A terminal and a scheduler signal the whole group; the trainer stops the workers itself, after
     # it has saved.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -43,12 +43,9 @@ class Workers:
     torch's threads. They ignore the terminal's and the scheduler's signals, which are the trainer's
     to handle, and the kernel ends them with their parent.
 
-    Args:
-        samples: The images.
-        transform: Makes one image the model's size.
-        shape: The shape of a transformed image.
-        count: Processes.
-        timeout: Seconds to wait for a piece before the run is given up.
+    There are `count` of them; after `timeout` seconds without a piece the run is given up.
+
+    Shape: what `transform` makes of an image has `shape`.
     """
 
     def __init__(

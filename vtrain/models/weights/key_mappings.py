@@ -18,11 +18,6 @@ State = dict[str, Tensor]
 Rename = tuple[str, str | Callable[[re.Match[str]], str]]
 
 
-def unchanged(state: State) -> State:
-    """Leave the tensors as they are."""
-    return state
-
-
 @dataclass(frozen=True)
 class KeyMapping:
     """One way to name the weights of a model.
@@ -40,7 +35,7 @@ class KeyMapping:
     name: str
     pattern: str
     renames: tuple[Rename, ...] = ()
-    rearrange: Callable[[State], State] = unchanged
+    rearrange: Callable[[State], State] = dict  # a copy, as they are
     ignored: str = r"(^|\.)(relative_position_index|relative_coords_table|attn_mask)$"
     missing_ok: str = r"$^"  # matches nothing
 
@@ -50,34 +45,23 @@ def translate(state: State) -> tuple[KeyMapping, State]:
 
     Prefixes that `torch.compile` and data parallelism leave on names are removed first.
     """
-    state = {
-        name.removeprefix("module.").replace("_orig_mod.", ""): tensor
-        for name, tensor in state.items()
-    }
+    state = {n.removeprefix("module.").replace("_orig_mod.", ""): t for n, t in state.items()}
     # The first that matches: the last one, timm's, matches everything.
     mapping = next(m for m in KEY_MAPPINGS if any(re.search(m.pattern, name) for name in state))
-    return mapping, mapping.rearrange({_rename(name, mapping): t for name, t in state.items()})
-
-
-def _rename(name: str, mapping: KeyMapping) -> str:
     for pattern, replacement in mapping.renames:
-        name = re.sub(pattern, replacement, name)
-    return name
+        state = {re.sub(pattern, replacement, name): tensor for name, tensor in state.items()}
+    return mapping, mapping.rearrange(state)
 
 
 def join_qkv(state: State) -> State:
     """Stack queries, keys and values into one matrix; SwinV2's keys have no bias."""
     joined = dict(state)
-
-    def stack(stem: str, kind: str) -> None:
-        names = [f"{stem}{part}.{kind}" for part in "qkv"]
-        if all(name in joined for name in names):
-            joined[f"{stem}qkv.{kind}"] = torch.cat([joined.pop(name) for name in names])
-
     for stem in [name.removesuffix("q.weight") for name in state if name.endswith(".q.weight")]:
-        stack(stem, "weight")
-        stack(stem, "bias")
-        # What `stack` has left: SwinV2 keeps the two biases apart, as ours does.
+        for kind in ("weight", "bias"):
+            names = [f"{stem}{part}.{kind}" for part in "qkv"]
+            if all(name in joined for name in names):
+                joined[f"{stem}qkv.{kind}"] = torch.cat([joined.pop(name) for name in names])
+        # Biases that are left: SwinV2 keeps the two apart, as ours does.
         if f"{stem}q.bias" in joined and f"{stem}v.bias" in joined:
             joined[f"{stem}q_bias"] = joined.pop(f"{stem}q.bias")
             joined[f"{stem}v_bias"] = joined.pop(f"{stem}v.bias")
@@ -104,13 +88,11 @@ def reshape_pixel_pos(state: State) -> State:
     return {**state, "pixel_pos": positions.mT.reshape(1, -1, side, side)}
 
 
-def _next_stage(match: re.Match[str]) -> str:
-    return f"layers.{int(match[1]) + 1}.downsample."
-
-
 # Ours merges patches at the start of a stage, the official Swin at the end of the one before.
-MERGE_AT_START: Rename = (r"^layers\.(\d+)\.downsample\.", _next_stage)
-
+MERGE_AT_START: Rename = (
+    r"^layers\.(\d+)\.downsample\.",
+    lambda match: f"layers.{int(match[1]) + 1}.downsample.",
+)
 TORCHVISION_MLP: tuple[Rename, ...] = (
     (r"\.mlp\.(0|linear_1)\.", ".mlp.fc1."),
     (r"\.mlp\.(3|linear_2)\.", ".mlp.fc2."),

@@ -45,17 +45,13 @@ ERRORS = (Fate.ABSENT, Fate.UNKNOWN, Fate.RESHAPED, Fate.NONFINITE)
 class LoadReport:
     """What became of every tensor, by our names.
 
-    Attributes:
-        key_mapping: Whose names the file used.
-        fates: What became of each name, the model's first.
-        loaded: Taken as they are.
-        resized: Taken after fitting them to the model's shapes.
-        new: Left as they were made.
-        unused: Tensors of the file that the model did not take.
+    A tensor that was replaced is both new in the model and unused of the file.
     """
 
     key_mapping: str
+    """Whose names the file used."""
     fates: dict[str, Fate]
+    """What became of each name, the model's first."""
 
     def names(self, *fates: Fate) -> tuple[str, ...]:
         """Return the names that met one of these fates."""
@@ -131,14 +127,10 @@ def load_pretrained(
 def match(
     name: str, given: Tensor | None, wanted: Tensor | None, mapping: KeyMapping, optional: bool
 ) -> tuple[Fate, Tensor | None]:
-    """Decide what becomes of one name, and return what the model takes, if anything.
+    """Decide what becomes of one of the model's names, and return what it takes, if anything.
 
-    Args:
-        name: As the model calls it.
-        given: The file's tensor, if it has one.
-        wanted: The model's tensor, if it has one.
-        mapping: Of the file.
-        optional: Whether the model's tensor may stay as it was made.
+    `given` is the file's tensor and `wanted` the model's, which may stay as it was made if it is
+    `optional`.
     """
     if wanted is None:
         return Fate.UNUSED if re.search(mapping.ignored, name) else Fate.UNKNOWN, None

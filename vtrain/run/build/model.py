@@ -11,8 +11,7 @@ from vtrain.config import Config
 from vtrain.data.preprocess import Preprocess
 from vtrain.distributed import parallel
 from vtrain.files.checkpoint import ModelDescription
-from vtrain.models.base import ImageClassifier
-from vtrain.models.freeze import freeze
+from vtrain.models.base import ImageClassifier, freeze
 from vtrain.models.limits import check_fits_memory
 from vtrain.optim.distillation import Teacher
 from vtrain.registry import MODELS, bind, section
