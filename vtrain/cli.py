@@ -240,13 +240,7 @@ def _refuse_ignored(
 ) -> None:
     """Refuse options that are given and would be ignored: whoever types one believes in it.
 
-    Args:
-        options: Their names, and what each of them was given.
-        beside: The option that makes them useless by being there.
-        without: The option that makes them useless by not being there.
-
-    Raises:
-        ConfigError: It names the first of them.
+    They have no effect `beside` another option, or `without` it.
     """
     reason = f"with --{beside}" if beside else f"without --{without}"
     hint = "leave one of them out" if beside else f"add --{without}, or leave it out"

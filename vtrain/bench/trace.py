@@ -16,13 +16,9 @@ STEPS = 3
 def slowest_kernels(
     work: Callable[[], object], device: torch.device, path: Path, top: int
 ) -> list[dict[str, Any]]:
-    """Trace a few repetitions and return the `top` kernels by their own time.
+    """Trace a few repetitions of warm `work` and return the `top` kernels by their own time.
 
-    Args:
-        work: What to trace; it is already warm.
-        device: Whose kernels count: a GPU's, or the processor's operations.
-        path: Where the trace goes, in the format of chrome://tracing and ui.perfetto.dev.
-        top: How many kernels to return.
+    On a CPU these are operations. The trace at `path` is for chrome://tracing or ui.perfetto.dev.
 
     Returns:
         For each its `name`, `share` of the time of all, and `calls` per repetition; nothing where

@@ -10,14 +10,7 @@ from vtrain.engine.state import Metrics, TrainState
 
 
 class Progress(Callback):
-    """Shows a bar for each epoch and one lasting line when it is evaluated.
-
-    Args:
-        epochs: Epochs of the whole run.
-        steps_per_epoch: Optimizer steps of an epoch.
-        total_steps: Optimizer steps of the whole run; `vtrain bench` goes on beyond them.
-        stream: Where it is shown; a bar is drawn only on a terminal.
-    """
+    """Shows a bar for each epoch, on a terminal only, and one lasting line when it is evaluated."""
 
     def __init__(self, epochs: int, steps_per_epoch: int, total_steps: int, stream: TextIO) -> None:
         self.epochs, self.steps_per_epoch, self.total_steps = epochs, steps_per_epoch, total_steps

@@ -15,9 +15,6 @@ class Saver(Callback):
     Args:
         store: Where they are kept; None in a process that only hands over its part.
         describe: Makes a checkpoint of this run from its `metrics`, `state` and `is_best`.
-        best_metric: Decides which checkpoint is best; see `TrainState.record_evaluation`.
-        every_minutes: Minutes between saves within an epoch, or None.
-        every_steps: Steps between saves within an epoch, or None.
         agree: Makes all processes that save decide alike whether the minutes are over.
     """
 

@@ -22,11 +22,8 @@ log = logging.getLogger(__name__)
 class TensorBoard(Callback):
     """Writes event files; a resumed run hides what an interrupted one wrote after its checkpoint.
 
-    Training goes on without them if they cannot be written.
-
-    Args:
-        folder: Where the event files go.
-        picture: Draws some augmented training images; None shows none.
+    Training goes on without them if they cannot be written. `picture` draws some augmented training
+    images; None shows none.
     """
 
     def __init__(self, folder: Path, picture: Callable[[], Image.Image] | None) -> None:

@@ -12,7 +12,8 @@ from vtrain.config.messages import explain
 from vtrain.config.retired import replace_retired
 from vtrain.config.schema import build_schema
 from vtrain.config.sections import Config
-from vtrain.errors import ConfigError
+from vtrain.errors import CheckpointError, ConfigError
+from vtrain.files.checkpoint import Checkpoint
 from vtrain.files.yaml import Document, parse_value, parse_yaml, read_yaml
 from vtrain.registry import MODELS
 
@@ -20,11 +21,7 @@ COMMAND_LINE = "command line"
 
 
 def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
-    """Read, override, validate and complete a config.
-
-    Args:
-        path: The YAML file.
-        overrides: `dotted.key=value` changes, checked like the file.
+    """Read, override (`dotted.key=value`), validate and complete the config in a YAML file.
 
     Raises:
         ConfigError: Something is wrong; the error holds every mistake, one line each.
@@ -37,6 +34,21 @@ def config_from_text(text: str, name: str, overrides: Iterable[str] = ()) -> Con
     document = parse_yaml(text, name)
     replace_retired(document, stored=True)  # before the overrides, which a user types
     return validated(document, overrides)
+
+
+def stored_config(checkpoint: Checkpoint, path: Path, overrides: Iterable[str] = ()) -> Config:
+    """Return the config of a checkpoint's run, changed by what the command line says.
+
+    Raises:
+        CheckpointError: What is stored is not valid; `path` names the checkpoint.
+        ConfigError: An override is not.
+    """
+    try:
+        return config_from_text(checkpoint.config, f"config in {path}", overrides)
+    except ConfigError as error:
+        if overrides:  # then it is most likely one of them, and the message says which
+            raise
+        raise CheckpointError(f"the stored config is not valid: {error.what}", path) from error
 
 
 def validated(document: Document, overrides: Iterable[str] = ()) -> Config:

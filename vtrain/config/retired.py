@@ -35,11 +35,7 @@ def replace_retired(document: Document, *, stored: bool) -> None:
 
     A removed key is dropped wherever it stands: every run folder of an older version has it in
     its `config.yaml`. A value with a successor is replaced in a stored config alone; whoever types
-    it is told what to write.
-
-    Args:
-        document: Read, not yet validated. Its mistakes grow where a typed value is refused.
-        stored: Whether a program wrote it: the config in a checkpoint.
+    it is told what to write, in one of the document's mistakes.
     """
     for keys, value, instead, note in RETIRED:
         *path, last = keys

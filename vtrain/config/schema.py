@@ -150,12 +150,7 @@ def switched_off(section: Section) -> dict[str, Any]:
 
 
 def may_change_on_resume(config: Config, dotted: str) -> bool:
-    """Return whether a key may differ when a run goes on: it changes nothing but rounding.
-
-    Args:
-        config: A complete config, whose schema says so of each key or of its whole section.
-        dotted: `section.key`, or `seed`.
-    """
+    """Return whether `section.key` may differ on a resume: it changes nothing but rounding."""
     name, _, key = dotted.partition(".")
     if not key:
         return False

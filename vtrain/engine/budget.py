@@ -10,12 +10,7 @@ from vtrain import distributed
 
 
 class TimeBudget:
-    """The minutes that a run may train; evaluations and saves within them count.
-
-    Args:
-        minutes: The budget.
-        clock: Seconds from any start.
-    """
+    """The minutes that a run may train; evaluations and saves within them count."""
 
     def __init__(self, minutes: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.seconds, self.clock = 60 * minutes, clock

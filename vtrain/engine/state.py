@@ -71,14 +71,8 @@ class TrainState:
     # What a checkpoint holds under these names, beside the parts. No guard and no reason to stop:
     # a run that goes on has neither diverged nor been stopped.
     COUNTERS: ClassVar = (
-        "step",
-        "epoch",
-        "epoch_step",
-        "skipped",
-        "evaluated_step",
-        "best",
-        "metrics",
-        "rows",
+        *("step", "epoch", "epoch_step", "skipped"),
+        *("evaluated_step", "best", "metrics", "rows"),
     )
 
     def __post_init__(self) -> None:

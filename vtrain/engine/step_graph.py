@@ -34,15 +34,12 @@ class GraphBackend(Protocol):
 
     def run(self, work: Callable[[], Tensor]) -> Tensor:
         """Do the work now."""
-        ...
 
     def run_without_sync(self, work: Callable[[], Tensor]) -> Tensor:
         """Do the work now; a RuntimeError says where it waits for the device."""
-        ...
 
     def capture(self, work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
         """Return the tensor that the work writes, and what replays it; do nothing yet."""
-        ...
 
 
 class CudaGraphBackend:
@@ -107,10 +104,7 @@ class GraphedStep:
     The last warm-up step is checked: if it waits for the GPU, that is logged and no step is ever
     captured. It is found there because a capture that fails may leave torch unable to go on.
 
-    Args:
-        step: What is captured.
-        optimizer: Fused, so that its step neither waits nor branches on the host.
-        backend: Captures the work; `CudaGraphBackend`.
+    The optimizer is fused, so that its step neither waits nor branches on the host.
     """
 
     def __init__(self, step: StepFunction, optimizer: Optimizer, backend: GraphBackend) -> None:

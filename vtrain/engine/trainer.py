@@ -66,14 +66,9 @@ class Trainer:
         input: Batch, step, epoch -> the model's input and targets.
         optimize: Makes an optimizer step of `state` from them.
         schedule: Step -> factor of `lr`.
-        lr: The base learning rate.
-        evaluate: Returns the metrics of the weights as they are now.
         callbacks: Called in order at each event; see `Callback` for what the order means.
-        intervals: How long, and how often.
         accum_steps: Pieces that a process cuts its share of a batch into, at most.
-        seed: Seed of the run.
         rank: This process among those that share each batch.
-        clock: For the speed that is logged.
     """
 
     state: TrainState

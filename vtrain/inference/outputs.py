@@ -100,13 +100,7 @@ def batches_of_files(
 
     Every `batch_size` paths are one batch, less those that cannot be read: what a batch is made of
     does not depend on timing. Its indices count the paths, its targets stand for no image.
-
-    Args:
-        paths: Image files.
-        preprocess: Makes one image the model's size.
-        device: Where batches go.
-        on_error: Gets the number of each path that is no readable image, before its batch.
-        batch_size: Paths for each batch.
+    `on_error` gets the number of each path that is no readable image, before its batch.
     """
     starts = range(0, len(paths), batch_size)
     # Decoding releases Python's lock, so threads are enough and an error needs no pickling.

@@ -46,12 +46,9 @@ TOP_KERNELS = 5
 
 
 def bench(config: Config, seconds: float = 10.0, trace: Path | None = None) -> Report:
-    """Measure a config on this machine.
+    """Measure a config on this machine, each layer for about `seconds`.
 
-    Args:
-        config: Complete and valid.
-        seconds: Time for each layer, about.
-        trace: Folder for a trace of a few steps, which also names the slowest kernels.
+    `trace` is a folder for a trace of a few steps, which also names the slowest kernels.
 
     Raises:
         VtrainError: The config's parts cannot be built, or the device is absent.
@@ -90,10 +87,7 @@ def bench(config: Config, seconds: float = 10.0, trace: Path | None = None) -> R
 def build_harness(config: Config, folder: Path, cold: dict[str, float]) -> tuple[Parts, Harness]:
     """Build a run as `vtrain fit` does, and make its first step.
 
-    Args:
-        config: Complete and valid.
-        folder: The run's folder.
-        cold: Gets how long each part of that takes, in seconds.
+    `cold` gets how long each part of that takes, in seconds.
 
     Raises:
         VtrainError: A part cannot be built, or the device is absent.

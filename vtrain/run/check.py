@@ -5,15 +5,13 @@ from collections.abc import Callable
 import torch
 
 from vtrain.config import Config
-from vtrain.models.profile import Profile
 from vtrain.models.weights.pretrained import load_pretrained
 from vtrain.run.build.batch_size import profile_run
 from vtrain.run.build.data import build_input, build_preprocess
 from vtrain.run.build.model import build_model, build_teacher
 from vtrain.run.build.optim import build_criterion, build_optimizer, build_schedule
 from vtrain.run.build.resolve import resolve
-from vtrain.run.text.balance import balance_rows
-from vtrain.run.text.screens import rate_text
+from vtrain.run.text.screens import balance_rows, rate_text
 from vtrain.run.text.tables import columns
 
 GIB = 1 << 30
@@ -60,14 +58,9 @@ def check_config(config: Config) -> str:
     width = max(len(name) for name, _ in facts)
     lines = [f"{name:{width}}  {value}" for name, value in facts]
     drawn = curve(lambda step: plan.lr * schedule(step), plan.total_steps)
-    return "\n".join([config.to_yaml(), *lines, "", *drawn, "", _stages(cost)])
-
-
-def _stages(cost: Profile) -> str:
-    rows = [["stage", "shape"]]
-    for stage in cost.stages:
-        rows.append([stage.name, ", ".join(str(shape) for shape in stage.shapes)])
-    return columns(rows)
+    stages = [[stage.name, ", ".join(map(str, stage.shapes))] for stage in cost.stages]
+    table = columns([["stage", "shape"], *stages])
+    return "\n".join([config.to_yaml(), *lines, "", *drawn, "", table])
 
 
 def curve(value: Callable[[int], float], steps: int) -> list[str]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vtrain import distributed
+from vtrain.config import stored_config
 from vtrain.data.loading.loader import EvalLoader
 from vtrain.device import autocast, choose_device, choose_precision
 from vtrain.distributed import Rank
@@ -24,7 +25,6 @@ from vtrain.inference.evaluate import evaluate
 from vtrain.inference.loaded import LoadedModel, load_model, model_of
 from vtrain.registry import bind
 from vtrain.run.build.data import build_source
-from vtrain.run.stored import stored_config
 
 log = logging.getLogger(__name__)
 
@@ -38,12 +38,8 @@ def evaluate_checkpoint(
 ) -> Metrics:
     """Evaluate a checkpoint with the preprocessing, precision and batch size of its run.
 
-    Args:
-        ckpt: A checkpoint file or a run folder.
-        overrides: Changes to the stored config; those of `data` choose other images.
-        split: Which images of the dataset.
-        average: Evaluate the mean of the weights of so many of the run's newest checkpoints.
-        output: Where the checkpoint with these averaged weights is saved, if anywhere.
+    Overrides of `data` choose other images. `average` evaluates the mean of the weights of so many
+    of the run's newest checkpoints, which is saved as a checkpoint at `output`, if that is given.
 
     Raises:
         CheckpointError: The checkpoint cannot be used.

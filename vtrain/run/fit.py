@@ -140,13 +140,7 @@ def _train(
 ) -> None:
     """Build every part, go on from a checkpoint if there is one, and train to the end.
 
-    Args:
-        config: Complete and valid, but `train.batch_size` may be `auto`.
-        device: Of this process.
-        rank: This process among all.
-        run: The run's folder; only the main process writes there.
-        catch: Begins to catch stop signals.
-        accept_data_change: See `fit`.
+    Only the main process writes in the folder of `run`; `catch` begins to catch stop signals.
     """
     # Before anything that waits for other processes: with other configs they would wait forever.
     versions = [vtrain.__version__, torch.__version__]

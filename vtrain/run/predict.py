@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from vtrain.config import stored_config
 from vtrain.device import autocast, choose_device, choose_precision
 from vtrain.errors import CheckpointError, ConfigError, DataError, StorageError
 from vtrain.files.images import is_image_name
 from vtrain.files.runs import RUNS, RunFolder
 from vtrain.inference.loaded import LoadedModel, load_model
 from vtrain.inference.outputs import Prediction, batches_of_files, outputs_of
-from vtrain.run.stored import stored_config
 
 log = logging.getLogger(__name__)
 
@@ -20,10 +20,8 @@ log = logging.getLogger(__name__)
 def predict_images(patterns: list[str], ckpt: Path | None, top_k: int) -> list[Prediction]:
     """Predict every image that the patterns name, in their order.
 
-    Args:
-        patterns: Files, folders (searched recursively for images) and globs.
-        ckpt: A checkpoint or a run folder; None takes the newest finished run's best.
-        top_k: How many classes to name; more than there are means all.
+    Patterns are files, folders (searched recursively for images) and globs. Without a `ckpt` it is
+    the newest finished run's best; `top_k` above the number of classes names all of them.
 
     Raises:
         DataError: A pattern names nothing. An unreadable image is no exception but a result.

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from vtrain import distributed
-from vtrain.config import Config, may_change_on_resume
+from vtrain.config import Config, may_change_on_resume, stored_config
 from vtrain.data.inspect.fingerprint import check_unchanged
 from vtrain.errors import CheckpointError, ConfigError
 from vtrain.files.checkpoint import Checkpoint
 from vtrain.files.runs import RunFolder
 from vtrain.files.store import CheckpointStore
 from vtrain.run.build.parts import Parts
-from vtrain.run.stored import stored_config
 
 
 @dataclass(frozen=True)
@@ -47,10 +46,8 @@ class ResumePoint:
     def restore(self, parts: Parts, dataset: dict[str, Any], *, accept_data_change: bool) -> None:
         """Bring the state of parts that were built anew to where the run was.
 
-        Args:
-            parts: Built from the run's config.
-            dataset: The fingerprint of the images that are there now.
-            accept_data_change: Go on with other images, as long as the classes are the same.
+        `dataset` is the fingerprint of the images that are there now; others than the run's may be
+        accepted, as long as the classes are the same.
 
         Raises:
             DataError: The images have changed, and that is not accepted.

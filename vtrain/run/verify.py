@@ -27,11 +27,7 @@ def verify_checkpoints(path: Path) -> tuple[str, bool]:
 
 
 def raise_if_lost(path: Path, usable: bool) -> None:
-    """Raise when no checkpoint is intact.
-
-    Raises:
-        CheckpointError: It names the path.
-    """
+    """Raise a CheckpointError that names the path when no checkpoint is intact."""
     if not usable:
         hint = "start the run anew in another folder" if path.is_dir() else "use another one"
         raise CheckpointError("no checkpoint is intact", path, hint)
@@ -42,7 +38,9 @@ def _line(finding: Finding) -> str:
     if finding.problem is not None:
         return f"damaged  {name}: {finding.problem.what}"
     known = manifest.read(finding.path.parent)
-    best = "  best" if finding.sha256 in _checksums(known, known.best) else ""
+    # By the checksum: `last.pt` and `best.pt` are further names of the same file.
+    is_best = any(e.name == known.best and e.sha256 == finding.sha256 for e in known.entries)
+    best = "  best" if is_best else ""
     return f"intact   {name}  {finding.size:,} bytes  sha256 {finding.sha256[:16]}{best}"
 
 
@@ -67,7 +65,3 @@ def _outlook(run_dir: Path, intact: Finding | None) -> list[str]:
         else:
             lines.append(f"a resume goes on from {newest}")
     return lines
-
-
-def _checksums(known: manifest.Manifest, name: str | None) -> list[str]:
-    return [entry.sha256 for entry in known.entries if entry.name == name]

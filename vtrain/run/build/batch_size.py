@@ -36,10 +36,8 @@ Fits = Callable[[int], bool]
 def find_batch_size(plan: Plan, *, trial: bool) -> int:
     """Return the images of a step where each process has the largest power of two that fits.
 
-    Args:
-        plan: Of a run with a few images in a step. The process with the least memory decides for
-            all of the plan's.
-        trial: Make real steps on a GPU, which is exact. Otherwise, and on a CPU, estimate.
+    The plan is of a run with a few images in a step; the process with the least memory decides for
+    all. `trial` makes real steps on a GPU, which is exact; else, and on a CPU, it is estimated.
 
     Raises:
         ConfigError: The model is cut over the processes, so that no process can try alone.

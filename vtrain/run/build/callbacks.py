@@ -36,10 +36,7 @@ def build_outputs(parts: Parts, run: RunFolder, history: History) -> list[Callba
 def build_saver(parts: Parts, dataset: dict[str, Any], store: CheckpointStore | None) -> Saver:
     """Return what saves, to be called last: a checkpoint counts the rows that others wrote.
 
-    Args:
-        parts: What is trained.
-        dataset: The fingerprint of the images.
-        store: Where checkpoints go; None in a process that only hands over its part.
+    `dataset` is the images' fingerprint; a process that only hands over its part has no store.
     """
     config = parts.plan.config
     # All that stays the same for the whole run; the saver adds metrics and state.

@@ -24,14 +24,9 @@ def resolve(
 ) -> Plan:
     """Decide what a run will compute on, in which precision, on which images, so many at a time.
 
-    Args:
-        config: Complete and valid.
-        device: Where the run computes; None chooses what the config says.
-        rank: This process among all.
-        batch_size: The images of a step where the config says `auto`: those of a run that goes on.
-            None looks for the largest number that fits.
-        source: Stands in for the dataset that the config names.
-        trial: Look for it by real steps on a GPU, which is exact. Else, and on a CPU, estimate.
+    `device` and `source` stand in for what the config names. Where it says `auto`, `batch_size` is
+    that of a run that goes on; None looks for the largest one that fits: with `trial` by real steps
+    on a GPU, which is exact, else by an estimate.
 
     Raises:
         VtrainError: The device or the dataset cannot be used, or not even one image fits.

@@ -24,13 +24,7 @@ def load_teacher(
     """Return a trained model that answers for the student's classes, in the student's order.
 
     A checkpoint of vtrain knows its classes, size and normalisation. A torchvision model sees the
-    student's normalisation, and its classes are the student's unless its file names them.
-
-    Args:
-        teacher: A checkpoint or run folder of vtrain, or `torchvision:NAME`.
-        weights: The file of a torchvision model's weights.
-        classes: The student's classes.
-        student: How the student's images are prepared.
+    student's normalisation, and its classes are the student's unless its `weights` name them.
 
     Raises:
         CheckpointError: The teacher's file cannot be used.
