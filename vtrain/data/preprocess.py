@@ -109,12 +109,8 @@ class Preprocess:
 class TrainGeometry:
     """What a worker does to one training image; `Augment.geometry` makes it.
 
-    Args:
-        preprocess: The evaluation geometry, for images that are not cropped at random here.
-        seed: Seed of the run.
-        crop_scale: Range of the random crop's share of the image's area; None crops as evaluation.
-        crop_ratio: Range of the random crop's width over its height.
-        transforms: More transforms of the (3, S, S) uint8 image.
+    A random crop by `crop_scale` and `crop_ratio`, as `CropFlip` explains them, or without a scale
+    that of evaluation; then more transforms of the (3, S, S) uint8 image.
 
     Shape: an RGB image, its index in the dataset, epoch -> (3, S, S) uint8.
     """

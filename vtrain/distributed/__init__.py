@@ -86,11 +86,9 @@ def start(device: torch.device, timeout: float = 300) -> Rank:
     if device.type == "cuda":
         claim_gpu(own)  # before the group is made: NCCL ties each rank to its current device
         if device.index != own.local_rank:
-            raise DeviceError(
-                f"{device} is one GPU for {own.world_size} processes",
-                "train.device",
-                "use cuda, of which each process takes its own",
-            )
+            what = f"{device} is one GPU for {own.world_size} processes"
+            hint = "use cuda, of which each process takes its own"
+            raise DeviceError(what, "train.device", hint)
     try:
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
@@ -102,11 +100,11 @@ def start(device: torch.device, timeout: float = 300) -> Rank:
         dist.barrier()  # all are here: a wrong address shows now, and not in the first step
     except RuntimeError as error:  # torch's own classes for a lost network all derive from it
         address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
-        raise WorkerError(
-            f"rank {own.rank} of {own.world_size} cannot join the others",
-            address,
-            "is the port free and every process started? On one machine use torchrun --standalone",
-        ) from error
+        what = f"rank {own.rank} of {own.world_size} cannot join the others"
+        hint = (
+            "is the port free and every process started? On one machine use torchrun --standalone"
+        )
+        raise WorkerError(what, address, hint) from error
     return own
 
 
@@ -118,11 +116,9 @@ def claim_gpu(own: Rank) -> None:
     """
     gpus = torch.cuda.device_count()
     if own.local_rank >= gpus:
-        raise DeviceError(
-            f"LOCAL_RANK is {own.local_rank}, but this machine has {gpus} GPUs",
-            "environment",
-            f"start torchrun with --nproc-per-node={max(gpus, 1)} or less",
-        )
+        what = f"LOCAL_RANK is {own.local_rank}, but this machine has {gpus} GPUs"
+        hint = f"start torchrun with --nproc-per-node={max(gpus, 1)} or less"
+        raise DeviceError(what, "environment", hint)
     torch.cuda.set_device(own.local_rank)
 
 

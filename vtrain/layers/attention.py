@@ -228,13 +228,9 @@ def cache_sized_chunks(*heads: Tensor) -> Iterator[tuple[Tensor, ...]]:
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention. Shape: (B, N, D) -> (B, N, D), or (B, queries, D).
+    """Multi-head self-attention, and dropout after it.
 
-    Args:
-        embed_dim: Width of a token, D.
-        num_heads: Number of heads, H.
-        qkv_bias: Whether the query, key and value projections have a bias.
-        drop_rate: Dropout after the output projection.
+    Shape: (B, N, D) -> (B, N, D), or (B, queries, D).
     """
 
     def __init__(
@@ -242,9 +238,8 @@ class SelfAttention(nn.Module):
     ) -> None:
         super().__init__()
         if embed_dim % num_heads:
-            raise ValueError(
-                f"embed_dim ({embed_dim}) must be a multiple of num_heads ({num_heads})"
-            )
+            what = f"embed_dim ({embed_dim}) must be a multiple of num_heads ({num_heads})"
+            raise ValueError(what)
         self.num_heads = num_heads
         self.qkv = Linear(embed_dim, 3 * embed_dim, bias=qkv_bias)
         self.proj = Linear(embed_dim, embed_dim)

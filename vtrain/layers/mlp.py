@@ -8,12 +8,8 @@ from vtrain.layers.linear import Linear, gelu_linear
 class MLP(nn.Module):
     """Linear, GELU, linear, with dropout after each linear layer. Shape: (..., D) -> (..., D).
 
-    Args:
-        embed_dim: Width of a token, D.
-        hidden_dim: Width between the linear layers.
-        drop_rate: Dropout after each of them.
-        keep_gelu: Keep the GELU's result for the backward pass. Without it that is computed again
-            where `gelu_linear` can: 2 bytes less for each hidden unit of each token.
+    Without `keep_gelu` the GELU's result is not kept for the backward pass but computed again,
+    where `gelu_linear` can: 2 bytes less for each hidden unit of each token.
     """
 
     def __init__(

@@ -27,12 +27,6 @@ class Windows(nn.Module):
     Attributes:
         mask: What to add to the attention scores of each window, (nW, N, N): 0, or -100 between
             tokens that only the roll brought together; None without a shift.
-
-    Args:
-        height: Rows of the map, H.
-        width: Columns of the map, W.
-        side: Tokens per side of a window.
-        shift: Tokens by which the windows are moved down and to the right.
     """
 
     order: Tensor

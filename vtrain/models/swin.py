@@ -24,13 +24,9 @@ from vtrain.registry import MODELS, DropRate
 class WindowAttention(nn.Module):
     """Self-attention within windows, with a learned bias for each offset between two tokens.
 
-    Shape: (B, H, W, C) -> (B, H, W, C).
+    `side` is that of the largest window, in tokens, which sets the size of the bias table.
 
-    Args:
-        channels: Width of a token, C.
-        num_heads: Number of heads, h.
-        side: Tokens per side of the largest window, which sets the size of the bias table.
-        relative_position_bias: Whether there is a bias table.
+    Shape: (B, H, W, C) -> (B, H, W, C).
     """
 
     def __init__(

@@ -30,13 +30,10 @@ MAX_LOGIT_SCALE = math.log(100)  # section 3.2: the temperature is not set below
 class WindowAttention(nn.Module):
     """Scaled cosine attention within windows, with a bias that a small network makes of offsets.
 
-    Shape: (B, H, W, C) -> (B, H, W, C).
+    `side` is that of the largest window, in tokens, and `trained_side` the same for the weights to
+    start from: offsets are in units of it.
 
-    Args:
-        channels: Width of a token, C.
-        num_heads: Number of heads, h.
-        side: Tokens per side of the largest window.
-        trained_side: The same for the weights to start from: offsets are in units of it.
+    Shape: (B, H, W, C) -> (B, H, W, C).
     """
 
     offsets: Tensor

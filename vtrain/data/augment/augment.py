@@ -35,12 +35,8 @@ class Augment:
     `augment` section are the keywords of these parts and of this class.
 
     Args:
-        crop_flip: What comes first.
-        colour: What happens to the bytes after that.
-        erasing: What happens to the normalised image.
         mean: Mean of each channel, of values in [0, 1].
         std: Standard deviation of each channel.
-        seed: Seed of the run.
         transforms: torchvision v2 transforms by name, for what runs in the workers.
 
     Raises:

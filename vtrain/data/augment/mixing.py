@@ -122,7 +122,8 @@ class Mixing:
         is_mixed, is_cutmix = u[:, 0] < self.probability, u[:, 1] < self.cutmix_share
         ranks = below(u[:, 2], QUANTILES)
         # Where an alpha is 0, its lambdas are drawn and not used.
-        mixup, cutmix = (_lambdas(alpha or 1.0)[ranks] for alpha in (self.mixup, self.cutmix))
+        alphas = (self.mixup or 1.0, self.cutmix or 1.0)
+        mixup, cutmix = (beta_quantiles(alpha, QUANTILES)[ranks] for alpha in alphas)
         side = torch.where(is_mixed & is_cutmix, (1 - cutmix).sqrt(), 0)
         h, w = (side * height).long(), (side * width).long()
         top, left = below(u[:, 3], height) - h // 2, below(u[:, 4], width) - w // 2
@@ -131,10 +132,6 @@ class Mixing:
 
 
 @cache
-def _lambdas(alpha: float) -> Tensor:
-    return beta_quantiles(alpha, QUANTILES)
-
-
 def beta_quantiles(alpha: float, count: int) -> Tensor:
     """Return the quantiles of Beta(alpha, alpha) at (i + 0.5) / count: equally likely values.
 

@@ -104,7 +104,7 @@ def autocontrast(images: Tensor, _: Tensor) -> Tensor:
     high = pixels.amax(2, keepdim=True).to(torch.float64)
     # `255 / tensor` would multiply by the reciprocal, which rounds twice.
     scale = torch.full_like(low, 255) / (high - low).clamp(min=1)
-    values = _values(images)
+    values = torch.arange(256, device=images.device)
     tables = (values * scale - low * scale).clamp(0, 255).to(torch.uint8)
     return look_up(images, torch.where(high > low, tables, values.to(torch.uint8)))
 
@@ -118,16 +118,15 @@ def equalize(images: Tensor, _: Tensor) -> Tensor:
     step = (pixels.shape[2] - counts.gather(2, highest)) // 255
     before = counts.cumsum(2) - counts
     tables = ((before + step // 2) // step.clamp(min=1)).clamp(max=255)
-    return look_up(images, torch.where(step > 0, tables, _values(images)).to(torch.uint8))
+    return look_up(
+        images,
+        torch.where(step > 0, tables, torch.arange(256, device=images.device)).to(torch.uint8),
+    )
 
 
 def look_up(images: Tensor, tables: Tensor) -> Tensor:
     """Replace each value by its entry. Shape: (B, C, H, W) uint8, (B, C, 256) -> (B, C, H, W)."""
     return tables.gather(2, images.flatten(2).long()).view_as(images)
-
-
-def _values(images: Tensor) -> Tensor:
-    return torch.arange(256, device=images.device)
 
 
 def _per_image(numbers: Tensor) -> Tensor:

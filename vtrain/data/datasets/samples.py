@@ -34,12 +34,10 @@ class Samples(Protocol):
     @property
     def targets(self) -> Tensor:
         """The class of each sample. Shape: (N,), int64."""
-        ...
 
     @property
     def ignored(self) -> Mapping[str, int]:
         """Ending -> other files that lie among the images, for the report on the dataset."""
-        ...
 
     def __len__(self) -> int: ...
 
@@ -49,15 +47,12 @@ class Samples(Protocol):
         Raises:
             DataError: It cannot be read.
         """
-        ...
 
     def name(self, index: int) -> str:
         """What to call the sample in messages and reports: its path, where it has one."""
-        ...
 
     def file(self, index: int) -> str | None:
         """Return the path of the file that holds this image and nothing else, if there is one."""
-        ...
 
     def stamps(self, indices: Tensor | None = None) -> Iterator[Stamp]:
         """Yield what changes when another image takes a sample's place, without reading files.
@@ -65,11 +60,9 @@ class Samples(Protocol):
         Args:
             indices: Which samples, in this order; None is all. Shape: (n,) int64.
         """
-        ...
 
     def with_targets(self, targets: Tensor) -> "Samples":
         """Return the same images with other classes. Shape: (N,), int64."""
-        ...
 
 
 class Source(Protocol):
@@ -85,7 +78,6 @@ class Source(Protocol):
     @property
     def mean(self) -> Triple:
         """Per channel, of pixels scaled to [0, 1]."""
-        ...
 
     @property
     def std(self) -> Triple: ...
@@ -93,7 +85,6 @@ class Source(Protocol):
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should be told once: what was converted, ignored or missing."""
-        ...
 
     def split(self, name: SplitName) -> Samples:
         """Return the images of a split.
@@ -101,7 +92,6 @@ class Source(Protocol):
         Raises:
             DataError: There is no such split, or it cannot be used.
         """
-        ...
 
 
 class Photographs:

@@ -39,19 +39,12 @@ def check_unchanged(
 ) -> bool:
     """Refuse a dataset that is not the one of `before`; both are dataset fingerprints.
 
-    Args:
-        before: What the run began with.
-        after: What it would go on with.
-        where: The checkpoint, for the message.
-        accept: Only warn of other images; other classes would be other outputs of the model.
-
-    Returns:
-        Whether there are other images, which is then accepted.
+    If `accept`, it only warns of other images, and returns whether there are any; other classes
+    would be other outputs of the model. `where` is the checkpoint, for the message.
 
     Raises:
         DataError: Classes or images were added, removed, changed or relabelled.
     """
-    # Other classes cannot be accepted: the outputs of the model would mean something else.
     if after["classes"] != before["classes"]:
         raise DataError(
             f"the classes are not those the run began with: {_classes_change(before, after)}",

@@ -47,9 +47,6 @@ class Unreadable:
         level = logging.WARNING if skipped <= MAX_WARNINGS else logging.INFO
         logger.log(level, "left out: %s", error)
         if skipped > math.ceil(MAX_SKIPPED * self.count):
-            raise DataError(
-                f"{skipped} of {self.count} images cannot be read, more than {MAX_SKIPPED:.0%}; "
-                f"the last one is {error.what}",
-                error.where,
-                "run `vtrain check CONFIG --data` for the list",
-            )
+            what = f"{skipped} of {self.count} images cannot be read, more than {MAX_SKIPPED:.0%}"
+            hint = "run `vtrain check CONFIG --data` for the list"
+            raise DataError(f"{what}; the last one is {error.what}", error.where, hint)

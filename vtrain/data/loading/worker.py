@@ -31,7 +31,6 @@ class Transform(Protocol):
     @property
     def varies(self) -> bool:
         """Whether the result depends on the epoch, and so must not be kept."""
-        ...
 
     def __call__(self, image: Image.Image, index: int, epoch: int) -> Tensor: ...
 

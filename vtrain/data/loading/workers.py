@@ -180,11 +180,8 @@ def check_open_files(workers: int) -> None:
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = len(list(Path("/dev/fd").iterdir())) + FILES_PER_WORKER * workers + 16
     if needed > allowed:
-        raise WorkerError(
-            f"{workers} data workers need {needed} open files, but {allowed} are allowed",
-            None,
-            "raise `ulimit -n`, or lower data.num_workers",
-        )
+        what = f"{workers} data workers need {needed} open files, but {allowed} are allowed"
+        raise WorkerError(what, None, "raise `ulimit -n`, or lower data.num_workers")
 
 
 @contextmanager

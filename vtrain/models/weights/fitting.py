@@ -41,11 +41,6 @@ def fit_axis(positions: Tensor, shape: torch.Size) -> Tensor:
     return resize_map(positions.mT[:, :, None], 1, shape[1])[:, :, 0].mT
 
 
-def fit_map(positions: Tensor, shape: torch.Size) -> Tensor:
-    """Resize positions that lie on a map. Shape: (1, D, h, w), another h and w."""
-    return resize_map(positions, shape[2], shape[3])
-
-
 def fit_table(table: Tensor, shape: torch.Size) -> Tensor:
     """Resize a bias for each offset, dy by dx. Shape: ((2 * side - 1)**2, heads), another side."""
     old, new = math.isqrt(len(table)), math.isqrt(shape[0])
@@ -73,7 +68,7 @@ RULES: dict[str, Callable[[Tensor, torch.Size], Tensor]] = {
     "pos_embed": fit_tokens,
     "pos_embed_x": fit_axis,
     "pos_embed_y": fit_axis,
-    "pixel_pos": fit_map,
+    "pixel_pos": lambda positions, shape: resize_map(positions, shape[2], shape[3]),  # (1, D, h, w)
     "relative_position_bias_table": fit_table,
     "embed.proj.weight": fit_kernel,
 }

@@ -98,11 +98,8 @@ def load_pretrained(
     try:
         mapping, given = translate(file.tensors)
     except RuntimeError:  # of torch, which cannot stack or split them
-        raise CheckpointError(
-            "the parts of one parameter, such as queries, keys and values, have shapes that do not "
-            "match",
-            source,
-        ) from None
+        parts = "the parts of one parameter, such as queries, keys and values,"
+        raise CheckpointError(f"{parts} have shapes that do not match", source) from None
     wanted = model.state_dict()
     heads = [name for name in wanted if name.split(".")[0] in model.depth_groups()[-1]]
     if classes is not None and file.classes:
@@ -152,10 +149,9 @@ def refuse(report: LoadReport, source: str) -> None:
     """
     problems = counted((fate.value, report.names(fate)) for fate in ERRORS)
     if problems:
+        what = f"the weights do not fit the model: {', '.join(problems)}"
         raise CheckpointError(
-            f"the weights do not fit the model: {', '.join(problems)}",
-            source,
-            "model.name and its arguments must be those of the file",
+            what, source, "model.name and its arguments must be those of the file"
         )
 
 
