@@ -144,7 +144,7 @@ def predict(
     from vtrain.run.text.tables import predictions_text
 
     if output is not None and not force:
-        refuse_existing(output)
+        refuse_existing(output)  # before the images are read, which may take long
     predictions = predict_images(images, ckpt, top_k)
     text = predictions_text(predictions, output_format)
     if output is None:
@@ -153,7 +153,7 @@ def predict(
         from vtrain.files.atomic import write_text
 
         write_text(output, text if text.endswith("\n") else text + "\n")
-    raise_failures(predictions)
+    raise_failures(predictions)  # last: those of all other images are there by now
 
 
 @app.command(rich_help_panel=LOOK_AFTER)
@@ -220,7 +220,7 @@ def verify(
 
     text, usable = verify_checkpoints(path)
     typer.echo(text)
-    raise_if_lost(path, usable)
+    raise_if_lost(path, usable)  # last: what is damaged is worth reading in any case
 
 
 @app.command(rich_help_panel=LOOK_AFTER)
@@ -242,6 +242,7 @@ def _refuse_ignored(
 
     They have no effect `beside` another option, or `without` it.
     """
+    # The first one is enough: whoever leaves it out is told of the next.
     reason = f"with --{beside}" if beside else f"without --{without}"
     hint = "leave one of them out" if beside else f"add --{without}, or leave it out"
     for name, value in options.items():
@@ -254,6 +255,7 @@ def main() -> None:
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     command = typer.main.get_command(app)
+    # An error of ours is a line for each mistake, and a traceback only if that is asked for.
     try:
         from vtrain.resources import keep_freed_memory
         from vtrain.run.logs import to_console

@@ -90,6 +90,7 @@ class Component:
 
     def default(self, parameter: str) -> Any:
         """Return the default of any parameter, those that the program hands in included."""
+        # A name's preset comes before what the constructor states for all of its names.
         if parameter in self.preset:
             return self.preset[parameter]
         return inspect.signature(self.constructor).parameters[parameter].default
@@ -142,6 +143,7 @@ class Registry:
         """Make a constructor known as `name`, with `preset` in place of its own defaults."""
 
         def decorate(constructor: C) -> C:
+            # A ValueError, for it is our mistake: the user's are ConfigErrors.
             if name in self._components:
                 raise ValueError(f"two {self.kind}s are called '{name}'")
             self._components[name] = Component(name, constructor, preset, reference)
@@ -188,7 +190,7 @@ def section(name: str) -> Iterator[None]:
     """Turn a constructor's refusal of its values into a mistake in the config's section `name`."""
     try:
         yield
-    except ValueError as error:
+    except ValueError as error:  # anything else is a bug, not a mistake
         raise ConfigError(f"{name}: {error}") from error
 
 

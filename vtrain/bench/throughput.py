@@ -22,9 +22,7 @@ class ThroughputMeter(Callback):
     meter is for one run.
 
     Args:
-        images: In an epoch.
-        batch_size: Images of a step; an epoch's last one may have fewer.
-        steps_per_epoch: Steps of an epoch.
+        images: In an epoch, whose last step may have fewer than `batch_size` of them.
         device: What to wait for at the ends of a window, and only there.
         seconds: Time for all windows, without those of the competitor.
         steps: Steps of a window, an epoch at most.

@@ -105,7 +105,7 @@ def _schema_of(section: SectionSchema, document: Document) -> tuple[type[Section
         return _composed(section.base, components), ""
     # The raw document: which keys a section may have is known only once its name is read.
     raw: Any = document.data
-    for key in section.keys:
+    for key in section.keys:  # the document is not validated yet: anything may stand there
         raw = raw.get(key) if isinstance(raw, dict) else None
     if section.default_name is not None and isinstance(raw, dict):
         raw.setdefault("name", section.default_name)  # `schedule: {floor: 0.1}` is a cosine

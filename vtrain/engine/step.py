@@ -24,10 +24,8 @@ class OptimizerStep:
     step's number) is read from the device. So a `StepFunction` that records it may take its place.
 
     Args:
-        state: The model and the optimizer; changed in place.
         forward: The model as it is called: itself, compiled, or wrapped for several processes.
         criterion: The model's outputs, targets and, with a teacher, its logits -> the mean loss.
-        autocast: Makes the context that sets the precision.
         grad_clip_norm: Largest global L2 norm of the gradients; None leaves them alone.
         teacher: Says of the model's input what the model should learn beside the targets.
     """

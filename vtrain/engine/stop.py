@@ -14,11 +14,8 @@ class StopSignals:
 
     The handler exchanges nothing with other processes and writes nothing: this one may be in the
     middle of just that. Outside of the main thread, where Python cannot handle signals, nothing
-    changes.
-
-    Args:
-        until_exit: Stay in charge afterwards, for a process that ends soon: a late signal is not to
-            change the exit code, which says how the run ended.
+    changes. With `until_exit` it stays in charge afterwards, for a process that ends soon: a late
+    signal is not to change the exit code, which says how the run ended.
     """
 
     def __init__(self, until_exit: bool = False) -> None:

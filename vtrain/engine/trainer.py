@@ -62,7 +62,6 @@ class Trainer:
     """Trains `state` on batches; everything it needs is handed in.
 
     Args:
-        state: The model, the optimizer and the position; changed in place.
         input: Batch, step, epoch -> the model's input and targets.
         optimize: Makes an optimizer step of `state` from them.
         schedule: Step -> factor of `lr`.

@@ -47,7 +47,6 @@ class CheckpointStore:
     """Saves and finds the checkpoints of one run folder. The caller holds its lock.
 
     Args:
-        run_dir: The run folder.
         keep: Newest checkpoints that stay on disk, besides the best one.
 
     Raises:

@@ -60,7 +60,11 @@ def bench(config: Config, seconds: float = 10.0, trace: Path | None = None) -> R
         layers = harness.layers(seconds)
         split = harness.split(seconds / 2)
         work = harness.work(parts.plan.precision)
-        kernels = [] if trace is None else profile(harness, trace)
+        kernels = []
+        if trace is not None:
+            make_folder(trace)
+            path, step = trace / "trace.json", harness.bare_step()
+            kernels = slowest_kernels(step, harness.device, path, TOP_KERNELS)
         harness.close()
     memory = peak_memory(parts.plan.device)  # before the probe, which needs some of its own
     rates = probe(parts.plan.device, DTYPES[parts.plan.precision])
@@ -131,12 +135,6 @@ def run_callbacks(parts: Parts, folder: Path) -> list[Callback]:
     run = RunFolder(folder)
     saver = build_saver(parts, {}, CheckpointStore(folder))
     return [*build_outputs(parts, run, History(run.metrics)), saver]
-
-
-def profile(harness: Harness, folder: Path) -> list[dict[str, Any]]:
-    """Write a trace of a few bare steps and return the slowest kernels."""
-    make_folder(folder)
-    return slowest_kernels(harness.bare_step(), harness.device, folder / "trace.json", TOP_KERNELS)
 
 
 def describe(config: Config, parts: Parts, batch_size: int, work: Work) -> dict[str, Any]:

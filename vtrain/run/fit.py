@@ -47,15 +47,11 @@ def fit(
     accept_data_change: bool = False,
     signals: StopSignals | None = None,
 ) -> Path:
-    """Train what the config describes and return the run's folder.
+    """Train what the config describes and return the run's folder, `runs/<name>/<date_time>`.
 
-    Args:
-        config: Complete and valid.
-        name: The config's name, under which the run is kept.
-        run_dir: The run's folder; by default `runs/<name>/<date_time>`.
-        resume: Go on with the run in `run_dir`, or with the newest unfinished one of this name.
-        accept_data_change: Go on also if the images are not those that the run began with.
-        signals: What catches stop signals from the start of training on.
+    `resume` goes on with the run in `run_dir`, or with the newest unfinished one of this name, and
+    with `accept_data_change` also on other images than it began with. `signals` catches stop
+    signals from the start of training on.
 
     Raises:
         VtrainError: The run cannot start, cannot go on, or was stopped by a signal.

@@ -75,6 +75,7 @@ def _models_table(names: list[str]) -> str:
 
 
 def _arguments_text(component: Component) -> str:
+    # As JSON: `null`, `true` and lists are written like this in a config, too.
     rows = [["argument", "default"]]
     rows += [[name, json.dumps(default)] for name, _, default in component.parameters()]
     where = (
@@ -87,6 +88,7 @@ def _arguments_text(component: Component) -> str:
 
 def _table_rows(predictions: list[Prediction]) -> list[str]:
     rows: list[str] = []
+    # Names come from files and folders, and must not move the cursor of a terminal.
     for prediction in predictions:
         rows.append(printable(prediction.image))
         if prediction.error is not None:
@@ -100,7 +102,7 @@ def _csv(predictions: list[Prediction]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["image", "rank", "class", "probability", "error"])
     for prediction in predictions:
-        image = _inert(prediction.image)
+        image = _inert(prediction.image)  # names of files and folders are not ours
         for rank, (name, probability) in enumerate(prediction.classes, start=1):
             writer.writerow([image, rank, _inert(name), f"{probability:.6f}", ""])
         if prediction.error is not None:
