@@ -54,6 +54,7 @@ def _from_pieces(decoded: Decoded, shares: Sequence[Share], epoch: int) -> Itera
             for index, error in piece.errors:
                 decoded.unreadable.report(index, error)
             count = len(piece.indices)
+            # Copied before the next piece is asked for: a worker then overwrites this slot.
             images[len(kept) : len(kept) + count] = ring[piece.slot, :count]
             kept += piece.indices
         indices = torch.tensor(kept, dtype=torch.int64)
@@ -86,5 +87,5 @@ def _received(batch: Batch, copied: torch.cuda.Event) -> Batch:
     compute = torch.cuda.current_stream(batch.images.device)
     compute.wait_event(copied)
     for tensor in (batch.images, batch.targets):
-        tensor.record_stream(compute)  # its memory is not free for the next copy before it is used
+        tensor.record_stream(compute)  # keep the allocator from reusing it while it is read
     return batch
