@@ -7,7 +7,7 @@ class Callback:
     """Acts beside training. Override the hooks you need; each sees the state and may stop it.
 
     The trainer calls a list of them, at each event in the order of the list. That order is part of
-    what a run does, and whoever builds the list keeps it (`run/fit.py`): first what may set
+    what a run does, and whoever builds the list keeps it (`run/build/callbacks.py`): first what may set
     `state.stop_reason` and what counts evaluations, then what writes and shows, and last the saver,
     so that a checkpoint knows of the rows that are written and of the reason to stop.
     """

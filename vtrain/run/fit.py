@@ -13,13 +13,12 @@ import torch
 import vtrain
 from vtrain import distributed
 from vtrain.callbacks.history import History
-from vtrain.callbacks.stopping import PeerTimeout, StopEarly, StopOnSignal
+from vtrain.callbacks.stopping import StopOnSignal
 from vtrain.config import Config
 from vtrain.data.inspect.fingerprint import dataset_fingerprint
 from vtrain.data.loading.workers import naming_lost_workers
 from vtrain.device import choose_device, naming_failures
 from vtrain.distributed import Rank
-from vtrain.engine.callback import Callback
 from vtrain.engine.stop import StopSignals
 from vtrain.errors import DataError, StoppedBySignal, StorageError, VtrainError
 from vtrain.files.atomic import make_folder, write_json, write_text
@@ -28,7 +27,7 @@ from vtrain.files.runs import RunFolder
 from vtrain.files.store import CheckpointStore
 from vtrain.registry import bind
 from vtrain.run.build.batch_size import memory_advice
-from vtrain.run.build.callbacks import build_outputs, build_saver
+from vtrain.run.build.callbacks import build_callbacks
 from vtrain.run.build.parts import Parts, build_parts
 from vtrain.run.build.resolve import resolve
 from vtrain.run.build.trainer import build_trainer
@@ -155,12 +154,7 @@ def _train(
         start.restore(parts, dataset, accept_data_change=accept_data_change)
     history = History(run.metrics)
     stop = StopOnSignal(catch())  # from here on a signal ends the run with a checkpoint
-    # What may stop the run comes first, what writes rows before what saves how many there are.
-    callbacks: list[Callback] = [stop, StopEarly(), PeerTimeout()]
-    if rank.is_main:
-        callbacks += build_outputs(parts, run, history)
-    if rank.is_main or config.train.parallel == "fsdp":  # all have a part of a sharded model
-        callbacks.append(build_saver(parts, dataset, store))
+    callbacks = build_callbacks(parts, run, stop, history, dataset, store)
     if rank.is_main:
         # Only now that every part is built: a folder with a config counts as a started run.
         write_text(run.config, plan.config.to_yaml())

@@ -1,4 +1,4 @@
-"""Build what happens beside a run's training. Whoever makes the list keeps the order."""
+"""Build what happens beside a run's training, in the order in which the trainer calls it."""
 
 import sys
 from functools import partial
@@ -6,8 +6,11 @@ from typing import Any
 
 from vtrain import distributed
 from vtrain.callbacks.history import History, MetricsFile
+from vtrain.callbacks.peer_timeout import PeerTimeout
 from vtrain.callbacks.progress import Progress
 from vtrain.callbacks.saver import Saver
+from vtrain.callbacks.stop_early import StopEarly
+from vtrain.callbacks.stop_on_signal import StopOnSignal
 from vtrain.callbacks.tensorboard import TensorBoard
 from vtrain.engine.callback import Callback
 from vtrain.files.checkpoint import Checkpoint
@@ -15,6 +18,35 @@ from vtrain.files.runs import RunFolder
 from vtrain.files.store import CheckpointStore
 from vtrain.run.build.model import describe_model
 from vtrain.run.build.parts import Parts
+
+
+def build_callbacks(
+    parts: Parts,
+    run: RunFolder,
+    stop: StopOnSignal,
+    history: History,
+    dataset: dict[str, Any],
+    store: CheckpointStore | None,
+) -> list[Callback]:
+    """Return the callbacks of this process; see `Callback` for what their order means.
+
+    Args:
+        parts: Of the run.
+        run: Its folder, in which the main process alone writes.
+        stop: Looks for stop signals.
+        history: Remembers what the summary will say.
+        dataset: The images' fingerprint.
+        store: Where checkpoints are kept; None in a process that only hands over its part.
+    """
+    plan = parts.plan
+    # These stop or watch the run, and every process needs them: all stop at the same step.
+    callbacks: list[Callback] = [stop, StopEarly(), PeerTimeout()]
+    if plan.rank.is_main:
+        callbacks += build_outputs(parts, run, history)
+    # Last, as it saves how many rows were written. Of a sharded model all have a part.
+    if plan.rank.is_main or plan.config.train.parallel == "fsdp":
+        callbacks.append(build_saver(parts, dataset, store))
+    return callbacks
 
 
 def build_outputs(parts: Parts, run: RunFolder, history: History) -> list[Callback]:
