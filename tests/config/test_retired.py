@@ -76,3 +76,10 @@ def test_a_typed_value_is_refused_with_what_to_write(tmp_path: Path) -> None:
 def test_what_is_no_section_is_left_to_the_schema(train: str) -> None:
     with pytest.raises(ConfigError):
         config_from_text(TEXT.partition("train")[0] + f"train: {train}\n", "run.yaml")
+
+
+def test_a_key_that_is_gone_cannot_be_typed_as_an_override(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(TEXT)
+    with pytest.raises(ConfigError, match=r"unknown key 'train\.window_attention'"):
+        load_config(path, ["train.window_attention=torch"])

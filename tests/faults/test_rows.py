@@ -293,6 +293,19 @@ class TestB:
         save_checkpoint(run_dir / "last.pt", content)
         ended = fit(trained.parent, run_dir, *SHORT).wait()
         one_line(ended, 4, "the stored config is not valid: train.epochs is -3")
+        # Nor is the user's own override to blame for it.
+        ended = run(trained.parent, "eval", "--ckpt", run_dir, "data.limit=2")
+        one_line(ended, 4, "the stored config is not valid: train.epochs is -3")
+
+    def test_a_stored_config_without_a_number_of_images_is_refused(self, trained: Path) -> None:
+        content = load_checkpoint(trained / "last.pt")
+        content["config"] = content["config"].replace("batch_size: 8", "batch_size: auto")
+        content.pop("format")
+        run_dir = trained.parent / "other"
+        run_dir.mkdir()
+        save_checkpoint(run_dir / "last.pt", content)
+        ended = fit(trained.parent, run_dir, *SHORT).wait()
+        one_line(ended, 4, "the stored config has no number as train.batch_size")
 
     def test_a_checkpoint_of_a_newer_vtrain_is_refused(self, trained: Path) -> None:
         content = {**load_checkpoint(trained / "last.pt"), "format": FORMAT + 1}

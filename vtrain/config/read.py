@@ -9,15 +9,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from vtrain.config.messages import explain
-from vtrain.config.retired import replace_retired
+from vtrain.config.retired import COMMAND_LINE, replace_retired
 from vtrain.config.schema import build_schema
 from vtrain.config.sections import Config
 from vtrain.errors import CheckpointError, ConfigError
 from vtrain.files.checkpoint import Checkpoint
 from vtrain.files.yaml import Document, parse_value, parse_yaml, read_yaml
 from vtrain.registry import MODELS
-
-COMMAND_LINE = "command line"
 
 
 def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
@@ -46,7 +44,8 @@ def stored_config(checkpoint: Checkpoint, path: Path, overrides: Iterable[str] =
     try:
         return config_from_text(checkpoint.config, f"config in {path}", overrides)
     except ConfigError as error:
-        if overrides:  # then it is most likely one of them, and the message says which
+        if overrides:
+            stored_config(checkpoint, path)  # raises if what is stored is wrong by itself
             raise
         raise CheckpointError(f"the stored config is not valid: {error.what}", path) from error
 

@@ -8,6 +8,9 @@ from vtrain.files.yaml import Document, Keys
 
 log = logging.getLogger(__name__)
 
+COMMAND_LINE = "command line"
+"""Where an override stands."""
+
 
 class Retired(NamedTuple):
     """A value that a key once could have."""
@@ -33,7 +36,7 @@ RETIRED = (
 def replace_retired(document: Document, *, stored: bool) -> None:
     """Replace what is retired in a document, before it meets the schema.
 
-    A removed key is dropped wherever it stands: every run folder of an older version has it in
+    A removed key is dropped from any file: every run folder of an older version has it in
     its `config.yaml`. A value with a successor is replaced in a stored config alone; whoever types
     it is told what to write, in one of the document's mistakes.
     """
@@ -45,6 +48,8 @@ def replace_retired(document: Document, *, stored: bool) -> None:
         if not isinstance(section, dict) or section.get(last) != value:
             continue
         what, where = f"{'.'.join(map(str, keys))} is no longer {value}", document.where(keys)
+        if instead is None and where.startswith(COMMAND_LINE):
+            continue  # nobody types what a file of an older version has: an unknown key
         if instead is None:
             del section[last]
         else:

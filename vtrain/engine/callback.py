@@ -7,9 +7,9 @@ class Callback:
     """Acts beside training. Override the hooks you need; each sees the state and may stop it.
 
     The trainer calls a list of them, at each event in the order of the list. That order is part of
-    what a run does, and whoever builds the list keeps it (`run/build/callbacks.py`): first what may set
-    `state.stop_reason` and what counts evaluations, then what writes and shows, and last the saver,
-    so that a checkpoint knows of the rows that are written and of the reason to stop.
+    what a run does, and `run/build/callbacks.py` keeps it: first what may set `state.stop_reason`
+    and what counts evaluations, then what writes and shows, and last the saver, so that a
+    checkpoint knows of the rows that are written and of the reason to stop.
     """
 
     def on_fit_start(self, state: TrainState) -> None:

@@ -126,12 +126,15 @@ class Trainer:
         state = self.state
         epoch_end = state.epoch_step == 0 and state.epoch % self.intervals.eval_every == 0
         due = epoch_end or self.is_done
+        # A run that was stopped is evaluated when it goes on: a signal leaves only seconds.
         if due and state.step > state.evaluated_step and not state.should_stop:
             try:
                 metrics = self.evaluate()
             except VtrainError:  # such as a validation image that cannot be read
-                if self.rank.world_size == 1:  # others would have to take part in saving
-                    for callback in self.callbacks:  # so that what was trained is not lost
+                # The saver's hook, so that what was trained is not lost. Of several processes the
+                # others would have to take part in saving, and do not know of the error.
+                if self.rank.world_size == 1:
+                    for callback in self.callbacks:
                         callback.on_epoch_end(state)
                 raise
             state.evaluated_step = state.step
@@ -148,8 +151,8 @@ class Trainer:
         weight = loss_weight(batch, self.rank.world_size)
         pieces = count_pieces(batch, self.rank.world_size, self.accum_steps)
         inputs, targets = self.input(non_empty(batch), state.step, state.epoch)
-        state.guard.set_step(state.step + 1)  # the step that is named if it is not finite
-        skipped = state.skipped
+        state.guard.set_step(state.step + 1)  # the one to name if its loss is not finite
+        skipped = state.skipped  # `optimize` counts here the fp16 steps that overflow
         loss = self.optimize(inputs, targets, weight, pieces)
         state.loss.add(loss)  # on the device until a row is logged
         self._advance(is_skipped=state.skipped > skipped)

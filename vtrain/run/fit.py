@@ -143,8 +143,7 @@ def _train(
     store = bind(CheckpointStore, config.checkpoint)(run.path) if rank.is_main else None
     start = find_resume_point(store)
     # A run that goes on keeps its batch size, whatever would fit today.
-    stored = None if start is None else start.config.train.batch_size
-    assert stored != "auto", "a run saves the number"
+    stored = None if start is None else start.batch_size
     plan = resolve(config, device, rank, batch_size=stored)
     parts = build_parts(plan)
     dataset = dataset_fingerprint(plan.source.classes, plan.train, parts.val)

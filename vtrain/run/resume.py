@@ -27,6 +27,18 @@ class ResumePoint:
         """The config that the run had when it was saved."""
         return stored_config(self.checkpoint, self.path)
 
+    @property
+    def batch_size(self) -> int:
+        """The number that the run began with, also where the config asks for `auto`.
+
+        Raises:
+            CheckpointError: The stored config has no number, which no run writes.
+        """
+        size = self.config.train.batch_size
+        if size == "auto":
+            raise CheckpointError("the stored config has no number as train.batch_size", self.path)
+        return size
+
     def check_config(self, config: Config) -> None:
         """Refuse to go on with a config that has changed in a way that changes the result.
 

@@ -6,11 +6,9 @@ from typing import Any
 
 from vtrain import distributed
 from vtrain.callbacks.history import History, MetricsFile
-from vtrain.callbacks.peer_timeout import PeerTimeout
 from vtrain.callbacks.progress import Progress
 from vtrain.callbacks.saver import Saver
-from vtrain.callbacks.stop_early import StopEarly
-from vtrain.callbacks.stop_on_signal import StopOnSignal
+from vtrain.callbacks.stopping import PeerTimeout, StopEarly, StopOnSignal
 from vtrain.callbacks.tensorboard import TensorBoard
 from vtrain.engine.callback import Callback
 from vtrain.files.checkpoint import Checkpoint
