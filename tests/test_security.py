@@ -360,13 +360,12 @@ def test_each_exception_is_still_needed() -> None:
 
 def test_the_libraries_that_read_files_are_new_enough_to_be_safe() -> None:
     # torch: CVE-2025-32434 and CVE-2026-24747 end with 2.10; Pillow: CVE-2026-59199 with 12.3;
-    # PyYAML: CVE-2020-14343 with 5.4; onnx: CVE-2026-27489 with 1.21.
-    floors = {"torch": (2, 10), "pillow": (12, 3), "pyyaml": (6, 0, 2), "onnx": (1, 21)}
+    # PyYAML: CVE-2020-14343 with 5.4.
+    floors = {"torch": (2, 10), "pillow": (12, 3), "pyyaml": (6, 0, 2)}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    needed = [*project["dependencies"], *project["optional-dependencies"]["export"]]
     stated = {
         name.lower(): tuple(int(part) for part in version.split("."))
-        for name, _, version in (line.partition(">=") for line in needed)
+        for name, _, version in (line.partition(">=") for line in project["dependencies"])
     }
     assert {name: stated[name] for name in floors if stated[name] < floors[name]} == {}
 

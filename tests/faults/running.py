@@ -150,13 +150,13 @@ def dying_after(step: int) -> Callable[[], None]:
 
 def completing() -> None:
     """Let a CPU train in fp16, which overflows at first, and let the clock count the steps."""
-    from vtrain.run.build import parts
+    from vtrain.run.build import parts, resolve
 
     def scale(self: LossScaler, device: torch.device) -> None:
         self.scaler = torch.amp.GradScaler(device.type, init_scale=2.0**22)
 
     LossScaler.__init__ = scale  # type: ignore[method-assign]
-    parts.choose_precision = lambda name, device: name  # type: ignore[attr-defined]
+    resolve.choose_precision = lambda name, device: name  # type: ignore[attr-defined]
     parts.TimeBudget = partial(TimeBudget, clock=count().__next__)  # type: ignore[attr-defined,misc]
 
 

@@ -406,7 +406,7 @@ class TestC:
         assert {path.name: path.read_bytes() for path in run_dir.glob("*.pt")} == kept
 
     def test_the_content_of_a_checkpoint_decides_and_not_its_name(self, trained: Path) -> None:
-        import corpus
+        from tests.faults import corpus
 
         folder = trained.parent
         (folder / "x.safetensors").write_bytes(corpus.CORPUS["os_system"](folder / "canary"))
@@ -478,7 +478,7 @@ class TestC:
         )
 
     def test_the_environment_cannot_make_unpickling_unsafe(self, tmp_path: Path) -> None:
-        import corpus
+        from tests.faults import corpus
 
         path, canary = tmp_path / "x.pt", tmp_path / "canary"
         path.write_bytes(corpus.CORPUS["os_system"](canary))
