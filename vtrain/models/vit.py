@@ -184,8 +184,8 @@ class ViT(ImageClassifier):
         self.position_embedding, self.pooling = tokens.position_embedding, tokens.pooling
         self.class_position = tokens.class_position
 
-        # The order of all that follows fixes the random weights that a seed gives.
-        # Tokens in front of the patches, in this order; the heads read the first one or two.
+        # The parts are made in this order: it decides which random weights a seed gives.
+        # Tokens in front of the patches: class, distillation, registers. Heads read the first two.
         has_class = tokens.pooling == "cls"
         self.cls_token = learned(1, 1, D, std=1e-6) if has_class else None
         self.dist_token = learned(1, 1, D) if tokens.distillation_token else None

@@ -78,14 +78,16 @@ def _agreed_folder(
 ) -> tuple[RunFolder, bool]:
     """Return the run's folder and whether the run is finished.
 
-    The main process chooses the folder. Unless it is finished it locks it until `stack` is closed.
+    The main process chooses the folder, and locks it until `stack` is closed. A finished run needs
+    no lock.
     """
     choice = None
     if distributed.is_main():
         run = _choose_folder(name, run_dir, resume)
         if not run.is_finished:
             stack.enter_context(RunLock(run.path))
-        choice = [str(run.path), run.is_finished]  # another command may just have finished it
+        # Asked again: while this one waited for the lock, another command may have finished it.
+        choice = [str(run.path), run.is_finished]
     path, is_complete = distributed.broadcast_json(choice)
     return RunFolder(Path(path)), is_complete
 

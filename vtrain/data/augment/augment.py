@@ -31,8 +31,9 @@ class Augment:
 
     Every number that decides what happens to a sample is a hash of (seed, epoch, index), so neither
     the batch that a sample is in, nor the device, nor a restart changes its image. The order is
-    that of the published recipes: crop and flips, colours, normalisation, erasing. The keys of the
-    `augment` section are the keywords of these parts and of this class.
+    that of the published recipes: `transforms` in the workers, then crop and flips, colours,
+    normalisation, erasing. The keys of the `augment` section are the keywords of these parts
+    and of this class.
 
     Args:
         mean: Mean of each channel, of values in [0, 1].
@@ -77,15 +78,15 @@ class Augment:
         Shape: `indices` (B,) int64 on the CPU.
         """
 
-        def streams(stream: Stream) -> Draw:
+        def draw_from(stream: Stream) -> Draw:
             return lambda count: uniforms(indices, count, self.seed, epoch, stream)
 
         # Only the crop sees images of another size than the model's.
         cropped = torch.Size((self.image_size, self.image_size))
         return AugmentPlan(
-            self.crop_flip.draw(streams, size),
-            self.colour.draw(streams, cropped),
-            self.erasing.draw(streams, cropped),
+            self.crop_flip.draw(draw_from, size),
+            self.colour.draw(draw_from, cropped),
+            self.erasing.draw(draw_from, cropped),
         )
 
     def apply(self, images: Tensor, plan: AugmentPlan) -> Tensor:

@@ -18,10 +18,10 @@ def feed(decoded: Decoded, shares: Sequence[Share], epoch: int) -> Iterator[Batc
         return
     cached, device = decoded.cached, decoded.device
     if cached is None:
-        batches, place = _from_pieces(decoded, shares, epoch), "cpu"
+        batches, lies_on = _from_pieces(decoded, shares, epoch), "cpu"
     else:
-        batches, place = _from_cache(decoded, cached, shares), cached.images.device.type
-    yield from batches if place == device.type else _copied_ahead(batches, device)
+        batches, lies_on = _from_cache(decoded, cached, shares), cached.images.device.type
+    yield from batches if lies_on == device.type else _copied_ahead(batches, device)
 
 
 def _from_cache(decoded: Decoded, cached: Cached, shares: Iterable[Share]) -> Iterator[Batch]:
@@ -32,6 +32,7 @@ def _from_cache(decoded: Decoded, cached: Cached, shares: Iterable[Share]) -> It
     for share in shares:
         indices = share.indices
         if len(bad):  # rows of zeros, which must not be trained on
+            # Modulo: an index beyond the last sample is a further view of one (see `Batch`).
             indices = indices[~torch.isin(indices % count, bad)]
         chosen = (indices % count).to(device, non_blocking=True)
         images = _empty(decoded, len(chosen), device)
