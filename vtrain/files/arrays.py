@@ -1,0 +1,79 @@
+"""NumPy archives (`.npz`), written atomically and read without pickle.
+
+They are stored without compression, so that none can be a bomb: no array that is read is larger
+than the file.
+"""
+
+import io
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from vtrain.errors import CheckpointError
+from vtrain.files.atomic import replacing
+
+HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+MAX_BYTES = 2**36
+"""Of a file: the logits of 17 million images of 1,000 classes."""
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Replace the content of `path` by arrays, which `numpy.load` reads by their names.
+
+    The same arrays are the same bytes: no date is written.
+
+    Raises:
+        StorageError: It cannot be written; what was at `path` is untouched.
+    """
+    with (
+        replacing(path, size=sum(array.nbytes for array in arrays.values())) as file,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive,
+    ):
+        for name, given in arrays.items():
+            assert not given.dtype.hasobject, "objects would be pickled"
+            array = np.asarray(given, order="C")
+            head = io.BytesIO()
+            npy.write_array_header_1_0(head, npy.header_data_from_array_1_0(array))
+            content = bytearray(head.getvalue())
+            content += array.reshape(-1).view(np.uint8).data
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), memoryview(content))
+
+
+def read_arrays(path: Path, hint: str | None = None) -> dict[str, NDArray[Any]]:
+    """Read what `write_arrays` wrote, and trust nothing. `hint` says what else to do.
+
+    Raises:
+        CheckpointError: It is absent, damaged, compressed, or holds more than plain arrays.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"it is larger than {MAX_BYTES:,} bytes")
+        with zipfile.ZipFile(path) as archive:
+            return dict(_read(archive, member) for member in archive.infolist())
+    except FileNotFoundError:
+        raise CheckpointError("no such file", path, hint) from None
+    except Exception as error:  # zipfile raises six kinds on damaged files
+        first = (str(error).splitlines() or [type(error).__name__])[0][:100]
+        raise CheckpointError(f"not a readable archive of arrays: {first}", path, hint) from None
+
+
+def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[str, NDArray[Any]]:
+    """Return the name of an array and the array."""
+    if member.compress_type != zipfile.ZIP_STORED:
+        raise ValueError("it is compressed")
+    content = archive.read(member)
+    stream = io.BytesIO(content)  # shares the bytes
+    # What NumPy's own reader does, except that it believes any shape it is told.
+    version = npy.read_magic(stream)
+    if version not in HEADERS:
+        raise ValueError(f"an array of version {version}")
+    shape, by_columns, dtype = HEADERS[version](stream)
+    if dtype.hasobject or by_columns:
+        raise ValueError("it holds Python objects, or columns")
+    array = np.frombuffer(content, dtype, offset=stream.tell())
+    return member.filename.removesuffix(".npy"), array.reshape(shape)

@@ -1,0 +1,161 @@
+"""How good the predictions are, over all images and for each class."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vtrain.report.intervals import DRAWS, Interval, percentile_interval, wilson
+from vtrain.report.scores import Array, Scores
+
+
+@dataclass(frozen=True)
+class Overall:
+    """Figures over all images. Accuracies are fractions; `macro` is over classes with images."""
+
+    images: int
+    classes: int
+    accuracy: float
+    accuracy_interval: Interval
+    top5: float
+    balanced_accuracy: float
+    macro_precision: float
+    macro_f1: float
+    macro_f1_interval: Interval
+    weighted_precision: float
+    weighted_f1: float
+    mean_average_precision: float
+    mean_roc_auc: float
+    nll: float
+    brier: float
+    """Mean over images of sum_k (p_k - y_k)^2, in 0 .. 2."""
+
+
+@dataclass(frozen=True)
+class PerClass:
+    """Figures of each class, NaN where they are not defined. Shape: (K,) each."""
+
+    support: Array
+    predicted: Array
+    """How many images were given this class."""
+    precision: Array
+    recall: Array
+    f1: Array
+    average_precision: Array
+    roc_auc: Array
+
+    def worst_first(self) -> Array:
+        """Return the classes by F1, the worst first; those without images come last."""
+        key = np.where(np.isnan(self.f1), 2.0, self.f1)
+        return np.lexsort((np.arange(len(key)), -self.support, key))
+
+
+def confusion_matrix(scores: Scores) -> Array:
+    """Return how many images of each class (row) were given each class. Shape: (K, K) int64."""
+    k = scores.num_classes
+    cells = scores.targets * k + scores.predicted
+    return np.bincount(cells, minlength=k * k).reshape(k, k)
+
+
+def per_class(scores: Scores) -> PerClass:
+    """Return each class's figures, one against the rest.
+
+    A class with images that is never predicted has precision 0, as in scikit-learn with
+    zero_division=0. A class without images has no recall, F1, average precision or ROC AUC.
+    """
+    k = scores.num_classes
+    support = np.bincount(scores.targets, minlength=k)
+    predicted = np.bincount(scores.predicted, minlength=k)
+    hits = np.bincount(scores.targets[scores.correct], minlength=k)
+    precision, recall, f1 = _precision_recall_f1(hits, support, predicted)
+    average_precision, roc_auc = _ranking(scores)
+    return PerClass(support, predicted, precision, recall, f1, average_precision, roc_auc)
+
+
+def _precision_recall_f1(hits: Array, support: Array, predicted: Array) -> tuple[Array, ...]:
+    """Shape: (..., K) counts -> (..., K) floats."""
+    nothing = (support == 0) & (predicted == 0)
+    precision = np.where(nothing, np.nan, hits / np.maximum(predicted, 1))
+    recall = np.where(support == 0, np.nan, hits / np.maximum(support, 1))
+    # 2PR / (P + R) without its 0 / 0: a class with images that is never hit has F1 = 0
+    f1 = np.where(support == 0, np.nan, 2 * hits / np.maximum(support + predicted, 1))
+    return precision, recall, f1
+
+
+def _ranking(scores: Scores) -> tuple[Array, Array]:
+    """Return average precision and ROC AUC of each class. Shape: (K,), (K,).
+
+    Both need no curve: only how many images of each kind lie above each positive one. So a class
+    costs one sort, which is 20 times as fast as scikit-learn's two curves for 1,000 classes.
+    """
+    total, k = scores.logits.shape
+    precision, auc = np.full(k, np.nan), np.full(k, np.nan)
+    for label in np.unique(scores.targets):
+        column = scores.log_probs[:, label]
+        ranked = np.sort(column)
+        positives = np.sort(column[scores.targets == label])
+        n = len(positives)
+        below, up_to = (np.searchsorted(ranked, positives, side) for side in ("left", "right"))
+        own_below, own_up_to = (
+            np.searchsorted(positives, positives, side) for side in ("left", "right")
+        )
+        # A threshold at a score takes all its equals with it.
+        precision[label] = np.mean((n - own_below) / (total - below))
+        if total > n:
+            negatives_below = below - own_below
+            ties = (up_to - below) - (own_up_to - own_below)
+            auc[label] = np.mean(negatives_below + ties / 2) / (total - n)
+    return precision, auc
+
+
+def overall(scores: Scores, classes: PerClass) -> Overall:
+    """Return the figures over all images."""
+    count = len(scores)
+    present = classes.support > 0
+    weights = classes.support[present] / count
+    hits = int(scores.correct.sum())
+    return Overall(
+        images=count,
+        classes=scores.num_classes,
+        accuracy=hits / count,
+        accuracy_interval=wilson(hits, count),
+        top5=float(np.mean(scores.true_rank < 5)),
+        balanced_accuracy=float(classes.recall[present].mean()),
+        macro_precision=float(classes.precision[present].mean()),
+        macro_f1=float(classes.f1[present].mean()),
+        macro_f1_interval=macro_f1_interval(scores),
+        weighted_precision=float(weights @ classes.precision[present]),
+        weighted_f1=float(weights @ classes.f1[present]),
+        mean_average_precision=float(classes.average_precision[present].mean()),
+        mean_roc_auc=_mean(classes.roc_auc[present]),
+        nll=float(scores.loss.mean()),
+        brier=brier(scores),
+    )
+
+
+def brier(scores: Scores) -> float:
+    """Return the mean of sum_k (p_k - y_k)^2 = sum_k p_k^2 - 2 p_true + 1."""
+    squares = np.einsum("nk,nk->n", scores.probs, scores.probs, dtype=np.float64)
+    return float(np.mean(squares - 2 * np.exp(-scores.loss) + 1))
+
+
+def macro_f1_interval(scores: Scores, draws: int = DRAWS, seed: int = 0) -> Interval:
+    """Return the bootstrap interval of macro F1 over images."""
+    k = scores.num_classes
+    cells, counts = np.unique(scores.targets * k + scores.predicted, return_counts=True)
+    true, given = cells // k, cells % k
+    rng = np.random.default_rng(seed)
+    values = np.empty(draws)
+    for draw in range(draws):
+        # Resampling images is resampling the cells of the confusion matrix that they fall into.
+        resample = rng.multinomial(len(scores), counts / counts.sum())
+        support = np.bincount(true, resample, k)
+        predicted = np.bincount(given, resample, k)
+        hits = np.bincount(true, resample * (true == given), k)
+        values[draw] = np.nanmean(_precision_recall_f1(hits, support, predicted)[2])
+    return percentile_interval(values)
+
+
+def _mean(values: Array) -> float:
+    """Return the mean of the values that are defined, NaN if none is."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else float("nan")

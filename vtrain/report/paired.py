@@ -1,0 +1,73 @@
+"""Which of two models is better on the same images, and whether that may be chance."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import binomtest
+
+from vtrain.report.intervals import DRAWS, Interval, percentile_interval
+from vtrain.report.scores import Array, Scores
+
+SIGNIFICANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two sets of predictions of the same images: `b` against the base `a`."""
+
+    images: int
+    accuracy_a: float
+    accuracy_b: float
+    difference: float
+    """Accuracy of b minus that of a."""
+    difference_interval: Interval
+    only_a: int
+    """Images that a gets right and b wrong."""
+    only_b: int
+    p_value: float
+    """McNemar's exact test."""
+    nll_difference: float
+    nll_difference_interval: Interval
+
+    @property
+    def is_different(self) -> bool:
+        """Whether McNemar's test tells the two apart at 5 %."""
+        return self.p_value < SIGNIFICANCE
+
+
+def compare(a: Scores, b: Scores, draws: int = DRAWS, seed: int = 0) -> Paired:
+    """Compare two models' scores; image n of one is image n of the other."""
+    assert np.array_equal(a.targets, b.targets), "the same images in the same order"
+    only_a, only_b = int((a.correct & ~b.correct).sum()), int((b.correct & ~a.correct).sum())
+    gains = b.correct.astype(np.float64) - a.correct
+    losses = b.loss - a.loss
+    return Paired(
+        images=len(a),
+        accuracy_a=float(a.correct.mean()),
+        accuracy_b=float(b.correct.mean()),
+        difference=float(gains.mean()),
+        difference_interval=paired_interval(gains, draws, seed),
+        only_a=only_a,
+        only_b=only_b,
+        p_value=mcnemar(only_a, only_b),
+        nll_difference=float(losses.mean()),
+        nll_difference_interval=paired_interval(losses, draws, seed),
+    )
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """Return the exact two-sided p-value: a fair coin decides each image that one gets wrong."""
+    discordant = only_a + only_b
+    return float(binomtest(only_a, discordant).pvalue) if discordant else 1.0
+
+
+def paired_interval(differences: Array, draws: int = DRAWS, seed: int = 0) -> Interval:
+    """Return the bootstrap interval of a mean difference over images. Shape: (N,)."""
+    values, counts = np.unique(differences, return_counts=True)
+    rng = np.random.default_rng(seed)
+    n = len(differences)
+    if len(values) <= 1000:  # few values, such as -1, 0, 1: draw how often each comes
+        weights = rng.multinomial(n, counts / n, size=draws)
+        return percentile_interval(weights @ values / n)
+    means = [differences[rng.integers(n, size=n)].mean() for _ in range(draws)]
+    return percentile_interval(np.array(means))

@@ -1,0 +1,54 @@
+"""Results as plain data for JSON, and as CSV for spreadsheets."""
+
+import csv
+import dataclasses
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from vtrain.report.metrics import PerClass
+
+
+def plain(value: Any) -> Any:
+    """Return data that JSON can hold: numbers that are not finite become null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, bool | int | float | str | None) else str(value)
+
+
+def class_rows(classes: Sequence[str], figures: "PerClass") -> list[dict[str, Any]]:
+    """Return a row for each class, the worst first."""
+    columns = [field.name for field in dataclasses.fields(figures)]
+    return [
+        {"class": classes[k]} | {c: plain(getattr(figures, c)[k]) for c in columns}
+        for k in figures.worst_first().tolist()
+    ]
+
+
+def csv_text(head: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
+    """Return lines of values with commas between them."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([inert(cell) for cell in head])
+    writer.writerows([inert(cell) for cell in row] for row in rows)
+    return text.getvalue()
+
+
+def inert(cell: object) -> object:
+    """Keep a spreadsheet from running text that looks like a formula."""
+    if isinstance(cell, str | PurePath) and str(cell).startswith(("=", "+", "-", "@", "\t", "\r")):
+        return f"'{cell}"
+    return "" if cell is None else cell

@@ -1,0 +1,144 @@
+"""`predictions.npz`: what a model said of every image of a split, to be reported on later."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vtrain.errors import CheckpointError, DataError
+from vtrain.files.arrays import read_arrays, write_arrays
+from vtrain.report.scores import Array, Scores
+
+HINT = "write it again with `vtrain eval`"
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """A model's logits on the images of one split.
+
+    Shape: `logits` (N, K) float32, `targets` (N,) int64.
+
+    Raises:
+        DataError: There is no image, or lengths or values do not fit.
+    """
+
+    logits: Array
+    targets: Array
+    ids: tuple[str, ...]
+    """What tells an image from the others: its path, or its number in the dataset. Length N."""
+    classes: tuple[str, ...]
+    """The names of the logits, in order. Length K."""
+    about: dict[str, Any]
+    """Plain data: `split`, the split's fingerprint under `images`, the checkpoint's `step`."""
+
+    def __post_init__(self) -> None:
+        self.scores()  # checks the arrays
+        if len(self.ids) != len(self.targets) or len(self.classes) != self.logits.shape[1]:
+            raise DataError(
+                f"{len(self.ids)} images and {len(self.classes)} classes have names, but the "
+                f"logits are of {self.logits.shape[0]} and {self.logits.shape[1]}"
+            )
+
+    @property
+    def is_in_sample(self) -> bool:
+        """Whether the model was trained on these images."""
+        return self.about.get("split") == "train"
+
+    def scores(self) -> Scores:
+        """Return what the figures are computed from."""
+        return Scores(self.logits, self.targets)
+
+    def save(self, path: Path) -> None:
+        """Write the file, whole or not at all.
+
+        Raises:
+            StorageError: It cannot be written; what was at `path` is untouched.
+        """
+        arrays: dict[str, Array] = {
+            "logits": np.ascontiguousarray(self.logits, np.float32),
+            "targets": np.ascontiguousarray(self.targets, np.int64),
+            # Bytes, not text: a file's name need not be valid text, and NumPy's takes 4 x as much.
+            "ids": np.array([os.fsencode(name) for name in self.ids], np.bytes_),
+            "classes": np.array([name.encode() for name in self.classes], np.bytes_),
+            "about": np.frombuffer(json.dumps(self.about).encode(), np.uint8),
+        }
+        write_arrays(path, arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> "Predictions":
+        """Read a file that `save` wrote, and trust nothing.
+
+        Raises:
+            CheckpointError: It is absent, damaged, or something else.
+        """
+        arrays = read_arrays(path, HINT)
+        try:
+            logits, targets = arrays["logits"], arrays["targets"]
+            if logits.dtype.kind != "f" or targets.dtype.kind != "i":
+                raise ValueError(f"logits of {logits.dtype} and targets of {targets.dtype}")
+            if arrays["ids"].dtype.kind != "S" or arrays["classes"].dtype.kind != "S":
+                raise ValueError("names that are not bytes")
+            about = json.loads(arrays["about"].tobytes())
+            if not isinstance(about, dict):
+                raise ValueError("'about' is no mapping")
+            return cls(
+                np.ascontiguousarray(logits, np.float32),
+                targets.astype(np.int64),
+                tuple(os.fsdecode(name) for name in arrays["ids"].tolist()),
+                tuple(name.decode() for name in arrays["classes"].tolist()),
+                about,
+            )
+        except KeyError as error:
+            raise CheckpointError(f"the predictions have no {error}", path, HINT) from None
+        except (ValueError, TypeError, DataError) as error:
+            reason = error.what if isinstance(error, DataError) else str(error)
+            raise CheckpointError(f"not predictions: {reason:.100}", path, HINT) from None
+
+
+def joined(parts: list[Predictions]) -> Predictions:
+    """Join the out-of-sample predictions of several folds to one set.
+
+    Raises:
+        DataError: Their classes differ, or an image is in two of them.
+    """
+    first = parts[0]
+    if any(part.classes != first.classes for part in parts):
+        raise DataError("the folds do not have the same classes")
+    ids = tuple(name for part in parts for name in part.ids)
+    if len(set(ids)) != len(ids):
+        raise DataError("the folds share images, so they are not folds of one dataset")
+    return Predictions(
+        np.concatenate([part.logits for part in parts]),
+        np.concatenate([part.targets for part in parts]),
+        ids,
+        first.classes,
+        {"split": first.about.get("split"), "folds": len(parts)},
+    )
+
+
+def aligned(a: Predictions, b: Predictions) -> tuple[Scores, Scores]:
+    """Return the scores of two sets of predictions of the same images, in the order of `a`.
+
+    Classes are matched by name and images by what `ids` says.
+
+    Raises:
+        DataError: They are not of the same images with the same classes.
+    """
+    if sorted(a.classes) != sorted(b.classes):
+        raise DataError("the two runs do not have the same classes")
+    rows = dict(zip(b.ids, range(len(b.ids)), strict=True))
+    if len(a.ids) != len(b.ids) or any(name not in rows for name in a.ids):
+        raise DataError(
+            f"the predictions are not of the same images ({len(a.ids):,} and {len(b.ids):,})",
+            hint="evaluate both checkpoints on the same split",
+        )
+    order = np.array([rows[name] for name in a.ids])
+    columns = np.array([b.classes.index(name) for name in a.classes])
+    numbers = np.argsort(columns)  # class number in b -> class number in a
+    logits, targets = b.logits[order][:, columns], numbers[b.targets[order]]
+    if not np.array_equal(targets, a.targets):
+        raise DataError("the same images have other labels in the two runs")
+    return a.scores(), Scores(logits, targets)

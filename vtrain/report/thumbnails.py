@@ -1,0 +1,37 @@
+"""Small pictures that stand in the page itself."""
+
+from collections.abc import Callable, Iterable
+
+from PIL import Image
+
+from vtrain.errors import VtrainError
+from vtrain.report.figures import data_uri
+
+SIDE = 160
+SMALL = 64
+"""Up to this side an image is stored as it is: JPEG would blur it and save little."""
+
+ReadImage = Callable[[int], Image.Image]
+"""Returns image `index` of those that the predictions are of."""
+
+
+def thumbnails(indices: Iterable[int], read: ReadImage) -> dict[int, str]:
+    """Return data URIs of images; one that cannot be read any more is left out."""
+    result: dict[int, str] = {}
+    for index in indices:
+        if index in result:
+            continue
+        try:
+            result[index] = thumbnail(read(index))
+        except VtrainError:  # moved or deleted since: the page says so in its place
+            continue
+    return result
+
+
+def thumbnail(image: Image.Image) -> str:
+    """Return an image, at most `SIDE` pixels wide and high, as a data URI."""
+    image = image.convert("RGB")
+    if max(image.size) <= SMALL:
+        return data_uri(image, "PNG", optimize=True)
+    image.thumbnail((SIDE, SIDE))
+    return data_uri(image, "JPEG", quality=80)
