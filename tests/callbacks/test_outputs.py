@@ -114,6 +114,38 @@ def test_durations_read_like_a_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text
 
 
+def test_the_hparams_tab_knows_the_config_and_the_metrics(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.metadata import (
+        EXPERIMENT_TAG,
+        SESSION_START_INFO_TAG,
+        parse_experiment_plugin_data,
+        parse_session_start_info_plugin_data,
+    )
+
+    values = {"seed": 3, "optimizer.lr": 0.5, "a": None, "b": True, "c": [1, 2], "d": "text"}
+    run = state()
+    board = TensorBoard(tmp_path, None, values)
+    board.on_fit_start(run)
+    board.on_eval_end(run, EVALUATION)
+    board.on_fit_end(run)
+    assert len(list(tmp_path.iterdir())) == 1  # no folder of its own
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    content = events.SummaryMetadata(SESSION_START_INFO_TAG).plugin_data.content
+    found = parse_session_start_info_plugin_data(content).hparams
+    assert {key: found[key].number_value for key in ("seed", "optimizer.lr")} == {
+        "seed": 3,
+        "optimizer.lr": 0.5,
+    }
+    assert found["b"].number_value == 1  # torch takes it for a whole number
+    assert [found[key].string_value for key in "acd"] == ["None", "[1, 2]", "text"]
+    content = events.SummaryMetadata(EXPERIMENT_TAG).plugin_data.content
+    metrics = {info.name.tag for info in parse_experiment_plugin_data(content).metric_infos}
+    assert metrics == EVALUATION.keys()
+    assert [e.value for e in events.Scalars("val/top1")] == [0.5]  # and no point beside the curve
+
+
 def test_tensorboard_holds_one_value_for_each_step_also_after_a_resume(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

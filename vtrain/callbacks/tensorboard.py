@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,17 +17,24 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 log = logging.getLogger(__name__)
+METRICS = ("val/top1", "val/top5", "val/loss")
+"""Columns of the HParams tab; their values are the last of the curves."""
 
 
 class TensorBoard(Callback):
     """Writes event files; a resumed run hides what an interrupted one wrote after its checkpoint.
 
     Training goes on without them if they cannot be written. `picture` draws some augmented training
-    images; None shows none.
+    images, None shows none; `hparams` are the config's dotted keys, for the tab of that name.
     """
 
-    def __init__(self, folder: Path, picture: Callable[[], Image.Image] | None) -> None:
-        self.folder, self.picture = folder, picture
+    def __init__(
+        self,
+        folder: Path,
+        picture: Callable[[], Image.Image] | None,
+        hparams: Mapping[str, object] | None = None,
+    ) -> None:
+        self.folder, self.picture, self.hparams = folder, picture, hparams or {}
         self.writer: SummaryWriter | None = None
 
     def on_fit_start(self, state: TrainState) -> None:
@@ -41,6 +48,19 @@ class TensorBoard(Callback):
             if self.picture is not None and state.step == 0:
                 pixels = np.asarray(self.picture())
                 self.writer.add_image("train/images", pixels, 0, dataformats="HWC")
+            if self.hparams and state.step == 0:
+                self._add_hparams(self.writer)
+
+    def _add_hparams(self, writer: "SummaryWriter") -> None:
+        """Describe the run; `add_hparams` would add a point to the curves, and a further folder."""
+        from torch.utils.tensorboard.summary import hparams
+
+        plain = {
+            key: value if isinstance(value, bool | int | float | str) else str(value)
+            for key, value in self.hparams.items()
+        }
+        for summary in hparams(plain, dict.fromkeys(METRICS, 0.0)):  # type: ignore[no-untyped-call]
+            writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
 
     def on_log(self, state: TrainState, metrics: Metrics) -> None:
         self._scalars(state, metrics)

@@ -14,6 +14,7 @@ from vtrain.engine.callback import Callback
 from vtrain.files.checkpoint import Checkpoint
 from vtrain.files.runs import RunFolder
 from vtrain.files.store import CheckpointStore
+from vtrain.report.facts import flat
 from vtrain.run.build.model import describe_model
 from vtrain.run.build.parts import Parts
 
@@ -59,7 +60,7 @@ def build_outputs(parts: Parts, run: RunFolder, history: History) -> list[Callba
     if config.logging.tensorboard:
         count = config.logging.images
         picture = partial(parts.picture, count) if count else None
-        outputs.append(TensorBoard(run.tensorboard, picture))
+        outputs.append(TensorBoard(run.tensorboard, picture, flat(config.model_dump(mode="json"))))
     return outputs
 
 
