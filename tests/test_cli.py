@@ -32,10 +32,11 @@ def test_help_does_not_import_torch() -> None:
 
 def test_the_help_lists_every_command_in_a_group(vtrain: Vtrain) -> None:
     help_ = vtrain("--help").out
-    groups = re.findall(r"^(Use|Look after):\n((?:  .+\n)+)", help_, flags=re.M)
+    groups = re.findall(r"^(Use|Understand|Look after):\n((?:  .+\n)+)", help_, flags=re.M)
     found = {title: re.findall(r"^  (\w+) ", lines, flags=re.M) for title, lines in groups}
     assert found == {
         "Use": ["fit", "eval", "predict"],
+        "Understand": ["report"],
         "Look after": ["check", "bench", "verify", "models"],
     }
     assert "Commands:" not in help_
@@ -82,7 +83,7 @@ def test_the_whole_cycle(small_run: Path, vtrain: Vtrain) -> None:
     assert (done.code, done.out) == (0, "")
     assert "vtrain predict IMAGE --ckpt run" in done.err
     run = small_run.parent / "run"
-    for name in ("config.yaml", "env.json", "vtrain.log", "last.pt", "best.pt"):
+    for name in ("config.yaml", "env.json", "vtrain.log", "last.pt", "best.pt", "predictions.npz"):
         assert (run / name).is_file()
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [(row["step"], "val/top1" in row) for row in rows] == [
@@ -96,7 +97,11 @@ def test_the_whole_cycle(small_run: Path, vtrain: Vtrain) -> None:
     assert summary["final"]["val/loss"] == last["val/loss"]
 
     evaluated = json.loads(vtrain("eval", "--ckpt", "run/last.pt", "--json").out)
+    classes = evaluated.pop("per_class")
     assert evaluated == {key: last[key] for key in ("val/loss", "val/top1", "val/top5")}
+    images = sum(row["support"] for row in classes)
+    hits = sum(row["support"] * (row["recall"] or 0) for row in classes)
+    assert hits / images == pytest.approx(evaluated["val/top1"])
 
     Image.new("RGB", (20, 30), "red").save("red.png")
     predicted = vtrain("predict", "red.png", "--ckpt", run, "--format", "json", "--top-k", 9)
@@ -137,7 +142,7 @@ def test_resume_finishes_and_says_so_when_there_is_nothing_left(
     assert Path("run/last.pt").read_bytes() == before
 
 
-def test_eval_never_writes(small_run: Path, vtrain: Vtrain) -> None:
+def test_eval_leaves_what_fit_left_as_it_is(small_run: Path, vtrain: Vtrain) -> None:
     vtrain("fit", small_run, "--run-dir", "run", "train.max_steps=1")
     before = {path: path.read_bytes() for path in Path("run").iterdir() if path.is_file()}
     first, second = (vtrain("eval", "--ckpt", "run").out for _ in range(2))

@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from vtrain.errors import ConfigError, StoppedBySignal, VtrainError, printable
 
-USE, LOOK_AFTER = "Use", "Look after"
+USE, UNDERSTAND, LOOK_AFTER = "Use", "Understand", "Look after"
 """The groups of commands in `vtrain --help`."""
 
 
@@ -117,8 +117,8 @@ def evaluate(
     from vtrain.run.evaluate import evaluate_checkpoint
     from vtrain.run.text.tables import metrics_text
 
-    metrics = evaluate_checkpoint(ckpt, overrides or (), split, average, output)
-    typer.echo(metrics_text(metrics, as_json))
+    evaluation = evaluate_checkpoint(ckpt, overrides or (), split, average, output)
+    typer.echo(metrics_text(evaluation.to_dict() if as_json else evaluation.metrics, as_json))
 
 
 @app.command(rich_help_panel=USE)
@@ -130,7 +130,23 @@ def predict(
             help="A checkpoint, or a run folder.", show_default="best of the newest finished run"
         ),
     ] = None,
-    top_k: Annotated[int, typer.Option(min=1, help="Classes to name for each image.")] = 5,
+    top_k: Annotated[
+        int | None,
+        typer.Option(min=1, help="Classes to name for each image.", show_default="5"),
+    ] = None,
+    reject: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, metavar="P", help="Below this probability, say unsure."),
+    ] = None,
+    conformal: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="ALPHA",
+            help="Name as many classes as hold the true one but for this share of images.",
+        ),
+    ] = None,
     output_format: Annotated[
         Literal["table", "json", "csv"], typer.Option("--format", help="How to print.")
     ] = "table",
@@ -140,12 +156,14 @@ def predict(
     """Name the classes of images."""
     if output is None:
         _refuse_ignored({"force": force}, without="output")
+    if conformal is not None:
+        _refuse_ignored({"top-k": top_k, "reject": reject}, beside="conformal")
     from vtrain.run.predict import predict_images, raise_failures, refuse_existing
     from vtrain.run.text.tables import predictions_text
 
     if output is not None and not force:
         refuse_existing(output)  # before the images are read, which may take long
-    predictions = predict_images(images, ckpt, top_k)
+    predictions = predict_images(images, ckpt, top_k, reject, conformal)
     text = predictions_text(predictions, output_format)
     if output is None:
         typer.echo(text, nl=not text.endswith("\n"))
@@ -154,6 +172,62 @@ def predict(
 
         write_text(output, text if text.endswith("\n") else text + "\n")
     raise_failures(predictions)  # last: those of all other images are there by now
+
+
+@app.command(rich_help_panel=UNDERSTAND)
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    against: Annotated[
+        Path | None, typer.Option(help="Compare each run with this one on the same images.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="The page.", show_default="of one run: RUN/report.html")
+    ] = None,
+    output_format: Annotated[
+        Literal["table", "json", "csv"], typer.Option("--format", help="How to print.")
+    ] = "table",
+    cost: Annotated[bool, typer.Option("--cost", help="Also time the model here.")] = False,
+    corruptions: Annotated[
+        bool, typer.Option("--corruptions", help="Also evaluate it on damaged images.")
+    ] = False,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(metavar="CKPT", help="Save a checkpoint whose confidences are calibrated."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there already.")] = False,
+) -> None:
+    """Say what a run is worth and where it errs, as a page, or compare several."""
+    several = len(runs) > 1 or against is not None
+    if several:
+        of_one = {"calibrate": calibrate, "cost": cost, "corruptions": corruptions}
+        for name, given in of_one.items():
+            if given:
+                what = f"--{name} is for one run"
+                raise ConfigError(what, "command line", "name one run alone, without --against")
+    written = [path for path in (output, calibrate) if path is not None]
+    if not written:
+        _refuse_ignored({"force": force}, without="output")
+    from vtrain.run.predict import refuse_existing
+
+    for path in written if not force else ():
+        refuse_existing(path)
+    from vtrain.run.report import report_run, report_runs
+    from vtrain.run.text.report_text import analysis_text, comparison_text
+
+    if several:
+        comparison = report_runs(runs, against, output)
+        typer.echo(comparison_text(comparison, output_format), nl=False)
+        return
+    if calibrate is not None:
+        from vtrain.run.calibrate import calibrate as save_calibrated
+
+        save_calibrated(runs[0], calibrate)
+    typer.echo(
+        analysis_text(
+            report_run(runs[0], output, cost=cost, corruptions=corruptions), output_format
+        ),
+        nl=False,
+    )
 
 
 @app.command(rich_help_panel=LOOK_AFTER)

@@ -18,6 +18,7 @@ CONTRACT = {
     "summary": "summary.json",
     "status": "status.json",
     "environment": "env.json",
+    "predictions": "predictions.npz",
     "log": "vtrain.log",
     "tensorboard": "tensorboard",
     "lock": ".lock",

@@ -46,6 +46,7 @@ def test_it_evaluates_to_the_same_digits(old: Path, vtrain: Vtrain) -> None:
     done = vtrain("eval", "--ckpt", "run/last.pt", "--json")
     assert done.code == 0
     found, expected = json.loads(done.out), json.loads((old / "eval.json").read_text())
+    del found["per_class"]  # later versions say it, too
     # Counts of images are exact. The loss of an image passes some 30 rounded operations in a row
     # (the longest sums have 48 terms, in an order that is the processor's), each of which may
     # round otherwise; the mean over the images is no worse than the worst image.

@@ -39,6 +39,10 @@ class RunFolder:
     """Which checkpoints there are, with their checksums."""
     summary = _File("summary.json")
     """Final and best metrics, time, throughput and memory of a finished run."""
+    predictions = _File("predictions.npz")
+    """What the best checkpoint says of every validation image."""
+    report = _File("report.html")
+    """The page that `vtrain report` writes, with its JSON twin beside it."""
     status = _File("status.json")
     """What the run is doing, or how it ended."""
     environment = _File("env.json")
@@ -86,6 +90,18 @@ class RunFolder:
         """Return the environment of the last start, or an empty dict."""
         return _read_json(self.environment)
 
+    def read_summary(self) -> dict[str, Any]:
+        """Return final metrics, time and memory, or an empty dict before the end."""
+        return _read_json(self.summary)
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Return the rows of logs and evaluations; a damaged line is left out."""
+        try:
+            lines = self.metrics.read_text().splitlines()
+        except (OSError, ValueError):
+            return []
+        return [row for line in lines if (row := _parse_object(line))]
+
     @classmethod
     def new(cls, name: str, root: Path = RUNS) -> Self:
         """Make a folder that no other run has, named after the config and the time.
@@ -131,7 +147,15 @@ def checkpoint_of(path: Path) -> Path:
 def _read_json(path: Path) -> dict[str, Any]:
     """Return what a JSON file says, or an empty dict if it is absent or damaged."""
     try:
-        facts = json.loads(path.read_text())
+        return _parse_object(path.read_text())
     except (OSError, ValueError):
+        return {}
+
+
+def _parse_object(text: str) -> dict[str, Any]:
+    """Return the object that a JSON text is, or an empty dict if it is none."""
+    try:
+        facts = json.loads(text)
+    except ValueError:
         return {}
     return facts if isinstance(facts, dict) else {}

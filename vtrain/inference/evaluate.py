@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtrain.data.loading.batches import Batch
-from vtrain.inference.outputs import NO_TARGET, outputs_of
+from vtrain.inference.outputs import NO_TARGET, Outputs, outputs_of
 
 NAMES = ("val/loss", "val/top1", "val/top5")
 
@@ -49,14 +49,18 @@ def evaluate(
     normalise: Callable[[Tensor], Tensor],
     autocast: Callable[[], AbstractContextManager[None]],
     all_sum: Callable[[Tensor], Tensor],
+    observe: Callable[[Outputs], None] | None = None,
 ) -> dict[str, float]:
     """Return `val/loss`, `val/top1` and `val/top5` over all images of all processes.
 
     `batches` are this process's share of the images and `all_sum` adds a tensor over the
-    processes; for the other arguments see `outputs_of`.
+    processes; `observe` gets what the model says of each batch, still on the device; for the other
+    arguments see `outputs_of`.
     """
     device = next(model.parameters()).device
     totals = torch.zeros(4, dtype=torch.float64, device=device)  # a share may hold no image
     for output in outputs_of(model, batches, normalise, autocast):
         totals += sums(output.logits, output.targets)
+        if observe is not None:
+            observe(output)
     return means(all_sum(totals))

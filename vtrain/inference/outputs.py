@@ -40,13 +40,16 @@ class Prediction:
     image: str
     classes: list[tuple[str, float]]
     error: str | None = None
+    unsure: bool | None = None
+    """Whether the model had better not be asked; None where that was no question."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON output shows."""
         if self.error is not None:
             return {"image": self.image, "error": self.error}
         ranked = [{"class": name, "probability": p} for name, p in self.classes]
-        return {"image": self.image, "predictions": ranked}
+        record = {"image": self.image, "predictions": ranked}
+        return record if self.unsure is None else {**record, "unsure": self.unsure}
 
 
 def outputs_of(

@@ -1,18 +1,20 @@
 """`vtrain eval`: the metrics of a checkpoint, from nothing but the checkpoint and the images."""
 
 import logging
-from collections.abc import Iterable
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from vtrain import distributed
 from vtrain.config import stored_config
+from vtrain.data.datasets.samples import Samples
 from vtrain.data.loading.loader import EvalLoader
 from vtrain.device import autocast, choose_device, choose_precision
 from vtrain.distributed import Rank
@@ -20,13 +22,36 @@ from vtrain.engine.state import Metrics
 from vtrain.errors import CheckpointError, ConfigError, DataError, StorageError
 from vtrain.files import manifest
 from vtrain.files.checkpoint import Checkpoint
+from vtrain.files.runs import RunFolder
 from vtrain.inference.averaging import average_state_dicts
 from vtrain.inference.evaluate import evaluate
 from vtrain.inference.loaded import LoadedModel, load_model, model_of
+from vtrain.inference.outputs import Outputs
 from vtrain.registry import bind
+from vtrain.report.predictions import Predictions
 from vtrain.run.build.data import build_source
+from vtrain.run.predictions import keep, predictions_of
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics over all images, and what the model says of each; None if that is not finite."""
+
+    metrics: Metrics
+    predictions: Predictions | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON output shows: the metrics, and the figures of each class."""
+        if self.predictions is None:
+            return dict(self.metrics)
+        from vtrain.report.metrics import per_class  # scipy takes a while, and only JSON needs it
+        from vtrain.report.plain import class_rows
+
+        figures = per_class(self.predictions.scores())
+        rows = class_rows(self.predictions.classes, figures)
+        return {**self.metrics, "per_class": rows}
 
 
 def evaluate_checkpoint(
@@ -35,7 +60,7 @@ def evaluate_checkpoint(
     split: Literal["train", "val"],
     average: int | None = None,
     output: Path | None = None,
-) -> Metrics:
+) -> Evaluation:
     """Evaluate a checkpoint with the preprocessing, precision and batch size of its run.
 
     Overrides of `data` choose other images. `average` evaluates the mean of the weights of so many
@@ -52,10 +77,13 @@ def evaluate_checkpoint(
     if output is not None and output.exists():
         raise StorageError("this file is there already", output, "choose another name")
     loaded = load_model(ckpt) if average is None else model_of(averaged(ckpt, average), ckpt)
-    metrics = evaluate_model(loaded, overrides, split)
+    evaluation = evaluate_model(loaded, overrides, split)
     if output is not None:
-        replace(loaded.checkpoint, metrics=metrics).save(output)
-    return metrics
+        replace(loaded.checkpoint, metrics=evaluation.metrics).save(output)
+    # Of a run, that is: neither a lone checkpoint nor averaged weights are what a report is about.
+    if average is None and RunFolder(ckpt).is_started and evaluation.predictions is not None:
+        keep(evaluation.predictions, ckpt)
+    return evaluation
 
 
 def averaged(run_dir: Path, count: int) -> Checkpoint:
@@ -80,10 +108,32 @@ def averaged(run_dir: Path, count: int) -> Checkpoint:
     return newest.with_weights(average_state_dicts(chain(older, [newest.weights])))
 
 
-def evaluate_model(
+@dataclass(frozen=True)
+class Subject:
+    """A model on the device and in the precision of its run, beside what it is evaluated on."""
+
+    loaded: LoadedModel
+    samples: Samples
+    device: torch.device
+    autocast: Callable[[], AbstractContextManager[None]]
+    loader_of: Callable[[Samples], EvalLoader]
+
+    @cached_property
+    def loader(self) -> EvalLoader:
+        """The batches of all samples."""
+        return self.loader_of(self.samples)
+
+    def predict(self, images: Tensor) -> Tensor:
+        """Return logits. Shape: (B, 3, S, S) uint8 -> (B, K) float32."""
+        with torch.no_grad(), self.autocast():
+            logits: Tensor = self.loaded.model(self.loaded.geometry.normalise(images))
+        return logits.float()
+
+
+def prepare(
     loaded: LoadedModel, overrides: Iterable[str], split: Literal["train", "val"]
-) -> Metrics:
-    """Evaluate a loaded model on the images of its own config, or of a changed one."""
+) -> Subject:
+    """Bring a model to its device, and find the images of its own config or of a changed one."""
     # The run's own device and precision, unless an override names others.
     config = stored_config(loaded.checkpoint, loaded.path, overrides)
     device = choose_device(config.train.device)
@@ -96,15 +146,30 @@ def evaluate_model(
     if batch_size == "auto":  # only an override can say so: a run saves the number
         what = "an evaluation takes no train.batch_size=auto"
         raise ConfigError(what, "command line", "give train.eval_batch_size a number")
-    # One process evaluates all of it, also under torchrun's environment variables.
-    loader = bind(EvalLoader, config.data)(samples, loaded.geometry, batch_size, Rank(), device)
-    return evaluate(
-        loaded.model.to(device),
-        loader.batches(),
+    loaded.model.to(device)
+
+    def loader_of(samples: Samples) -> EvalLoader:
+        # One process evaluates all of it, also under torchrun's environment variables.
+        return bind(EvalLoader, config.data)(samples, loaded.geometry, batch_size, Rank(), device)
+
+    return Subject(loaded, samples, device, partial(autocast, device, precision), loader_of)
+
+
+def evaluate_model(
+    loaded: LoadedModel, overrides: Iterable[str], split: Literal["train", "val"]
+) -> Evaluation:
+    """Evaluate a loaded model on the images of its own config, or of a changed one."""
+    subject = prepare(loaded, overrides, split)
+    outputs: list[Outputs] = []  # they stay on the device: nothing waits between batches
+    metrics = evaluate(
+        loaded.model,
+        subject.loader.batches(),
         loaded.geometry.normalise,
-        partial(autocast, device, precision),
+        subject.autocast,
         distributed.all_sum,
+        outputs.append,
     )
+    return Evaluation(metrics, predictions_of(outputs, subject.samples, loaded, split))
 
 
 def renumbered(targets: Tensor, classes: tuple[str, ...], known: tuple[str, ...]) -> Tensor:

@@ -25,6 +25,8 @@ from vtrain.files.atomic import make_folder, write_json, write_text
 from vtrain.files.lock import RunLock
 from vtrain.files.runs import RunFolder
 from vtrain.files.store import CheckpointStore
+from vtrain.inference.loaded import load_model
+from vtrain.inference.outputs import outputs_of
 from vtrain.registry import bind
 from vtrain.run.build.batch_size import memory_advice
 from vtrain.run.build.callbacks import build_callbacks
@@ -32,6 +34,7 @@ from vtrain.run.build.parts import Parts, build_parts
 from vtrain.run.build.resolve import resolve
 from vtrain.run.build.trainer import build_trainer
 from vtrain.run.logs import logging_to
+from vtrain.run.predictions import keep, predictions_of
 from vtrain.run.resume import ResumePoint, find_resume_point
 from vtrain.run.text import screens
 
@@ -191,4 +194,20 @@ def _conclude(parts: Parts, run: RunFolder, history: History, seconds: float) ->
     write_json(run.summary, screens.summary(parts, history, seconds))
     # After the summary: whoever finds a finished run may read it.
     run.write_status("finished", code=0, step=state.step, reason=state.stop_reason)
+    if parts.plan.rank.world_size == 1:  # else others would wait for this one
+        _keep_predictions(parts, run)
     screens.say_end(config, state, run.path, history, seconds)
+
+
+def _keep_predictions(parts: Parts, run: RunFolder) -> None:
+    """Leave behind what the best checkpoint says of the validation images; the run has no need."""
+    try:
+        loaded = load_model(run.checkpoint, parts.plan.device)
+        batches, normalise = parts.val_loader.batches(), parts.preprocess.normalise
+        outputs = list(outputs_of(loaded.model, batches, normalise, parts.autocast))
+        predictions = predictions_of(outputs, parts.val, loaded, "val")
+    except (VtrainError, RuntimeError) as error:  # such as too little memory for a second model
+        log.warning("there are no predictions; `vtrain eval` writes them: %s", error)
+        return
+    if predictions is not None:
+        keep(predictions, run.path)

@@ -3,8 +3,11 @@
 import glob
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from vtrain.config import stored_config
 from vtrain.device import autocast, choose_device, choose_precision
@@ -15,13 +18,29 @@ from vtrain.inference.loaded import LoadedModel, load_model
 from vtrain.inference.outputs import Prediction, batches_of_files, outputs_of
 
 log = logging.getLogger(__name__)
+TOP_K = 5
+"""Classes that are named unless another number is asked for."""
 
 
-def predict_images(patterns: list[str], ckpt: Path | None, top_k: int) -> list[Prediction]:
+def predict_images(
+    patterns: list[str],
+    ckpt: Path | None,
+    top_k: int | None = None,
+    reject: float | None = None,
+    conformal: float | None = None,
+) -> list[Prediction]:
     """Predict every image that the patterns name, in their order.
 
     Patterns are files, folders (searched recursively for images) and globs. Without a `ckpt` it is
     the newest finished run's best; `top_k` above the number of classes names all of them.
+
+    Args:
+        patterns: See above, also for the next two.
+        ckpt: A checkpoint or a run folder.
+        top_k: How many classes to name; None means `TOP_K`.
+        reject: The probability of the likeliest class below which an image is unsure.
+        conformal: Name the classes that hold the true one but for this share of images; an image is
+            unsure unless that is one class.
 
     Raises:
         DataError: A pattern names nothing. An unreadable image is no exception but a result.
@@ -31,14 +50,43 @@ def predict_images(patterns: list[str], ckpt: Path | None, top_k: int) -> list[P
     # Not the device of the run's config, which may be the second GPU of another machine: unlike
     # `eval`, this command takes no KEY=VALUE to say otherwise.
     loaded = load_model(ckpt or newest_checkpoint(), choose_device("auto"))
-    if top_k > len(loaded.classes):
-        log.info("--top-k %d: the model has %d classes", top_k, len(loaded.classes))
+    count = len(loaded.classes)
+    if top_k is not None and top_k > count:
+        log.info("--top-k %d: the model has %d classes", top_k, count)
+    least = None if conformal is None else _conformal_threshold(loaded, conformal)
     errors: dict[int, str] = {}
-    ranked = dict(_ranked(loaded, paths, min(top_k, len(loaded.classes)), errors))
-    return [
+    ranked = dict(
+        _ranked(loaded, paths, count if least is not None else min(top_k or TOP_K, count), errors)
+    )
+    predictions = [
         Prediction(str(path), ranked.get(number, []), errors.get(number))
         for number, path in enumerate(paths)
     ]
+    return [_judged(prediction, reject, least) for prediction in predictions]
+
+
+def _judged(prediction: Prediction, reject: float | None, least: float | None) -> Prediction:
+    """Say whether an image is unsure: too improbable a class, or not one class alone."""
+    classes = prediction.classes
+    if prediction.error is not None:
+        return prediction
+    if least is not None:
+        chosen = [(name, p) for name, p in classes if p >= least]
+        return replace(prediction, classes=chosen, unsure=len(chosen) != 1)
+    return prediction if reject is None else replace(prediction, unsure=classes[0][1] < reject)
+
+
+def _conformal_threshold(loaded: LoadedModel, alpha: float) -> float:
+    """Return the probability from which on a class is named, from the predictions of the run."""
+    from vtrain.report.reject import conformal_threshold  # scipy takes a while
+    from vtrain.run.calibrate import predictions_beside
+
+    predictions = predictions_beside(loaded)
+    if predictions.is_in_sample:
+        what = "--conformal needs predictions of images that the model was not trained on"
+        raise DataError(what, loaded.path.parent, "write them with `vtrain eval --ckpt RUN`")
+    scores = predictions.scores()
+    return conformal_threshold(np.exp(-scores.loss), alpha)
 
 
 def refuse_existing(output: Path) -> None:

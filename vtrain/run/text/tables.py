@@ -1,19 +1,18 @@
 """Tables, JSON and CSV for stdout."""
 
-import csv
 import fnmatch
 import inspect
-import io
 import json
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from vtrain.engine.state import Metrics
 from vtrain.errors import ConfigError, printable
 from vtrain.inference.outputs import Prediction
 from vtrain.registry import MODELS, Component, suggest
+from vtrain.report.plain import csv_text
 
 
-def metrics_text(metrics: Metrics, as_json: bool) -> str:
+def metrics_text(metrics: Mapping[str, Any], as_json: bool) -> str:
     """Return metrics as one JSON object, or a line each."""
     if as_json:
         return json.dumps(metrics)
@@ -94,22 +93,19 @@ def _table_rows(predictions: list[Prediction]) -> list[str]:
         if prediction.error is not None:
             rows.append(f"  error: {prediction.error}")
         rows += [f"  {p:7.2%}  {printable(name)}" for name, p in prediction.classes]
+        rows += ["  unsure"] * bool(prediction.unsure)
     return rows
 
 
 def _csv(predictions: list[Prediction]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "rank", "class", "probability", "error"])
+    # A column of its own only where it was asked whether the model is sure.
+    asked = any(prediction.unsure is not None for prediction in predictions)
+    rows: list[list[object]] = []
     for prediction in predictions:
-        image = _inert(prediction.image)  # names of files and folders are not ours
+        unsure = [str(bool(prediction.unsure)).lower()] * asked
+        if not prediction.classes:
+            rows.append([prediction.image, "", "", "", prediction.error or "", *unsure])
         for rank, (name, probability) in enumerate(prediction.classes, start=1):
-            writer.writerow([image, rank, _inert(name), f"{probability:.6f}", ""])
-        if prediction.error is not None:
-            writer.writerow([image, "", "", "", _inert(prediction.error)])
-    return text.getvalue()
-
-
-def _inert(cell: str) -> str:
-    """Keep a spreadsheet from running a cell that looks like a formula."""
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+            rows.append([prediction.image, rank, name, f"{probability:.6f}", "", *unsure])
+    head = ["image", "rank", "class", "probability", "error", *["unsure"] * asked]
+    return csv_text(head, rows)

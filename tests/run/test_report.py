@@ -1,0 +1,282 @@
+"""`vtrain report`: what it writes of runs that the real commands left."""
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.base_configs import SMALL_RUN
+from tests.harness import Vtrain
+from vtrain.report.predictions import Predictions
+from vtrain.run.run_facts import changes_of, read_run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the small config, made once; tests change copies of it."""
+    from vtrain.config import load_config
+    from vtrain.run.fit import fit
+
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "small.yaml").write_text(SMALL_RUN)
+    return fit(load_config(folder / "small.yaml"), "small", folder / "run")
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the run, in the folder where the test stands."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained, "run")
+    return Path("run")
+
+
+def changed(source: Path, name: str, *pairs: tuple[str, str]) -> Path:
+    """Copy a run under another name, with other text in its config."""
+    shutil.copytree(source, name)
+    config = Path(name, "config.yaml")
+    text = config.read_text()
+    for old, new in pairs:
+        assert old in text
+        text = text.replace(old, new)
+    config.write_text(text)
+    return Path(name)
+
+
+def test_fit_keeps_what_its_best_checkpoint_says(run: Path, vtrain: Vtrain) -> None:
+    predictions = Predictions.load(run / "predictions.npz")
+    metrics = json.loads(vtrain("eval", "--ckpt", run / "best.pt", "--json").out)
+    assert predictions.scores().correct.mean() == pytest.approx(metrics["val/top1"])
+    assert predictions.scores().loss.mean() == pytest.approx(metrics["val/loss"], rel=1e-5)
+    assert predictions.about["split"] == "val"
+    assert predictions.about["images"]["images"] == len(predictions.ids)
+
+
+def test_eval_writes_what_fit_wrote_and_another_split_on_demand(run: Path, vtrain: Vtrain) -> None:
+    path = run / "predictions.npz"
+    before = path.read_bytes()
+    path.unlink()
+    assert vtrain("eval", "--ckpt", run).code == 0
+    assert path.read_bytes() == before
+    assert vtrain("eval", "--ckpt", run, "--split", "train").code == 0
+    assert Predictions.load(path).is_in_sample
+    path.unlink()
+    assert vtrain("eval", "--ckpt", run / "best.pt").code == 0
+    assert not path.exists()  # a lone checkpoint is not what the run came to
+
+
+def test_eval_of_a_folder_that_cannot_be_written_is_no_error(
+    run: Path, vtrain: Vtrain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run / "predictions.npz").unlink()
+    (run / "predictions.npz").mkdir()  # root may write anywhere, but not here
+    done = vtrain("eval", "--ckpt", run)
+    assert done.code == 0
+    assert "the predictions are not kept" in done.err
+    assert "val/top1" in done.out
+
+
+def test_a_report_is_a_page_its_twin_and_a_table(run: Path, vtrain: Vtrain) -> None:
+    done = vtrain("report", run)
+    assert done.code == 0
+    assert "report run/report.html" in done.err
+    page = (run / "report.html").read_text()
+    twin = json.loads((run / "report.json").read_text())
+    rows = list(csv.DictReader(io.StringIO((run / "per_class.csv").read_text())))
+    predictions = Predictions.load(run / "predictions.npz")
+    top1 = float(predictions.scores().correct.mean())
+    assert twin["predictions"]["overall"]["accuracy"] == pytest.approx(top1)
+    assert f"{top1:.2%}".replace("%", "\u00a0%") in page
+    assert f"{top1:.2%}".replace("%", " %") in done.out
+    assert {row["class"] for row in rows} == set(predictions.classes)
+    assert "data:image/png;base64," in page  # the images are read from the run's dataset
+    assert "It is not known" not in page  # how many images were trained on is in the checkpoint
+    assert twin["run"]["status"]["state"] == "finished"
+    assert sum(twin["run"]["train_counts"].values()) == 70
+    assert "<script" not in page
+
+
+def test_figures_are_printed_as_json_and_csv(run: Path, vtrain: Vtrain) -> None:
+    figures = json.loads(vtrain("report", run, "--format", "json").out)
+    assert figures == json.loads((run / "report.json").read_text())["predictions"]
+    assert vtrain("report", run, "--format", "csv").out == (run / "per_class.csv").read_text()
+
+
+def test_the_config_is_shown_where_it_differs_from_the_defaults(run: Path) -> None:
+    changes = {change.key: change for change in read_run(run).facts.changes}
+    assert changes["model.patch_size"].value == 4
+    assert changes["train.ema_decay"].value == 0.9
+    assert changes["train.ema_decay"].default is None
+    assert "train.grad_clip_norm" not in changes  # it has its default
+    assert changes["train.epochs"].value == 2  # it has none
+
+
+def test_defaults_are_no_changes(run: Path) -> None:
+    from vtrain.config import load_config
+
+    config = load_config(run / "config.yaml")
+    keys = {change.key for change in changes_of(config.logging)}
+    assert keys == {"every_steps", "tensorboard"}
+
+
+def test_the_page_goes_where_output_says_and_replaces_nothing(run: Path, vtrain: Vtrain) -> None:
+    assert vtrain("report", run, "--output", "page.html").code == 0
+    assert Path("page.json").exists()
+    assert not (run / "report.html").exists()
+    again = vtrain("report", run, "--output", "page.html")
+    assert again.code == 5
+    assert "there already" in again.err
+    assert vtrain("report", run, "--output", "page.html", "--force").code == 0
+    assert vtrain("report", run, "--force").code == 2
+
+
+def test_a_run_without_predictions_says_what_cannot_be_told(run: Path, vtrain: Vtrain) -> None:
+    (run / "predictions.npz").unlink()
+    done = vtrain("report", run)
+    assert (done.code, done.out) == (0, "")
+    page = (run / "report.html").read_text()
+    assert "There are no predictions" in page
+    assert "vtrain eval --ckpt run" in page
+    assert json.loads((run / "report.json").read_text())["predictions"] is None
+
+
+def test_a_half_finished_run_has_a_report(run: Path, vtrain: Vtrain) -> None:
+    for name in ("summary.json", "predictions.npz", "best.pt", "last.pt", "metrics.jsonl"):
+        (run / name).unlink()
+    (run / "status.json").write_text('{"state": "stopped", "reason": "by a test"}')
+    done = vtrain("report", run)
+    assert done.code == 0
+    page = (run / "report.html").read_text()
+    assert "by a test" in page
+    assert "has logged nothing" in page
+
+
+@pytest.mark.parametrize(
+    ("prepare", "code", "says"),
+    [
+        (shutil.rmtree, 4, "there is no run in this folder (run)"),
+        (lambda run: (run / "config.yaml").unlink(), 4, "there is no run in this folder (run)"),
+        (lambda run: (run / "config.yaml").write_text("x: ["), 2, "config.yaml"),
+        (lambda run: (run / "predictions.npz").write_bytes(b"PK"), 4, "predictions.npz"),
+    ],
+)
+def test_what_is_no_run_is_one_line(
+    run: Path, vtrain: Vtrain, prepare: Callable[[Path], object], code: int, says: str
+) -> None:
+    prepare(run)
+    done = vtrain("report", run)
+    assert done.code == code
+    (line,) = done.err.splitlines()
+    assert line.startswith("vtrain: error: ")
+    assert says in line
+
+
+def test_predictions_of_other_images_or_of_another_step_are_noted(
+    run: Path, vtrain: Vtrain
+) -> None:
+    assert vtrain("eval", "--ckpt", run, "data.num_images=40").code == 0
+    assert vtrain("report", run).code == 0
+    assert "of other images than the run was begun with" in (run / "report.html").read_text()
+    path = run / "predictions.npz"
+    old = Predictions.load(path)
+    Predictions(old.logits, old.targets, old.ids, old.classes, {**old.about, "step": 1}).save(path)
+    assert vtrain("report", run).code == 0
+    assert "The predictions are of step 1" in (run / "report.html").read_text()
+
+
+def test_images_that_are_gone_are_named_without_a_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vtrain: Vtrain
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 12), ("val", 6)):
+        for name in ("<b>cat</b>", "dog"):
+            folder = Path("photos", split, name.replace("/", "\u2215"))
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(0, 256, (20, 20, 3), np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    data = "data: {name: image_folder, root: photos, image_size: 16}"
+    lines = [data if line.startswith("data:") else line for line in SMALL_RUN.splitlines()]
+    Path("photos.yaml").write_text("\n".join(lines))
+    assert vtrain("fit", "photos.yaml", "--run-dir", "run").code == 0
+    assert vtrain("report", "run").code == 0
+    page = Path("run/report.html").read_text()
+    assert page.count("data:image/png;base64,") > 5
+    assert "<b>cat" not in page
+    assert "&lt;b&gt;cat" in page
+    shutil.rmtree("photos")
+    assert vtrain("report", "run").code == 0
+    page = Path("run/report.html").read_text()
+    assert "data:image/png;base64," not in page
+    assert "only their names are shown" in page
+    assert "photos/val/dog/" in page
+
+
+def test_runs_are_compared_on_the_same_images(run: Path, vtrain: Vtrain) -> None:
+    other = changed(run, "other", ("seed: 0", "seed: 1"))
+    path = other / "predictions.npz"
+    old = Predictions.load(path)
+    logits = np.random.default_rng(0).permutation(old.logits)
+    Predictions(logits, old.targets, old.ids, old.classes, old.about).save(path)
+    done = vtrain("report", run, other, "--against", run, "--output", "both.html")
+    assert done.code == 0
+    assert "against" in done.out
+    assert "2 runs: best top-1" in done.out
+    page = Path("both.html").read_text()
+    assert "McNemar" in page
+    content = json.loads(vtrain("report", other, "--against", run, "--format", "json").out)
+    (against,) = content["against"]
+    right = old.scores().correct
+    now = Predictions.load(path).scores().correct
+    assert against["paired"]["only_a"] == (right & ~now).sum()
+    assert against["paired"]["only_b"] == (now & ~right).sum()
+    assert content["keys"] == ["seed"]
+    rows = list(csv.reader(io.StringIO(vtrain("report", run, other, "--format", "csv").out)))
+    assert [row[2] for row in rows] == ["seed", "0", "1"]
+
+
+def test_folds_are_joined_to_one_report(small_run: Path, vtrain: Vtrain) -> None:
+    for index in range(3):
+        fold = f"data.fold={{of: 3, index: {index}}}"
+        assert vtrain("fit", small_run, fold, "--run-dir", f"fold_{index}").code == 0
+    done = vtrain("report", "fold_0", "fold_1", "fold_2", "--output", "folds.html")
+    assert done.code == 0
+    assert "3 runs: best top-1" in done.out
+    content = json.loads(Path("folds.json").read_text())
+    parts = [Predictions.load(Path(f"fold_{n}/predictions.npz")) for n in range(3)]
+    correct = np.concatenate([part.scores().correct for part in parts])
+    assert content["predictions"]["overall"]["images"] == len(correct)
+    assert content["predictions"]["overall"]["accuracy"] == pytest.approx(correct.mean())
+    assert content["folds"]["groups"][0]["runs"] == [
+        line["name"] for line in content["folds"]["lines"]
+    ]
+    page = Path("folds.html").read_text()
+    assert "3 folds of" in page
+    assert "the model that was not trained on it" in page
+
+
+def test_cost_and_corruptions_are_measured_where_asked_for(
+    run: Path, vtrain: Vtrain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vtrain.run.measure.SECONDS", 0.05)
+    assert vtrain("report", run).code == 0
+    assert json.loads((run / "report.json").read_text())["measured"]["speeds"] == []
+    assert vtrain("report", run, "--cost", "--corruptions").code == 0
+    content = json.loads((run / "report.json").read_text())
+    measured, overall = content["measured"], content["predictions"]["overall"]
+    assert [one["batch_size"] for one in measured["speeds"]] == [1, 32]
+    assert all(one["images_per_second"] > 0 for one in measured["speeds"])
+    assert measured["corruptions"]["clean"] == pytest.approx(overall["accuracy"])
+    assert measured["corruptions"]["images"] == overall["images"]
+    page = (run / "report.html").read_text()
+    assert "It is not ImageNet-C" in page
+    assert "median of windows" in page
+    refused = vtrain("report", run, run, "--cost")
+    assert refused.code == 2
+    assert "--cost is for one run" in refused.err

@@ -1,0 +1,69 @@
+"""`vtrain report --calibrate`: a checkpoint whose confidences agree with its accuracies."""
+
+import logging
+from pathlib import Path
+
+from vtrain.errors import CheckpointError, DataError
+from vtrain.files.checkpoint import Checkpoint
+from vtrain.files.runs import RunFolder
+from vtrain.inference.loaded import LoadedModel, load_model
+from vtrain.report.predictions import Predictions
+from vtrain.report.temperature import judge_temperature
+
+log = logging.getLogger(__name__)
+
+
+def calibrate(path: Path, output: Path) -> float:
+    """Fit a temperature to a run's predictions, and save a checkpoint that divides logits by it.
+
+    The heads are linear, so dividing their weights divides the logits: whatever reads a checkpoint
+    needs to know nothing of it. No training can go on from it.
+
+    Raises:
+        CheckpointError: The run has no checkpoint, or no predictions of it.
+        DataError: No temperature can be told from them.
+        StorageError: `output` cannot be written.
+    """
+    loaded = load_model(path)
+    predictions = predictions_beside(loaded)
+    found = judge_temperature(predictions.scores())
+    if predictions.is_in_sample or found is None or found.at_limit:
+        in_sample = "the model was trained on these images"
+        reason = in_sample if predictions.is_in_sample else "there is no best one"
+        raise DataError(
+            f"no temperature can be told from these predictions ({reason})",
+            RunFolder(path).predictions,
+            "evaluate on more images that the model was not trained on",
+        )
+    divided(loaded, found.temperature).save(output)
+    log.info("temperature %.4f, checkpoint %s", found.temperature, output)
+    return found.temperature
+
+
+def divided(loaded: LoadedModel, temperature: float) -> Checkpoint:
+    """Return a model's checkpoint with the logits of all its heads divided by a temperature."""
+    model = loaded.model
+    heads = len(model.depth_groups()) - 1  # they are the last group
+    weights = {
+        name: tensor / temperature if model.layer_id(name) == heads else tensor
+        for name, tensor in loaded.checkpoint.weights.items()
+    }
+    return loaded.checkpoint.with_weights(weights)
+
+
+def predictions_beside(loaded: LoadedModel) -> Predictions:
+    """Return what a run's checkpoint said of the images that it was evaluated on.
+
+    Raises:
+        CheckpointError: There are none in the folder, or they are of another checkpoint.
+    """
+    path = RunFolder(loaded.path.parent).predictions
+    predictions = Predictions.load(path)
+    step = loaded.checkpoint.state.get("step")
+    if predictions.about.get("step") != step or predictions.classes != loaded.classes:
+        raise CheckpointError(
+            f"the predictions are not of this checkpoint, which is of step {step}",
+            path,
+            "write them again with `vtrain eval --ckpt RUN`",
+        )
+    return predictions

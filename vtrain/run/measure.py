@@ -1,0 +1,67 @@
+"""What `vtrain report --cost --corruptions` measures with the run's checkpoint."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vtrain.bench.timing import windows
+from vtrain.data.datasets.samples import subset
+from vtrain.data.datasets.splits import stratified_sample
+from vtrain.device import describe
+from vtrain.inference.loaded import load_model
+from vtrain.report.corruptions import Corruptions, under_corruptions
+from vtrain.report.measured import Measured, Speed, speed
+from vtrain.run.evaluate import Subject, prepare
+
+SECONDS = 3.0
+"""Of timing, for each batch size."""
+IMAGES = 2000
+"""Of the validation images that are corrupted, 35 times each: an interval of about +-2 %."""
+
+
+def measure(path: Path, *, cost: bool, corruptions: bool) -> Measured:
+    """Measure what is asked for.
+
+    Raises:
+        CheckpointError: The run has no checkpoint.
+        DataError: Its images cannot be read.
+    """
+    if not (cost or corruptions):
+        return Measured()
+    subject = prepare(load_model(path), (), "val")
+    return Measured(
+        describe(subject.device),
+        _speeds(subject) if cost else (),
+        _corruptions(subject) if corruptions else None,
+    )
+
+
+def _speeds(subject: Subject) -> list[Speed]:
+    """Time the model at one image and at the batch of evaluation."""
+    size = subject.loaded.geometry.image_size
+    result = []
+    for count in sorted({1, subject.loader.batch_size}):
+        images = torch.randint(256, (count, 3, size, size), dtype=torch.uint8)
+        on_device = images.to(subject.device)
+
+        def work(images: Tensor = on_device) -> int:
+            subject.predict(images)
+            return len(images)
+
+        result.append(speed(count, windows(work, SECONDS, subject.device)))
+    return result
+
+
+def _corruptions(subject: Subject) -> Corruptions:
+    samples = subject.samples
+    if len(samples) > IMAGES:
+        samples = subset(samples, stratified_sample(samples.targets, IMAGES))
+    loader = subject.loader_of(samples)
+
+    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in loader.batches():
+            yield batch.images, batch.targets
+
+    return under_corruptions(lambda images: subject.predict(images).argmax(1), batches())

@@ -1,0 +1,84 @@
+"""`vtrain report`: one run as a page with its figures, several as a table."""
+
+import logging
+from pathlib import Path
+
+from vtrain.files.atomic import write_json, write_text
+from vtrain.files.runs import RunFolder
+from vtrain.report.analysis import Analysis, analyse
+from vtrain.report.comparison import Comparison, Run, compare_runs, joined_folds
+from vtrain.report.document import analysis_data, per_class_csv
+from vtrain.report.measured import Measured
+from vtrain.report.page import run_page, runs_page
+from vtrain.report.plain import plain
+from vtrain.run.measure import measure
+from vtrain.run.run_facts import image_reader, read_run
+
+log = logging.getLogger(__name__)
+NO_PREDICTIONS = (
+    "There are no predictions in the run's folder, so nothing can be told but how it was trained: "
+    "vtrain eval --ckpt {} writes them."
+)
+
+
+def report_run(
+    path: Path, output: Path | None, *, cost: bool = False, corruptions: bool = False
+) -> Analysis | None:
+    """Write a run's page, `report.json` and `per_class.csv`, and return the figures.
+
+    Args:
+        path: The run's folder.
+        output: Where the page goes, if not into the folder; the others go beside it.
+        cost: Time the model.
+        corruptions: Evaluate it on damaged images.
+
+    Raises:
+        CheckpointError: There is no run, or its predictions are damaged.
+    """
+    run = read_run(path)
+    measured = measure(path, cost=cost, corruptions=corruptions)
+    return write_report(run, output or RunFolder(path).report, measured=measured)
+
+
+def write_report(
+    run: Run, output: Path, folds: Comparison | None = None, measured: Measured | None = None
+) -> Analysis | None:
+    """Write the page of a run, or of folds that were joined, and what belongs beside it."""
+    facts, predictions = run.facts, run.predictions
+    analysis, read = None, None
+    if predictions is not None:
+        counts = facts.train_counts or {}
+        known = all(name in counts for name in predictions.classes)
+        per_class = [counts[name] for name in predictions.classes] if known else None
+        analysis, read = analyse(predictions, per_class), image_reader(facts, predictions)
+        write_text(output.with_name("per_class.csv"), per_class_csv(analysis))
+    missing = NO_PREDICTIONS.format(facts.folder)
+    write_text(output, run_page(facts, analysis or missing, read, folds, measured))
+    data = None if analysis is None else analysis_data(analysis)
+    twin = {"run": facts, "predictions": data, "folds": folds, "measured": measured}
+    write_json(output.with_suffix(".json"), plain(twin))
+    log.info("report %s", output)
+    return analysis
+
+
+def report_runs(paths: list[Path], against: Path | None, output: Path | None) -> Comparison:
+    """Compare runs, and write a page of it where `output` says.
+
+    The page of the folds of one experiment is that of their predictions, joined.
+
+    Raises:
+        CheckpointError: One of them is no run, or its predictions are damaged.
+    """
+    if against is not None and against not in paths:
+        paths = [against, *paths]
+    runs = [read_run(path) for path in paths]
+    comparison = compare_runs(runs, None if against is None else runs[paths.index(against)])
+    if output is None:
+        return comparison
+    whole = joined_folds(runs, comparison)
+    if whole is not None:
+        write_report(whole, output, comparison)
+    else:
+        write_text(output, runs_page(comparison, [run.facts for run in runs]))
+        log.info("report %s", output)
+    return comparison
