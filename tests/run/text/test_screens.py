@@ -61,6 +61,7 @@ def test_the_end_says_what_was_reached_and_what_to_type(
     assert end[2:] == [
         f"results in {name}",
         "next:",
+        f"  vtrain report {quoted}",
         f"  vtrain eval --ckpt {quoted}",
         f"  vtrain predict IMAGE --ckpt {quoted}",
         f"  tensorboard --logdir {quoted}",

@@ -136,6 +136,7 @@ def say_end(
     log.info("next:")
     # Quoted, so that the lines can be pasted whatever the folder is called.
     name = printable(shlex.quote(str(folder)))
+    log.info("  vtrain report %s", name)
     log.info("  vtrain eval --ckpt %s", name)
     log.info("  vtrain predict IMAGE --ckpt %s", name)
     if config.logging.tensorboard:
