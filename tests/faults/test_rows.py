@@ -851,9 +851,9 @@ class TestJ:
     @pytest.mark.dist
     def test_a_signal_while_a_peer_hangs_ends_after_the_timeout(self, tmp_path: Path) -> None:
         def impatient(rank: int) -> None:
-            from vtrain.callbacks import peer_timeout
+            from vtrain.callbacks import stopping
 
-            peer_timeout.SECONDS = 2
+            stopping.PEER_SECONDS = 2
             if rank:
                 at_step(9, lambda: os.kill(os.getpid(), signal.SIGSTOP))
             else:
