@@ -201,13 +201,15 @@ def _conclude(parts: Parts, run: RunFolder, history: History, seconds: float) ->
 
 def _keep_predictions(parts: Parts, run: RunFolder) -> None:
     """Leave behind what the best checkpoint says of the validation images; the run has no need."""
+    hint = "`vtrain eval` writes them"
     try:
-        loaded = load_model(run.checkpoint, parts.plan.device)
-        batches, normalise = parts.val_loader.batches(), parts.preprocess.normalise
-        outputs = list(outputs_of(loaded.model, batches, normalise, parts.autocast))
-        predictions = predictions_of(outputs, parts.val, loaded, "val")
-    except (VtrainError, RuntimeError) as error:  # such as too little memory for a second model
-        log.warning("there are no predictions; `vtrain eval` writes them: %s", error)
+        with naming_failures("a second model for the predictions", hint):
+            loaded = load_model(run.checkpoint, parts.plan.device)
+            batches, normalise = parts.val_loader.batches(), parts.preprocess.normalise
+            outputs = list(outputs_of(loaded.model, batches, normalise, parts.autocast))
+            predictions = predictions_of(outputs, parts.val, loaded, "val")
+    except VtrainError as error:  # too little memory, or a file that can no longer be read
+        log.warning("there are no predictions; %s: %s", hint, error)
         return
     if predictions is not None:
         keep(predictions, run.path)
