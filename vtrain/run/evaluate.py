@@ -15,6 +15,7 @@ from torch import Tensor
 from vtrain import distributed
 from vtrain.config import stored_config
 from vtrain.data.datasets.samples import Samples
+from vtrain.data.loading.batches import Batch
 from vtrain.data.loading.loader import EvalLoader
 from vtrain.device import autocast, choose_device, choose_precision
 from vtrain.distributed import Rank
@@ -26,7 +27,7 @@ from vtrain.files.runs import RunFolder
 from vtrain.inference.averaging import average_state_dicts
 from vtrain.inference.evaluate import evaluate
 from vtrain.inference.loaded import LoadedModel, load_model, model_of
-from vtrain.inference.outputs import Outputs
+from vtrain.inference.outputs import NO_TARGET, Outputs, outputs_of
 from vtrain.registry import bind
 from vtrain.report.predictions import Predictions
 from vtrain.run.build.data import build_source
@@ -125,9 +126,11 @@ class Subject:
 
     def predict(self, images: Tensor) -> Tensor:
         """Return logits. Shape: (B, 3, S, S) uint8 -> (B, K) float32."""
-        with torch.no_grad(), self.autocast():
-            logits: Tensor = self.loaded.model(self.loaded.geometry.normalise(images))
-        return logits.float()
+        nothing = torch.full((len(images),), NO_TARGET)  # who asks has the targets
+        batch = Batch(images, nothing, nothing, 0, len(images))
+        normalise = self.loaded.geometry.normalise
+        (output,) = outputs_of(self.loaded.model, [batch], normalise, self.autocast)
+        return output.logits
 
 
 def prepare(

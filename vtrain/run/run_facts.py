@@ -104,7 +104,7 @@ def image_reader(facts: RunFacts, predictions: Predictions) -> ReadImage | None:
 
 
 def _without_download(facts: RunFacts) -> list[str]:
-    """A report fetches nothing."""
+    """Return the override that keeps a report from fetching a dataset."""
     return ["data.download=false"] if "download" in facts.config["data"] else []
 
 
