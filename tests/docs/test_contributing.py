@@ -14,7 +14,7 @@ QUESTIONS = {
     "the training loop": ("vtrain/engine/trainer.py", "Trainer.fit"),
     "a batch augmented": ("vtrain/data/input.py", "Input"),
     "a checkpoint's schema": ("vtrain/files/checkpoint.py", "Checkpoint"),
-    "a new command to go": ("vtrain/run/", "vtrain/cli.py"),
+    "a new command to go": ("vtrain/run/", "vtrain/cli/"),
     "a new model to go": ("vtrain/models/", "@MODELS.register"),
 }
 
@@ -29,6 +29,8 @@ def defined(file: Path) -> set[str]:
             names |= {f"{node.name}.{n.name}" for n in node.body if isinstance(n, ast.FunctionDef)}
         if isinstance(node, ast.Assign):
             names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.add(node.target.id)
     return names
 
 

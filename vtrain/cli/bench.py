@@ -1,0 +1,26 @@
+"""`vtrain bench`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vtrain.cli.options import ConfigPath, Overrides
+
+
+def bench(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Time for each thing measured.")] = 10.0,
+    profile: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write a trace there, name slow kernels.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure how fast CONFIG trains here, what the machine allows, and where the time goes."""
+    from vtrain.config import load_config
+    from vtrain.run.bench import bench as run_bench
+    from vtrain.run.text.bench_report import report_json, report_text
+
+    report = run_bench(load_config(config, overrides or ()), seconds, profile)
+    typer.echo(report_json(report) if as_json else report_text(report))

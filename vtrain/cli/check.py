@@ -1,0 +1,40 @@
+"""`vtrain check`."""
+
+from typing import Annotated
+
+import typer
+
+from vtrain.cli.options import ConfigPath, Overrides, refuse_ignored
+
+
+def check(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    data: Annotated[
+        bool, typer.Option("--data", help="Scan every image instead, and draw augmented.png.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the scan as JSON.")] = False,
+    lr_find: Annotated[
+        bool, typer.Option("--lr-find", help="Suggest a learning rate, and draw lr_find.png.")
+    ] = False,
+) -> None:
+    """Check CONFIG without training: keys, shapes, parameters, memory, steps and schedule."""
+    if lr_find:
+        refuse_ignored({"data": data, "json": as_json}, beside="lr-find")
+    if not data:
+        refuse_ignored({"json": as_json}, without="data")
+    from vtrain.config import load_config
+
+    loaded = load_config(config, overrides or ())
+    if lr_find:
+        from vtrain.run.find_lr import find_lr
+
+        typer.echo(find_lr(loaded))
+    elif data:
+        from vtrain.run.check_data import check_data
+
+        typer.echo(check_data(loaded, as_json))
+    else:
+        from vtrain.run.check import check_config
+
+        typer.echo(check_config(loaded))

@@ -1,0 +1,77 @@
+"""From a command line to an exit code: the only place that turns an exception into one."""
+
+import os
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import typer
+
+from vtrain.cli.commands import app
+from vtrain.errors import StoppedBySignal, VtrainError, printable
+
+
+def main() -> None:
+    """Run the command line and exit with the contract's exit code."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    command = typer.main.get_command(app)
+    # An error of ours is a line for each mistake, and a traceback only if that is asked for.
+    try:
+        from vtrain.resources import keep_freed_memory
+        from vtrain.run.logs import to_console
+
+        to_console()
+        keep_freed_memory()
+        code = command.main(
+            [a for a in arguments if a != "--debug"], prog_name="vtrain", standalone_mode=False
+        )
+        sys.exit(code if isinstance(code, int) else 0)
+    except VtrainError as error:
+        _report(error, debug)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("vtrain: stopped at once; what was saved before is intact", err=True)
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        _report_other(error, debug)
+
+
+def _report(error: VtrainError, debug: bool) -> None:
+    if debug:
+        traceback.print_exception(error)
+    kind = "" if isinstance(error, StoppedBySignal) else "error: "
+    _say("\n".join(f"vtrain: {kind}{line}" for line in error.lines()))
+
+
+def _report_other(error: Exception, debug: bool) -> None:
+    """Report typer's own errors as mistakes of the command line, anything else as our bug."""
+    if debug:
+        traceback.print_exception(error)
+    message = getattr(error, "format_message", None)  # only what typer raises for bad usage has one
+    if message is not None:
+        _say(f"vtrain: error: {printable(message())} (command line): see vtrain --help")
+        sys.exit(2)
+    text = printable(f"{type(error).__name__}: {error}")[:200]
+    _say(f"vtrain: internal error: {text}: run again with --debug to see where")
+    sys.exit(1)
+
+
+def _say(text: str) -> None:
+    """Print why the process ends; under torchrun only the main one does.
+
+    Any other leaves it to torchrun, which ends all processes and reports the first that failed.
+    """
+    report = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if os.environ.get("RANK", "0") == "0" or report is None:
+        typer.echo(text, err=True)
+        return
+    from vtrain.files.atomic import write_json
+
+    facts = {"py_callstack": text, "timestamp": str(int(time.time()))}
+    write_json(Path(report), {"message": {"message": text, "extraInfo": facts}})

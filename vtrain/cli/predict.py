@@ -1,0 +1,60 @@
+"""`vtrain predict`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from vtrain.cli.options import refuse_ignored
+
+
+def predict(
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Files, folders, globs.")],
+    ckpt: Annotated[
+        Path | None,
+        typer.Option(
+            help="A checkpoint, or a run folder.", show_default="best of the newest finished run"
+        ),
+    ] = None,
+    top_k: Annotated[
+        int | None,
+        typer.Option(min=1, help="Classes to name for each image.", show_default="5"),
+    ] = None,
+    reject: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, metavar="P", help="Below this probability, say unsure."),
+    ] = None,
+    conformal: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="ALPHA",
+            help="Name as many classes as hold the true one but for this share of images.",
+        ),
+    ] = None,
+    output_format: Annotated[
+        Literal["table", "json", "csv"], typer.Option("--format", help="How to print.")
+    ] = "table",
+    output: Annotated[Path | None, typer.Option(help="Write there instead of stdout.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there already.")] = False,
+) -> None:
+    """Name the classes of images."""
+    if output is None:
+        refuse_ignored({"force": force}, without="output")
+    if conformal is not None:
+        refuse_ignored({"top-k": top_k, "reject": reject}, beside="conformal")
+    from vtrain.run.predict import predict_images, raise_failures, refuse_existing
+    from vtrain.run.text.tables import predictions_text
+
+    if output is not None and not force:
+        refuse_existing(output)  # before the images are read, which may take long
+    predictions = predict_images(images, ckpt, top_k, reject, conformal)
+    text = predictions_text(predictions, output_format)
+    if output is None:
+        typer.echo(text, nl=not text.endswith("\n"))
+    else:
+        from vtrain.files.atomic import write_text
+
+        write_text(output, text if text.endswith("\n") else text + "\n")
+    raise_failures(predictions)  # last: those of all other images are there by now

@@ -1,0 +1,64 @@
+"""`vtrain report`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from vtrain.cli.options import refuse_ignored
+from vtrain.errors import ConfigError
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    against: Annotated[
+        Path | None, typer.Option(help="Compare each run with this one on the same images.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="The page.", show_default="of one run: RUN/report.html")
+    ] = None,
+    output_format: Annotated[
+        Literal["table", "json", "csv"], typer.Option("--format", help="How to print.")
+    ] = "table",
+    cost: Annotated[bool, typer.Option("--cost", help="Also time the model here.")] = False,
+    corruptions: Annotated[
+        bool, typer.Option("--corruptions", help="Also evaluate it on damaged images.")
+    ] = False,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(metavar="CKPT", help="Save a checkpoint whose confidences are calibrated."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there already.")] = False,
+) -> None:
+    """Say what a run is worth and where it errs, as a page, or compare several."""
+    several = len(runs) > 1 or against is not None
+    if several:
+        of_one = {"calibrate": calibrate, "cost": cost, "corruptions": corruptions}
+        for name, given in of_one.items():
+            if given:
+                what = f"--{name} is for one run"
+                raise ConfigError(what, "command line", "name one run alone, without --against")
+    written = [path for path in (output, calibrate) if path is not None]
+    if not written:
+        refuse_ignored({"force": force}, without="output")
+    from vtrain.run.predict import refuse_existing
+
+    for path in written if not force else ():
+        refuse_existing(path)
+    from vtrain.run.report import report_run, report_runs
+    from vtrain.run.text.report_text import analysis_text, comparison_text
+
+    if several:
+        comparison = report_runs(runs, against, output)
+        typer.echo(comparison_text(comparison, output_format), nl=False)
+        return
+    if calibrate is not None:
+        from vtrain.run.calibrate import calibrate as save_calibrated
+
+        save_calibrated(runs[0], calibrate)
+    typer.echo(
+        analysis_text(
+            report_run(runs[0], output, cost=cost, corruptions=corruptions), output_format
+        ),
+        nl=False,
+    )

@@ -1,0 +1,19 @@
+"""`vtrain verify`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def verify(
+    path: Annotated[
+        Path, typer.Argument(metavar="RUN_DIR|CKPT", help="A run folder, or a checkpoint.")
+    ],
+) -> None:
+    """Say which checkpoints are intact, and where a resume would go on."""
+    from vtrain.run.verify import raise_if_lost, verify_checkpoints
+
+    text, usable = verify_checkpoints(path)
+    typer.echo(text)
+    raise_if_lost(path, usable)  # last: what is damaged is worth reading in any case
