@@ -22,8 +22,8 @@ from vtrain.engine.callback import Callback
 from vtrain.engine.state import TrainState
 from vtrain.engine.trainer import Trainer
 from vtrain.files.yaml import dump_yaml
+from vtrain.models.pretrained import load_pretrained
 from vtrain.models.profile import count_macs, count_parameters
-from vtrain.models.weights.pretrained import load_pretrained
 from vtrain.resources import keep_freed_memory
 from vtrain.run.bench import run_callbacks
 from vtrain.run.build.model import build_model

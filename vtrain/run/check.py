@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 
 from vtrain.config import Config
-from vtrain.models.weights.pretrained import load_pretrained
+from vtrain.models.pretrained import load_pretrained
 from vtrain.run.build.batch_size import profile_run
 from vtrain.run.build.data import build_input, build_preprocess
 from vtrain.run.build.model import build_model, build_teacher

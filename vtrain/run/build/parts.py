@@ -24,7 +24,7 @@ from vtrain.engine.state import Metrics, TrainState
 from vtrain.inference.evaluate import evaluate
 from vtrain.inference.outputs import padded_to
 from vtrain.models.base import ImageClassifier
-from vtrain.models.weights.pretrained import load_pretrained
+from vtrain.models.pretrained import load_pretrained
 from vtrain.optim.gradients import LossScaler
 from vtrain.registry import bind
 from vtrain.run.build.data import build_input, build_preprocess, build_train_loader

@@ -16,7 +16,7 @@ from tests.models.agreement import shaken
 from vtrain.errors import CheckpointError, ConfigError
 from vtrain.layers.patch_embed import resize_kernel
 from vtrain.models.base import ImageClassifier
-from vtrain.models.weights.pretrained import load_pretrained
+from vtrain.models.pretrained import load_pretrained
 from vtrain.registry import MODELS
 
 State = dict[str, Tensor]
