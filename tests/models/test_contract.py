@@ -61,6 +61,28 @@ def test_the_head_follows_the_features(name: str) -> None:
     torch.testing.assert_close(model(images), model.forward_head(model.forward_features(images)))
 
 
+def check_any_batch(name: str) -> None:
+    """Export a model with a free batch, and ask both for batches of other sizes."""
+    model = shaken(tiny(name)).eval()
+    example = (torch.randn(2, 3, 32, 32),)
+    # A forward that makes a plain number of its batch freezes it, and this raises.
+    free = torch.export.export(model, example, dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+    for count in (1, 5):
+        images = torch.randn(count, 3, 32, 32)
+        torch.testing.assert_close(free.module(check_guards=False)(images), model(images))
+
+
+@every_class
+def test_an_exported_model_takes_any_number_of_images(name: str) -> None:
+    check_any_batch(name)
+
+
+@pytest.mark.slow
+@every_model
+def test_every_exported_preset_takes_any_number_of_images(name: str) -> None:
+    check_any_batch(name)
+
+
 @every_model
 def test_activation_checkpointing_changes_no_number(name: str) -> None:
     images = torch.randn(2, 3, 32, 32)

@@ -61,7 +61,7 @@ def attend(
     if _plain_is_faster(q):
         return attend_plainly(q, k, v, bias, scale)
     mask = None if bias is None else bias.to(q.dtype)
-    if q.device.type == "cuda" and len(q) > MAX_CUDA_ROWS:
+    if q.device.type == "cuda" and q.shape[0] > MAX_CUDA_ROWS:
         assert mask is None or mask.dim() < q.dim() or len(mask) == 1, "a bias for all rows"
         rows = zip(*(torch.split(x, MAX_CUDA_ROWS) for x in (q, k, v)), strict=True)
         parts = [

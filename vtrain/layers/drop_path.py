@@ -21,7 +21,7 @@ class DropPath(nn.Module):
             return x
         keep = 1 - self.rate
         # One number for each sample, (B, 1, ..., 1): broadcast over its tokens and channels.
-        mask = x.new_empty((len(x),) + (1,) * (x.ndim - 1)).bernoulli_(keep)
+        mask = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep)
         return x * mask.div_(keep)
 
     def extra_repr(self) -> str:

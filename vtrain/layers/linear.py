@@ -113,4 +113,4 @@ def weight_gradient(grad: Tensor, rows: Tensor) -> Tensor:
 
 def column_sums(x: Tensor) -> Tensor:
     """Return the sum of each column, added in fp32. Shape: (M, N) -> (N,)."""
-    return (x.new_ones(1, len(x)) @ x)[0]
+    return (x.new_ones(1, x.shape[0]) @ x)[0]

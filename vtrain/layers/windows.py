@@ -55,14 +55,14 @@ class Windows(nn.Module):
         tokens = x.flatten(1, 2)
         if not self.is_identity:
             tokens = reorder(tokens, self.order, self.inverse)
-        return tokens.reshape(len(x), -1, self.side**2, x.shape[-1])
+        return tokens.reshape(x.shape[0], -1, self.side**2, x.shape[-1])
 
     def join(self, windows: Tensor) -> Tensor:
         """Undo `split`. Shape: (B, nW, N, C) -> (B, H, W, C)."""
         tokens = windows.flatten(1, 2)
         if not self.is_identity:
             tokens = reorder(tokens, self.inverse, self.order)
-        return tokens.reshape(len(tokens), self.height, self.width, -1)
+        return tokens.reshape(tokens.shape[0], self.height, self.width, -1)
 
 
 class RelativeBias(nn.Module):

@@ -127,7 +127,7 @@ class Block(nn.Module):
     def join(self, words: Tensor, tokens: Tensor) -> Tensor:
         """Add the words of each patch to its token, and nothing to the class token."""
         words = words.reshape(-1, *self.norm1_proj.normalized_shape)
-        B, N = len(tokens), tokens.shape[1] - 1
+        B, N = tokens.shape[0], tokens.shape[1] - 1
         patches = self.norm1_proj(words).reshape(B, N, -1)  # (B, N, m * c)
         patches = self.norm2_proj(self.proj(patches))  # (B, N, D)
         return tokens + F.pad(patches, (0, 0, 1, 0))  # zeros for the class token, which is first
@@ -252,9 +252,10 @@ class TNT(ImageClassifier):
         if self.pixel_pos is not None:
             words = words + self.pixel_pos.flatten(2).mT  # (1, m, c), the same for every patch
         # A token starts as all the words of its patch, side by side.
-        patches = words.reshape(len(images), -1, words[0].numel())  # (B, N, m * c)
+        B = images.shape[0]
+        patches = words.reshape(B, -1, words[0].numel())  # (B, N, m * c)
         patches = self.norm2_proj(self.proj(self.norm1_proj(patches)))
-        tokens = torch.cat([self.cls_token.expand(len(images), -1, -1), patches], dim=1)
+        tokens = torch.cat([self.cls_token.expand(B, -1, -1), patches], dim=1)
         return words, tokens if self.patch_pos is None else tokens + self.patch_pos
 
     def forward(self, images: Tensor) -> Tensor:

@@ -233,7 +233,7 @@ class ViT(ImageClassifier):
         """Turn images into tokens with their positions. Shape: (B, C, H, W) -> (B, P + N, D)."""
         self.check_images(images)
         x = self.patch_embed(images).flatten(1, 2)  # (B, N, D)
-        prefix = [token.expand(len(x), -1, -1) for token in self.prefix_tokens()]
+        prefix = [token.expand(x.shape[0], -1, -1) for token in self.prefix_tokens()]
         if self.position_embedding == "learned_1d" and self.class_position:
             x = torch.cat([*prefix, x], dim=1) + self.pos_embed  # a row for each token
         else:
