@@ -1,11 +1,11 @@
 """Images in folders, one folder for each class."""
 
 import os
-import unicodedata
 from pathlib import Path
 
 import torch
 
+from vtrain.data.datasets.class_names import class_notes
 from vtrain.data.datasets.folder_listing import (
     FolderListing,
     first_five,
@@ -56,7 +56,7 @@ class ImageFolder(Photographs):
     def notes(self) -> tuple[str, ...]:
         """What was ignored or looks odd; complete once the splits have been read."""
         of_splits = [note for notes in self._notes.values() for note in notes]
-        return tuple(_similar_names(self.classes) + _number_order(self.classes) + of_splits)
+        return tuple(class_notes(self.classes) + of_splits)
 
     def split(self, name: SplitName) -> FileSamples:
         """Return the images of one split.
@@ -129,25 +129,3 @@ def _class_folders(folder: Path) -> tuple[str, ...]:
         what = f"{images} images but no class folders" if images else "no class folders"
         raise DataError(f"there are {what}", folder, LAYOUT)
     return tuple(names)
-
-
-def _similar_names(classes: tuple[str, ...]) -> list[str]:
-    """Warn of names that differ only by case or by how their accents are written."""
-    seen: dict[str, str] = {}
-    notes = []
-    for name in classes:
-        # Copied to a file system that does not tell them apart, such folders become one.
-        key = unicodedata.normalize("NFC", name).casefold()
-        if key in seen:
-            pair = f"'{seen[key]}' and '{name}'"
-            notes.append(f"warning: classes {pair} differ by case or accents only")
-        seen[key] = name
-    return notes
-
-
-def _number_order(classes: tuple[str, ...]) -> list[str]:
-    """Say that classes named by numbers are in the order of their text."""
-    # "10" comes before "9": right for training, but not what a list of class names may say.
-    if all(name.isdecimal() for name in classes) and list(classes) != sorted(classes, key=int):
-        return [f"classes are in the order of their names as text: {', '.join(classes[:5])}, ..."]
-    return []

@@ -1,0 +1,58 @@
+"""Names of classes, wherever they come from: made comparable, and looked at for usual mistakes."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?")
+
+
+def tidy(name: str) -> str:
+    """Return a name without blanks around it, its accents written in one way (Unicode's NFC).
+
+    A Mac writes `é` as two characters, others as one: to the eye, and here, that is one name.
+    """
+    return unicodedata.normalize("NFC", name).strip()
+
+
+def class_notes(classes: Sequence[str]) -> list[str]:
+    """Say what looks odd about the names of a dataset's classes, in their order."""
+    return [*_twins(classes), *_number_order(classes)]
+
+
+def alike(name: str) -> str:
+    """Return a key that is the same for names that an eye, or a file system, takes for one."""
+    # NFKC also makes full-width letters and ligatures plain; category Cf is invisible.
+    text = unicodedata.normalize("NFKC", name).casefold()
+    text = " ".join("".join(c for c in text if unicodedata.category(c) != "Cf").split())
+    # Spreadsheets and data frames write one number as 1, 01 or 1.0.
+    return str(float(text)) if NUMBER.fullmatch(text) else text
+
+
+def _twins(classes: Sequence[str]) -> list[str]:
+    """Warn of names that differ only by case, blanks, or by how letters or numbers are written."""
+    seen: dict[str, str] = {}
+    notes = []
+    for name in classes:
+        # Copied to a file system that does not tell them apart, such folders become one.
+        key = alike(name)
+        if key in seen:
+            pair = f"'{seen[key]}' and '{name}'"
+            notes.append(f"warning: classes {pair} differ by {_difference(seen[key], name)} only")
+        seen[key] = name
+    return notes
+
+
+def _difference(a: str, b: str) -> str:
+    if unicodedata.normalize("NFC", a).casefold() == unicodedata.normalize("NFC", b).casefold():
+        return "case or accents"
+    numbers = NUMBER.fullmatch(a) and NUMBER.fullmatch(b)
+    return "how a number is written" if numbers else "blanks, invisible or look-alike letters"
+
+
+def _number_order(classes: Sequence[str]) -> list[str]:
+    """Say that classes named by numbers are in the order of their text."""
+    # "10" comes before "9": right for training, but not what a list of class names may say.
+    if all(name.isdecimal() for name in classes) and list(classes) != sorted(classes, key=int):
+        return [f"classes are in the order of their names as text: {', '.join(classes[:5])}, ..."]
+    return []
