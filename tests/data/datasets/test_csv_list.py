@@ -1,3 +1,9 @@
+import csv
+import io
+import os
+import random
+import unicodedata
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -40,6 +46,60 @@ def test_paths_may_be_relative_to_another_folder(folder: Path, tmp_path: Path) -
     assert [train.image(i).size for i in range(2)] == [(4, 4)] * 2
 
 
+def test_blanks_around_values_do_not_count(folder: Path) -> None:
+    text = 'Path , label,SPLIT\n a/1.png ,cat , Train\nb/2.png, "cat" ,train\nb/3.png,\tant,train\n'
+    source = CsvList(file=listed(folder, text.replace('"cat" ', '"cat"')))
+    assert source.classes == ("ant", "cat")
+    train = source.split("train")
+    assert train.targets.tolist() == [1, 1, 0]
+    assert train.image(0).size == (4, 4)
+
+
+def test_one_label_in_two_unicode_forms_is_one_class(folder: Path) -> None:
+    nfc, nfd = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    text = f"path,label,split\na/1.png,{nfc},train\nb/2.png,x,train\nb/3.png,{nfd},val\n"
+    source = CsvList(file=listed(folder, text))
+    assert (source.classes, source.split("val").targets.tolist()) == ((nfc, "x"), [0])
+
+
+def test_paths_may_be_absolute_or_in_the_home_folder_or_written_by_windows(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(folder))
+    lists = plant(tmp_path / "lists", "w/x.png", "back\\slash.png")
+    text = f"path,label\n{folder}/a/1.png,x\n~/b/2.png,y\nw\\x.png,x\nback\\slash.png,x\n"
+    train = CsvList(file=listed(lists, text)).split("train")
+    names = [f"{folder}/a/1.png", f"{folder}/b/2.png", f"{lists}/w/x.png"]
+    assert [train.name(i) for i in range(4)] == [*names, f"{lists}/back\\slash.png"]
+    assert [train.image(i).size for i in range(4)] == [(4, 4)] * 4
+
+
+def test_odd_labels_are_told_as_those_of_folders_are(folder: Path) -> None:
+    rows = "".join(f"{i}.png,{i},train\n" for i in range(11))
+    source = CsvList(file=listed(folder, f"path,label,split\n{rows}x.png,Cat,train\ny,cat,train\n"))
+    assert source.notes == ("warning: classes 'Cat' and 'cat' differ by case or accents only",)
+    source = CsvList(file=listed(folder, f"path,label,split\n{rows}v.png,3,val\n"))
+    assert source.notes == (
+        "classes are in the order of their names as text: 0, 1, 10, 2, 3, ...",
+        "val has no images of 10 classes: 0, 1, 10, 2, 4 and 5 more",
+    )
+
+
+def test_images_that_are_listed_again_are_told(folder: Path) -> None:
+    text = "path,label,split\na,x,train\n./a,x,train\nb,y,train\nb,x,train\na,x,val\nc,y,val\n"
+    assert CsvList(file=listed(folder, text)).notes == (
+        "3 images are listed more than once: a, b, a",
+        "warning: 1 images are listed with different labels: b",
+        "warning: 1 images are listed in more than one split: a",
+    )
+
+
+def test_a_class_of_another_case_in_validation_is_pointed_at(folder: Path) -> None:
+    text = "path,label,split\na,Cat,train\nb,dog,train\nc,cat,val\n"
+    with pytest.raises(DataError, match=r"'cat' of the val images .*did you mean 'Cat'\?"):
+        CsvList(file=listed(folder, text)).split("val")
+
+
 def test_test_images_validate_where_there_are_no_others(folder: Path) -> None:
     text = "path,label,split\na/1.png,x,train\nb/2.png,y,train\nb/3.png,y,test\n"
     assert CsvList(file=listed(folder, text)).split("val").targets.tolist() == [1]
@@ -63,7 +123,14 @@ def test_without_a_column_split_all_images_train(folder: Path) -> None:
         ("path,label\na/1.png,\n", "a line must have a value for each column"),
         ("path,label\na/1.png,x,y\n", "a line must have a value for each column"),
         ("path,label,split\na,x,train\nb,y,tarin\n", r"unknown split 'tarin' .*list\.csv:3\)"),
-        ('path,label\n"a/1.png,x\n', "is not CSV"),
+        ('path,label\n"a/1.png,x\n', r"is not CSV.*list\.csv:"),
+        ("path;label\na;b\n", r"other columns: path;label .* separated by commas"),
+        ("path,label,path\na,b,c\n", "other columns: path,label,path"),
+        ("path,label\na/1.png,  \n", r"value for each column \(.*list\.csv:2\)"),
+        ("path,label\n\n,,\n", r"value for each column \(.*list\.csv:3\)"),
+        ("path,label,split\na,x,train\nb,y,\n", r"value for each column \(.*list\.csv:3\)"),
+        ('path,label\na,"c\td"\n', r"must be one line of text, not 'c\\td' \(.*list\.csv:2\)"),
+        ("path,label\nhttps://x.org/1.png,x\n", r"only local images are read \(.*list\.csv:2\)"),
         (b"path,label\n\xff\xfe,x\n", "is not UTF-8 text"),
     ],
 )
@@ -90,3 +157,106 @@ def test_one_class_is_not_enough_to_train(folder: Path) -> None:
     source = CsvList(file=listed(folder, "path,label\na/1.png,x\n"))
     with pytest.raises(DataError, match="only one class, 'x'"):
         source.split("train")
+
+
+# Random lists against a model of the rules, written anew: what it refuses is refused, and the rest
+# gives its images and its classes.
+
+KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    # What a cell may hold: usual values, and odd ones.
+    "path": (
+        ("a.png", "b/c.png", "/data/d.png", "e f.png", "g,h.png", 'i"j.png', "ü.png"),
+        (" k.png", "l.png  ", "~/m.png", "n\\o.png", "", "http://x/p.png", "./a.png"),
+    ),
+    "label": (
+        ("cat", "dog", "Cat", "1", "2", "10", "01", "a, b", 'the "x"', "猫", "é", "None"),
+        (" cat", "dog ", "\tcat", "\xa0dog", "e\u0301", "", "  ", "a\nb", "c\x07", "1 "),
+    ),
+    "split": (
+        ("train", "train", "train", "val", "test"),
+        ("Training", " valid", "VALIDATION ", "TEST", "", "tarin"),
+    ),
+}
+
+
+def random_table(draw: random.Random) -> list[list[str]]:
+    """Columns in any order, and rows that are usual but for a few cells."""
+    columns = ["path", "label", *(["split"] if draw.random() < 0.7 else [])]
+    draw.shuffle(columns)
+    oddness = draw.choice([0, 0, 0.02, 0.1])
+
+    def cell(column: str) -> str:
+        usual, odd = KINDS[column]
+        return draw.choice(odd if draw.random() < oddness else usual)
+
+    rows = [[cell(column) for column in columns] for _ in range(draw.randint(1, 12))]
+    for row in rows:
+        if draw.random() < oddness / 4:
+            row.append("more")
+    header = [draw.choice([name, name.upper(), f" {name} "]) for name in columns]
+    return [header, *rows]
+
+
+def written(table: list[list[str]], draw: random.Random) -> bytes:
+    """As one of the programs that write lists would write it."""
+    text = io.StringIO()
+    quoting = draw.choice([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+    end = draw.choice(["\n", "\r\n"])
+    csv.writer(text, quoting=quoting, lineterminator=end).writerows(table)
+    blank = end if draw.random() < 0.2 else ""  # an empty line at the end
+    return (text.getvalue() + blank).encode(draw.choice(["utf-8", "utf-8-sig"]))
+
+
+def expected(table: list[list[str]], root: str) -> dict[str, list[tuple[str, str]]] | None:
+    """The written rules: each split's paths and labels, or None where the list is refused."""
+    columns = [name.strip().lower() for name in table[0]]
+    splits: dict[str, list[tuple[str, str]]] = {}
+    for row in table[1:]:
+        if row == [""]:
+            continue
+        values = {name: value.strip() for name, value in zip(columns, row, strict=False)}
+        label, path = unicodedata.normalize("NFC", values["label"]), values["path"]
+        split = values.get("split", "train").lower()
+        kept = {"train": "train", "training": "train", "test": "test"}
+        kept |= dict.fromkeys(["val", "valid", "validation"], "val")
+        bad = len(row) != len(columns) or "" in values.values() or "://" in path
+        if bad or split not in kept or "\n" in label or "\x07" in label:
+            return None
+        path = path.replace("\\", "/").replace("~", os.environ["HOME"])
+        place = path if path.startswith("/") else f"{root}/{path}"
+        splits.setdefault(kept[split], []).append((place, label))
+    return splits
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_lists_are_read_by_the_rules_or_refused(tmp_path: Path, seed: int) -> None:
+    outcomes = Counter[str]()
+    for number in range(100):
+        draw = random.Random(f"{seed} {number}")
+        table = random_table(draw)
+        file = listed(tmp_path, written(table, draw))
+        wanted = expected(table, str(tmp_path))
+        if wanted is None:
+            outcomes["refused"] += 1
+            with pytest.raises(DataError, match=r"list\.csv:\d+\)"):
+                CsvList(file=file)
+            continue
+        source = CsvList(file=file)
+        first = wanted.get("train") or wanted.get("val") or wanted["test"]
+        assert source.classes == tuple(sorted({label for _, label in first}))
+        wanted.setdefault("val", wanted.get("test", []))
+        for split, rows in wanted.items():
+            outcomes[check_split(source, split, rows)] += 1
+    assert outcomes.keys() >= {"refused", "read"}
+
+
+def check_split(source: CsvList, split: str, rows: list[tuple[str, str]]) -> str:
+    unknown = {label for _, label in rows} - set(source.classes)
+    if not rows or unknown or (split == "train" and len(source.classes) < 2):
+        with pytest.raises(DataError, match=r"not in train|has no|only one class"):
+            source.split(split)
+        return "split refused"
+    samples = source.split(split)
+    labels = [source.classes[target] for target in samples.targets.tolist()]
+    assert list(zip(map(samples.name, range(len(samples))), labels, strict=True)) == rows
+    return "read"

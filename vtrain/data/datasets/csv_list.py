@@ -1,12 +1,18 @@
 """Images named in a CSV file."""
 
 import csv
+import os
+import unicodedata
+from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 import torch
 
+from vtrain.data.datasets.class_names import alike, class_notes, tidy
+from vtrain.data.datasets.folder_listing import first_five
 from vtrain.data.datasets.samples import FileSamples, Paths, Photographs, SplitName
-from vtrain.errors import DataError
+from vtrain.errors import DataError, printable
 from vtrain.registry import SOURCES
 
 SPLIT_NAMES: dict[str, SplitName] = {
@@ -19,31 +25,39 @@ SPLIT_NAMES: dict[str, SplitName] = {
 }
 """What may stand in the column `split`."""
 HEADER = "the first line must name the columns: path,label or path,label,split"
+COLUMNS = {"path", "label", "split"}
+Row = tuple[str, str]
+"""A path and a label."""
 
 
 @SOURCES.register("csv")
 class CsvList(Photographs):
     """Images listed in a CSV file with the columns `path`, `label` and, if you like, `split`.
 
-    Classes are the labels of the training images, in the order of their text. Without a column
-    `split`, set `val_fraction` or `fold`.
+    Classes are the labels of the training images, in the order of their text. Blanks around a value
+    do not count, nor does the Unicode form of a label. Without a column `split`, set `val_fraction`
+    or `fold`.
 
     Args:
         file: The list, in UTF-8.
-        root: The folder that the paths are relative to; by default the list's own.
+        root: The folder that relative paths start from, by default the list's own. A path may also
+            be absolute, or begin with `~`.
 
     Raises:
         DataError: The list cannot be read, or a line is not as described.
     """
 
-    notes: tuple[str, ...] = ()
-
     def __init__(self, *, file: Path, root: Path | None = None) -> None:
         self.file, self.root = file, file.parent if root is None else root
-        self._rows = _read(file)
+        self._rows = _read(file, self.root)
         # A list of test images alone is enough for `vtrain eval`.
         first = self._rows.get("train") or self._rows.get("val") or self._rows["test"]
         self.classes = tuple(sorted({label for _, label in first}))
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What looks odd about the list."""
+        return (*class_notes(self.classes), *self._absent(), *_repetitions(self._rows))
 
     def split(self, name: SplitName) -> FileSamples:
         """Return the images of one split.
@@ -61,39 +75,120 @@ class CsvList(Photographs):
             what = f"there is only one class, '{self.classes[0]}'"
             raise DataError(what, self.file, "training needs two")
         numbers = {label: number for number, label in enumerate(self.classes)}
-        unknown = next((label for _, label in rows if label not in numbers), None)
-        if unknown is not None:
-            raise DataError(f"class '{unknown}' of the {name} images is not in train", self.file)
+        unknown = {label for _, label in rows} - set(self.classes)
+        if unknown:
+            self._refuse(min(unknown), len(unknown), name)
         targets = torch.tensor([numbers[label] for _, label in rows], dtype=torch.int64)
         return FileSamples(self.root, Paths(path for path, _ in rows), targets)
 
+    def _refuse(self, label: str, count: int, split: SplitName) -> None:
+        near = next((name for name in self.classes if alike(name) == alike(label)), None)
+        raise DataError(
+            f"class '{label}' of the {split} images is not in train ({count} unknown)",
+            self.file,
+            "classes are matched by name" + (f": did you mean '{near}'?" if near else ""),
+        )
 
-def _read(file: Path) -> dict[SplitName, list[tuple[str, str]]]:
-    """Return the (path, label) pairs of each split."""
-    rows: dict[SplitName, list[tuple[str, str]]] = {}
-    try:
-        # Spreadsheets write a byte order mark first; the csv module splits lines by itself.
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines, strict=True)
-            columns = set(reader.fieldnames or ())
-            if not {"path", "label"} <= columns <= {"path", "label", "split"}:
-                raise DataError("the list has other columns", file, HEADER)
-            for row in reader:
-                where = f"{file}:{reader.line_num}"
-                # The csv module puts surplus values under None and fills missing ones with None.
-                if None in row or None in row.values() or not (row["path"] and row["label"]):
-                    raise DataError("a line must have a value for each column", where)
-                split = SPLIT_NAMES.get(row.get("split", "train").strip().lower())
-                if split is None:  # a misspelt one must not lose images in silence
-                    allowed = ", ".join(SPLIT_NAMES)
-                    raise DataError(f"unknown split '{row['split']}'", where, f"one of {allowed}")
-                rows.setdefault(split, []).append((row["path"], row["label"]))
-    except OSError as error:
-        raise DataError(f"cannot read the list of images: {error.strerror}", file) from None
-    except UnicodeDecodeError:
-        raise DataError("the list of images is not UTF-8 text", file) from None
-    except csv.Error as error:
-        raise DataError(f"the list of images is not CSV: {error}", file) from None
+    def _absent(self) -> Iterator[str]:
+        """Say which classes a split lacks."""
+        for split, rows in self._rows.items():
+            present = {label for _, label in rows}
+            absent = [name for name in self.classes if name not in present]
+            if absent:
+                yield f"{split} has no images of {len(absent)} classes: {first_five(absent)}"
+
+
+def _read(file: Path, root: Path) -> dict[SplitName, list[Row]]:
+    """Return the path and the label of each line, by split."""
+    rows: dict[SplitName, list[Row]] = {}
+    lines = _lines(file)
+    columns = _columns(next(lines, ("", []))[1], file)
+    for where, values in lines:
+        cells = [value.strip() for value in values]
+        if len(cells) != len(columns) or not all(cells):
+            raise DataError("a line must have a value for each column", where)
+        row = dict(zip(columns, cells, strict=True))
+        split = SPLIT_NAMES.get(row.get("split", "train").lower())
+        if split is None:  # a misspelt one must not lose images in silence
+            allowed = ", ".join(SPLIT_NAMES)
+            raise DataError(f"unknown split '{row['split']}'", where, f"one of {allowed}")
+        path = _path(row["path"], root, where)
+        rows.setdefault(split, []).append((path, _label(row["label"], where)))
     if not rows:
         raise DataError("the list names no images", file, HEADER)
     return rows
+
+
+def _lines(file: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield the place and the values of each line that is not empty."""
+    try:
+        # Spreadsheets write a byte order mark first; the csv module splits lines by itself.
+        with file.open(encoding="utf-8-sig", newline="") as text:
+            reader = csv.reader(text, strict=True, skipinitialspace=True)
+            try:
+                for values in reader:
+                    if values:
+                        yield f"{file}:{reader.line_num}", values
+            except csv.Error as error:
+                where = f"{file}:{reader.line_num}"
+                raise DataError(f"the list of images is not CSV: {error}", where) from None
+    except OSError as error:
+        raise DataError(f"cannot read the list of images: {error.strerror}", file) from None
+    except UnicodeDecodeError:
+        raise DataError("the list of images is not UTF-8 text", file, "save it as UTF-8") from None
+
+
+def _columns(header: list[str], file: Path) -> list[str]:
+    """Return the names of the columns, in their order."""
+    columns = [name.strip().lower() for name in header]
+    if len(set(columns)) < len(columns) or not {"path", "label"} <= set(columns) <= COLUMNS:
+        found = printable(",".join(header))[:100] or "nothing"
+        # A spreadsheet of a country whose numbers have commas writes semicolons.
+        other = len(header) == 1 and any(mark in header[0] for mark in ";\t|")
+        hint = f"{HEADER}{', separated by commas' if other else ''}"
+        raise DataError(f"the list has other columns: {found}", file, hint)
+    return columns
+
+
+def _path(path: str, root: Path, where: str) -> str:
+    """Return the path of an image in this system's way, absolute or below the root."""
+    if "://" in path:
+        raise DataError("only local images are read", where, "download them first")
+    # Lists made on Windows. Here a backslash may also be a letter of a name, though hardly ever is.
+    if "\\" in path and os.sep == "/" and not (root / path).exists():
+        path = path.replace("\\", "/")
+    return str(Path.home() / path[2:]) if path.startswith("~/") else path
+
+
+def _label(label: str, where: str) -> str:
+    """Return the name of a class."""
+    # Line breaks and other control characters, which no table or terminal could show.
+    if any(unicodedata.category(letter) in {"Cc", "Zl", "Zp"} for letter in label):
+        raise DataError(f"a label must be one line of text, not {label!r:.60}", where)
+    return tidy(label)
+
+
+def _repetitions(rows: dict[SplitName, list[Row]]) -> Iterator[str]:
+    """Tell of images that are listed more than once: as the same, or as a contradiction."""
+    seen: dict[str, tuple[SplitName, str]] = {}
+    again: list[str] = []
+    relabelled: list[str] = []
+    leaked: list[str] = []
+    for split, pairs in rows.items():
+        for path, label in pairs:
+            name = os.path.normpath(path)
+            if name not in seen:
+                seen[name] = (split, label)
+                continue
+            again.append(name)
+            if seen[name][1] != label:
+                relabelled.append(name)
+            if seen[name][0] != split:
+                leaked.append(name)
+    for names, level, what in (
+        (again, "", "more than once"),
+        (relabelled, "warning: ", "with different labels"),
+        (leaked, "warning: ", "in more than one split"),
+    ):
+        if names:
+            yield f"{level}{len(names)} images are listed {what}: {first_five(names)}"
