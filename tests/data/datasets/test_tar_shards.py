@@ -1,7 +1,10 @@
+import bz2
+import gzip
 import io
+import lzma
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -59,7 +62,8 @@ def test_images_and_classes_are_read_in_the_order_of_the_shards(root: Path) -> N
 
 def test_numbered_classes_may_be_named_by_a_file(root: Path) -> None:
     shard(root / "n.tar", *sample(1, "2"), *sample(2, "0"))
-    assert WebDataset(root=root, train="n.tar", val="n.tar").classes == ("0", "1", "2")
+    # Only the numbers that occur are classes: they may be article numbers.
+    assert WebDataset(root=root, train="n.tar", val="n.tar").classes == ("0", "2")
     (root / "names.txt").write_text("zero\none\ntwo\n")
     source = WebDataset(root=root, train="n.tar", val="n.tar", classes=root / "names.txt")
     assert source.classes == ("zero", "one", "two")
@@ -101,12 +105,15 @@ def test_a_file_that_is_no_shard_is_refused(root: Path) -> None:
         WebDataset(root=root).split("train")
 
 
-def test_links_in_a_shard_lead_nowhere(root: Path, tmp_path: Path) -> None:
-    with tarfile.open(root / "train-0.tar", "w") as archive:
-        member = tarfile.TarInfo("1.png")
+def test_links_in_a_shard_lead_nowhere(root: Path) -> None:
+    path = shard(root / "val-0.tar", *sample(4, "cat"))
+    with tarfile.open(path, "a") as archive:
+        member = tarfile.TarInfo("5.png")
         member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(member)
-    assert reds(WebDataset(root=root), "train") == [3]
+    source = WebDataset(root=root)
+    assert reds(source, "val") == [4]
+    assert source.notes[0] == "ignored 1 files in shards that belong to no image"
 
 
 def test_a_validation_class_that_training_lacks_is_refused(root: Path) -> None:
@@ -118,8 +125,176 @@ def test_a_validation_class_that_training_lacks_is_refused(root: Path) -> None:
 def test_a_class_number_that_training_lacks_is_refused(root: Path) -> None:
     shard(root / "n.tar", *sample(1, "1"), *sample(2, "0"))
     shard(root / "m.tar", *sample(3, "2"))
-    with pytest.raises(DataError, match=r"class 2 of an image is not in 0 \.\. 1"):
+    with pytest.raises(DataError, match=r"class '2' of the val images is not in train"):
         WebDataset(root=root, train="n.tar", val="m.tar").split("val")
+
+
+def test_digits_alone_in_validation_are_what_training_makes_of_them(root: Path) -> None:
+    """Classes 1, 2 and x are words: class 1 is the first of them, not the second."""
+    shard(root / "train-0.tar", *sample(1, "1"), *sample(2, "2"), *sample(3, "x"))
+    shard(root / "train-1.tar", *sample(4, "x"))
+    shard(root / "val-0.tar", *sample(5, "2"), *sample(6, "1"))
+    source = WebDataset(root=root)
+    assert source.classes == ("1", "2", "x")
+    assert source.split("val").targets.tolist() == [1, 0]
+    shard(root / "val-0.tar", *sample(5, "01"))  # and so is 01 another word
+    with pytest.raises(DataError, match=r"class '01' of the val .* did you mean '1'\?"):
+        WebDataset(root=root).split("val")
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "note"),
+    [
+        (["0", "1", "2"], ("0", "1", "2"), None),
+        (["10", "9", "8"], ("8", "9", "10"), "classes are the 3 numbers that occur, from 8 to 10"),
+        (
+            ["10034568", "10034567"],
+            ("10034567", "10034568"),
+            "classes are the 2 numbers that occur, from 10034567 to 10034568",
+        ),
+        (["00", "01", "10"], ("00", "01", "10"), "classes are the 3 numbers that occur"),
+        (["1", "0", "01"], ("0", "1"), "label '01' is the same number, and class, as '1'"),
+        (["9" * 300, "1"], ("1", "9" * 300), "classes are the 2 numbers that occur"),
+    ],
+)
+def test_the_numbers_that_occur_are_the_classes(
+    root: Path, labels: list[str], classes: tuple[str, ...], note: str | None
+) -> None:
+    shard(root / "n.tar", *(file for n, label in enumerate(labels) for file in sample(n, label)))
+    source = WebDataset(root=root, train="n.tar", val="n.tar")
+    assert source.classes == classes
+    targets = source.split("train").targets.tolist()
+    assert [int(source.classes[target]) for target in targets] == list(map(int, labels))
+    assert (source.notes[0].startswith(note)) if note else source.notes == ()
+
+
+def named(root: Path, text: str, *labels: str, first: int = 0) -> WebDataset:
+    shard(root / "n.tar", *(file for n, label in enumerate(labels) for file in sample(n, label)))
+    (root / "names.txt").write_text(text, encoding="utf-8")
+    names = root / "names.txt"
+    return WebDataset(root=root, train="n.tar", val="n.tar", classes=names, first_class=first)
+
+
+def test_names_of_numbers_that_count_from_one_are_asked_for(root: Path) -> None:
+    hint = r"class 3 .* no name: the lines are 0 to 2 .* set data\.first_class=1"
+    with pytest.raises(DataError, match=hint):
+        named(root, "one\ntwo\nthree\n", "1", "2", "3").split("train")
+    source = named(root, "one\ntwo\nthree\n", "1", "3", first=1)
+    assert [source.classes[k] for k in source.split("train").targets] == ["one", "three"]
+    assert source.notes == ("train has no images of 1 classes: two",)
+    with pytest.raises(DataError, match=r"class 0 .* lines are 1 to 2 .* data\.first_class=0"):
+        named(root, "one\ntwo\n", "0", "1", first=1).split("train")
+    with pytest.raises(DataError, match=r"lines are 0 to 1 .*: give every number a line$"):
+        named(root, "one\ntwo\n", "0", "7").split("train")
+    with pytest.raises(ValueError, match="name both"):
+        WebDataset(root=root, first_class=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("crane\ncrane\ndog\n", "class 'crane' stands twice, in lines 1 and 2"),
+        ("caf\u00e9\ndog\n cafe\u0301\n", "class 'café' stands twice, in lines 1 and 3"),
+        ("cat\n\ndog\n", r"a line without a class name .*names\.txt:2"),
+    ],
+)
+def test_a_file_of_names_that_does_not_tell_classes_apart_is_refused(
+    root: Path, text: str, message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        named(root, text, "0", "1").split("train")
+
+
+def test_a_file_of_names_may_have_a_byte_order_mark_blanks_and_a_last_empty_line(
+    root: Path,
+) -> None:
+    source = named(root, "\ufeffcat \n\tdog\n\n", "0", "1")
+    assert source.classes == ("cat", "dog")
+    assert named(root, "Cat\ncat\n", "0", "1").notes == (
+        "warning: classes 'Cat' and 'cat' differ by case or accents only",
+    )
+
+
+def test_names_for_classes_that_are_words_are_refused(root: Path) -> None:
+    with pytest.raises(DataError, match="names numbers, and an image's class is 'cat'"):
+        named(root, "one\ntwo\n", "0", "cat").split("train")
+
+
+@pytest.mark.parametrize("label", ["", "  \n", "cat\ndog", "c\x07", "x" * 2000])
+def test_a_class_file_that_is_not_one_line_is_refused(root: Path, label: str) -> None:
+    shard(root / "train-0.tar", *sample(1, label))
+    with pytest.raises(DataError, match=r"001\.cls is .*, not one line with a class"):
+        WebDataset(root=root).split("train")
+
+
+def test_hidden_files_are_passed_over_as_in_folders(root: Path) -> None:
+    """As tar packs them on a Mac, and as WebDataset's own tools add to them."""
+    files = [
+        twin
+        for name, content in (*sample(1, "cat"), *sample(2, "ant"))
+        for twin in ((f"./._{name}", b"\0\5\x16\7"), (f"./{name}", content))
+    ]
+    extra = (".DS_Store", b""), ("__MACOSX/1.png", b""), ("__meta__/thumb.jpg", b"")
+    shard(root / "train-0.tar", *files, *extra)
+    shard(root / "._train-0.tar", ("x", b""))
+    source = WebDataset(root=root)
+    assert reds(source, "train") == [1, 2, 3]
+    assert source.notes == ("ignored 7 hidden files in shards",)
+
+
+def test_endings_in_capitals_are_read(root: Path) -> None:
+    files = ("1.CLS", b"cat"), ("1.PNG", picture(7)), ("2.JPG", picture(8)), ("2.Cls", b"ant")
+    shard(root / "train-0.tar", *files)
+    assert reds(WebDataset(root=root), "train") == [7, 8, 3]
+
+
+def test_a_name_that_stands_twice_in_a_shard_is_refused(root: Path) -> None:
+    shard(root / "train-0.tar", *sample(1, "cat"), *sample(1, "ant"))
+    with pytest.raises(DataError, match=r"a name stands twice in a shard .*train-0\.tar:001"):
+        WebDataset(root=root).split("train")
+
+
+@pytest.mark.parametrize(
+    ("kind", "pack"),
+    [("gzip", gzip.compress), ("bzip2", bz2.compress), ("xz", lzma.compress)],
+)
+@pytest.mark.parametrize("ending", ["tar", "tar.z"])
+def test_a_compressed_shard_is_called_so(
+    root: Path, kind: str, pack: Callable[[bytes], bytes], ending: str
+) -> None:
+    content = (root / "train-0.tar").read_bytes()
+    (root / f"c.{ending}").write_bytes(pack(content))
+    with pytest.raises(DataError, match=rf"the shard is compressed \({kind}\).*unpack it once"):
+        WebDataset(root=root, train="c.*").split("train")
+    with pytest.raises(DataError, match=r"no shards 'c'.*there is .*c\."):
+        WebDataset(root=root, train="c").split("train")
+
+
+def test_two_archives_in_one_file_are_told(root: Path) -> None:
+    parts = [(root / f"train-{n}.tar").read_bytes() for n in (0, 1)]
+    (root / "both.tar").write_bytes(b"".join(parts))
+    with pytest.raises(DataError, match="a second archive follows the first one"):
+        WebDataset(root=root, train="both.tar").split("train")
+
+
+def test_validation_shards_alone_have_their_own_classes(root: Path) -> None:
+    for path in root.glob("train*"):
+        path.unlink()
+    source = WebDataset(root=root)
+    assert (source.classes, source.split("val").targets.tolist()) == (("cat",), [0])
+    with pytest.raises(DataError, match=r"there are no shards 'train\*\.tar'"):
+        source.split("train")
+    with pytest.raises(DataError, match=r"there is no test split.*data\.val=\.\.\."):
+        source.split("test")
+
+
+def test_without_validation_shards_a_part_of_training_is_offered(root: Path) -> None:
+    (root / "val-0.tar").unlink()
+    with pytest.raises(DataError, match=r"data\.val is .*; or set data\.val_fraction"):
+        WebDataset(root=root).split("val")
+    (root / "valid-0.TAR").touch()
+    with pytest.raises(DataError, match=r"no shards 'val\*\.tar'.*there is valid-0\.TAR$"):
+        WebDataset(root=root).split("val")
 
 
 def test_absent_shards_are_named(root: Path) -> None:

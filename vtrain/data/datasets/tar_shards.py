@@ -6,12 +6,11 @@ downloaded first. Reference: https://github.com/webdataset/webdataset, "The WebD
 """
 
 import re
-import tarfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 from urllib.parse import urlsplit
 
 import torch
@@ -19,13 +18,14 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from vtrain.data.datasets.samples import Paths, Photographs, SplitName, check_targets
+from vtrain.data.datasets.class_names import alike, class_notes, tidy
+from vtrain.data.datasets.folder_listing import first_five, is_hidden
+from vtrain.data.datasets.samples import Paths, Photographs, SplitName
+from vtrain.data.datasets.tar_index import Index
 from vtrain.errors import DataError
 from vtrain.files.downloads import download, download_lock
-from vtrain.files.images import MAX_FILE_BYTES, decode_image, is_image_name
+from vtrain.files.images import decode_image
 from vtrain.registry import SOURCES
-
-MAX_LABEL_BYTES = 1000
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,9 @@ class TarSamples:
 class WebDataset(Photographs):
     """Images in tar shards: `key.jpg` (or another format) beside `key.cls`, the class.
 
-    A class is a number from 0, or a name. The names are those of the training images in the order
-    of their text; numbers may be named by a file.
+    A class is a number or a name. If all classes of the training images are numbers, they are
+    sorted as numbers, else as text, and validation images are understood in the same way. Files
+    whose names begin with a dot are passed over.
 
     Args:
         root: The folder of the shards, also of those that are downloaded.
@@ -82,10 +83,12 @@ class WebDataset(Photographs):
             `{0000..0099}` stands for a row of numbers.
         val: The validation shards.
         classes: A text file with one class name per line, for classes that are numbers.
+        first_class: The number that the first of these lines stands for.
         download: Whether to fetch shards at a URL that are not in `root`.
 
     Raises:
         DataError: A shard is absent or damaged, or an image has no class.
+        ValueError: `first_class` is given without `classes`.
     """
 
     def __init__(
@@ -95,32 +98,76 @@ class WebDataset(Photographs):
         train: str = "train*.tar",
         val: str = "val*.tar",
         classes: Path | None = None,
+        first_class: Literal[0, 1] = 0,
         download: bool = False,
     ) -> None:
+        if first_class and classes is None:
+            raise ValueError(f"first_class ({first_class}) counts the lines of classes: name both")
         self.root, self.download = root, download
         self.patterns: dict[SplitName, str] = {"train": train, "val": val}
-        self.names = classes
+        self.file, self.first_class = classes, first_class
         self._indexes: dict[SplitName, Index] = {}
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was ignored in the shards that have been read."""
-        ignored = sum(index.ignored for index in self._indexes.values())
-        return (f"ignored {ignored} files in shards that belong to no image",) if ignored else ()
+        """What looks odd, and what was passed over in the shards that have been read."""
+        indexes = self._indexes.items()
+        of_shards = [note for _, index in indexes for note in index.notes()]
+        absent = [note for name, index in indexes for note in self._absent(name, index)]
+        return (*class_notes(self.classes), *self._numbers(), *of_shards, *absent)
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
         """The names of the classes."""
-        # Numbers stay numbers: as text, "10" would come before "9".
-        labels = set(self._index("train").labels)
+        return tuple(dict.fromkeys(self._names.values()))
+
+    @cached_property
+    def _names(self) -> dict[str | int, str]:
+        """A label as it is written, or its number, -> the name of the class; in their order.
+
+        Whether labels are numbers is decided here once, from the training images: validation may
+        happen to hold the digits alone.
+        """
+        # Shards of validation alone are enough for `vtrain eval`, which goes by names.
+        labels = set(self._index(self._first).labels)
         if not all(label.isdecimal() for label in labels):
-            return tuple(sorted(labels))
-        if self.names is None:
-            return tuple(map(str, range(1 + max(map(int, labels)))))
-        try:
-            return tuple(self.names.read_text(encoding="utf-8").splitlines())
-        except (OSError, UnicodeDecodeError):
-            raise DataError("cannot read the names of classes", self.names) from None
+            if self.file is not None:
+                word = next(label for label in sorted(labels) if not label.isdecimal())
+                what = f"data.classes names numbers, and an image's class is '{word}'"
+                raise DataError(what, self.file, "leave data.classes out")
+            return {label: label for label in sorted(labels)}
+        if self.file is None:
+            # A number is called as it is written, 007, unless that differs between images.
+            ordered = sorted(labels, key=lambda label: (int(label), len(label), label))
+            spelt: dict[str | int, str] = {}
+            for label in ordered:
+                spelt.setdefault(int(label), label)
+            return spelt
+        return dict(enumerate(read_names(self.file), self.first_class))
+
+    @property
+    def _numeric(self) -> bool:
+        """Whether labels are numbers, whatever a validation image's label looks like."""
+        return isinstance(next(iter(self._names)), int)
+
+    def _numbers(self) -> Iterator[str]:
+        """Say which numbers are classes, where that is not 0 and all that follow."""
+        if not self._numeric or self.file is not None:
+            return
+        numbers = [int(number) for number in self._names]
+        if numbers != list(range(len(numbers))):
+            first, last = self.classes[0], self.classes[-1]
+            yield f"classes are the {len(numbers)} numbers that occur, from {first} to {last}"
+        spelt = {label for label in self._index(self._first).labels if label not in self.classes}
+        if spelt:
+            label = min(spelt)
+            yield f"label '{label}' is the same number, and class, as '{self._names[int(label)]}'"
+
+    @property
+    def _first(self) -> SplitName:
+        """The split that the classes are taken from."""
+        trains = self._is_address("train") or self._paths(self.patterns["train"])
+        return "train" if trains or not self._paths(self.patterns["val"]) else "val"
 
     def split(self, name: SplitName) -> TarSamples:
         """Return the images of one split.
@@ -128,27 +175,55 @@ class WebDataset(Photographs):
         Raises:
             DataError: There are no such shards, or one holds a class that training has not.
         """
-        index = self._index("val" if name == "test" else name)  # there is no third pattern
-        numbers = {label: number for number, label in enumerate(self.classes)}
-        numeric = all(label.isdecimal() for label in index.labels)
-        unknown = set() if numeric else set(index.labels) - set(numbers)
-        if unknown:
-            raise DataError(
-                f"class '{min(unknown)}' of the {name} images is not in train", self.root
-            )
-        targets = [int(label) if numeric else numbers[label] for label in index.labels]
-        samples = TarSamples(
+        if name == "test":
+            hint = "to evaluate test shards, name them: data.val=..."
+            raise DataError("there is no test split", self.root, hint)
+        index = self._index(name)
+        if name == "train" and len(self.classes) < 2:
+            what = f"there is only one class, '{self.classes[0]}'"
+            raise DataError(what, self.root, "training needs two")
+        places = {name: number for number, name in enumerate(self.classes)}
+        numbers = {label: places[self._class_of(label, name)] for label in set(index.labels)}
+        targets = [numbers[label] for label in index.labels]
+        return TarSamples(
             index.shards,
             Paths(index.keys),
             torch.tensor(index.places, dtype=torch.int64),
             torch.tensor(targets, dtype=torch.int64),
         )
-        check_targets(samples.targets, len(self.classes), self.root)
-        return samples
+
+    def _class_of(self, label: str, split: SplitName) -> str:
+        """Return the name of the class that a label stands for."""
+        key = int(label) if self._numeric and label.isdecimal() else label
+        if key in self._names:
+            return self._names[key]
+        if self.file is None:
+            near = next((name for name in self.classes if alike(name) == alike(label)), None)
+            raise DataError(
+                f"class '{label}' of the {split} images is not in train",
+                self.root,
+                "classes are matched by name" + (f": did you mean '{near}'?" if near else ""),
+            )
+        last = self.first_class + len(self._names) - 1
+        other = 1 - self.first_class
+        hint = "give every number a line" + (
+            f", or set data.first_class={other} if numbers count from {other}"
+            if key == (last + 1 if other else 0)
+            else ""
+        )
+        what = f"class {label} of an image has no name: the lines are {self.first_class} to {last}"
+        raise DataError(what, self.file, hint)
+
+    def _absent(self, split: SplitName, index: Index) -> Iterator[str]:
+        """Say which classes have no images."""
+        present = {self._class_of(label, split) for label in set(index.labels)}
+        absent = [name for name in self.classes if name not in present]
+        if absent:
+            yield f"{split} has no images of {len(absent)} classes: {first_five(absent)}"
 
     def _index(self, name: SplitName) -> "Index":
         if name not in self._indexes:
-            shards = self._shards(self.patterns[name])
+            shards = self._shards(name)
             index = Index(tuple(shards))
             for number in tqdm(range(len(shards)), "reading shards", delay=2, disable=None):
                 index.add(number)
@@ -157,14 +232,31 @@ class WebDataset(Photographs):
             self._indexes[name] = index
         return self._indexes[name]
 
-    def _shards(self, pattern: str) -> list[Path]:
-        """Return the files that a pattern stands for, downloaded if they may be."""
-        if "://" in pattern or pattern.startswith("pipe:"):
+    def _shards(self, name: SplitName) -> list[Path]:
+        """Return the files that a split's pattern stands for, downloaded if they may be."""
+        pattern = self.patterns[name]
+        if self._is_address(name):
             return [self._local(url) for url in expanded(pattern)]
-        paths = sorted(path for part in expanded(pattern) for path in self.root.glob(part))
-        if not paths:
-            raise DataError(f"there are no shards '{pattern}'", self.root)
-        return paths
+        if paths := self._paths(pattern):
+            return paths
+        # What a person sees in the folder, and no pattern does: compressed, or of another name.
+        others = {path for known in self.patterns.values() for path in self._paths(known)}
+        near = self._paths(f"{pattern}.*") + self._paths("*.[Tt][Aa][Rr]")
+        names = [path.name for path in near if path not in others]
+        hint = f"data.{name} is their pattern" + (
+            f"; there is {first_five(names)}" if names else ""
+        )
+        if name == "val" and not names:
+            hint += "; or set data.val_fraction, e.g. 0.1"
+        raise DataError(f"there are no shards '{pattern}'", self.root, hint)
+
+    def _is_address(self, name: SplitName) -> bool:
+        """Whether a split's shards are on a server."""
+        return "://" in self.patterns[name] or self.patterns[name].startswith("pipe:")
+
+    def _paths(self, pattern: str) -> list[Path]:
+        paths = {path for part in expanded(pattern) for path in self.root.glob(part)}
+        return sorted(path for path in paths if not is_hidden(path.name))
 
     def _local(self, url: str) -> Path:
         # WebDataset also runs commands ("pipe:..."); nothing is ever executed here.
@@ -183,82 +275,28 @@ class WebDataset(Photographs):
         return target
 
 
-@dataclass
-class Index:
-    """Where the images of some shards are, and their classes as they are written."""
+def read_names(file: Path) -> list[str]:
+    """Return the names of classes in a file, one a line.
 
-    shards: tuple[Path, ...]
-    keys: list[str] = field(default_factory=list)
-    labels: list[str] = field(default_factory=list)
-    places: list[tuple[int, int, int]] = field(default_factory=list)
-    ignored: int = 0
-
-    def add(self, number: int) -> None:
-        """Read the headers of one shard.
-
-        Raises:
-            DataError: It is damaged, or an image in it has no class.
-        """
-        shard = self.shards[number]
-        try:
-            # "r:" is an uncompressed file: in a compressed one no image has a place of its own.
-            with tarfile.open(shard, "r:") as archive:
-                for key, members in _grouped(archive):
-                    self._add_sample(archive, number, key, members)
-            _check_end(shard)  # tarfile takes a file that was cut between two members for whole
-        except (tarfile.TarError, EOFError) as error:
-            hint = "remove it, and download it again"
-            raise DataError(f"the shard is damaged: {error}", shard, hint) from None
-        except OSError as error:
-            raise DataError(f"cannot read the shard: {error.strerror}", shard) from None
-
-    def _add_sample(
-        self, archive: tarfile.TarFile, number: int, key: str, members: list[tarfile.TarInfo]
-    ) -> None:
-        # `key.jpg` is the image; `key.seg.png` belongs to another task.
-        images = [m for m in members if is_image_name(m.name) and "." not in m.name[len(key) + 1 :]]
-        labels = [member for member in members if member.name == f"{key}.cls"]
-        self.ignored += len(members) - len(images[:1]) - len(labels[:1])  # of several, the first
-        if not images:
-            return
-        where = f"{self.shards[number]}:{key}"
-        if not labels or labels[0].size > MAX_LABEL_BYTES:
-            raise DataError("an image has no class", where, f"expected a file {key}.cls beside it")
-        # Sizes come from headers: they are checked before anything of that size is read.
-        if images[0].size > MAX_FILE_BYTES:
-            raise DataError(f"an image file of {images[0].size:,} bytes", where)
-        content = archive.extractfile(labels[0])
-        assert content is not None, "it is a regular file"
-        label = content.read().decode(errors="backslashreplace").strip()
-        self.keys.append(images[0].name)
-        self.labels.append(label)
-        self.places.append((number, images[0].offset_data, images[0].size))
-
-
-def _check_end(shard: Path) -> None:
-    """Refuse a tar file without its end mark, two blocks of zeros: a cut between two files."""
-    with shard.open("rb") as file:
-        file.seek(-min(2 * tarfile.BLOCKSIZE, shard.stat().st_size), 2)
-        if file.read().strip(b"\0"):
-            raise tarfile.ReadError("it ends early")
-
-
-def _grouped(archive: tarfile.TarFile) -> Iterator[tuple[str, list[tarfile.TarInfo]]]:
-    """Yield the files of each sample: those in a row whose names agree up to the first dot."""
-    key, members = "", list[tarfile.TarInfo]()
-    for member in archive:
-        if not member.isreg() or member.issparse():  # a link or a hole has no bytes at its offset
-            continue
-        dot = member.name.find(".", member.name.rfind("/") + 1)
-        own = member.name if dot < 0 else member.name[:dot]
-        # A sample's files follow each other, so that a shard need not be held in memory.
-        if own != key and members:
-            yield key, members
-            members = []
-        key = own
-        members.append(member)
-    if members:
-        yield key, members
+    Raises:
+        DataError: It cannot be read, a line is empty, or two name the same class.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise DataError("cannot read the names of classes", file, "one a line, in UTF-8") from None
+    names = [tidy(line) for line in lines]
+    while names and not names[-1]:
+        del names[-1]
+    seen: dict[str, int] = {}
+    for line, name in enumerate(names, 1):
+        if not name:
+            raise DataError("a line without a class name", f"{file}:{line}", "one name a line")
+        if name in seen:  # everything later goes by name: weights, evaluation, predictions
+            what = f"class '{name}' stands twice, in lines {seen[name]} and {line}"
+            raise DataError(what, file, "give each class a name of its own")
+        seen[name] = line
+    return names
 
 
 def expanded(pattern: str) -> list[str]:
