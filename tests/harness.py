@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from vtrain import cli
-from vtrain.engine.stop import STOP_SIGNALS
+from vtrain.interrupt import STOP_SIGNALS
 
 
 @dataclass(frozen=True)

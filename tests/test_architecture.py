@@ -11,7 +11,7 @@ from vtrain.data.datasets.torchvision_table import TABLE
 from vtrain.registry import LOSSES, MODELS, OPTIMIZERS, SCHEDULES, SOURCES, Registry
 
 ROWS = (
-    "errors | rng resources registry distributed device files | layers optim data"
+    "errors interrupt | rng resources registry distributed device files screen | layers optim data"
     " | models engine | inference | config callbacks api bench report | run | cli | __main__"
 )
 RANK = {name: rank for rank, row in enumerate(ROWS.split("|")) for name in row.split()}

@@ -5,10 +5,29 @@ import os
 import sys
 from pathlib import Path
 
+from vtrain.errors import DeviceError
+
 GROUP = Path("/sys/fs/cgroup")
 """Where a container's limits are; absent elsewhere."""
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Numbers of glibc's malloc.h."""
+
+
+def require_posix() -> None:
+    """Refuse a system that lacks what run folders, data workers and limits are built on.
+
+    Raises:
+        DeviceError: It is no Linux, macOS or other POSIX system.
+    """
+    try:
+        import fcntl  # noqa: F401 - locks of files
+        import resource  # noqa: F401 - limits of processes
+    except ImportError as error:
+        import platform
+
+        what = f"vtrain runs on Linux and macOS; this system has no {error.name}"
+        hint = "on Windows use WSL 2, https://learn.microsoft.com/windows/wsl/install"
+        raise DeviceError(what, platform.system() or sys.platform, hint) from None
 
 
 def machine_memory() -> int:

@@ -8,7 +8,8 @@ import threading
 
 import pytest
 
-from vtrain.engine.stop import STOP_SIGNALS, StopSignals
+from vtrain.engine.stop import StopSignals
+from vtrain.interrupt import STOP_SIGNALS
 
 
 @pytest.mark.parametrize("number", STOP_SIGNALS)

@@ -12,7 +12,7 @@ from tests.base_configs import BENCH_RUN
 from vtrain.bench.machine import process_tree_seconds
 from vtrain.bench.report import Report
 from vtrain.bench.stats import paired_ratio
-from vtrain.cli import app
+from vtrain.cli.commands import app
 from vtrain.config import load_config
 from vtrain.errors import VtrainError
 from vtrain.run.bench import bench, build_harness

@@ -3,7 +3,15 @@
 One module for each command, listed by `vtrain.cli.commands` in the groups of `vtrain --help`.
 """
 
-from vtrain.cli.commands import app
-from vtrain.cli.entry import main
+__all__ = ["main"]
 
-__all__ = ["app", "main"]
+
+def main() -> None:
+    """Run the command line and exit with the contract's exit code."""
+    # First of all, and before an import that takes time: Ctrl-C ends the process from here on.
+    from vtrain.interrupt import end_at_once
+
+    end_at_once()
+    from vtrain.cli.entry import run
+
+    run()

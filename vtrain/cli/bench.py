@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from vtrain import screen
 from vtrain.cli.options import ConfigPath, Overrides
 
 
@@ -23,4 +24,4 @@ def bench(
     from vtrain.run.text.bench_report import report_json, report_text
 
     report = run_bench(load_config(config, overrides or ()), seconds, profile)
-    typer.echo(report_json(report) if as_json else report_text(report))
+    screen.result(report_json(report) if as_json else report_text(report))

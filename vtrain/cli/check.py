@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from vtrain import screen
 from vtrain.cli.options import ConfigPath, Overrides, refuse_ignored
 
 
@@ -29,12 +30,12 @@ def check(
     if lr_find:
         from vtrain.run.find_lr import find_lr
 
-        typer.echo(find_lr(loaded))
+        screen.result(find_lr(loaded))
     elif data:
         from vtrain.run.check_data import check_data
 
-        typer.echo(check_data(loaded, as_json))
+        screen.result(check_data(loaded, as_json))
     else:
         from vtrain.run.check import check_config
 
-        typer.echo(check_config(loaded))
+        screen.result(check_config(loaded))

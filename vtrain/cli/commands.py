@@ -24,6 +24,10 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
 """Under which title `vtrain --help` lists a command; a title without commands is left out."""
 
 
+class UnexpectedError(Exception):
+    """An error of a command that typer would report as one of the terminal; it is the cause."""
+
+
 class CommandGroups(TyperGroup):
     """The commands of the help in groups; without rich, typer would write one list."""
 
@@ -34,6 +38,14 @@ class CommandGroups(TyperGroup):
             with formatter.section(title):
                 width = formatter.width - 12  # beside the longest name
                 formatter.write_dl([(c.name, c.get_short_help_str(width)) for c in commands])
+
+    def invoke(self, ctx: Any) -> Any:
+        # To typer a broken pipe is a reader that left, and the end of a file is Ctrl-D. Here they
+        # come from files and processes: what is the terminal's is known to `vtrain.screen`.
+        try:
+            return super().invoke(ctx)
+        except (EOFError, OSError) as error:
+            raise UnexpectedError from error
 
 
 app = typer.Typer(

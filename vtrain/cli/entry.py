@@ -9,35 +9,40 @@ from pathlib import Path
 
 import typer
 
-from vtrain.cli.commands import app
+from vtrain import screen
+from vtrain.cli.commands import UnexpectedError, app
 from vtrain.errors import StoppedBySignal, VtrainError, printable
+from vtrain.resources import keep_freed_memory, require_posix
 
 
-def main() -> None:
+def run() -> None:
     """Run the command line and exit with the contract's exit code."""
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
-    command = typer.main.get_command(app)
+    screen.prepare()
     # An error of ours is a line for each mistake, and a traceback only if that is asked for.
     try:
-        from vtrain.resources import keep_freed_memory
+        require_posix()  # before what needs it is imported
         from vtrain.run.logs import to_console
 
         to_console()
         keep_freed_memory()
+        command = typer.main.get_command(app)
         code = command.main(
             [a for a in arguments if a != "--debug"], prog_name="vtrain", standalone_mode=False
         )
+        sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)
     except VtrainError as error:
         _report(error, debug)
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        typer.echo("vtrain: stopped at once; what was saved before is intact", err=True)
-        sys.exit(128 + signal.SIGINT)
-    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except screen.ReaderLeftError:
         sys.exit(0)
+    except (KeyboardInterrupt, typer.Abort):  # where signals are not handled by `end_at_once`
+        screen.words("vtrain: stopped at once; what was saved before is intact")
+        sys.exit(128 + signal.SIGINT)
+    except UnexpectedError as error:
+        _report_other(error.__cause__ or error, debug)
     except Exception as error:
         _report_other(error, debug)
 
@@ -49,7 +54,7 @@ def _report(error: VtrainError, debug: bool) -> None:
     _say("\n".join(f"vtrain: {kind}{line}" for line in error.lines()))
 
 
-def _report_other(error: Exception, debug: bool) -> None:
+def _report_other(error: BaseException, debug: bool) -> None:
     """Report typer's own errors as mistakes of the command line, anything else as our bug."""
     if debug:
         traceback.print_exception(error)
@@ -69,7 +74,7 @@ def _say(text: str) -> None:
     """
     report = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if os.environ.get("RANK", "0") == "0" or report is None:
-        typer.echo(text, err=True)
+        screen.words(text)
         return
     from vtrain.files.atomic import write_json
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from vtrain import screen
 from vtrain.cli.options import Overrides
 
 
@@ -26,4 +27,4 @@ def evaluate(
     from vtrain.run.text.tables import metrics_text
 
     evaluation = evaluate_checkpoint(ckpt, overrides or (), split, average, output)
-    typer.echo(metrics_text(evaluation.to_dict() if as_json else evaluation.metrics, as_json))
+    screen.result(metrics_text(evaluation.to_dict() if as_json else evaluation.metrics, as_json))

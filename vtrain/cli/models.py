@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from vtrain import screen
+
 
 def models(
     pattern: Annotated[
@@ -13,4 +15,4 @@ def models(
     """List the zoo: name, parameters, GMACs at the native size, reference."""
     from vtrain.run.text.tables import models_text
 
-    typer.echo(models_text(pattern))
+    screen.result(models_text(pattern))

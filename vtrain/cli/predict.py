@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from vtrain import screen
 from vtrain.cli.options import refuse_ignored
 
 
@@ -52,7 +53,7 @@ def predict(
     predictions = predict_images(images, ckpt, top_k, reject, conformal)
     text = predictions_text(predictions, output_format)
     if output is None:
-        typer.echo(text, nl=not text.endswith("\n"))
+        screen.result(text)
     else:
         from vtrain.files.atomic import write_text
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from vtrain import screen
 from vtrain.cli.options import refuse_ignored
 from vtrain.errors import ConfigError
 
@@ -50,15 +51,14 @@ def report(
 
     if several:
         comparison = report_runs(runs, against, output)
-        typer.echo(comparison_text(comparison, output_format), nl=False)
+        screen.result(comparison_text(comparison, output_format))
         return
     if calibrate is not None:
         from vtrain.run.calibrate import calibrate as save_calibrated
 
         save_calibrated(runs[0], calibrate)
-    typer.echo(
+    screen.result(
         analysis_text(
             report_run(runs[0], output, cost=cost, corruptions=corruptions), output_format
-        ),
-        nl=False,
+        )
     )

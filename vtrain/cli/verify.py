@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from vtrain import screen
+
 
 def verify(
     path: Annotated[
@@ -15,5 +17,5 @@ def verify(
     from vtrain.run.verify import raise_if_lost, verify_checkpoints
 
     text, usable = verify_checkpoints(path)
-    typer.echo(text)
+    screen.result(text)
     raise_if_lost(path, usable)  # last: what is damaged is worth reading in any case

@@ -5,12 +5,11 @@ import threading
 from types import FrameType
 from typing import Any, Self
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
-"""End of a job, Ctrl-C, Slurm's warning before the time limit, and a closed terminal."""
+from vtrain.interrupt import handled
 
 
 class StopSignals:
-    """While entered, a stop signal only sets `received`; a second Ctrl-C stops at once.
+    """While entered, a stop signal only sets `received`; a second Ctrl-C is handled as before.
 
     The handler exchanges nothing with other processes and writes nothing: this one may be in the
     middle of just that. Outside of the main thread, where Python cannot handle signals, nothing
@@ -25,7 +24,7 @@ class StopSignals:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for number in STOP_SIGNALS:
+            for number in handled():
                 self._previous[number] = signal.signal(number, self._handle)
         return self
 
@@ -40,6 +39,9 @@ class StopSignals:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.received is not None:
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # a third one ends even a hanging process
+            before = self._previous.get(number)
+            if callable(before):  # the command line's ends the process, Python's raises
+                before(number, frame)
             raise KeyboardInterrupt
         if self.received is None:
             self.received = int(number)

@@ -14,11 +14,13 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterator
+from functools import partial
 from io import BufferedRandom
 from pathlib import Path
 from typing import Any
 
 from vtrain.errors import StorageError, VtrainError
+from vtrain.interrupt import undone_by_signal
 
 log = logging.getLogger(__name__)
 
@@ -39,18 +41,16 @@ def replacing(path: Path, *, size: int = 0) -> Iterator[BufferedRandom]:
     """
     with _explained(path, size):
         _refuse_special(path)
-        temporary, descriptor = _new_file(path.parent)
-        with os.fdopen(descriptor, "w+b") as file:
-            try:
-                yield file
-                # First the content on the disk, then its name: in the other order a power cut
-                # could leave the name of an empty file.
-                file.flush()
-                os.fsync(file.fileno())
-                temporary.replace(path)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
+        with (
+            _new_file(path.parent) as (temporary, descriptor),
+            os.fdopen(descriptor, "w+b", closefd=False) as file,
+        ):
+            yield file
+            # First the content on the disk, then its name: in the other order a power cut could
+            # leave the name of an empty file.
+            file.flush()
+            os.fsync(file.fileno())
+            temporary.replace(path)
         _sync_folder(path.parent)
 
 
@@ -62,7 +62,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_text(path: Path, content: str) -> None:
     """Replace the content of `path` by `content`, in UTF-8."""
-    write_bytes(path, content.encode())
+    write_bytes(path, utf8(content))
+
+
+def utf8(text: str) -> bytes:
+    """Return text as UTF-8; a byte of a file's name that is none itself becomes an escape."""
+    return text.encode(errors="backslashreplace")
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -79,7 +84,7 @@ def append(path: Path, content: str) -> None:
     # No symlink is followed, and a FIFO planted at the path does not wait for a reader.
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
     with _explained(path, len(content)), os.fdopen(os.open(path, flags, 0o644), "ab") as file:
-        file.write(content.encode())
+        file.write(utf8(content))
 
 
 def link(source: Path, path: Path) -> None:
@@ -91,20 +96,21 @@ def link(source: Path, path: Path) -> None:
     assert source.parent == path.parent, "a hard link cannot leave its file system"
     # Linked under a temporary name first: `os.link` cannot replace what is at `path`.
     temporary = _temporary(path.parent)
-    try:
-        os.link(source, temporary)
-    except OSError:  # not every file system has hard links
-        with source.open("rb") as content, replacing(path, size=source.stat().st_size) as file:
-            shutil.copyfileobj(content, file, 1 << 20)
-        return
-    with _explained(path):
+    with undone_by_signal(partial(_discard, temporary)):
         try:
-            _refuse_special(path)
-            temporary.replace(path)
-        finally:
-            # POSIX: renaming one hard link over another of the same file leaves both names.
-            temporary.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+            os.link(source, temporary)
+        except OSError:  # not every file system has hard links
+            with source.open("rb") as content, replacing(path, size=source.stat().st_size) as file:
+                shutil.copyfileobj(content, file, 1 << 20)
+            return
+        with _explained(path):
+            try:
+                _refuse_special(path)
+                temporary.replace(path)
+            finally:
+                # POSIX: renaming one hard link over another of the same file leaves both names.
+                temporary.unlink(missing_ok=True)
+            _sync_folder(path.parent)
 
 
 def make_folder(path: Path) -> None:
@@ -115,11 +121,8 @@ def make_folder(path: Path) -> None:
     """
     with _explained(path):
         path.mkdir(parents=True, exist_ok=True)
-        probe, descriptor = _new_file(path)
-        try:
+        with _new_file(path) as (probe, _):
             probe.unlink()
-        finally:
-            os.close(descriptor)
 
 
 def sweep(folder: Path) -> list[Path]:
@@ -215,21 +218,31 @@ def _temporary(folder: Path) -> Path:
     return folder / f"{PREFIX}{secrets.token_hex(8)}{SUFFIX}"
 
 
-def _new_file(folder: Path) -> tuple[Path, int]:
-    """Create a temporary file and return it open for writing, safe from another's `sweep`."""
+@contextlib.contextmanager
+def _new_file(folder: Path) -> Iterator[tuple[Path, int]]:
+    """Yield a temporary file open for writing, safe from another's `sweep`.
+
+    An error or a signal within the block removes it, unless it was renamed.
+    """
     while True:
         path = _temporary(folder)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
-        try:
-            with contextlib.suppress(OSError):  # where there are no locks, `sweep` removes nothing
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if os.path.lexists(path):
-                return path, descriptor
-        except BaseException:
-            os.close(descriptor)
-            path.unlink(missing_ok=True)
-            raise
-        os.close(descriptor)  # it was swept before it was locked
+        with undone_by_signal(partial(_discard, path)):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+            try:
+                with contextlib.suppress(OSError):  # without locks, `sweep` removes nothing
+                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+                if os.path.lexists(path):  # else it was swept before it was locked
+                    yield path, descriptor
+                    return
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
+            finally:
+                os.close(descriptor)
+
+
+def _discard(path: Path, number: int) -> None:
+    path.unlink(missing_ok=True)
 
 
 def _refuse_special(path: Path) -> None:

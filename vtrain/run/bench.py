@@ -4,6 +4,7 @@ What is timed is the run itself: its parts, its loader, its trainer and its call
 folder that is thrown away. Only the learning rate is 0, so that nothing changes meanwhile.
 """
 
+import shutil
 import statistics
 import sys
 from dataclasses import asdict, replace
@@ -35,6 +36,7 @@ from vtrain.engine.step_graph import WARM_UP
 from vtrain.files.atomic import make_folder
 from vtrain.files.runs import RunFolder
 from vtrain.files.store import CheckpointStore
+from vtrain.interrupt import undone_by_signal
 from vtrain.models.profile import count_macs, count_parameters
 from vtrain.run.build.callbacks import build_outputs, build_saver
 from vtrain.run.build.parts import Parts, build_parts
@@ -55,7 +57,10 @@ def bench(config: Config, seconds: float = 10.0, trace: Path | None = None) -> R
     """
     cold = {"import": process_age()}
     others = OtherLoad(process_tree_seconds)
-    with TemporaryDirectory(prefix="vtrain_bench_") as folder:
+    with (
+        TemporaryDirectory(prefix="vtrain_bench_") as folder,
+        undone_by_signal(lambda _: shutil.rmtree(folder, ignore_errors=True)),
+    ):
         parts, harness = build_harness(config, Path(folder), cold)
         layers = harness.layers(seconds)
         split = harness.split(seconds / 2)

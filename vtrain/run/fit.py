@@ -27,6 +27,7 @@ from vtrain.files.runs import RunFolder
 from vtrain.files.store import CheckpointStore
 from vtrain.inference.loaded import load_model
 from vtrain.inference.outputs import outputs_of
+from vtrain.interrupt import undone_by_signal
 from vtrain.registry import bind
 from vtrain.run.build.batch_size import memory_advice
 from vtrain.run.build.callbacks import build_callbacks
@@ -114,7 +115,7 @@ def _choose_folder(name: str, run_dir: Path | None, resume: bool) -> RunFolder:
 @contextmanager
 def _recorded(run: RunFolder) -> Iterator[None]:
     """Keep a log of the block in the run folder, and record there how it ends unless it is done."""
-    with logging_to(run.log):
+    with logging_to(run.log), undone_by_signal(partial(_record_stop, run)):
         run.write_status("running")
         try:
             yield
@@ -127,6 +128,13 @@ def _recorded(run: RunFolder) -> Iterator[None]:
                 code = 128 + signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
             run.write_status(state, code=code, reason=str(error)[:500])
             raise
+
+
+def _record_stop(run: RunFolder, number: int) -> None:
+    """Record that a signal ended the run at once: before training, or a second Ctrl-C."""
+    if not run.is_finished:
+        reason = f"stopped at once by {signal.Signals(number).name}"
+        run.write_status("stopped", code=128 + number, reason=reason)
 
 
 @distributed.propagate_failures()
