@@ -71,6 +71,7 @@ def test_two_components_of_one_name_are_an_error_at_once() -> None:
         registry().register("small")(Block)
 
 
-def test_of_many_names_the_nearest_are_offered() -> None:
+def test_of_many_names_none_is_guessed_where_none_is_near() -> None:
     names = [f"model_{i}" for i in range(30)]
-    assert suggest("zzz", names).startswith("the nearest are ")
+    assert suggest("zzz", names).startswith("choose one of model_0, ")
+    assert suggest("zzz", names).endswith(", model_19, ... (30 in all)")

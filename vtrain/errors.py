@@ -118,3 +118,8 @@ class StoppedBySignal(VtrainError):  # noqa: N818 - it is an outcome, not an err
 def printable(text: str) -> str:
     """Escape control characters, so that a hostile file name cannot steer the terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def shortened(text: str, most: int = 80) -> str:
+    """Cut a text that a user gave, so that an error stays a line and repeats no private file."""
+    return text if len(text) <= most else text[: most - 3] + "..."

@@ -195,14 +195,14 @@ def section(name: str) -> Iterator[None]:
 
 
 def suggest(given: str, allowed: list[str]) -> str:
-    """Say what is allowed: the nearest name if one is close, all of them if they are few."""
+    """Say what is allowed: the nearest name if one is close, else all of them, or the first."""
     # 0.6 is the default of difflib: a letter swapped or missing is near, another word is not.
     near = difflib.get_close_matches(given, allowed, n=1, cutoff=0.6)
     if near:
         return f"did you mean '{near[0]}'?"
-    if len(allowed) <= 12:
-        return "choose one of " + ", ".join(allowed)
-    return "the nearest are " + ", ".join(difflib.get_close_matches(given, allowed, 5, cutoff=0))
+    # A guess among names of which none is near would mislead.
+    more = f", ... ({len(allowed)} in all)" if len(allowed) > 20 else ""
+    return f"choose one of {', '.join(allowed[:20])}{more}"
 
 
 MODELS = Registry("model", "vtrain.models")

@@ -1,17 +1,20 @@
 """From a command line to an exit code: the only place that turns an exception into one."""
 
+import inspect
 import os
 import signal
 import sys
 import time
 import traceback
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from vtrain import screen
-from vtrain.cli.commands import UnexpectedError, app
-from vtrain.errors import StoppedBySignal, VtrainError, printable
+from vtrain.cli.commands import COMMANDS, app
+from vtrain.cli.group import UnexpectedError
+from vtrain.errors import ConfigError, StoppedBySignal, VtrainError, printable
 from vtrain.resources import keep_freed_memory, require_posix
 
 
@@ -28,9 +31,9 @@ def run() -> None:
         to_console()
         keep_freed_memory()
         command = typer.main.get_command(app)
-        code = command.main(
-            [a for a in arguments if a != "--debug"], prog_name="vtrain", standalone_mode=False
-        )
+        # Whoever types nothing asks what there is to type.
+        given = [a for a in arguments if a != "--debug"] or ["--help"]
+        code = command.main(given, prog_name="vtrain", standalone_mode=False)
         sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)
     except VtrainError as error:
@@ -58,13 +61,29 @@ def _report_other(error: BaseException, debug: bool) -> None:
     """Report typer's own errors as mistakes of the command line, anything else as our bug."""
     if debug:
         traceback.print_exception(error)
-    message = getattr(error, "format_message", None)  # only what typer raises for bad usage has one
-    if message is not None:
-        _say(f"vtrain: error: {printable(message())} (command line): see vtrain --help")
+    if hasattr(error, "format_message"):  # only what typer raises for bad usage has it
+        _report(_usage_error(error), debug=False)
         sys.exit(2)
     text = printable(f"{type(error).__name__}: {error}")[:200]
     _say(f"vtrain: internal error: {text}: run again with --debug to see where")
     sys.exit(1)
+
+
+def _usage_error(error: Any) -> ConfigError:
+    """Say what typer refuses, and what to type instead."""
+    named = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    function = {name: f for members in COMMANDS.values() for name, f in members.items()}.get(named)
+    command = "vtrain" if function is None else f"vtrain {named}"
+    option = getattr(error, "option_name", "")  # only an unknown option has one
+    if option and function is not None and "overrides" in inspect.signature(function).parameters:
+        from vtrain.config.hints import key_of_option
+
+        key = key_of_option(option)
+        if key is not None:
+            hint = f"write {key}=VALUE, without dashes; see {command} --help"
+            return ConfigError(f"No such option: {option}", "command line", hint)
+    what = error.format_message().rstrip(".")
+    return ConfigError(what, "command line", f"see {command} --help")
 
 
 def _say(text: str) -> None:

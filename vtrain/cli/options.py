@@ -1,12 +1,14 @@
 """What several commands share: arguments, and the rule that no option is ignored in silence."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from vtrain.errors import ConfigError
+from vtrain.files.paths import at_home
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; see configs/.")]
 Overrides = Annotated[
@@ -28,3 +30,19 @@ def refuse_ignored(
     for name, value in options.items():
         if value:
             raise ConfigError(f"--{name} has no effect {reason}", "command line", hint)
+
+
+def with_home(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command whose paths may begin with `~`, also where no shell has replaced it."""
+
+    @wraps(command)
+    def call(**given: Any) -> None:
+        command(**{name: _at_home(value) for name, value in given.items()})
+
+    return call
+
+
+def _at_home(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(map(_at_home, value))
+    return at_home(value) if isinstance(value, Path) else value

@@ -7,6 +7,7 @@ import typer
 
 from vtrain import screen
 from vtrain.cli.options import refuse_ignored
+from vtrain.files.paths import at_home
 
 
 def predict(
@@ -45,6 +46,8 @@ def predict(
         refuse_ignored({"force": force}, without="output")
     if conformal is not None:
         refuse_ignored({"top-k": top_k, "reject": reject}, beside="conformal")
+    # A pattern is text, in which only the home folder is replaced.
+    images = [str(at_home(name)) if name.startswith("~") else name for name in images]
     from vtrain.run.predict import predict_images, raise_failures, refuse_existing
     from vtrain.run.text.tables import predictions_text
 

@@ -1,20 +1,33 @@
 """One line for every mistake, in the words of the config rather than of the validator."""
 
 import json
-from typing import Any, get_args
+from collections.abc import Collection
+from typing import Any
 
 from pydantic import ValidationError
 
-from vtrain.errors import ConfigError
+from vtrain.config.hints import COMPONENTS, meant, names
+from vtrain.errors import ConfigError, shortened
 from vtrain.files.yaml import Document, Keys
 from vtrain.registry import Section, suggest
 
 
-def explain(error: ValidationError, document: Document, schema: type[Section]) -> list[ConfigError]:
-    """Turn pydantic's findings into one mistake for each key of the document."""
+def explain(
+    error: ValidationError, document: Document, schema: type[Section], but: Collection[Keys] = ()
+) -> list[ConfigError]:
+    """Turn pydantic's findings into one mistake for each key of the document, `but` for some."""
     mistakes: dict[Keys, ConfigError] = {}
-    for detail in error.errors(include_url=False, include_context=True):
-        keys = _document_keys(detail["loc"], document)
+    details = error.errors(include_url=False, include_context=True)
+    found = [(_document_keys(detail["loc"], document), detail) for detail in details]
+    # A slip of the pen is an unknown key and a missing one: the first says all that there is.
+    slips = [keys for keys, detail in found if detail["type"] == "extra_forbidden"]
+    named = [key for keys in slips for key in meant(keys, schema, document.data)[0]]
+    for keys, detail in found:
+        dotted = ".".join(map(str, keys))
+        if _is_missing(detail) and any(f"{key}.".startswith(f"{dotted}.") for key in named):
+            continue
+        if keys in but:
+            continue
         mistake = _mistake(detail, keys, document, schema)
         before = mistakes.get(keys)
         if before is not None and before.hint != mistake.hint:
@@ -46,16 +59,38 @@ def _document_keys(location: tuple[int | str, ...], document: Document) -> Keys:
 
 
 def _mistake(detail: Any, keys: Keys, document: Document, schema: type[Section]) -> ConfigError:
-    dotted = ".".join(map(str, keys))
+    dotted = shortened(".".join(map(str, keys)))
     where = document.where(keys)
     if detail["type"] == "extra_forbidden":
-        allowed = _allowed(schema, keys[:-1])
-        return ConfigError(f"unknown key '{dotted}'", where, suggest(str(keys[-1]), allowed))
-    if detail["type"] == "missing" and not isinstance(detail["input"], list):
-        return ConfigError(f"missing key '{dotted}'", where, "it has no default; give it a value")
-    given = json.dumps(detail["input"], default=str)
-    given = given if len(given) <= 60 else given[:57] + "..."
-    return ConfigError(f"{dotted} is {given}", where, requirement(detail))
+        _, hint = meant(keys, schema, document.data)
+        return ConfigError(f"unknown key '{dotted}'", where, hint)
+    if _is_missing(detail):
+        return ConfigError(f"missing key '{dotted}'", where, needed(keys))
+    given = shortened(json.dumps(detail["input"], default=str, ensure_ascii=False), 60)
+    return ConfigError(f"{dotted} is {given}", where, requirement(detail, keys))
+
+
+def _is_missing(detail: Any) -> bool:
+    return detail["type"] == "missing" and not isinstance(detail["input"], list)
+
+
+EXAMPLES: dict[Keys, str] = {
+    ("model",): "a config names one, such as model: {name: vit_s}",
+    ("data",): "a config names the images, such as data: {name: image_folder, root: photos}",
+    ("optimizer",): "it has no default; write for example optimizer: {name: adamw, lr: 1e-3}",
+    ("optimizer", "lr"): "it has no default, as it depends on all else; 1e-3 is a start for adamw",
+    ("train",): "it has no default; write for example train: {epochs: 100}",
+    ("train", "epochs"): "it has no default; give it a number, such as 100",
+}
+"""What to write where a key is missing that most configs begin with."""
+
+
+def needed(keys: Keys) -> str:
+    """Say what to write where a key is missing."""
+    registry = COMPONENTS.get(keys[:-1]) if keys[-1] == "name" else None
+    if registry is not None:
+        return f"choose one of {names(registry.names())}"
+    return EXAMPLES.get(keys, "it has no default; give it a value")
 
 
 REQUIREMENTS = {  # for kinds of mistakes whose own English says nothing that helps
@@ -75,14 +110,14 @@ WORDS = (  # replaced in this order: the later ones mend what the first one leav
 )
 
 
-def requirement(detail: Any) -> str:
+def requirement(detail: Any, keys: Keys = ()) -> str:
     """Say what a key must be, in the words of the config rather than of the validator."""
     kind, context = detail["type"], detail.get("ctx", {})
     if kind in REQUIREMENTS:
         return REQUIREMENTS[kind]
     if kind == "literal_error":
         return f"must be {context['expected']}"
-    if kind == "string_pattern_mismatch" and "cuda" in context["pattern"]:
+    if keys == ("train", "device") or "cuda" in str(context.get("pattern")):
         return "must be auto, cpu, cuda or cuda:N"
     if kind == "union_tag_invalid":
         return suggest(context["tag"], context["expected_tags"].replace("'", "").split(", "))
@@ -90,15 +125,3 @@ def requirement(detail: Any) -> str:
     for old, new in WORDS:
         text = text.replace(old, new)
     return text
-
-
-def _allowed(schema: type[Section], keys: Keys) -> list[str]:
-    """Return the keys of the section at `keys`."""
-    for key in keys:
-        annotation = schema.model_fields[str(key)].annotation
-        members = get_args(annotation) or (annotation,)  # a section that may be null is a union
-        sections = [m for m in members if isinstance(m, type) and issubclass(m, Section)]
-        if not sections:
-            return []
-        schema = sections[0]
-    return list(schema.model_fields)

@@ -9,12 +9,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from vtrain.config.messages import explain
-from vtrain.config.retired import COMMAND_LINE, replace_retired
+from vtrain.config.overrides import apply_overrides, keep_texts, name_components
+from vtrain.config.retired import replace_retired
 from vtrain.config.schema import build_schema
 from vtrain.config.sections import Config
 from vtrain.errors import CheckpointError, ConfigError
 from vtrain.files.checkpoint import Checkpoint
-from vtrain.files.yaml import Document, parse_value, parse_yaml, read_yaml
+from vtrain.files.paths import at_home
+from vtrain.files.yaml import Document, parse_yaml, read_yaml
 from vtrain.registry import MODELS
 
 
@@ -52,17 +54,19 @@ def stored_config(checkpoint: Checkpoint, path: Path, overrides: Iterable[str] =
 
 def validated(document: Document, overrides: Iterable[str] = ()) -> Config:
     """Check a document against the schema of the components it names."""
-    for override in overrides:
-        _apply(document, override)
+    name_components(document)
+    unread = apply_overrides(document, overrides)
     replace_retired(document, stored=False)
     mistakes = document.mistakes  # those of the reader and the overrides; it grows from here on
     # Overrides come first: one of them may name the component whose keys are then allowed.
     schema = build_schema(document)
+    unread = keep_texts(document, schema, unread)
+    mistakes += unread.values()
     try:
         # JSON's strict mode takes a list for a tuple and text for a path, but no text for a number.
         config: Config = schema.model_validate_json(json.dumps(document.data))
     except ValidationError as error:
-        mistakes += explain(error, document, schema)
+        mistakes += explain(error, document, schema, but=unread)
     if mistakes:
         raise ConfigError.all_of(sorted(mistakes, key=_line))
     return _completed(config)
@@ -81,34 +85,5 @@ def _completed(config: Config) -> Config:
         data["image_size"] = MODELS[config.model.name].default("image_size")
     for name, value in config.data:
         if isinstance(value, Path):
-            data[name] = value.expanduser().absolute()
+            data[name] = at_home(value).absolute()
     return config.model_copy(update={"data": config.data.model_copy(update=data)})
-
-
-def _apply(document: Document, override: str) -> None:
-    """Write `dotted.key=value` into the raw document; its mistakes join the others."""
-    name = f"{COMMAND_LINE} '{override}'"
-    dotted, equals, text = override.partition("=")
-    keys = tuple(dotted.split("."))
-    if not equals or not all(keys):
-        hint = "write KEY=VALUE, for example train.epochs=5"
-        document.mistakes.append(ConfigError("not an override", name, hint))
-        return
-    section = document.data
-    # Sections on the way are made where the file has none: `train.loss.name=focal` needs no `loss`.
-    for key in keys[:-1]:
-        if section.get(key) is None:
-            section[key] = {}
-        elif isinstance(section[key], str):  # a component by its name alone: `policy: augmix`
-            section[key] = {"name": section[key]}
-        section = section[key]
-        if not isinstance(section, dict):
-            what = f"'{dotted}' leads through '{key}', which is no section"
-            document.mistakes.append(ConfigError(what, name))
-            return
-    try:
-        section[keys[-1]] = parse_value(text, name)
-    except ConfigError as error:
-        document.mistakes.append(error)
-        return
-    document.places[keys] = name  # its mistakes name the command line, not the file

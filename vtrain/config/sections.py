@@ -3,11 +3,11 @@
 All other keys are those of the constructors that `vtrain.config.schema` names for each section.
 """
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
+from vtrain.files.paths import at_home
 from vtrain.files.yaml import dump_yaml
 from vtrain.registry import FREE_ON_RESUME, ComponentSection, Probability, Section, off
 
@@ -20,7 +20,7 @@ def _located(*elsewhere: str) -> AfterValidator:
 
     def locate(text: str) -> str:
         # `absolute`, not `resolve`: a link stays the user's name for what it points to.
-        return text if text.startswith(elsewhere) else str(Path(text).expanduser().absolute())
+        return text if text.startswith(elsewhere) else str(at_home(text).absolute())
 
     return AfterValidator(locate)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from vtrain.errors import ConfigError
+from vtrain.errors import ConfigError, shortened
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
@@ -37,6 +37,8 @@ class Document:
     mistakes: list[ConfigError] = field(default_factory=list)
     places: dict[Keys, str] = field(default_factory=dict)
     """Where a value comes from, when that is not the file."""
+    texts: dict[Keys, str] = field(default_factory=dict)
+    """What was written where a number, `true` or null was read: a folder may be called 2024."""
 
     def where(self, keys: Keys) -> str:
         """Return `file:line` of a value, or of the nearest one that encloses it."""
@@ -76,9 +78,10 @@ def parse_yaml(text: str, name: str) -> Document:
     reader = _Reader(name)
     data = reader.read(text)
     if not isinstance(data, dict):
-        what = {list: "a list", type(None): "nothing"}.get(type(data), f"{data!r}")
+        given = shortened(repr(data))  # of what may be any file, with anybody's data
+        what = {list: "a list", type(None): "nothing"}.get(type(data), given)
         raise ConfigError(f"expected a mapping of sections, found {what}", name)
-    return Document(name, data, reader.lines, reader.mistakes)
+    return Document(name, data, reader.lines, reader.mistakes, texts=reader.texts)
 
 
 def parse_value(text: str, name: str) -> Any:
@@ -114,6 +117,7 @@ class _Reader:
         self.name = name
         self.lines: dict[Keys, int] = {}
         self.mistakes: list[ConfigError] = []
+        self.texts: dict[Keys, str] = {}
 
     def read(self, text: str) -> Any:
         try:
@@ -146,12 +150,17 @@ class _Reader:
         if isinstance(event, yaml.AliasEvent):
             return None
         if event.tag is not None:
-            self._mistake(f"the tag '{event.tag}' is not allowed", event, "write a plain value")
+            self._mistake(
+                f"the tag '{shortened(event.tag)}' is not allowed", event, "write a plain value"
+            )
         if isinstance(event, yaml.MappingStartEvent):
             return self._mapping(events, keys)
         if isinstance(event, yaml.SequenceStartEvent):
             return self._sequence(events, keys)
-        return self._scalar(event)
+        value = self._scalar(event)
+        if not isinstance(value, str):
+            self.texts[keys] = event.value
+        return value
 
     def _mapping(self, events: Iterator[yaml.Event], keys: Keys) -> dict[str, Any]:
         mapping: dict[str, Any] = {}
@@ -162,7 +171,7 @@ class _Reader:
             if key in mapping:
                 first = self.lines[(*keys, key)]
                 self._mistake(
-                    f"key '{'.'.join(map(str, (*keys, key)))}' appears twice",
+                    f"key '{shortened('.'.join(map(str, (*keys, key))))}' appears twice",
                     event,
                     f"remove one; the first is in line {first}",
                 )

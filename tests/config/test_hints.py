@@ -1,0 +1,110 @@
+"""What a config's mistake is answered with."""
+
+import pytest
+
+from tests.base_configs import MINIMAL
+from vtrain.config import config_from_text
+from vtrain.config.hints import all_keys, key_of_option
+from vtrain.config.schema import build_schema
+from vtrain.config.words import NO_KEYS, PEERS_WORDS
+from vtrain.errors import ConfigError
+from vtrain.files.yaml import parse_yaml
+
+FOLDER = MINIMAL.replace("name: digits", "name: image_folder, root: photos")
+EVERYTHING = FOLDER.replace("{epochs: 1}", "{epochs: 1, early_stopping: {}, distillation: {}}")
+
+
+def mistakes(*overrides: str, text: str = MINIMAL) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        config_from_text(text, "run.yaml", overrides)
+    return caught.value.lines()
+
+
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        ("lr=0.1", "did you mean 'optimizer.lr'?"),
+        ("epochs=3", "did you mean 'train.epochs'?"),
+        ("train.lr=0.1", "did you mean 'optimizer.lr'?"),
+        ("train.seed=3", "did you mean 'seed'?"),
+        ("optimizer.epochs=3", "did you mean 'train.epochs'?"),
+        ("optimiser.lr=0.1", "did you mean 'optimizer'?"),
+        ("optimizer.learning_rate=0.1", "did you mean 'lr'?"),
+        ("optimizer.Learning-Rate=0.1", "did you mean 'lr'?"),
+        ("imgsz=64", "did you mean 'data.image_size'?"),
+        ("model.img_size=64", "did you mean 'data.image_size'?"),
+        ("amp=true", "did you mean 'train.precision'?"),
+        ("every_steps=3", "did you mean 'checkpoint.every_steps' or 'logging.every_steps'?"),
+        ("smoothing=0.1", "did you mean 'train.loss.label_smoothing'?"),
+        ("optimizer.momentum=0.9", "a key of muon and sgd, not of the one chosen by optimizer.n"),
+        ("augment.policy={name: randaugment, magnitud: 3}", "did you mean 'magnitude'?"),
+        ("augment.policy={name: augmix, frobnicate: 3}", "the keys of 'augment.policy' are "),
+        ("output_dir=x", "--run-dir DIR"),
+        ("train.gpus=8", "torchrun"),
+        ("frobnicate=1", "the sections are augment, checkpoint, "),
+    ],
+)
+def test_an_unknown_key_is_answered_with_the_one_that_was_meant(override: str, hint: str) -> None:
+    (line,) = mistakes(override)
+    assert line.startswith("unknown key '")
+    assert f"(command line '{override}'): " in line
+    assert hint in line
+
+
+@pytest.mark.parametrize("word", ["frobnicate", "zzz", "widget", "qwerty"])
+def test_what_resembles_no_key_is_not_guessed(word: str) -> None:
+    assert "did you mean" not in mistakes(f"train.{word}=1")[0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "hint"),
+    [
+        ("optimizer:", "optimiser:", "did you mean 'optimizer'?"),
+        ("root:", "roto:", "did you mean 'root'?"),
+        ("train: {epochs", "train: {num_epochs", "did you mean 'epochs'?"),
+        ("data:", "dataset:", "did you mean 'data'?"),
+    ],
+)
+def test_one_slip_is_one_line(old: str, new: str, hint: str) -> None:
+    """An unknown key and the missing one that was meant are one mistake."""
+    (line,) = mistakes(text=FOLDER.replace(old, new))
+    assert hint in line
+
+
+def test_every_word_of_a_peer_stands_for_a_key_that_there_is() -> None:
+    documents = [EVERYTHING, EVERYTHING.replace("name: adamw", "name: sgd")]
+    keys = {
+        key for text in documents for key in all_keys(build_schema(parse_yaml(text, "run.yaml")))
+    }
+    assert set(PEERS_WORDS.values()) <= keys
+    assert not NO_KEYS.keys() & PEERS_WORDS.keys()
+
+
+def test_an_option_of_another_program_is_answered_with_a_key() -> None:
+    assert key_of_option("--batch-size") == "train.batch_size"
+    assert key_of_option("--lr") == "optimizer.lr"
+    assert key_of_option("--frobnicate") is None
+
+
+@pytest.mark.parametrize(
+    ("missing", "hint"),
+    [
+        ("optimizer: {name: adamw, lr: 1e-3}\n", "write for example optimizer: {name: adamw"),
+        ("train: {epochs: 1}\n", "write for example train: {epochs: "),
+        ("name: adamw, ", "choose one of adam, adamw, lamb, lion, muon, sgd"),
+    ],
+)
+def test_a_missing_key_is_answered_with_what_to_write(missing: str, hint: str) -> None:
+    assert hint in mistakes(text=MINIMAL.replace(missing, ""))[0]
+
+
+def test_a_file_that_is_no_config_is_not_repeated() -> None:
+    table = "\n".join(f"patient {i}; diagnosis" for i in range(2000))
+    (line,) = mistakes(text=table)
+    assert len(line) < 200
+    assert "(run.yaml)" in line
+
+
+@pytest.mark.parametrize("text", ["x" * 9000, "k" * 9000 + ": 1", f"train: {'v' * 9000}"])
+def test_no_mistake_repeats_more_than_a_line(text: str) -> None:
+    assert all(len(line) < 300 for line in mistakes(text=text))

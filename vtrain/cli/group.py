@@ -1,0 +1,86 @@
+"""The commands in groups, as the help lists them, and what to say of one that there is not."""
+
+import difflib
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from typer.core import TyperGroup
+
+from vtrain.errors import ConfigError
+
+PEERS_WORDS = {
+    "fit": "train training finetune fine-tune learn run start",
+    "eval": "evaluate evaluation val valid validate validation test score accuracy",
+    "predict": "infer inference classify prediction detect label",
+    "explain": "attention cam gradcam grad-cam interpret saliency visualize visualise heatmap",
+    "report": "compare analyse analyze analysis confusion results summary metrics plot",
+    "export": "convert onnx to-onnx save torchscript",
+    "serve": "gui web webui ui app demo deploy",
+    "sweep": "tune tuning search hpo optimize optimise hyperopt",
+    "check": "lint dry-run info describe inspect validate-config scan lr-find lr_find",
+    "verify": "doctor fsck integrity",
+    "keys": "cfg config settings options params parameters",
+    "recipes": "configs presets templates examples",
+    "models": "model zoo list list-models list_models archs architectures",
+    "bench": "benchmark profile speed throughput timeit",
+}
+"""What other programs, or people, call a command."""
+
+ELSEWHERE = {
+    "help": "write vtrain --help",
+    "version": "write vtrain --version",
+    "resume": "to go on with a run write vtrain fit RUN --resume",
+    "continue": "to go on with a run write vtrain fit RUN --resume",
+}
+"""What is no command here, and how to ask for it."""
+
+
+class UnexpectedError(Exception):
+    """An error of a command that typer would report as one of the terminal; it is the cause."""
+
+
+class CommandGroups(TyperGroup):
+    """The commands of the help in groups; without rich, typer would write one list."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        for title, commands in groupby(
+            self.commands.values(), lambda c: getattr(c, "rich_help_panel", "")
+        ):
+            with formatter.section(title):
+                width = formatter.width - 12  # beside the longest name
+                formatter.write_dl([(c.name, c.get_short_help_str(width)) for c in commands])
+
+    def invoke(self, ctx: Any) -> Any:
+        # To typer a broken pipe is a reader that left, and the end of a file is Ctrl-D. Here they
+        # come from files and processes: what is the terminal's is known to `vtrain.screen`.
+        try:
+            return super().invoke(ctx)
+        except (EOFError, OSError) as error:
+            raise UnexpectedError from error
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command; of an unknown one say which it may be."""
+        name = args[0]
+        # A dash in front is an unknown option, and a shell that completes wants no errors.
+        if name in self.commands or name.startswith("-") or ctx.resilient_parsing:
+            return super().resolve_command(ctx, args)
+        what = f"No such command '{name}'"
+        raise ConfigError(what, "command line", self._suggestion(name))
+
+    def _suggestion(self, name: str) -> str:
+        from vtrain.files.images import is_image_name  # with it come numpy and Pillow
+
+        known, word = list(self.commands), name.lower()
+        if word in ELSEWHERE:
+            return ELSEWHERE[word]
+        if name.endswith((".yaml", ".yml")) or (Path(name) / "config.yaml").is_file():
+            return f"did you mean 'vtrain fit {name}'?"
+        if is_image_name(name):
+            return f"did you mean 'vtrain predict {name}'?"
+        of = {peer: own for own, text in PEERS_WORDS.items() for peer in text.split()}
+        words = {peer: own for peer, own in of.items() if own in known}
+        near = difflib.get_close_matches(word, [*known, *words], n=1, cutoff=0.7)
+        if near:
+            return f"did you mean 'vtrain {words.get(near[0], near[0])}'?"
+        return f"choose one of {', '.join(known)}; see vtrain --help"

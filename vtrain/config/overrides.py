@@ -1,0 +1,100 @@
+"""What stands on the command line, and values that are not what YAML takes them for."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from vtrain.config.hints import wants_text
+from vtrain.config.retired import COMMAND_LINE
+from vtrain.config.schema import SECTIONS
+from vtrain.config.sections import Config
+from vtrain.errors import ConfigError, shortened
+from vtrain.files.yaml import Document, Keys, parse_value
+
+COMPONENTS = {section.keys for section in SECTIONS if section.registry is not None}
+"""Sections that name a component, and may be its name alone: `model: swin_t`."""
+
+
+def apply_overrides(document: Document, overrides: Iterable[str]) -> dict[Keys, ConfigError]:
+    """Write overrides into the raw document, and return what is no YAML: the value is its text.
+
+    Whether its key wants a text is known only when all overrides are.
+    """
+    unread: dict[Keys, ConfigError] = {}
+    for override in overrides:
+        _apply(document, override, unread)
+    return unread
+
+
+def _apply(document: Document, override: str, unread: dict[Keys, ConfigError]) -> None:
+    """Write `dotted.key=value` into the raw document; its mistakes join the others."""
+    name = f"{COMMAND_LINE} '{shortened(override)}'"
+    dotted, equals, text = override.partition("=")
+    keys = tuple(dotted.split("."))
+    if not equals or not all(keys):
+        hint = "write KEY=VALUE, for example train.epochs=5"
+        document.mistakes.append(ConfigError("not an override", name, hint))
+        return
+    section = document.data
+    # Sections on the way are made where the file has none: `train.loss.name=focal` needs no `loss`.
+    for depth, key in enumerate(keys[:-1], start=1):
+        if section.get(key) is None:
+            section[key] = {}
+            document.places.setdefault(keys[:depth], name)
+        elif isinstance(section[key], str):  # a component by its name alone: `policy: augmix`
+            section[key] = {"name": section[key]}
+        section = section[key]
+        if not isinstance(section, dict):
+            what = f"'{shortened(dotted)}' leads through '{shortened(key)}', which is no section"
+            document.mistakes.append(ConfigError(what, name))
+            return
+    unread.pop(keys, None)  # of two overrides of one key the last counts
+    try:
+        value = parse_value(text, name)
+    except ConfigError as error:
+        value, unread[keys] = text, error
+    if keys in COMPONENTS and isinstance(value, str):
+        # Another component, as with `model.name`: what the file says beside its name stays.
+        before = section.get(keys[-1])
+        value = {**(before if isinstance(before, dict) else {}), "name": value}
+    section[keys[-1]] = value
+    document.texts[keys] = text
+    document.places[keys] = name  # its mistakes name the command line, not the file
+
+
+def name_components(document: Document) -> None:
+    """Write `{name: swin_t}` for `swin_t` wherever a name chooses what else a section may have."""
+    for keys in COMPONENTS:
+        *path, last = map(str, keys)
+        parent: Any = document.data
+        for key in path:
+            parent = parent.get(key) if isinstance(parent, dict) else None
+        if isinstance(parent, dict) and isinstance(parent.get(last), str):
+            parent[last] = {"name": parent[last]}
+
+
+def keep_texts(
+    document: Document, schema: type[Config], unread: dict[Keys, ConfigError]
+) -> dict[Keys, ConfigError]:
+    """Take values as the text they are where a key wants text, such as a folder called 2024.
+
+    YAML reads numbers, `true` and null, and on the command line comments, lists and more. Returns
+    what is left of `unread`.
+    """
+    for keys, text in document.texts.items():
+        parent: Any = document.data
+        for key in keys[:-1]:
+            parent = parent.get(key) if isinstance(parent, dict) else None
+        if isinstance(parent, dict) and keys[-1] in parent and wants_text(schema, keys):
+            may_be_null = not wants_text(schema, keys, or_null=False)
+            is_typed = document.places.get(keys, "").startswith(COMMAND_LINE)
+            parent[keys[-1]] = _as_text(parent[keys[-1]], text, is_typed, may_be_null)
+    return {keys: error for keys, error in unread.items() if not wants_text(schema, keys)}
+
+
+def _as_text(value: Any, text: str, is_typed: bool, may_be_null: bool) -> Any:
+    """Return the text of a value, unless that says null, is quoted, or is none."""
+    if value is None and (may_be_null or not is_typed) and text in ("", "~", "null"):
+        return value
+    if isinstance(value, str) and text[0] in "'\"" and text[0] == text[-1] != value[:1]:
+        return value
+    return text or value
