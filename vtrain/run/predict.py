@@ -1,6 +1,5 @@
 """`vtrain predict`: name the classes of files, folders and globs."""
 
-import glob
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,11 +10,11 @@ import numpy as np
 
 from vtrain.config import stored_config
 from vtrain.device import autocast, choose_device, choose_precision
-from vtrain.errors import CheckpointError, ConfigError, DataError, StorageError
-from vtrain.files.images import is_image_name
+from vtrain.errors import CheckpointError, DataError, StorageError
 from vtrain.files.runs import RUNS, RunFolder
 from vtrain.inference.loaded import LoadedModel, load_model
 from vtrain.inference.outputs import Prediction, batches_of_files, outputs_of
+from vtrain.run.find_images import find_images
 
 log = logging.getLogger(__name__)
 TOP_K = 5
@@ -112,31 +111,6 @@ def raise_failures(predictions: list[Prediction]) -> None:
             f"{failed[0].error}",
             failed[0].image,
         )
-
-
-def find_images(patterns: list[str]) -> list[Path]:
-    """Return the image files that files, folders and globs name.
-
-    Raises:
-        DataError: One of them names no image.
-        ConfigError: One of them is a URL.
-    """
-    paths: list[Path] = []
-    for pattern in patterns:
-        path = Path(pattern)
-        if "://" in pattern:
-            raise ConfigError("only local images are read", pattern, "download the file first")
-        if path.is_dir():
-            matches = sorted(p for p in path.rglob("*") if is_image_name(p.name))
-        # A broken link is named by the user: it is an image that cannot be read, not no image.
-        elif path.exists() or path.is_symlink():
-            matches = [path]
-        else:
-            matches = sorted(Path(p) for p in glob.glob(pattern, recursive=True))  # noqa: PTH207 - absolute patterns too
-        if not matches:
-            raise DataError("no image was found", pattern, "give a file, a folder or a glob")
-        paths += matches
-    return paths
 
 
 def newest_checkpoint() -> Path:

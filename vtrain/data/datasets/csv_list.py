@@ -10,20 +10,11 @@ from pathlib import Path
 import torch
 
 from vtrain.data.datasets.class_names import alike, class_notes, tidy
-from vtrain.data.datasets.folder_listing import first_five
+from vtrain.data.datasets.folder_names import first_five, split_of
 from vtrain.data.datasets.samples import FileSamples, Paths, Photographs, SplitName
 from vtrain.errors import DataError, printable
 from vtrain.registry import SOURCES
 
-SPLIT_NAMES: dict[str, SplitName] = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-}
-"""What may stand in the column `split`."""
 HEADER = "the first line must name the columns: path,label or path,label,split"
 COLUMNS = {"path", "label", "split"}
 Row = tuple[str, str]
@@ -108,10 +99,10 @@ def _read(file: Path, root: Path) -> dict[SplitName, list[Row]]:
         if len(cells) != len(columns) or not all(cells):
             raise DataError("a line must have a value for each column", where)
         row = dict(zip(columns, cells, strict=True))
-        split = SPLIT_NAMES.get(row.get("split", "train").lower())
+        split = split_of(row.get("split", "train"))
         if split is None:  # a misspelt one must not lose images in silence
-            allowed = ", ".join(SPLIT_NAMES)
-            raise DataError(f"unknown split '{row['split']}'", where, f"one of {allowed}")
+            hint = "write train, val or test, as the folders of splits may be called"
+            raise DataError(f"unknown split '{row['split']}'", where, hint)
         path = _path(row["path"], root, where)
         rows.setdefault(split, []).append((path, _label(row["label"], where)))
     if not rows:

@@ -1,39 +1,33 @@
 """Images in folders, one folder for each class."""
 
-import os
 from pathlib import Path
 
 import torch
 
 from vtrain.data.datasets.class_names import class_notes
+from vtrain.data.datasets.folder_layout import EXPECTED, read_layout
 from vtrain.data.datasets.folder_listing import (
     FolderListing,
-    first_five,
+    PassedOver,
+    Walk,
+    folders_in,
     is_folder,
-    is_hidden,
     list_folder,
-    printable_name,
+    two_forms,
 )
+from vtrain.data.datasets.folder_names import class_name, first_five, is_leftover, split_of
 from vtrain.data.datasets.samples import FileSamples, Paths, Photographs, SplitName
 from vtrain.errors import DataError
-from vtrain.files.images import is_image_name
 from vtrain.registry import SOURCES
-
-LAYOUT = "expected ROOT/train/CLASS/*.jpg and ROOT/val or ROOT/test, or ROOT/CLASS/*.jpg"
-SPLIT_FOLDERS: dict[SplitName, tuple[str, ...]] = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation", "test"),
-    "test": ("test",),
-}
-"""The folders that hold a split: the first that exists."""
 
 
 @SOURCES.register("image_folder")
 class ImageFolder(Photographs):
     """Your own images: `train/<class>/` beside `val/` or `test/`, or one folder of classes.
 
-    Classes are the folders of the training split, numbered in the order of their names. Hidden
-    folders are ignored. With one folder of classes, set `val_fraction` or `fold`.
+    Classes are the folders of the training split, numbered in the order of their names; all images
+    below such a folder are its own. With one folder of classes, set `val_fraction` or `fold`. The
+    README has the rules in full, under "What counts as an image of which class".
 
     Args:
         root: The folder.
@@ -46,17 +40,19 @@ class ImageFolder(Photographs):
     def __init__(self, *, root: Path, follow_links: bool = False) -> None:
         self.root, self.follow_links = root, follow_links
         # Folder names alone are read here; a split's files when it is asked for.
-        self.folders = _split_folders(root)
-        self.names = _class_folders(self.folders.get("train") or self.folders["val"])
-        self.classes = tuple(printable_name(name) for name in self.names)
+        layout = read_layout(root)
+        self.folders = dict(layout.splits)
+        if "val" not in self.folders and "test" in self.folders:
+            self.folders["val"] = self.folders["test"]
+        self.classes = _class_folders(self.folders.get("train") or self.folders["val"])
         self._listed: dict[Path, FileSamples] = {}  # a folder may hold a million files
-        self._notes: dict[Path, list[str]] = {}
+        self._notes: dict[Path, list[str]] = {root: list(layout.notes)}
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What was ignored or looks odd; complete once the splits have been read."""
-        of_splits = [note for notes in self._notes.values() for note in notes]
-        return tuple(class_notes(self.classes) + of_splits)
+        found = [note for notes in self._notes.values() for note in notes]
+        return tuple(class_notes(self.classes) + found)
 
     def split(self, name: SplitName) -> FileSamples:
         """Return the images of one split.
@@ -67,7 +63,7 @@ class ImageFolder(Photographs):
         """
         folder = self.folders.get(name)
         if folder is None:
-            hint = "set data.val_fraction, e.g. 0.1" if name == "val" else LAYOUT
+            hint = "set data.val_fraction, e.g. 0.1" if name == "val" else EXPECTED
             raise DataError(f"there is no {name} split", self.root, hint)
         if folder not in self._listed:  # `val` and `test` may be one folder
             self._listed[folder] = self._list(folder, name)
@@ -75,57 +71,86 @@ class ImageFolder(Photographs):
 
     def _list(self, folder: Path, name: SplitName) -> FileSamples:
         """Walk through the folder of a split."""
-        listing = FolderListing(folder, Path(os.path.realpath(self.root)), self.follow_links)
+        listing = FolderListing(folder, self.root, self.follow_links)
         # A missing class in validation is a note; a class that training has not is a mistake.
-        unknown = sorted(set(listing.files) - set(self.names))
+        unknown = sorted(set(listing.files) - set(self.classes))
         if unknown:
-            raise DataError(
-                f"class '{printable_name(unknown[0])}' is in {folder.name} but not in train "
-                f"({len(unknown)} unknown)",
-                folder / unknown[0],
-                "classes are matched by name: rename or remove the folder",
-            )
+            raise self._unknown_class(listing, unknown)
         if name == "train":
-            self._check_training(folder, listing)
+            self._check_training(listing)
         # Class after class, sorted in each: the order does not depend on the file system.
-        paths = [path for name in self.names for path in listing.files.get(name, ())]
-        counts = torch.tensor([len(listing.files.get(name, ())) for name in self.names])
+        paths = [path for name in self.classes for path in listing.files.get(name, ())]
         if not paths:
-            raise DataError("there are no images", folder, LAYOUT)
+            raise DataError(f"there are no images{listing.passed.said()}", folder, EXPECTED)
+        counts = torch.tensor([len(listing.files.get(name, ())) for name in self.classes])
         targets = torch.arange(len(counts)).repeat_interleave(counts)
-        self._notes[folder] = listing.notes(self.root, self.names)
-        return FileSamples(folder, Paths(paths), targets, listing.ignored)
+        notes = self._notes.setdefault(folder, [])
+        notes += _nested(folder, listing) + listing.notes(self.classes)
+        return FileSamples(folder, Paths(paths), targets, listing.passed.endings)
 
-    def _check_training(self, folder: Path, listing: FolderListing) -> None:
-        if len(self.names) < 2:
+    def _unknown_class(self, listing: FolderListing, unknown: list[str]) -> DataError:
+        near = {name.casefold(): name for name in self.classes}.get(unknown[0].casefold())
+        folder = listing.folder
+        return DataError(
+            f"class '{unknown[0]}' is in {folder.name} but not in train ({len(unknown)} unknown)",
+            folder / listing.names[unknown[0]],
+            "classes are matched by name: "
+            + (f"train has '{near}'" if near else "rename or remove the folder"),
+        )
+
+    def _check_training(self, listing: FolderListing) -> None:
+        if len(self.classes) < 2:
             what = f"there is only one class, '{self.classes[0]}'"
-            raise DataError(what, folder, "training needs two")
-        empty = [printable_name(name) for name in self.names if not listing.files.get(name)]
+            raise DataError(what, listing.folder, _deeper(listing) or "training needs two")
+        empty = [name for name in self.classes if name not in listing.files]
         if empty:
-            what = f"there are no images in class {first_five(empty)}"
-            raise DataError(what, folder, "add images or remove the folder")
-
-
-def _split_folders(root: Path) -> dict[SplitName, Path]:
-    if not root.exists():
-        raise DataError("no such dataset folder", root, LAYOUT)
-    if not root.is_dir():
-        raise DataError("a file where the dataset's folder should be", root, LAYOUT)
-    # Without any of the known names, the folders are classes and all of it is for training.
-    names = {entry.name for entry in list_folder(root) if is_folder(entry)}
-    folders: dict[SplitName, Path] = {}
-    for split, choices in SPLIT_FOLDERS.items():
-        name = next((choice for choice in choices if choice in names), None)
-        if name is not None:
-            folders[split] = root / name
-    return folders or {"train": root}
+            passed = PassedOver()
+            for name in empty:
+                passed.add(listing.empty[name])
+            what = f"there are no images in class {first_five(empty)}{passed.said()}"
+            raise DataError(what, listing.folder, passed.hint())
 
 
 def _class_folders(folder: Path) -> tuple[str, ...]:
+    """Return the classes, in the order of their names."""
     entries = list_folder(folder)
-    names = [entry.name for entry in entries if is_folder(entry) and not is_hidden(entry.name)]
-    if not names:
-        images = sum(is_image_name(entry.name) for entry in entries)
+    folders: dict[str, str] = {}
+    for entry in entries:
+        if is_folder(entry) and not is_leftover(entry.name):
+            name = class_name(entry.name)
+            if name in folders:
+                raise two_forms(folder, name, folders[name], entry.name)
+            folders[name] = entry.name
+    if not folders:
+        walk = Walk("", "", follow_links=True)
+        images = sum(walk.is_image(entry) for entry in entries if not is_folder(entry))
         what = f"{images} images but no class folders" if images else "no class folders"
-        raise DataError(f"there are {what}", folder, LAYOUT)
-    return tuple(names)
+        raise DataError(f"there are {what}{walk.passed.said()}", folder, EXPECTED)
+    return tuple(sorted(folders))
+
+
+def _deeper(listing: FolderListing) -> str | None:
+    """Say where the dataset may be if its only class is a folder of folders."""
+    ((name, folder),) = listing.names.items()
+    inner = folders_in(listing.files.get(name, []))
+    if not inner:
+        return None
+    return f"if {first_five(sorted(inner))} are meant, set data.root={listing.folder / folder}"
+
+
+def _nested(folder: Path, listing: FolderListing) -> list[str]:
+    """Ask about folders in class folders that may be the classes.
+
+    Raises:
+        DataError: They are the splits.
+    """
+    common = listing.common_folders()
+    if not common:
+        return []
+    outer, inner = first_five(list(listing.files)), first_five(common)
+    what = f"the classes are {outer}, and the folders in them have the same names ({inner})"
+    if len({split_of(name) for name in common} - {None}) > 1:
+        hint = f"put the splits first: {common[0]}/{next(iter(listing.files))}/"
+        raise DataError(what, folder, hint)
+    hint = f"if those are the classes, put them first: {common[0]}/{next(iter(listing.files))}/"
+    return [f"warning: {what}: {hint}"]

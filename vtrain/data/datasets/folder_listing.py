@@ -1,117 +1,194 @@
-"""Walk through a folder of classes: which files are images, and what else lies there."""
+"""Walk through folders of images: which files are images, and what else lies there."""
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
+from typing import TypeAlias
 
+from vtrain.data.datasets.folder_names import (
+    class_name,
+    first_five,
+    is_leftover,
+    leftover_kind,
+    printable_name,
+)
+from vtrain.data.progress import Progress
 from vtrain.errors import DataError
-from vtrain.files.images import is_image_name
+from vtrain.files.images import EXTENSIONS
 
+Entry: TypeAlias = "os.DirEntry[str]"
 IGNORED_SHARE = 0.05
 """The part of files that are no images above which the note on them is a warning."""
+CHUNK = 10_000
+"""Entries of one folder that are read between two steps of the progress bar."""
 
 
 @dataclass
-class FolderListing:
-    """The images of each class folder in `folder`, as sorted paths relative to it.
+class PassedOver:
+    """What was passed over and why: counts, as it may be more than what was not."""
 
-    Links to folders inside `root` are not followed: what they lead to is found where it is, and a
-    link to a parent would be walked for ever.
+    endings: Counter[str] = field(default_factory=Counter)
+    """Ending -> files that are no images."""
+    leftovers: Counter[str] = field(default_factory=Counter)
+    """Name -> hidden files and folders, and those that a system left behind."""
+    loose: int = 0
+    """Images beside the class folders."""
+    links: int = 0
+    """Links to folders that are walked through anyway."""
+
+    def add(self, other: "PassedOver") -> None:
+        """Count what another one counted."""
+        self.endings.update(other.endings)
+        self.leftovers.update(other.leftovers)
+        self.loose += other.loose
+        self.links += other.links
+
+    def reasons(self) -> dict[str, str]:
+        """Say how many of what, for each reason there is."""
+        endings = [f"{ending or 'no ending'} {n:,}" for ending, n in self.endings.most_common()]
+        leftovers = [f"{name} {n:,}" for name, n in self.leftovers.most_common()]
+        texts = {
+            "endings": (
+                self.endings.total(),
+                ("file that is no image", "files that are no images"),
+                endings,
+            ),
+            "leftovers": (
+                self.leftovers.total(),
+                ("hidden or leftover file or folder", "hidden or leftover files and folders"),
+                leftovers,
+            ),
+            "loose": (
+                self.loose,
+                ("image beside the class folders", "images beside the class folders"),
+                [],
+            ),
+            "links": (
+                self.links,
+                ("link to a folder that is listed anyway", "links to folders listed anyway"),
+                [],
+            ),
+        }
+        return {
+            reason: f"{count:,} {words[count > 1]}" + (f" ({first_five(kinds)})" if kinds else "")
+            for reason, (count, words, kinds) in texts.items()
+            if count
+        }
+
+    def notes(self, where: str, images: int) -> list[str]:
+        """Return a note for each reason; `images` were found in the same place."""
+        total = self.endings.total()
+        alarming = {
+            "loose": True,
+            # A stray file is usual; many mean that images have an ending nobody reads.
+            "endings": images > 0 and total > IGNORED_SHARE * (total + images),
+        }
+        return [
+            f"{'warning: ' * alarming.get(reason, False)}ignored {text} in {where}"
+            for reason, text in self.reasons().items()
+        ]
+
+    def hint(self) -> str:
+        """Say what to do where nothing but this was found."""
+        if self.endings:
+            return "save them as .jpg or .png, or remove the folder"
+        if self.links:
+            return "put a folder in the link's place, or remove the link"
+        return "add images or remove the folder"
+
+    def said(self) -> str:
+        """Return all of it as the end of a message."""
+        return "; ignored: " + ", ".join(texts) if (texts := self.reasons().values()) else ""
+
+
+@dataclass
+class Walk:
+    """Finds the images below folders, in the order of their names.
+
+    A folder that is reached twice counts once. So a link to a folder inside of `top` is not
+    followed, as what it leads to is found where it is, and neither is one to a parent, which would
+    be walked for ever.
 
     Raises:
         DataError: A folder cannot be listed, or a link leads out of `root` and `follow_links` is
             false.
     """
 
-    folder: Path
-    root: Path
+    top: str
+    """The folder that all of this is about, without links."""
+    root: str
+    """The dataset's folder, without links."""
     follow_links: bool
-    ignored: Counter[str] = field(default_factory=Counter)
-    hidden: int = 0
-    links: int = 0
-    _visited: set[str] = field(default_factory=set)  # where links have led
+    progress: Progress | None = None
+    passed: PassedOver = field(default_factory=PassedOver)
+    """What is passed over is counted here."""
+    _visited: set[str] = field(default_factory=set)
+    """Folders that were reached by links."""
 
-    @cached_property
-    def files(self) -> dict[str, list[str]]:
-        """Class folder -> its images."""
-        return {
-            entry.name: sorted(self._images(entry, entry.name + "/"))
-            for entry in list_folder(self.folder)
-            if self._enter(entry)
-        }
+    def images(self, folder: str, prefix: str = "", *, linked: bool = False) -> Iterator[str]:
+        """Yield the path of each image below a folder, relative to it, behind `prefix`.
 
-    def notes(self, root: Path, classes: tuple[str, ...]) -> list[str]:
-        """Say what was ignored and which classes are absent."""
-        where = self.folder.name if self.folder != root else "the folder"
-        total = sum(self.ignored.values())
-        images = sum(map(len, self.files.values()))
-        absent = [printable_name(name) for name in classes if not self.files.get(name)]
-        notes = []
-        if absent:
-            notes.append(f"{where} has no images of {len(absent)} classes: {first_five(absent)}")
-        if total:
-            kinds = first_five(
-                [f"{ending or 'no ending'} {n}" for ending, n in self.ignored.most_common()]
-            )
-            # A stray file is usual; many mean that images have an ending nobody reads.
-            level = "warning: " if total > IGNORED_SHARE * (total + images) else ""
-            notes.append(f"{level}ignored {total} files in {where} that are no images: {kinds}")
-        if self.hidden:
-            notes.append(f"ignored {self.hidden} hidden files and folders in {where}")
-        if self.links:
-            notes.append(f"skipped {self.links} links to folders that are in {where} anyway")
-        return notes
+        `linked` says that the folder is a link itself.
+        """
+        # No recursion: folders may be nested deeper than Python calls functions.
+        stack = [(iter(list_folder(folder, self.progress)), prefix, linked)]
+        while stack:
+            entries, prefix, linked = stack[-1]
+            for entry in entries:
+                if not is_folder(entry):
+                    if self.is_image(entry):
+                        yield prefix + entry.name
+                elif self.enters(entry, linked):
+                    below = iter(list_folder(entry.path, self.progress))
+                    stack.append((below, f"{prefix}{entry.name}/", linked or entry.is_symlink()))
+                    break
+            else:
+                stack.pop()
 
-    def _images(self, folder: "os.DirEntry[str]", prefix: str) -> Iterator[str]:
-        # A class may have folders in folders: all images below it are its own.
-        for entry in list_folder(Path(folder.path)):
-            if self._enter(entry):
-                yield from self._images(entry, f"{prefix}{entry.name}/")
-            elif self._is_image(entry):
-                yield prefix + entry.name
-
-    def _enter(self, entry: "os.DirEntry[str]") -> bool:
-        """Whether to look into what may be a folder."""
-        if not is_folder(entry):
+    def enters(self, entry: Entry, linked: bool = False) -> bool:
+        """Whether to look into a folder, which may be a link, or have been reached by one."""
+        if is_leftover(entry.name):
+            self.passed.leftovers[leftover_kind(entry.name)] += 1
             return False
-        if is_hidden(entry.name):
-            self.hidden += 1
-            return False
-        if not entry.is_symlink():
+        if not (linked or entry.is_symlink()):
             return True
         target = os.path.realpath(entry.path)
-        # Two links to one folder outside, or a link back to a parent, are followed once.
-        if self._inside(target) or target in self._visited:
-            self.links += 1
+        if self._is_listed(target) or target in self._visited:
+            self.passed.links += 1
             return False
         self._refuse_outside(entry, target)
         self._visited.add(target)
         return True
 
-    def _is_image(self, entry: "os.DirEntry[str]") -> bool:
-        """Whether an entry that is not entered is an image; counted if it is something else."""
-        if is_folder(entry):  # one that was not entered
-            return False
-        if is_hidden(entry.name):
-            self.hidden += 1
-            return False
-        if not is_image_name(entry.name):
-            self.ignored[printable_name(Path(entry.name).suffix.lower())] += 1
-            return False
-        if entry.is_symlink():  # a broken one is a bad image, which the loader's policy is for
-            target = os.path.realpath(entry.path)
-            if not self._inside(target):
-                self._refuse_outside(entry, target)
-        return True
+    def is_image(self, entry: Entry) -> bool:
+        """Whether a file is an image; it is counted if not."""
+        name = entry.name
+        dot = name.rfind(".")
+        if dot > 0 and name[dot:].lower() in EXTENSIONS and name[0] != ".":
+            # A broken link is a bad image, which the loader's policy is for.
+            if entry.is_symlink():
+                self._refuse_outside(entry, os.path.realpath(entry.path))
+            return True
+        if is_leftover(name):
+            self.passed.leftovers[leftover_kind(name)] += 1
+        else:
+            self.passed.endings[printable_name(name[dot:].lower() if dot > 0 else "")] += 1
+        return False
 
-    def _inside(self, target: str) -> bool:
-        return Path(target).is_relative_to(self.root)
+    def _is_listed(self, target: str) -> bool:
+        """Whether a folder is found without the link to it, or holds all that is listed."""
+        if Path(self.top).is_relative_to(target):
+            return True
+        if not Path(target).is_relative_to(self.top):
+            return False
+        return not any(map(is_leftover, Path(target).relative_to(self.top).parts))
 
-    def _refuse_outside(self, entry: "os.DirEntry[str]", target: str) -> None:
-        if not self.follow_links:
+    def _refuse_outside(self, entry: Entry, target: str) -> None:
+        if not (self.follow_links or Path(target).is_relative_to(self.root)):
             raise DataError(
                 f"a link leads out of the dataset, to {target}",
                 entry.path,
@@ -119,37 +196,142 @@ class FolderListing:
             )
 
 
-def list_folder(folder: Path) -> list["os.DirEntry[str]"]:
+class FolderListing:
+    """The images of each class folder in `folder`, as sorted paths relative to it.
+
+    Args:
+        folder: A folder of classes.
+        root: The dataset's folder.
+        follow_links: Whether links out of `root` are followed.
+
+    Raises:
+        DataError: See `Walk`; or two folders are one class.
+    """
+
+    def __init__(self, folder: Path, root: Path, follow_links: bool) -> None:
+        self.folder, self.root = folder, root
+        self.files: dict[str, list[str]] = {}
+        """Class -> its images."""
+        self.empty: dict[str, PassedOver] = {}
+        """Class without images -> what is there."""
+        self.passed = PassedOver()
+        """In all of the folder."""
+        self.names: dict[str, str] = {}
+        """Class -> its folder."""
+        with Progress(f"listing images in {printable_name(str(folder))}", "files") as progress:
+            real = os.path.realpath
+            self._walk = Walk(real(folder), real(root), follow_links, progress)
+            for entry in list_folder(folder, progress):
+                self._add(entry)
+                self.passed.add(self._walk.passed)
+
+    def _add(self, entry: Entry) -> None:
+        """List what may be a class folder."""
+        passed = self._walk.passed = PassedOver()
+        if not is_folder(entry):
+            passed.loose += self._walk.is_image(entry)
+            return
+        name, images = class_name(entry.name), list[str]()
+        if self._walk.enters(entry):
+            linked = entry.is_symlink()
+            images = sorted(self._walk.images(entry.path, entry.name + "/", linked=linked))
+        elif is_leftover(entry.name):
+            return
+        if name in self.names:
+            raise two_forms(self.folder, name, self.names[name], entry.name)
+        self.names[name] = entry.name
+        if images:
+            self.files[name] = images
+        else:
+            self.empty[name] = passed
+
+    def notes(self, classes: tuple[str, ...]) -> list[str]:
+        """Say what was ignored and which classes are absent."""
+        where = self.folder.name if self.folder != self.root else "the folder"
+        absent = [name for name in classes if name not in self.files]
+        notes = []
+        if absent:
+            words = "1 class" if len(absent) == 1 else f"{len(absent)} classes"
+            notes.append(f"{where} has no images of {words}: {first_five(absent)}")
+        return notes + self.passed.notes(where, sum(map(len, self.files.values())))
+
+    def common_folders(self) -> list[str]:
+        """Return the names of folders that classes share, where no class holds an image itself.
+
+        Each class must share one with another: then they may be days, say, and not classes.
+        """
+        if len(self.files) < 2:
+            return []
+        inner = []
+        for paths in self.files.values():
+            inner.append(folders_in(paths))
+            if not inner[-1]:
+                return []
+        counts = Counter(itertools.chain.from_iterable(inner))
+        if not all(any(counts[name] > 1 for name in names) for names in inner):
+            return []
+        return sorted(name for name, count in counts.items() if count > 1)
+
+
+def folders_in(paths: list[str]) -> set[str]:
+    """Return the folders in a class folder, unless an image lies in the class folder itself."""
+    if any(path.count("/") == 1 for path in paths):  # mostly the first is one
+        return set()
+    return {class_name(path.split("/", 2)[1]) for path in paths}
+
+
+def images_below(folder: Path) -> tuple[list[Path], PassedOver]:
+    """Return the images below a folder, and what was passed over; all links are followed."""
+    with Progress(f"listing images in {printable_name(str(folder))}", "files") as progress:
+        real = os.path.realpath(folder)
+        walk = Walk(real, real, True, progress)
+        return [folder / path for path in walk.images(str(folder))], walk.passed
+
+
+def holds_images(folder: str, root: Path) -> tuple[bool, bool]:
+    """Return whether there is an image in a folder itself, and in one below it."""
+    with Progress(f"looking into {printable_name(folder)}", "files") as progress:
+        # What it finds here is not used; so links may lead anywhere.
+        walk = Walk(os.path.realpath(folder), os.path.realpath(root), True, progress)
+        entries = list_folder(folder, progress)
+        itself = any(not is_folder(entry) and walk.is_image(entry) for entry in entries)
+        below = any(
+            any(True for _ in walk.images(entry.path, linked=entry.is_symlink()))
+            for entry in entries
+            if is_folder(entry) and walk.enters(entry)
+        )
+    return itself, below
+
+
+def two_forms(folder: Path, name: str, first: str, second: str) -> DataError:
+    """Return the error on two folders whose names differ by blanks or Unicode forms alone."""
+    forms = " and ".join(ascii(form) for form in (first, second))
+    what = f"two folders are one class, '{name}', written in two ways: {forms}"
+    return DataError(what, folder, "move all of its images into one of them")
+
+
+def list_folder(folder: Path | str, progress: Progress | None = None) -> list[Entry]:
     """Return the entries of a folder, sorted by name.
 
     Raises:
         DataError: It cannot be listed.
     """
+    found: list[Entry] = []
     try:
         with os.scandir(folder) as entries:
-            return sorted(entries, key=lambda entry: entry.name)
+            while chunk := list(itertools.islice(entries, CHUNK)):
+                found += chunk
+                if progress is not None:
+                    progress.add(len(chunk))
     except OSError as error:
         raise DataError(f"cannot list the folder: {error.strerror}", folder) from None
+    found.sort(key=attrgetter("name"))
+    return found
 
 
-def is_folder(entry: "os.DirEntry[str]") -> bool:
+def is_folder(entry: Entry) -> bool:
     """Whether an entry is a folder, or a link to one."""
     try:
         return entry.is_dir()
     except OSError:  # a link that leads to itself
         return False
-
-
-def is_hidden(name: str) -> bool:
-    """Whether a name is that of a tool's leftover, such as `.ipynb_checkpoints`."""
-    return name.startswith(".") or name == "__MACOSX"
-
-
-def printable_name(name: str) -> str:
-    """Return a file name as text that any terminal, JSON or CSV file can hold."""
-    return os.fsencode(name).decode(errors="backslashreplace")
-
-
-def first_five(names: list[str]) -> str:
-    """Join the first five names."""
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vtrain.data.datasets.class_names import tidy
-from vtrain.data.datasets.folder_listing import is_hidden
+from vtrain.data.datasets.folder_names import is_leftover
 from vtrain.errors import DataError
 from vtrain.files.images import MAX_FILE_BYTES, is_image_name
 
@@ -120,7 +120,7 @@ class Index:
 def _is_hidden(name: str) -> bool:
     """Whether a file is a tool's leftover, or in a folder of such, or WebDataset's own data."""
     parts = [part for part in name.split("/") if part not in {"", "."}]
-    return any(map(is_hidden, parts)) or (len(parts) > 1 and META.fullmatch(parts[0]) is not None)
+    return any(map(is_leftover, parts)) or (len(parts) > 1 and META.fullmatch(parts[0]) is not None)
 
 
 def _label(archive: tarfile.TarFile, member: tarfile.TarInfo, where: str) -> str:

@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vtrain.data.datasets.class_names import alike, class_notes, tidy
-from vtrain.data.datasets.folder_listing import first_five, is_hidden
+from vtrain.data.datasets.folder_names import first_five, is_leftover
 from vtrain.data.datasets.samples import Paths, Photographs, SplitName
 from vtrain.data.datasets.tar_index import Index
 from vtrain.errors import DataError
@@ -256,7 +256,7 @@ class WebDataset(Photographs):
 
     def _paths(self, pattern: str) -> list[Path]:
         paths = {path for part in expanded(pattern) for path in self.root.glob(part)}
-        return sorted(path for path in paths if not is_hidden(path.name))
+        return sorted(path for path in paths if not is_leftover(path.name))
 
     def _local(self, url: str) -> Path:
         # WebDataset also runs commands ("pipe:..."); nothing is ever executed here.

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from vtrain.data.datasets.folder_listing import printable_name
+from vtrain.data.datasets.folder_names import printable_name
 from vtrain.data.datasets.samples import Samples, Source, SplitName, subset
 from vtrain.errors import DataError, printable
 from vtrain.files.images import decode_image, read_bytes

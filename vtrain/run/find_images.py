@@ -1,0 +1,75 @@
+"""Which images a user means by files, folders and globs on the command line."""
+
+import glob
+import logging
+from pathlib import Path
+
+from vtrain.data.datasets.folder_listing import PassedOver, images_below
+from vtrain.data.datasets.folder_names import LEFTOVERS, is_leftover, leftover_kind
+from vtrain.errors import ConfigError, DataError
+from vtrain.files.images import is_image_name
+
+log = logging.getLogger(__name__)
+
+
+def find_images(patterns: list[str]) -> list[Path]:
+    """Return the image files that files, folders and globs name, in their order.
+
+    Below a folder the rules of training hold; links are followed. What is passed over is said.
+
+    Raises:
+        DataError: One of them names no image.
+        ConfigError: One of them is a URL.
+    """
+    paths: list[Path] = []
+    for pattern in patterns:
+        if "://" in pattern:
+            raise ConfigError("only local images are read", pattern, "download the file first")
+        passed = PassedOver()
+        path = Path(pattern)
+        # A broken link is named by the user: it is an image that cannot be read, not no image.
+        if path.exists() or path.is_symlink():
+            found = _of(path, passed)
+        else:
+            found = _matches(pattern, passed)
+        if not found:
+            what = f"no image was found{passed.said()}"
+            raise DataError(what, pattern, "give a file, a folder or a glob")
+        for text in passed.reasons().values():
+            log.info("ignored %s in %s", text, pattern)
+        paths += found
+    return paths
+
+
+def _of(path: Path, passed: PassedOver) -> list[Path]:
+    """Return a file, or the images below a folder."""
+    is_folder = path.is_dir()
+    # A shell's `*` names the leftovers of a system, but a hidden folder only who means it.
+    if path.name.casefold() in LEFTOVERS or (is_leftover(path.name) and not is_folder):
+        passed.leftovers[leftover_kind(path.name)] += 1
+        return []
+    if not is_folder:
+        return [path]
+    found, below = images_below(path)
+    passed.add(below)
+    return found
+
+
+def _matches(pattern: str, passed: PassedOver) -> list[Path]:
+    """Return the images that a glob stands for, each once."""
+    parts = Path(pattern).parts
+    literal = next((n for n, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+    # One that names an ending means it, whatever files of that kind hold.
+    ending = Path(pattern).suffix
+    is_open = not ending or glob.has_magic(ending)
+    found: list[Path] = []
+    for path in sorted(map(Path, glob.glob(pattern, recursive=True))):  # noqa: PTH207 - absolute patterns too
+        leftover = next((part for part in path.parts[literal:] if is_leftover(part)), None)
+        if leftover is not None:
+            passed.leftovers[leftover_kind(leftover)] += 1
+        elif is_open and not path.is_dir() and not is_image_name(path.name):
+            passed.endings[path.suffix.lower()] += 1
+        else:
+            found += _of(path, passed)
+    # `**` names folders and also what is in them.
+    return list(dict.fromkeys(found))
