@@ -1,10 +1,12 @@
-"""Say that something takes long: a bar on a terminal, one line elsewhere, and nothing before."""
+"""Say that something takes long: a bar on a terminal, one line elsewhere."""
 
 import logging
+import math
+import os
 import sys
 import time
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 from tqdm import tqdm
 
@@ -12,11 +14,16 @@ from vtrain import distributed
 
 log = logging.getLogger(__name__)
 PATIENCE = 2.0
-"""Seconds before anything is said."""
+"""Seconds of silence after which something is said."""
+SHORT = 0.5
+"""Seconds of work about which nothing is said, however long it was silent before."""
 
 
 class Progress:
-    """Counts what is done of something; of several processes only the main one says so.
+    """Counts what is done of some work; of several processes only the main one shows it.
+
+    Silence counts from one work to the next, and from the start of the command, which has imported
+    torch by then: a person waits for all of it.
 
     Args:
         doing: What is done, such as "listing images".
@@ -24,21 +31,39 @@ class Progress:
         total: How many there are, if that is known.
     """
 
+    _said: ClassVar[float] = -math.inf
+    """When something was last said of any work."""
+
     def __init__(self, doing: str, unit: str, total: int | None = None) -> None:
-        self.doing, self.started = doing, time.monotonic()
-        self.is_said = not distributed.is_main()
+        self.doing = doing
+        now = time.monotonic()
+        wait = max(SHORT, PATIENCE - (now - Progress._said))
+        self.due = now + wait if distributed.is_main() else math.inf
+        self.is_said = False
         self.bar: tqdm[Any] | None = None
         # A daemon has no stderr.
-        if not self.is_said and sys.stderr is not None and sys.stderr.isatty():
-            self.bar = tqdm(total=total, desc=doing, unit=f" {unit}", delay=PATIENCE, leave=False)
+        if self.due < math.inf and sys.stderr is not None and sys.stderr.isatty():
+            columns, rows = _size()
+            self.bar = tqdm(
+                total=total,
+                desc=doing,
+                unit=f" {unit}",
+                delay=wait,
+                leave=False,
+                ncols=columns,
+                nrows=rows,
+            )
 
     def add(self, count: int) -> None:
         """Count what was done since the last call."""
         if self.bar is not None:
             self.bar.update(count)
-        elif not self.is_said and time.monotonic() - self.started >= PATIENCE:
-            self.is_said = True
+        if time.monotonic() < self.due:
+            return
+        Progress._said = time.monotonic()
+        if self.bar is None and not self.is_said:
             log.info("%s ...", self.doing)
+        self.is_said = True
 
     def __enter__(self) -> "Progress":
         return self
@@ -51,3 +76,13 @@ class Progress:
     ) -> None:
         if self.bar is not None:
             self.bar.close()
+
+
+def _size() -> tuple[int, int] | tuple[None, None]:
+    """Return columns and rows for a terminal that does not know its own; tqdm asks all others."""
+    try:
+        known = all(os.get_terminal_size(sys.stderr.fileno()))
+    except (OSError, ValueError):  # not a terminal of the system's
+        return None, None
+    # A console on a serial line or in a container has none, and of 0 columns tqdm shows nothing.
+    return (None, None) if known else (80, 24)

@@ -63,13 +63,18 @@ def _matches(pattern: str, passed: PassedOver) -> list[Path]:
     ending = Path(pattern).suffix
     is_open = not ending or glob.has_magic(ending)
     found: list[Path] = []
+    folders: set[Path] = set()
     for path in sorted(map(Path, glob.glob(pattern, recursive=True))):  # noqa: PTH207 - absolute patterns too
+        if not folders.isdisjoint(path.parents):  # `**` names folders and also what is in them
+            continue
         leftover = next((part for part in path.parts[literal:] if is_leftover(part)), None)
         if leftover is not None:
             passed.leftovers[leftover_kind(leftover)] += 1
-        elif is_open and not path.is_dir() and not is_image_name(path.name):
+        elif path.is_dir():
+            folders.add(path)
+            found += _of(path, passed)
+        elif is_open and not is_image_name(path.name):
             passed.endings[path.suffix.lower()] += 1
         else:
-            found += _of(path, passed)
-    # `**` names folders and also what is in them.
-    return list(dict.fromkeys(found))
+            found.append(path)
+    return found

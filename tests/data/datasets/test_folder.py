@@ -1,5 +1,4 @@
 import os
-import unicodedata
 from collections import Counter
 from pathlib import Path
 

@@ -46,7 +46,7 @@ def read_layout(root: Path) -> Layout:
         raise DataError("no such dataset folder", root, EXPECTED)
     if not root.is_dir():
         raise DataError("a file where the dataset's folder should be", root, EXPECTED)
-    with Progress(f"listing {printable_name(str(root))}", "files") as progress:
+    with Progress(f"listing {printable_name(root.name)}", "files") as progress:
         entries = list_folder(root, progress)
     # Links are only counted here: where they lead is looked at when a split is listed.
     walk = Walk(os.path.realpath(root), os.path.realpath(root), True, progress)

@@ -218,7 +218,7 @@ class FolderListing:
         """In all of the folder."""
         self.names: dict[str, str] = {}
         """Class -> its folder."""
-        with Progress(f"listing images in {printable_name(str(folder))}", "files") as progress:
+        with Progress(f"listing images in {printable_name(folder.name)}", "files") as progress:
             real = os.path.realpath
             self._walk = Walk(real(folder), real(root), follow_links, progress)
             for entry in list_folder(folder, progress):
@@ -282,7 +282,7 @@ def folders_in(paths: list[str]) -> set[str]:
 
 def images_below(folder: Path) -> tuple[list[Path], PassedOver]:
     """Return the images below a folder, and what was passed over; all links are followed."""
-    with Progress(f"listing images in {printable_name(str(folder))}", "files") as progress:
+    with Progress(f"listing images in {printable_name(folder.name)}", "files") as progress:
         real = os.path.realpath(folder)
         walk = Walk(real, real, True, progress)
         return [folder / path for path in walk.images(str(folder))], walk.passed

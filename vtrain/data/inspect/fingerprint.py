@@ -8,25 +8,32 @@ from typing import Any
 import torch
 
 from vtrain.data.datasets.samples import Samples
+from vtrain.data.progress import Progress
 from vtrain.errors import DataError
 
 log = logging.getLogger(__name__)
+STEP = 1000
+"""Images between two steps of the progress bar."""
 
 
 def dataset_fingerprint(classes: Iterable[str], train: Samples, val: Samples) -> dict[str, Any]:
     """Return plain data that changes when a class or an image of either split changes."""
-    return {"classes": list(classes), "train": fingerprint(train), "val": fingerprint(val)}
+    with Progress("reading the sizes of images", "images", len(train) + len(val)) as progress:
+        parts = {"train": fingerprint(train, progress), "val": fingerprint(val, progress)}
+    return {"classes": list(classes), **parts}
 
 
-def fingerprint(samples: Samples) -> dict[str, Any]:
+def fingerprint(samples: Samples, progress: Progress | None = None) -> dict[str, Any]:
     """Return plain data that changes when an image is added, removed, resized or relabelled.
 
     Of files, path below the root and size count, not the content: reading it all would take long.
     """
     # The order of the updates is a part of the format: fingerprints lie in checkpoints.
     digest = hashlib.sha256(samples.targets.contiguous().numpy().data)
-    for stamp in samples.stamps():
+    for number, stamp in enumerate(samples.stamps(), start=1):
         digest.update(stamp)
+        if progress is not None and number % STEP == 0:
+            progress.add(STEP)
     return {
         "images": len(samples),
         "per_class": torch.bincount(samples.targets).tolist(),
