@@ -1,4 +1,7 @@
+import inspect
 import os
+import sys
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -152,6 +155,66 @@ def test_an_empty_training_class_is_refused(root: Path) -> None:
         ImageFolder(root=root).split("train")
 
 
+NFC, NFD = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+
+
+def test_a_class_is_the_same_in_both_unicode_forms(tmp_path: Path) -> None:
+    plant(tmp_path, f"train/{NFD}/1.png", "train/tea/1.png", f"val/{NFC}/1.png", "val/tea/1.png")
+    source = ImageFolder(root=tmp_path)
+    assert source.classes == (NFC, "tea")
+    assert source.split("val").targets.tolist() == [0, 1]
+    assert source.notes == ()
+    plant(tmp_path / "other", f"train/{NFC}/1.png", "train/caff/1.png", f"val/{NFD}/1.png")
+    # The order is that of the names as they are shown, on whatever system they were written.
+    assert ImageFolder(root=tmp_path / "other").classes == ("caff", NFC)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_two_folders_of_one_class_are_refused_with_both_names(root: Path, split: str) -> None:
+    plant(root, "train/café/1.png", *(f"{split}/{form}/1.png" for form in (NFC, NFD)))
+    with pytest.raises(DataError, match="two folders are one class, 'café'") as caught:
+        ImageFolder(root=root).split(split)
+    assert r"'cafe\u0301' and 'caf\xe9'" in str(caught.value)
+
+
+def test_a_class_in_other_capitals_is_answered_with_the_right_one(root: Path) -> None:
+    plant(root, "val/Cat/1.png")
+    with pytest.raises(DataError, match=r"class 'Cat' is in val but .* train has 'cat'"):
+        ImageFolder(root=root).split("val")
+
+
+def test_a_folder_of_folders_alone_is_answered_with_the_inner_root(tmp_path: Path) -> None:
+    plant(tmp_path, "photos/train/cat/1.png", "photos/val/cat/1.png")
+    with pytest.raises(DataError, match=r"only one class, 'photos' .*train, val .*root=.*/photos"):
+        ImageFolder(root=tmp_path).split("train")
+
+
+@pytest.mark.parametrize(
+    ("names", "asked"),
+    [
+        ("2024-06-01/fish/1.png 2024-06-01/crab/1.png 2024-06-02/fish/er/1.png", "(fish)"),
+        ("cat/front/1.png cat/side/1.png dog/side/1.png dog/front/1.png", "(front, side)"),
+        ("cat/front/1.png cat/2.png dog/front/1.png", None),  # cat holds an image itself
+        ("cat/may/1.png dog/june/1.png", None),
+        ("cat/may/1.png dog/june/1.png rat/may/1.png", None),  # dog shares none
+    ],
+)
+def test_folders_that_classes_share_are_asked_about(
+    tmp_path: Path, names: str, asked: str | None
+) -> None:
+    source = ImageFolder(root=plant(tmp_path, *names.split()))
+    source.split("train")
+    asks = [note for note in source.notes if "if those are the classes" in note]
+    assert len(asks) == (asked is not None)
+    assert all(f"have the same names {asked}" in note for note in asks)
+
+
+def test_splits_inside_of_classes_are_refused(tmp_path: Path) -> None:
+    plant(tmp_path, *(f"{c}/{s}/1.png" for c in ("cat", "dog") for s in ("train", "test")))
+    with pytest.raises(DataError, match=r"the same names \(test, train\) .* put the splits first"):
+        ImageFolder(root=tmp_path).split("train")
+
+
 def test_names_that_differ_by_case_only_are_told(tmp_path: Path) -> None:
     plant(tmp_path, *(f"{name}/1.png" for name in ("Cat", "cat")))
     (note,) = ImageFolder(root=tmp_path).notes
@@ -165,6 +228,51 @@ def test_the_order_of_numeric_names_is_told(tmp_path: Path) -> None:
 
 
 # What is ignored
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("a.xyz", "b.XYZ", "c"), r"; ignored: 3 files that are no images \(.xyz 2, no ending 1\)"),
+        ((".x.png", "@eaDir/1.png"), r"; ignored: 2 hidden or leftover .* \(\.\* 1, @eaDir 1\)"),
+        ((), r"in class emu \("),
+    ],
+)
+def test_what_was_ignored_is_in_the_error_on_an_empty_class(
+    root: Path, names: tuple[str, ...], said: str
+) -> None:
+    (root / "train/emu").mkdir()
+    plant(root / "train/emu", *names)
+    with pytest.raises(DataError, match=said) as caught:
+        ImageFolder(root=root).split("train")
+    assert caught.value.what.startswith("there are no images in class emu")
+
+
+def test_what_was_ignored_is_in_the_error_on_a_folder_without_images(tmp_path: Path) -> None:
+    plant(tmp_path / "flat", "1.xyz", "2.xyz")
+    with pytest.raises(DataError, match=r"no class folders; ignored: 2 files .*\(.xyz 2\)"):
+        ImageFolder(root=tmp_path / "flat")
+    plant(tmp_path / "set", "train/a/1.png", "train/b/1.png", "val/a/1.xyz")
+    with pytest.raises(DataError, match=r"there are no images; ignored: 1 file that .*\(.xyz 1\)"):
+        ImageFolder(root=tmp_path / "set").split("val")
+
+
+def test_images_beside_the_classes_are_told(tmp_path: Path) -> None:
+    source = ImageFolder(root=plant(tmp_path, "a/1.png", "b/1.png", "2.png"))
+    source.split("train")
+    assert source.notes == ("warning: ignored 1 image beside the class folders in the folder",)
+
+
+@pytest.mark.parametrize("name", ["@eaDir", "#recycle", "$RECYCLE.BIN", "lost+found", "thumbs"])
+def test_leftovers_are_no_classes_and_no_images(root: Path, name: str) -> None:
+    plain = names(ImageFolder(root=root))
+    plant(root, f"{name}/cat/1.png", f"train/{name}/1.png", f"train/cat/{name}/1.png/thumb.png")
+    source = ImageFolder(root=root)
+    assert source.classes == ("cat", "dog")
+    assert names(source) == plain
+    assert {"in the folder", "in train"} == {
+        note[note.index(" in ") + 1 :] for note in source.notes
+    }
 
 
 def test_hidden_folders_and_files_are_ignored_and_counted(root: Path) -> None:
@@ -264,6 +372,31 @@ def test_a_folder_without_permission_is_named() -> None:
         (folder / "cat").chmod(0)
         with pytest.raises(DataError, match=r"cannot list the folder: Permission denied \(.*cat\)"):
             ImageFolder(root=folder).split("train")
+
+
+def test_a_link_to_what_is_not_listed_otherwise_is_followed(root: Path) -> None:
+    plant(root, ".store/emu/5.png")
+    (root / "train/emu").symlink_to("../.store/emu")
+    (root / "val/cat").symlink_to("../train/cat")
+    source = ImageFolder(root=root)
+    assert names(source)[-1] == "train/emu/5.png"
+    assert names(source, "val") == ["val/cat/1.png", "val/cat/2.png", "val/dog/9.png"]
+
+
+def test_a_class_that_is_a_link_to_another_is_refused_with_the_reason(root: Path) -> None:
+    (root / "train/kitty").symlink_to("cat")
+    with pytest.raises(DataError, match=r"class kitty; ignored: 1 link .*: put a folder in"):
+        ImageFolder(root=root).split("train")
+
+
+def test_folders_may_be_nested_deeper_than_python_calls_functions(tmp_path: Path) -> None:
+    plant(tmp_path, "a" + "/x" * 300 + "/1.png", "b/1.png")
+    source, limit = ImageFolder(root=tmp_path), sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 150)
+    try:
+        assert len(source.split("train")) == 2
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 # Names

@@ -1,0 +1,47 @@
+import unicodedata
+
+import pytest
+
+from vtrain.data.datasets.folder_names import class_name, is_leftover, split_of
+
+
+@pytest.mark.parametrize(
+    ("split", "names"),
+    {
+        "train": "train Train TRAIN training Training_Set train-images trainset",
+        "val": "val Valid VALIDATION dev eval holdout hold-out val_set Validation-Data",
+        "test": "test Testing TEST test_set Test.Images",
+    }.items(),
+)
+def test_splits_are_known_by_their_usual_names_in_any_capitals(split: str, names: str) -> None:
+    assert {split_of(name) for name in names.split()} == {split}
+    assert split_of(f"{split} images") == split
+
+
+@pytest.mark.parametrize("name", ["trains", "retrain", "tester", "invalid", "value", "test1", ""])
+def test_other_names_are_no_split(name: str) -> None:
+    assert split_of(name) is None
+
+
+SYSTEMS = """
+@eaDir @EADIR #recycle $RECYCLE.BIN lost+found Thumbs.db THUMBS.DB desktop.ini __MACOSX ._1.png
+.DS_Store .ipynb_checkpoints .x Thumbs
+"""
+
+
+@pytest.mark.parametrize("name", SYSTEMS.split())
+def test_what_systems_leave_behind_is_known(name: str) -> None:
+    assert is_leftover(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["cat", "recycle", "found", "#1", "@home", "$5", "__init__", "1.png"]
+)
+def test_what_a_person_may_have_named_is_none(name: str) -> None:
+    assert not is_leftover(name)
+
+
+def test_a_class_has_one_name_in_both_unicode_forms() -> None:
+    forms = {unicodedata.normalize(form, "Café ") for form in ("NFC", "NFD")}
+    assert len(forms) == 2
+    assert {class_name(form) for form in forms} == {"Caf\xe9"}
