@@ -48,30 +48,29 @@ def read_layout(root: Path) -> Layout:
         raise DataError("a file where the dataset's folder should be", root, EXPECTED)
     with Progress(f"listing {printable_name(root.name)}", "files") as progress:
         entries = list_folder(root, progress)
-    # Links are only counted here: where they lead is looked at when a split is listed.
-    walk = Walk(os.path.realpath(root), os.path.realpath(root), True, progress)
-    folders = [entry for entry in entries if is_folder(entry)]
-    named = _named_like_splits(root, [entry for entry in folders if split_of(entry.name)])
+    named = _named_like_splits(root, entries)
     if not named:
         return Layout({"train": root})
-    others = [entry for entry in folders if not split_of(entry.name) and walk.enters(entry)]
+    # Links are only counted here: where they lead is looked at when a split is listed.
+    walk = Walk(os.path.realpath(root), os.path.realpath(root), True)
+    others = [e for e in entries if is_folder(e) and not split_of(e.name) and walk.enters(e)]
     filled = [entry for entry in others if any(holds_images(entry.path, root))]
     if filled and not _are_splits(root, list(named.values()), filled):
         (only,) = named.values()
         note = f"'{only.name}' is a class: it is no split, as it holds images itself"
         return Layout({"train": root}, (printable_name(note),))
     walk.passed.loose = sum(walk.is_image(entry) for entry in entries if not is_folder(entry))
-    notes = walk.passed.notes("the folder", 0)
-    splits: dict[SplitName, Path] = {split: root / entry.name for split, entry in named.items()}
-    return Layout(splits, tuple(_beside(others, filled) + notes))
+    notes = _beside(others, filled) + walk.passed.notes("the folder", 0)
+    return Layout({split: root / entry.name for split, entry in named.items()}, tuple(notes))
 
 
 def _named_like_splits(root: Path, entries: list[Entry]) -> dict[SplitName, Entry]:
     """Return the one folder that is named like each split."""
     named: dict[SplitName, Entry] = {}
     for entry in entries:
-        split = split_of(entry.name)
-        assert split is not None, "the others were left out"
+        split = split_of(entry.name) if is_folder(entry) else None
+        if split is None:
+            continue
         first = named.setdefault(split, entry)
         # One may be a link to the other.
         if first is not entry and os.path.realpath(first.path) != os.path.realpath(entry.path):
