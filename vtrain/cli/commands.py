@@ -12,6 +12,7 @@ from vtrain.cli.check import check
 from vtrain.cli.evaluate import evaluate
 from vtrain.cli.fit import fit
 from vtrain.cli.group import CommandGroups
+from vtrain.cli.keys import keys
 from vtrain.cli.models import models
 from vtrain.cli.options import with_home
 from vtrain.cli.predict import predict
@@ -21,7 +22,13 @@ from vtrain.cli.verify import verify
 COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     "Use": {"fit": fit, "eval": evaluate, "predict": predict},
     "Understand": {"report": report},
-    "Look after": {"check": check, "verify": verify, "models": models, "bench": bench},
+    "Look after": {
+        "keys": keys,
+        "check": check,
+        "verify": verify,
+        "models": models,
+        "bench": bench,
+    },
 }
 """Title in `vtrain --help` (Use, Understand, Hand on, Search, Look after) -> its commands."""
 

@@ -138,6 +138,7 @@ class Config(Section):
     """Everything one run is made from."""
 
     seed: NonNegativeInt = 0
+    """Decides every random number of the run: weights, order, augmentation, dropout."""
     model: ModelSection
     data: DataSection
     augment: Section

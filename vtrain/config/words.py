@@ -8,7 +8,7 @@ _KEYS = {
     "optimizer.eps": "opt_eps epsilon adam_epsilon",
     "optimizer.layer_decay": "layerwise_decay llrd lr_layer_decay layer_wise_lr_decay",
     "optimizer": "optimiser",
-    "schedule.name": "sched lr_schedule lr_scheduler_type scheduler_name",
+    "schedule.name": "sched cos_lr lr_schedule lr_scheduler_type scheduler_name",
     "schedule": "scheduler lr_scheduler",
     "schedule.warmup_epochs": "warmup warm_up warmup_epoch warmup_ratio num_warmup_epochs",
     "schedule.warmup_steps": "warmup_iters num_warmup_steps warmup_updates",

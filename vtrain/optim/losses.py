@@ -9,16 +9,25 @@ reads. It is a module because its weights must move to the device with the model
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import NonNegativeFloat
+from pydantic import Field, NonNegativeFloat
 from torch import Tensor, nn
 
 from vtrain.registry import LOSSES, Fraction
 
-ClassWeights = Literal["balanced"] | list[NonNegativeFloat] | None
+Smoothing = Annotated[
+    Fraction, Field(description="How much of the target goes to all classes alike.")
+]
+ClassWeights = Annotated[
+    Literal["balanced"] | list[NonNegativeFloat] | None,
+    Field(
+        description="What an error in each class costs, in the order of the classes; `balanced` is "
+        "the inverse of its share of the training images, null the same for all."
+    ),
+]
 
 
 @LOSSES.register("cross_entropy")
@@ -36,7 +45,7 @@ class CrossEntropy(nn.Module):
         self,
         class_counts: Sequence[int] | None = None,
         *,
-        label_smoothing: Fraction = 0.0,
+        label_smoothing: Smoothing = 0.0,
         class_weights: ClassWeights = None,
     ) -> None:
         super().__init__()
@@ -60,6 +69,9 @@ class BinaryCrossEntropy(nn.Module):
     With `binarize`, both classes of a mixed image count as fully present, as DeiT-III trains.
     Reference: Touvron et al., arXiv:2204.07118; Wightman et al., arXiv:2110.00476, section 2.
 
+    Args:
+        binarize: Whether every class that is in a mixed image is a full 1 in the targets.
+
     Shape: logits (B, K), targets (B,) int or (B, K) -> ().
     """
 
@@ -70,7 +82,7 @@ class BinaryCrossEntropy(nn.Module):
         class_counts: Sequence[int] | None = None,
         *,
         binarize: bool = True,
-        label_smoothing: Fraction = 0.0,
+        label_smoothing: Smoothing = 0.0,
         class_weights: ClassWeights = None,
     ) -> None:
         super().__init__()
@@ -93,6 +105,9 @@ class Focal(nn.Module):
     each other here; `class_weights` is its alpha.
     Reference: Lin et al., arXiv:1708.02002, equation 5.
 
+    Args:
+        gamma: How steeply sure classes count less; 0 is cross entropy.
+
     Shape: logits (B, K), targets (B,) int or (B, K) -> ().
     """
 
@@ -103,7 +118,7 @@ class Focal(nn.Module):
         class_counts: Sequence[int] | None = None,
         *,
         gamma: NonNegativeFloat = 2.0,
-        label_smoothing: Fraction = 0.0,
+        label_smoothing: Smoothing = 0.0,
         class_weights: ClassWeights = None,
     ) -> None:
         super().__init__()

@@ -22,10 +22,41 @@ from vtrain.optim.groups import Group, is_exempt, layer_ids, param_groups
 from vtrain.optim.signature import compose_signature
 from vtrain.registry import OPTIMIZERS, Probability
 
-LayerDecay = Annotated[float, Field(gt=0, le=1)]
-"""Learning rate of a layer, as a fraction of the next one's."""
-Betas = tuple[Probability, Probability]
-"""How much of the running mean of the gradient, and of its square, a step keeps."""
+# What a key means stands at its type where several constructors share it.
+LearningRate = Annotated[
+    PositiveFloat,
+    Field(description="Base learning rate: the largest, which the schedule scales down."),
+]
+WeightDecay = Annotated[
+    NonNegativeFloat,
+    Field(
+        description="Weight decay of matrices; biases, norms and what the model names have none."
+    ),
+]
+LayerDecay = Annotated[
+    float,
+    Field(
+        gt=0,
+        le=1,
+        description="Learning rate of a layer as a fraction of the next one's, from the head down; "
+        "null gives all layers the same. For fine-tuning (arXiv:2106.08254).",
+    ),
+]
+Betas = Annotated[
+    tuple[Probability, Probability],
+    Field(
+        description="How much of the running mean of the gradient, and of its square, a step keeps."
+    ),
+]
+Epsilon = Annotated[
+    PositiveFloat, Field(description="Added to the denominator, so that nothing is divided by 0.")
+]
+Momentum = Annotated[
+    Probability, Field(description="How much of the running sum of gradients a step keeps.")
+]
+Nesterov = Annotated[
+    bool, Field(description="Whether the step looks ahead along the momentum (Nesterov).")
+]
 MakeOptimizer = Callable[..., Optimizer]
 
 
@@ -44,8 +75,8 @@ def grouped(default_weight_decay: float) -> Callable[[MakeOptimizer], MakeOptimi
         def optimizer(
             model: nn.Module,
             *,
-            lr: PositiveFloat,
-            weight_decay: NonNegativeFloat = default_weight_decay,
+            lr: LearningRate,
+            weight_decay: WeightDecay = default_weight_decay,
             layer_decay: LayerDecay | None = None,
             **keywords: Any,
         ) -> Optimizer:
@@ -61,7 +92,7 @@ def grouped(default_weight_decay: float) -> Callable[[MakeOptimizer], MakeOptimi
 
 @OPTIMIZERS.register("adamw")
 @grouped(0.05)
-def adamw(target: Target, *, betas: Betas = (0.9, 0.999), eps: PositiveFloat = 1e-8) -> Optimizer:
+def adamw(target: Target, *, betas: Betas = (0.9, 0.999), eps: Epsilon = 1e-8) -> Optimizer:
     """AdamW: Adam with decoupled weight decay. Reference: Loshchilov, Hutter, arXiv:1711.05101."""
     return torch.optim.AdamW(
         target.groups, lr=target.lr, betas=betas, eps=eps, fused=can_fuse(target.model)
@@ -70,7 +101,7 @@ def adamw(target: Target, *, betas: Betas = (0.9, 0.999), eps: PositiveFloat = 1
 
 @OPTIMIZERS.register("adam")
 @grouped(0.0)
-def adam(target: Target, *, betas: Betas = (0.9, 0.999), eps: PositiveFloat = 1e-8) -> Optimizer:
+def adam(target: Target, *, betas: Betas = (0.9, 0.999), eps: Epsilon = 1e-8) -> Optimizer:
     """Adam; weight decay is an L2 term in the gradient. Reference: Kingma, Ba, arXiv:1412.6980."""
     return torch.optim.Adam(
         target.groups, lr=target.lr, betas=betas, eps=eps, fused=can_fuse(target.model)
@@ -79,7 +110,7 @@ def adam(target: Target, *, betas: Betas = (0.9, 0.999), eps: PositiveFloat = 1e
 
 @OPTIMIZERS.register("sgd")
 @grouped(0.0)
-def sgd(target: Target, *, momentum: Probability = 0.9, nesterov: bool = False) -> Optimizer:
+def sgd(target: Target, *, momentum: Momentum = 0.9, nesterov: Nesterov = False) -> Optimizer:
     """Stochastic gradient descent with momentum; weight decay is an L2 term in the gradient."""
     if nesterov and momentum == 0:
         raise ValueError(f"nesterov ({nesterov}) needs momentum ({momentum}) above 0")
@@ -97,7 +128,7 @@ def sgd(target: Target, *, momentum: Probability = 0.9, nesterov: bool = False) 
 
 @OPTIMIZERS.register("lamb")
 @grouped(0.05)
-def lamb(target: Target, *, betas: Betas = (0.9, 0.999), eps: PositiveFloat = 1e-8) -> Optimizer:
+def lamb(target: Target, *, betas: Betas = (0.9, 0.999), eps: Epsilon = 1e-8) -> Optimizer:
     """LAMB: Adam whose step is as long as the weights of its layer. See `Lamb`."""
     return Lamb(target.groups, lr=target.lr, betas=betas, eps=eps)
 
@@ -114,10 +145,10 @@ def lion(target: Target, *, betas: Betas = (0.9, 0.99)) -> Optimizer:
 def muon(
     target: Target,
     *,
-    momentum: Probability = 0.95,
-    nesterov: bool = True,
+    momentum: Momentum = 0.95,
+    nesterov: Nesterov = True,
     betas: Betas = (0.9, 0.999),
-    eps: PositiveFloat = 1e-8,
+    eps: Epsilon = 1e-8,
 ) -> Optimizer:
     """Muon for the decayed matrices between stem and head, AdamW (`betas`, `eps`) for the rest.
 

@@ -8,9 +8,9 @@ climbs linearly from `warmup_start` to 1 and never wastes a step at 0: step s of
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 
 from vtrain.optim.signature import compose_signature
 from vtrain.registry import SCHEDULES, Fraction, Probability
@@ -19,6 +19,33 @@ Schedule = Callable[[int], float]
 """Step -> factor of the base learning rate."""
 Curve = Callable[[float, int], float]
 """(progress from the end of the warm-up to the last step, in [0, 1]; step) -> factor."""
+
+
+# What a key means stands at its type where several constructors share it.
+Floor = Annotated[
+    Fraction, Field(description="The lowest rate, as a fraction of the base learning rate.")
+]
+Gamma = Annotated[Fraction, Field(description="What the rate is multiplied by at each drop.")]
+WarmupEpochs = Annotated[
+    NonNegativeFloat,
+    Field(description="Epochs in which the rate climbs to its base value; may be a fraction."),
+]
+WarmupSteps = Annotated[
+    NonNegativeInt,
+    Field(description="Optimizer steps in which the rate climbs; set this or the epochs."),
+]
+WarmupStart = Annotated[
+    Fraction, Field(description="Where the climb begins, as a fraction of the base learning rate.")
+]
+Power = Annotated[PositiveFloat, Field(description="The exponent; 1 is a straight line.")]
+EveryEpochs = Annotated[PositiveFloat, Field(description="Epochs from one drop to the next.")]
+Milestones = Annotated[list[PositiveFloat], Field(description="The epochs of the drops, rising.")]
+DecayFraction = Annotated[
+    Probability, Field(description="The part of the run in which the rate falls.")
+]
+WarmupFraction = Annotated[
+    Fraction, Field(description="The part of the run in which the rate rises.")
+]
 
 
 class Length(NamedTuple):
@@ -36,9 +63,9 @@ def warmed_up(make_curve: Callable[..., Curve]) -> Callable[..., Schedule]:
         total_steps: int,
         steps_per_epoch: int,
         *,
-        warmup_epochs: NonNegativeFloat = 0,
-        warmup_steps: NonNegativeInt = 0,
-        warmup_start: Fraction = 0,
+        warmup_epochs: WarmupEpochs = 0,
+        warmup_steps: WarmupSteps = 0,
+        warmup_start: WarmupStart = 0,
         **keywords: Any,
     ) -> Schedule:
         warmup = warmup_length(total_steps, steps_per_epoch, warmup_epochs, warmup_steps)
@@ -59,21 +86,21 @@ def warmed_up(make_curve: Callable[..., Curve]) -> Callable[..., Schedule]:
 
 @SCHEDULES.register("cosine")
 @warmed_up
-def cosine(_: Length, *, floor: Fraction = 0) -> Curve:
+def cosine(_: Length, *, floor: Floor = 0) -> Curve:
     """Half a cosine from 1 to `floor`. Reference: Loshchilov, Hutter, arXiv:1608.03983."""
     return lambda progress, _: half_cosine(1.0, floor, progress)
 
 
 @SCHEDULES.register("linear")
 @warmed_up
-def linear(_: Length, *, floor: Fraction = 0) -> Curve:
+def linear(_: Length, *, floor: Floor = 0) -> Curve:
     """Fall in a straight line from 1 to `floor`."""
     return lambda progress, _: floor + (1 - floor) * (1 - progress)
 
 
 @SCHEDULES.register("polynomial")
 @warmed_up
-def polynomial(_: Length, *, power: PositiveFloat = 2.0, floor: Fraction = 0) -> Curve:
+def polynomial(_: Length, *, power: Power = 2.0, floor: Floor = 0) -> Curve:
     """Fall as (1 - progress)**power from 1 to `floor`."""
     return lambda progress, _: floor + (1 - floor) * math.pow(1 - progress, power)
 
@@ -88,7 +115,7 @@ def constant(_: Length) -> Curve:
 @SCHEDULES.register("step")
 @warmed_up
 def step(
-    length: Length, *, every_epochs: PositiveFloat = 30, gamma: Fraction = 0.1, floor: Fraction = 0
+    length: Length, *, every_epochs: EveryEpochs = 30, gamma: Gamma = 0.1, floor: Floor = 0
 ) -> Curve:
     """Multiply by `gamma` after every `every_epochs` epochs, counted from the start of the run."""
     interval = every_epochs * length.steps_per_epoch
@@ -99,7 +126,7 @@ def step(
 
 @SCHEDULES.register("multistep")
 @warmed_up
-def multistep(length: Length, *, milestones: list[PositiveFloat], gamma: Fraction = 0.1) -> Curve:
+def multistep(length: Length, *, milestones: Milestones, gamma: Gamma = 0.1) -> Curve:
     """Multiply by `gamma` at each of the `milestones`, in epochs from the start of the run."""
     if milestones != sorted(set(milestones)):
         raise ValueError(f"milestones ({milestones}) must rise")
@@ -117,7 +144,7 @@ def multistep(length: Length, *, milestones: list[PositiveFloat], gamma: Fractio
 @SCHEDULES.register("warmup_stable_decay")
 @warmed_up
 def warmup_stable_decay(
-    length: Length, *, decay_fraction: Probability = 0.2, floor: Fraction = 0
+    length: Length, *, decay_fraction: DecayFraction = 0.2, floor: Floor = 0
 ) -> Curve:
     """Stay at the base rate, then fall in a straight line over the last `decay_fraction` steps.
 
@@ -140,9 +167,9 @@ def one_cycle(
     total_steps: int,
     steps_per_epoch: int,
     *,
-    warmup_fraction: Fraction = 0.3,
-    warmup_start: Fraction = 0.04,
-    floor: Fraction = 4e-6,
+    warmup_fraction: WarmupFraction = 0.3,
+    warmup_start: WarmupStart = 0.04,
+    floor: Floor = 4e-6,
 ) -> Schedule:
     """Rise along a cosine for `warmup_fraction` of the run, then fall along one to `floor`.
 

@@ -48,14 +48,14 @@ class Colour:
     Args:
         mean: Mean of each channel, of values in [0, 1]: what a policy fills in from outside.
         policy: An automatic policy, by name or with its parameters.
-        brightness: Largest distance of the jitter's factor from 1; 0 is off.
-        contrast: The same for contrast.
-        saturation: The same for saturation.
+        brightness: Largest distance of the brightness jitter's factor from 1; 0 is off.
+        contrast: Largest distance of the contrast jitter's factor from 1; 0 is off.
+        saturation: Largest distance of the saturation jitter's factor from 1; 0 is off.
         hue: Largest turn of the colour circle, up to half a turn.
         grey: Probability of losing the colours.
         solarize: Probability of inverting the values from 128 on.
         blur: Probability of a Gaussian blur.
-        blur_sigma: Range of its standard deviation, in pixels.
+        blur_sigma: Range of the blur's standard deviation, in pixels.
     """
 
     def __init__(

@@ -37,7 +37,13 @@ class Digits:
 
 @SOURCES.register("fake")
 class Fake:
-    """Made-up images for trials and tests: each class has its own pattern, under noise."""
+    """Made-up images for trials and tests: each class has its own pattern, under noise.
+
+    Args:
+        num_classes: Number of classes.
+        num_images: Training images; there are a quarter as many others for validation.
+        size: Pixels per side.
+    """
 
     mean: Triple = (0.5, 0.5, 0.5)
     std: Triple = (0.25, 0.25, 0.25)
