@@ -85,9 +85,9 @@ def takes(data: dict[str, Any]) -> bool:
 
 def test_it_agrees_with_the_program_on_random_values() -> None:
     both = []
-    for seed in range(400):
+    for seed in range(100):
         data = random_changes(seed)
         taken = takes(data)
         both.append(taken)
         assert (not says_no(data)) == taken, (seed, data)
-    assert 40 < sum(both) < 360, "both kinds were tried"
+    assert 10 < sum(both) < 90, "both kinds were tried"

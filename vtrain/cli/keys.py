@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from vtrain import screen
 from vtrain.cli.options import refuse_ignored
 
 
@@ -24,6 +25,6 @@ def keys(
 
     if schema:
         refuse_ignored({"json": as_json, "WORDS": words}, beside="schema")
-        typer.echo(schema_text())
+        screen.result(schema_text())
     else:
-        typer.echo(keys_json(words or ()) if as_json else keys_text(words or ()))
+        screen.result(keys_json(words or ()) if as_json else keys_text(words or ()))
