@@ -141,23 +141,31 @@ def _for_editors(node: Any, definitions: Any) -> Any:
         return [_for_editors(item, definitions) for item in node]
     if not isinstance(node, dict):
         return node
-    members = node.get("anyOf") or node.get("oneOf") or []
-    components = {
-        name: member for member in members if (name := component_name(member, definitions))
-    }
     # What vtrain alone reads is left out, and titles, which repeat the key.
     kept = {
         key: value if key in ("default", "enum") else _for_editors(value, definitions)
         for key, value in node.items()
-        if key not in ("overfit", "resume", "title", "discriminator", "anyOf", "oneOf")
+        if key not in NOT_FOR_EDITORS
     }
-    if len(components) > 1:
-        others = [member for member in members if member not in components.values()]
-        members = [_choice(components, definitions), *others]
+    members = _members(node.get("anyOf") or node.get("oneOf") or [], definitions)
     rewritten = [_for_editors(member, definitions) for member in members]
     if len(rewritten) == 1:  # it stands for itself: its own mistakes are told, not the choice's
         return kept | rewritten[0]
     return kept | {"anyOf": rewritten} if rewritten else kept
+
+
+NOT_FOR_EDITORS = ("overfit", "resume", "title", "discriminator", "anyOf", "oneOf")
+
+
+def _members(members: list[Any], definitions: Any) -> list[Any]:
+    """Put the components of a union, where it has several, into one choice by name."""
+    components = {
+        name: member for member in members if (name := component_name(member, definitions))
+    }
+    if len(components) < 2:
+        return members
+    others = [member for member in members if member not in components.values()]
+    return [_choice(components, definitions), *others]
 
 
 def component_name(node: Any, definitions: Any) -> str:
