@@ -251,9 +251,31 @@ def test_predictions_as_csv_are_inert_and_go_to_a_file(small_run: Path, vtrain: 
     )  # fmt: skip
     assert (done.code, done.out) == (0, "")
     lines = Path("p.csv").read_text().splitlines()
-    assert lines[0] == "image,rank,class,probability,error"
-    assert lines[1].startswith("'=cmd().png,1,class_")
-    assert len(lines) == 5
+    names = [f"{name}_{rank}" for rank in (2, 3, 4) for name in ("class", "probability")]
+    assert lines[0] == ",".join(["image,class,probability", *names, "error"])
+    assert lines[1].startswith("'=cmd().png,class_")
+    assert len(lines) == 2
+
+
+def test_the_ending_of_the_output_chooses_its_form_and_what_was_written_is_said(
+    small_run: Path, vtrain: Vtrain
+) -> None:
+    vtrain("fit", small_run, "--run-dir", "run", "train.max_steps=1")
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (20, 30)).save(name)
+    predict = ("predict", "a.png", "b.png", "--ckpt", "run", "--output")
+    done = vtrain(*predict, "p.json")
+    assert (done.code, done.out) == (0, "")
+    assert "wrote 2 images to p.json (format json)" in done.err
+    assert [record["image"] for record in json.loads(Path("p.json").read_text())] == [
+        "a.png", "b.png",
+    ]  # fmt: skip
+    assert vtrain(*predict, "p.csv").code == 0
+    assert Path("p.csv").read_text().startswith("image,class,")
+    refused = vtrain(*predict, "p.xlsx")
+    assert refused.code == 2
+    assert "predictions are not written as .xlsx (p.xlsx): name it .csv" in refused.err
+    assert not Path("p.xlsx").exists()
 
 
 def test_predictions_replace_a_file_only_by_force(small_run: Path, vtrain: Vtrain) -> None:

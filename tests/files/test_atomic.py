@@ -288,3 +288,19 @@ def test_any_name_that_the_system_allows_works(tmp_path: Path, name: str) -> Non
     atomic.write_text(folder / "file", "x")
     assert atomic.sweep(folder) == []
     assert names(folder) == ["file"]
+
+
+def test_lines_are_in_the_file_as_soon_as_they_are_known(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("before")
+    seen = []
+
+    def lines() -> Iterator[str]:
+        seen.append(path.read_text())
+        yield "a"
+        seen.append(path.read_text())
+        yield "b"
+
+    atomic.write_lines(path, lines())
+    assert seen == ["before", "a\n"]
+    assert path.read_text() == "a\nb\n"

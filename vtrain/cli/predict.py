@@ -7,6 +7,7 @@ import typer
 
 from vtrain import screen
 from vtrain.cli.options import refuse_ignored
+from vtrain.errors import printable
 from vtrain.files.paths import at_home
 
 
@@ -36,9 +37,13 @@ def predict(
         ),
     ] = None,
     output_format: Annotated[
-        Literal["table", "json", "csv"], typer.Option("--format", help="How to print.")
-    ] = "table",
-    output: Annotated[Path | None, typer.Option(help="Write there instead of stdout.")] = None,
+        Literal["table", "json", "jsonl", "csv"] | None,
+        typer.Option("--format", help="How to print.", show_default="table, or as FILE ends"),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write there: .csv, .json, .jsonl, or a table in .txt."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what is there already.")] = False,
 ) -> None:
     """Name the classes of images."""
@@ -48,17 +53,23 @@ def predict(
         refuse_ignored({"top-k": top_k, "reject": reject}, beside="conformal")
     # A pattern is text, in which only the home folder is replaced.
     images = [str(at_home(name)) if name.startswith("~") else name for name in images]
-    from vtrain.run.predict import predict_images, raise_failures, refuse_existing
-    from vtrain.run.text.tables import predictions_text
+    from vtrain.run.text.predictions import form_of, prediction_lines
+
+    form = form_of(output, output_format)
+    from vtrain.run.predict import Tally, predict_images, refuse_existing
 
     if output is not None and not force:
         refuse_existing(output)  # before the images are read, which may take long
-    predictions = predict_images(images, ckpt, top_k, reject, conformal)
-    text = predictions_text(predictions, output_format)
+    tally = Tally()
+    predictions = tally.counting(predict_images(images, ckpt, top_k, reject, conformal))
+    lines = prediction_lines(predictions, form, sets=conformal is not None)
     if output is None:
-        screen.result(text)
+        for line in lines:
+            screen.result(line)
     else:
-        from vtrain.files.atomic import write_text
+        from vtrain.files.atomic import write_lines
 
-        write_text(output, text if text.endswith("\n") else text + "\n")
-    raise_failures(predictions)  # last: those of all other images are there by now
+        write_lines(output, lines)
+        rows = "1 image" if tally.count == 1 else f"{tally.count:,} images"
+        screen.words(printable(f"wrote {rows} to {output} (format {form})"))
+    tally.raise_failures()  # last: those of all other images are there by now

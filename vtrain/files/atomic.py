@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from io import BufferedRandom
 from pathlib import Path
@@ -85,6 +85,22 @@ def append(path: Path, content: str) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
     with _explained(path, len(content)), os.fdopen(os.open(path, flags, 0o644), "ab") as file:
         file.write(utf8(content))
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Replace a file by lines that are there as soon as they are known, and whole at any time.
+
+    What is at `path` stays until the first line comes.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    is_begun = False
+    for line in lines:
+        if not is_begun:
+            write_text(path, "")
+            is_begun = True
+        append(path, line + "\n")
 
 
 def link(source: Path, path: Path) -> None:

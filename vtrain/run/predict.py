@@ -1,12 +1,15 @@
 """`vtrain predict`: name the classes of files, folders and globs."""
 
 import logging
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from vtrain.config import stored_config
 from vtrain.device import autocast, choose_device, choose_precision
@@ -27,8 +30,8 @@ def predict_images(
     top_k: int | None = None,
     reject: float | None = None,
     conformal: float | None = None,
-) -> list[Prediction]:
-    """Predict every image that the patterns name, in their order.
+) -> Iterator[Prediction]:
+    """Predict every image that the patterns name, in their order; each as soon as it is known.
 
     Patterns are files, folders (searched recursively for images) and globs. Without a `ckpt` it is
     the newest finished run's best; `top_k` above the number of classes names all of them.
@@ -54,14 +57,28 @@ def predict_images(
         log.info("--top-k %d: the model has %d classes", top_k, count)
     least = None if conformal is None else _conformal_threshold(loaded, conformal)
     errors: dict[int, str] = {}
-    ranked = dict(
-        _ranked(loaded, paths, count if least is not None else min(top_k or TOP_K, count), errors)
-    )
-    predictions = [
-        Prediction(str(path), ranked.get(number, []), errors.get(number))
-        for number, path in enumerate(paths)
-    ]
-    return [_judged(prediction, reject, least) for prediction in predictions]
+    named = count if least is not None else min(top_k or TOP_K, count)
+    predictions = _in_order(paths, _ranked(loaded, paths, named, errors), errors)
+    return (_judged(prediction, reject, least) for prediction in predictions)
+
+
+def _in_order(
+    paths: list[Path],
+    ranked: Iterable[tuple[int, list[tuple[str, float]]]],
+    errors: Mapping[int, str],
+) -> Iterator[Prediction]:
+    """Yield a prediction of each path, those that could not be read in their places."""
+    # Nothing is to be seen for long where the results go to a file: then a bar, on a terminal.
+    hide = True if sys.stdout.isatty() else None
+    with tqdm(total=len(paths), unit=" images", delay=2, disable=hide) as bar:
+        due = 0
+        for number, classes in chain(ranked, [(len(paths), [])]):
+            for unread in range(due, number):
+                yield Prediction(str(paths[unread]), [], errors[unread])
+            if number < len(paths):
+                yield Prediction(str(paths[number]), classes)
+            bar.update(min(number + 1, len(paths)) - due)
+            due = number + 1
 
 
 def _judged(prediction: Prediction, reject: float | None, least: float | None) -> Prediction:
@@ -98,19 +115,30 @@ def refuse_existing(output: Path) -> None:
         raise StorageError("this file is there already", output, "choose another name or --force")
 
 
-def raise_failures(predictions: list[Prediction]) -> None:
-    """Raise one error if any image could not be read.
+class Tally:
+    """Counts predictions that pass by, and keeps the first that failed."""
 
-    Raises:
-        DataError: It counts them and names the first.
-    """
-    failed = [prediction for prediction in predictions if prediction.error is not None]
-    if failed:
-        raise DataError(
-            f"{len(failed)} of {len(predictions)} images could not be read; first: "
-            f"{failed[0].error}",
-            failed[0].image,
-        )
+    def __init__(self) -> None:
+        self.count = self.failed = 0
+        self.first: Prediction | None = None
+
+    def counting(self, predictions: Iterable[Prediction]) -> Iterator[Prediction]:
+        for prediction in predictions:
+            self.count += 1
+            if prediction.error is not None:
+                self.failed += 1
+                self.first = self.first or prediction
+            yield prediction
+
+    def raise_failures(self) -> None:
+        """Raise one error if any image could not be read.
+
+        Raises:
+            DataError: It counts them and names the first.
+        """
+        if self.first is not None:
+            what = f"{self.failed} of {self.count} images could not be read; first: "
+            raise DataError(f"{what}{self.first.error}", self.first.image)
 
 
 def newest_checkpoint() -> Path:

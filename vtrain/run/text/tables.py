@@ -1,15 +1,13 @@
-"""Tables, JSON and CSV for stdout."""
+"""Tables and JSON for stdout."""
 
 import fnmatch
 import inspect
 import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
-from vtrain.errors import ConfigError, printable
-from vtrain.inference.outputs import Prediction
+from vtrain.errors import ConfigError
 from vtrain.registry import MODELS, Component, suggest
-from vtrain.report.plain import csv_text
 
 
 def metrics_text(metrics: Mapping[str, Any], as_json: bool) -> str:
@@ -17,15 +15,6 @@ def metrics_text(metrics: Mapping[str, Any], as_json: bool) -> str:
     if as_json:
         return json.dumps(metrics)
     return "\n".join(f"{name:12} {value:.6f}" for name, value in metrics.items())
-
-
-def predictions_text(predictions: list[Prediction], form: Literal["table", "json", "csv"]) -> str:
-    """Return predictions in the form that a person, a program or a spreadsheet reads."""
-    if form == "json":
-        return json.dumps([prediction.to_dict() for prediction in predictions], indent=2)
-    if form == "csv":
-        return _csv(predictions)
-    return "\n".join(_table_rows(predictions))
 
 
 def columns(rows: list[list[str]]) -> str:
@@ -83,29 +72,3 @@ def _arguments_text(component: Component) -> str:
         "`data.image_size`, and the dataset says\nhow many classes there are."
     )
     return f"{inspect.getdoc(component.constructor)}\n\n{where}\n\n{columns(rows)}"
-
-
-def _table_rows(predictions: list[Prediction]) -> list[str]:
-    rows: list[str] = []
-    # Names come from files and folders, and must not move the cursor of a terminal.
-    for prediction in predictions:
-        rows.append(printable(prediction.image))
-        if prediction.error is not None:
-            rows.append(f"  error: {prediction.error}")
-        rows += [f"  {p:7.2%}  {printable(name)}" for name, p in prediction.classes]
-        rows += ["  unsure"] * bool(prediction.unsure)
-    return rows
-
-
-def _csv(predictions: list[Prediction]) -> str:
-    # A column of its own only where it was asked whether the model is sure.
-    asked = any(prediction.unsure is not None for prediction in predictions)
-    rows: list[list[object]] = []
-    for prediction in predictions:
-        unsure = [str(bool(prediction.unsure)).lower()] * asked
-        if not prediction.classes:
-            rows.append([prediction.image, "", "", "", prediction.error or "", *unsure])
-        for rank, (name, probability) in enumerate(prediction.classes, start=1):
-            rows.append([prediction.image, rank, name, f"{probability:.6f}", "", *unsure])
-    head = ["image", "rank", "class", "probability", "error", *["unsure"] * asked]
-    return csv_text(head, rows)
