@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -153,3 +154,15 @@ def test_a_key_inside_a_choice_of_sections_is_named_without_the_choice() -> None
 def test_an_override_may_add_to_a_component_that_is_only_a_name() -> None:
     found = config(MINIMAL, "augment.policy=randaugment", "augment.policy.magnitude=4")
     assert found.augment.policy.magnitude == 4
+
+
+@pytest.mark.parametrize(
+    ("weights", "mistake"),
+    [
+        ("{cat: -1, dog: 1}", "cat is -1 (.*): must be greater than or equal to 0"),
+        ("[1, x]", '1 is "x" (.*): must be a number'),
+    ],
+)
+def test_of_a_union_only_the_member_that_was_meant_complains(weights: str, mistake: str) -> None:
+    (line,) = mistakes(MINIMAL, f"train.loss.class_weights={weights}")
+    assert re.search(rf"train\.loss\.class_weights\.{mistake}", line)

@@ -154,3 +154,31 @@ def test_balanced_weights_without_counts_are_refused(name: str) -> None:
 def test_class_weights_of_the_wrong_length_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="class_weights has 2 values for 3 classes"):
         LOSSES[name]([1, 2, 3], class_weights=[1.0, 2.0])
+
+
+@every_loss
+def test_class_weights_may_be_given_by_name_in_any_order(name: str) -> None:
+    logits, hard, _ = batch()
+    classes = ("ant", "bee", "café", "1", "no")
+    named = {"no": 5.0, "cafe\u0301": 3.0, "ant": 1.0, "1": 4.0, "bee": 2.0}  # é as two characters
+    by_name = LOSSES[name]([1] * 5, classes, class_weights=named)
+    by_place = LOSSES[name]([1] * 5, classes, class_weights=[1.0, 2.0, 3.0, 4.0, 5.0])
+    assert by_name(logits, hard) == by_place(logits, hard)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"cat": 1.0}, r"no weight for class 'dog' \(1 of 2 classes have none\)"),
+        ({"cat": 1.0, "dgo": 1.0}, r"names 'dgo', which is no class .* did you mean 'dog'\?"),
+        ({"cat": 1.0, "dog": 1.0, "emu": 1.0}, "names 'emu', which is no class"),
+        ({}, r"no weight for class 'cat' \(2 of 2"),
+        ({"cat": 0.0, "dog": 0.0}, "are all 0"),
+        ([0.0, 0.0], "are all 0"),
+    ],
+)
+def test_class_weights_that_are_not_those_of_the_classes_are_refused(
+    weights: dict[str, float] | list[float], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        LOSSES["cross_entropy"]([1, 2], ("cat", "dog"), class_weights=weights)

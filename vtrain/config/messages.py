@@ -1,7 +1,7 @@
 """One line for every mistake, in the words of the config rather than of the validator."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from pydantic import ValidationError
@@ -18,7 +18,10 @@ def explain(
     """Turn pydantic's findings into one mistake for each key of the document, `but` for some."""
     mistakes: dict[Keys, ConfigError] = {}
     details = error.errors(include_url=False, include_context=True)
-    found = [(_document_keys(detail["loc"], document), detail) for detail in details]
+    found = [
+        (_document_keys(detail["loc"], document, detail["type"] == "missing"), detail)
+        for detail in details
+    ]
     # A slip of the pen is an unknown key and a missing one: the first says all that there is.
     slips = [keys for keys, detail in found if detail["type"] == "extra_forbidden"]
     named = [key for keys in slips for key in meant(keys, schema, document.data)[0]]
@@ -35,18 +38,26 @@ def explain(
             hint = f"{before.hint}, or {mistake.hint}".replace(", or must be", " or")
             mistake = ConfigError(before.what, before.where, hint)
         mistakes[keys] = mistake
-    return list(mistakes.values())
+    # A union's other members refuse the whole of a value of which one member refuses a part.
+    return [mistake for keys, mistake in mistakes.items() if not _has_part(keys, mistakes)]
 
 
-def _document_keys(location: tuple[int | str, ...], document: Document) -> Keys:
-    """Keep the keys of a location that are in the document: pydantic adds the members of unions."""
+def _has_part(keys: Keys, mistakes: Iterable[Keys]) -> bool:
+    return any(len(other) > len(keys) and other[: len(keys)] == keys for other in mistakes)
+
+
+def _document_keys(location: tuple[int | str, ...], document: Document, missing: bool) -> Keys:
+    """Keep the keys of a location that are in the document: pydantic adds the members of unions.
+
+    The last one need not be there if it is what is `missing`.
+    """
     value: Any = document.data
     keys: list[int | str] = []
     for depth, key in enumerate(location, start=1):
         if not isinstance(value, dict | list):
             break
-        is_last = depth == len(location)
-        if isinstance(value, dict) and key not in value and not is_last:
+        absent = missing and depth == len(location)
+        if isinstance(value, dict) and key not in value and not absent:
             continue  # the name of a union's member
         if isinstance(value, list):
             if not isinstance(key, int):

@@ -4,11 +4,13 @@ Targets are class indices (B,) or, after mixup, a weight for each class (B, K) t
 loss divides by the batch size and by nothing that depends on the targets: so the loss of a batch is
 the weighted mean of the losses of its pieces, and gradient accumulation changes nothing.
 
-A loss is handed the number of training images of each class, which only `class_weights: balanced`
-reads. It is a module because its weights must move to the device with the model.
+A loss is handed the number of training images of each class and the names of the classes, which
+only `class_weights` reads: `balanced`, or a weight for each name. It is a module because its
+weights must move to the device with the model.
 """
 
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import torch
@@ -16,16 +18,17 @@ import torch.nn.functional as F
 from pydantic import Field, NonNegativeFloat
 from torch import Tensor, nn
 
-from vtrain.registry import LOSSES, Fraction
+from vtrain.registry import LOSSES, Fraction, suggest
 
 Smoothing = Annotated[
     Fraction, Field(description="How much of the target goes to all classes alike.")
 ]
 ClassWeights = Annotated[
-    Literal["balanced"] | list[NonNegativeFloat] | None,
+    Literal["balanced"] | list[NonNegativeFloat] | dict[str, NonNegativeFloat] | None,
     Field(
-        description="What an error in each class costs, in the order of the classes; `balanced` is "
-        "the inverse of its share of the training images, null the same for all."
+        description="What an error in each class costs, by its name, `{cat: 1.0, dog: 3.0}`, or as "
+        "a list in the order of the classes; `balanced` is the inverse of its share of the "
+        "training images, null the same for all."
     ),
 ]
 
@@ -44,13 +47,14 @@ class CrossEntropy(nn.Module):
     def __init__(
         self,
         class_counts: Sequence[int] | None = None,
+        classes: Sequence[str] | None = None,
         *,
         label_smoothing: Smoothing = 0.0,
         class_weights: ClassWeights = None,
     ) -> None:
         super().__init__()
         self.label_smoothing = label_smoothing
-        self.register_buffer("weights", weight_tensor(class_weights, class_counts))
+        self.register_buffer("weights", weight_tensor(class_weights, class_counts, classes))
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         if targets.ndim == 1 and self.weights is None:  # torch's own kernel makes no (B, K) targets
@@ -80,6 +84,7 @@ class BinaryCrossEntropy(nn.Module):
     def __init__(
         self,
         class_counts: Sequence[int] | None = None,
+        classes: Sequence[str] | None = None,
         *,
         binarize: bool = True,
         label_smoothing: Smoothing = 0.0,
@@ -87,7 +92,7 @@ class BinaryCrossEntropy(nn.Module):
     ) -> None:
         super().__init__()
         self.binarize, self.label_smoothing = binarize, label_smoothing
-        self.register_buffer("weights", weight_tensor(class_weights, class_counts))
+        self.register_buffer("weights", weight_tensor(class_weights, class_counts, classes))
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         targets = as_weights(targets, logits.shape[1])
@@ -116,6 +121,7 @@ class Focal(nn.Module):
     def __init__(
         self,
         class_counts: Sequence[int] | None = None,
+        classes: Sequence[str] | None = None,
         *,
         gamma: NonNegativeFloat = 2.0,
         label_smoothing: Smoothing = 0.0,
@@ -123,7 +129,7 @@ class Focal(nn.Module):
     ) -> None:
         super().__init__()
         self.gamma, self.label_smoothing = gamma, label_smoothing
-        self.register_buffer("weights", weight_tensor(class_weights, class_counts))
+        self.register_buffer("weights", weight_tensor(class_weights, class_counts, classes))
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         targets = smooth_labels(as_weights(targets, logits.shape[1]), self.label_smoothing)
@@ -149,14 +155,23 @@ def smooth_labels(targets: Tensor, amount: float) -> Tensor:
     return targets if amount == 0 else targets * (1 - amount) + amount / targets.shape[1]
 
 
-def weight_tensor(class_weights: ClassWeights, class_counts: Sequence[int] | None) -> Tensor | None:
+def weight_tensor(
+    class_weights: ClassWeights,
+    class_counts: Sequence[int] | None,
+    classes: Sequence[str] | None,
+) -> Tensor | None:
     """Return the weight of each class as a tensor. Shape: (K,).
 
     Raises:
-        ValueError: The counts that the weights need are missing or do not match.
+        ValueError: What the weights need is missing, or they are not those of the classes.
     """
     if class_weights is None:
         return None
+    values = class_weights.values() if isinstance(class_weights, dict) else class_weights
+    if class_weights != "balanced" and class_weights and not any(values):
+        raise ValueError("class_weights are all 0: there would be nothing to learn")
+    if isinstance(class_weights, dict):
+        return torch.tensor(weights_by_name(class_weights, classes or ()))
     if class_weights != "balanced":  # a list, in the order of the classes
         if class_counts is not None and len(class_counts) != len(class_weights):
             raise ValueError(
@@ -166,6 +181,30 @@ def weight_tensor(class_weights: ClassWeights, class_counts: Sequence[int] | Non
     if class_counts is None:
         raise ValueError("class_weights (balanced) needs the number of images of each class")
     return torch.tensor(balanced_weights(class_counts))
+
+
+def weights_by_name(weights: Mapping[str, float], classes: Sequence[str]) -> list[float]:
+    """Return a weight for each class, in their order.
+
+    Raises:
+        ValueError: A name is no class, or a class has no weight.
+    """
+    # A name typed on a Mac may have its accents as characters of their own.
+    given = {unicodedata.normalize("NFC", name): weight for name, weight in weights.items()}
+    wanted = [unicodedata.normalize("NFC", name) for name in classes]
+    unknown = [name for name in given if name not in set(wanted)]
+    absent = [name for name in wanted if name not in given]
+    if unknown:
+        raise ValueError(
+            f"class_weights names '{unknown[0]}', which is no class ({len(unknown)} unknown): "
+            f"{suggest(unknown[0], list(classes))}"
+        )
+    if absent:
+        raise ValueError(
+            f"class_weights has no weight for class '{absent[0]}' ({len(absent)} of "
+            f"{len(classes)} classes have none)"
+        )
+    return [given[name] for name in wanted]
 
 
 def balanced_weights(class_counts: Sequence[int]) -> list[float]:

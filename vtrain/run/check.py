@@ -38,7 +38,7 @@ def check_config(config: Config) -> str:
         start = str(load_pretrained(model, config.model.pretrained, source.classes))
     schedule = build_schedule(plan)
     # What is built here and not used is built for its errors.
-    build_criterion(config, model, [1] * num_classes)
+    build_criterion(plan, model)
     build_teacher(config, source.classes, preprocess, torch.device("cpu"))
     cost = profile_run(plan, model, optimizer, plan.images_at_once)
     at_once = f"{plan.images_at_once} images at once"

@@ -40,6 +40,8 @@ def test_class_weights_are_said_with_the_counts(uneven: Path, vtrain: Vtrain) ->
     assert rows(done.out) == {"loss": said}
     done = vtrain(*command, "train.loss.class_weights=[1, 1, 0.25]")
     assert rows(done.out)["loss"].endswith("cat 1 (2), dog 1 (4), owl 0.25 (12)")
+    named = "train.loss.class_weights={owl: 0.25, dog: 1, cat: 2}"
+    assert rows(vtrain(*command, named).out)["loss"].endswith("cat 2 (2), dog 1 (4), owl 0.25 (12)")
     assert rows(vtrain(*command).out) == {}
 
 
@@ -57,3 +59,6 @@ def test_weights_for_other_classes_are_refused(uneven: Path, vtrain: Vtrain) -> 
     done = vtrain("check", uneven, "train.batch_size=8", "train.loss.class_weights=[1, 2]")
     assert done.code == 2
     assert "class_weights has 2 values for 3 classes" in done.err
+    done = vtrain("check", uneven, "train.loss.class_weights={owl: 1, dog: 1, cta: 1}")
+    assert (done.code, len(done.err.splitlines())) == (2, 1)
+    assert "'cta', which is no class (1 unknown): did you mean 'cat'?" in done.err

@@ -40,17 +40,18 @@ def fitted(schedule: Callable[[int], float], steps: int, state: TrainState) -> S
     return lambda step: schedule(fitted_step(step, steps, budget.elapsed))
 
 
-def build_loss(config: Config, class_counts: list[int]) -> nn.Module:
+def build_loss(config: Config, class_counts: list[int], classes: tuple[str, ...]) -> nn.Module:
     """Return logits and targets -> loss."""
     build = bind(LOSSES[config.train.loss.name], config.train.loss)
     with section("train.loss"):
-        loss: nn.Module = build(class_counts)
+        loss: nn.Module = build(class_counts, classes)
     return loss
 
 
-def build_criterion(config: Config, model: ImageClassifier, class_counts: list[int]) -> nn.Module:
+def build_criterion(plan: Plan, model: ImageClassifier) -> nn.Module:
     """Return the model's outputs, targets and the teacher's logits, if there is one -> loss."""
-    loss = build_loss(config, class_counts)
+    config = plan.config
+    loss = build_loss(config, plan.class_counts, plan.source.classes)
     if config.train.distillation is not None:
         with section("train.distillation"):
             return bind(Distillation, config.train.distillation)(loss)

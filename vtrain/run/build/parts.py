@@ -104,7 +104,7 @@ def build_parts(plan: Plan) -> Parts:
         val_loader=bind(EvalLoader, config.data)(
             val, preprocess, plan.eval_batch_size, plan.rank, device
         ),
-        criterion=build_criterion(config, model, plan.class_counts).to(device),
+        criterion=build_criterion(plan, model).to(device),
         teacher=build_teacher(config, source.classes, preprocess, device),
         schedule=build_schedule(plan),
         state=build_state(plan, model),

@@ -104,7 +104,7 @@ def balance_rows(plan: Plan) -> dict[str, str]:
             f"images: {named}"
         )
     # Only a loss with class weights has them; they are those of the run, from the same counts.
-    weights = getattr(build_loss(plan.config, counts), "weights", None)
+    weights = getattr(build_loss(plan.config, counts, plan.source.classes), "weights", None)
     if weights is not None:
         texts = [
             f"{weight:.3g} ({count:,})"
