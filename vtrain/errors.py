@@ -94,9 +94,18 @@ class DeviceError(VtrainError):
 
 
 class DivergedError(VtrainError):
-    """The loss or the gradients are no longer finite."""
+    """The loss or the gradients are no longer finite.
+
+    Args:
+        step: The first step whose numbers are not; the weights that it began with are to blame.
+    """
 
     exit_code = 7
+
+    def __init__(self, what: str, where: object = None, hint: str | None = None, step: int = 0):
+        super().__init__(what, where, hint)
+        self.args = (what, where, hint, step)  # what it is pickled by
+        self.step = step
 
 
 class WorkerError(VtrainError):

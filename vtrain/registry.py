@@ -25,6 +25,9 @@ Probability = Annotated[float, Field(ge=0, lt=1)]
 FREE_ON_RESUME = Field(json_schema_extra={"resume": "free"})
 """Marks a key that may differ when a run goes on: it does not change its result, but for
 rounding."""
+CHANGEABLE_ON_RESUME = Field(json_schema_extra={"resume": "changeable"})
+"""Marks a key that may get another value when a run goes on, which counts from there on: what an
+error advises, how long the run is, where its files are (the fingerprint knows the images again)."""
 
 
 def off(value: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BaseModel
 
-from vtrain.config import Config, config_from_text, may_change_on_resume, switched_off
+from vtrain.config import Config, config_from_text, rule_on_resume, switched_off
 from vtrain.config.schema import SECTIONS, SectionSchema, build_schema
 from vtrain.files.yaml import Document
 from vtrain.registry import FREE_ON_RESUME, Component, off
@@ -52,24 +52,38 @@ def test_two_declarations_of_one_key_are_an_error(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    ("key", "free"),
+    ("key", "rule"),
     [
-        ("seed", False),
-        ("data.num_workers", True),
-        ("data.cache", True),
-        ("data.on_bad_image", False),
-        ("augment.crop", False),
-        ("train.epochs", False),
-        ("train.max_steps", True),
-        ("train.compile", True),
-        ("train.loss", False),
-        ("checkpoint.keep", True),
-        ("checkpoint.every_steps", True),
-        ("logging.images", True),
+        ("seed", "fixed"),
+        ("model.depth", "fixed"),
+        ("data.num_workers", "free"),
+        ("data.cache", "free"),
+        ("data.on_bad_image", "changeable"),
+        ("data.val_fraction", "fixed"),
+        ("augment.crop", "fixed"),
+        ("optimizer.lr", "changeable"),
+        ("optimizer.weight_decay", "fixed"),
+        ("schedule.warmup_epochs", "changeable"),
+        ("schedule.name", "changeable"),
+        ("train.epochs", "changeable"),
+        ("train.max_steps", "free"),
+        ("train.compile", "free"),
+        ("train.loss", "fixed"),
+        ("train.loss.label_smoothing", "fixed"),
+        ("train.early_stopping", "changeable"),
+        ("train.early_stopping.patience", "changeable"),
+        ("train.distillation", "fixed"),
+        ("train.distillation.teacher", "changeable"),
+        ("train.distillation.kind", "fixed"),
+        ("checkpoint.keep", "free"),
+        ("checkpoint.every_steps", "free"),
+        ("logging.images", "free"),
+        ("augment.no_such_key", "fixed"),
     ],
 )
-def test_a_key_says_whether_it_may_change_on_resume(key: str, free: bool) -> None:
-    assert may_change_on_resume(config(), key) is free
+def test_a_key_says_whether_it_may_differ_when_a_run_goes_on(key: str, rule: str) -> None:
+    given = config_from_text(TEXT, "run.yaml", ["train.distillation={teacher: run, kind: soft}"])
+    assert rule_on_resume(given, key) == rule
 
 
 def test_a_key_says_what_keeps_a_model_from_memorising() -> None:

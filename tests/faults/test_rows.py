@@ -201,9 +201,9 @@ class TestB:
         before = {path.name: path.read_bytes() for path in run_dir.glob("*.pt")}
         for change in (
             *("seed=4", "model.depth=2", "model.name=deit_ti", "data.num_images=46"),
-            *("augment.mixup=0", "optimizer.lr=1e-3", "optimizer.weight_decay=0"),
-            *("schedule.warmup_epochs=2", "train.epochs=4", "train.batch_size=9"),
-            *("train.ema_decay=0.8", "train.loss={label_smoothing: 0.1}"),
+            *("augment.mixup=0", "optimizer.name=adam", "optimizer.weight_decay=0"),
+            *("train.batch_size=9", "train.ema_decay=0.8"),
+            "train.loss={label_smoothing: 0.1}",
         ):
             one_line(fit(tmp_path, run_dir, change).wait(), 2, change.split("=")[0])
         assert {path.name: path.read_bytes() for path in run_dir.glob("*.pt")} == before
@@ -719,7 +719,7 @@ class TestI:
         def signalled() -> None:
             import vtrain.run.fit
 
-            def build_parts(*_: object) -> None:
+            def build_parts(*_: object, **__: object) -> None:
                 os.kill(os.getpid(), signal.SIGTERM)
                 time.sleep(60)
 

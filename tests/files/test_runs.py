@@ -1,5 +1,7 @@
 """Run folders: their names, their newest, and what may be read from them."""
 
+import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import pytest
 
 from tests.harness import Vtrain
 from vtrain.errors import CheckpointError, ConfigError, StorageError
-from vtrain.files.runs import RunFolder, checkpoint_of
+from vtrain.files.runs import Beginning, RunFolder, checkpoint_of
 
 CONTRACT = {
     "config": "config.yaml",
@@ -70,18 +72,82 @@ def begun(path: Path, state: str | None) -> Path:
     return path
 
 
-def test_the_newest_is_by_name_and_state_and_only_of_started_runs(tmp_path: Path) -> None:
-    begun(tmp_path / "a" / "2025-01-01", "finished")
-    newest = begun(tmp_path / "b" / "2025-01-03", "finished")
+def test_the_newest_is_by_time_and_state_and_only_of_started_runs(tmp_path: Path) -> None:
+    begun(tmp_path / "b" / "zzz", "finished")
+    newest = begun(tmp_path / "a" / "aaa", "finished")
     killed = begun(tmp_path / "b" / "2025-01-02", None)  # it never came to write how it ended
     (tmp_path / "b" / "2025-01-04").mkdir()
     found = RunFolder.newest(finished=True, root=tmp_path)
     assert found == RunFolder(newest)
     assert found.is_finished
-    assert found.read_status() == {"state": "finished", "code": 0}
+    assert found.read_status().keys() == {"state", "code", "time"}
     assert RunFolder.newest(finished=False, root=tmp_path) == RunFolder(killed)
     assert RunFolder.newest(finished=False, name="a", root=tmp_path) is None
     assert RunFolder.newest(finished=True, root=tmp_path / "absent") is None
+
+
+@pytest.mark.parametrize("place", ["exp", "vit/exp", "of me/vit/exp", "sweep/vit/lr=0.1/trial 3"])
+def test_a_run_is_seen_at_any_usual_depth_and_through_links(tmp_path: Path, place: str) -> None:
+    begun(tmp_path / "runs" / "vit" / "2030-01-01", "finished")
+    begun(tmp_path / "disk" / "exp", "finished")
+    path = tmp_path / "runs" / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(tmp_path / "disk" / "exp")
+    assert RunFolder.newest(finished=True, root=tmp_path / "runs") == RunFolder(path)
+
+
+def test_a_run_within_a_run_is_one_and_event_files_are_none(tmp_path: Path) -> None:
+    begun(tmp_path / "vit", "finished")
+    inner = begun(tmp_path / "vit" / "fold_0", "finished")
+    begun(tmp_path / "vit" / "tensorboard", "finished")
+    begun(tmp_path / "vit" / ".cache", "finished")
+    assert RunFolder.newest(finished=True, root=tmp_path) == RunFolder(inner)
+
+
+def test_a_copy_has_the_time_of_what_it_copies(tmp_path: Path) -> None:
+    old = begun(tmp_path / "vit" / "old", "finished")
+    newest = begun(tmp_path / "vit" / "newest", "finished")
+    shutil.copytree(old, tmp_path / "vit" / "copy", copy_function=shutil.copyfile)
+    assert RunFolder.newest(finished=True, root=tmp_path) == RunFolder(newest)
+
+
+@pytest.mark.parametrize("time", ["", '"yesterday"', "7"])
+def test_a_run_without_a_recorded_time_has_that_of_its_file(tmp_path: Path, time: str) -> None:
+    run = RunFolder(begun(tmp_path / "run", None))
+    run.status.write_text(f'{{"state": "finished", "time": {time}}}' if time else "{}")
+    os.utime(run.status, (1e9, 1e9))
+    assert run.time == 1e9
+
+
+def test_a_run_is_called_after_its_config_wherever_it_lies(tmp_path: Path) -> None:
+    given = RunFolder(begun(tmp_path / "elsewhere", None))
+    given.environment.write_text('{"name": "vit"}')
+    old = RunFolder(begun(tmp_path / "vit" / "2025-01-01", None))  # before the name was recorded
+    assert [given.name, old.name] == ["vit", "vit"]
+    found = RunFolder.newest(finished=False, name="vit", root=tmp_path)
+    assert found in (given, old)
+
+
+def test_what_a_failed_beginning_made_goes_again_and_nothing_else(tmp_path: Path) -> None:
+    def fail(folder: Path, *files: str) -> None:
+        beginning = Beginning(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("vtrain.log", ".lock", *files):
+            (folder / name).touch()
+        with pytest.raises(ValueError, match="why"), beginning.undone_on_failure():
+            raise ValueError("why")
+
+    fail(tmp_path / "runs" / "vit" / "2025-01-01")
+    assert list(tmp_path.iterdir()) == []
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "notes.txt").touch()
+    (mine / "vtrain.log").write_text("of before")
+    fail(mine)
+    assert {path.name for path in mine.iterdir()} == {"notes.txt", "vtrain.log"}
+    assert (mine / "vtrain.log").read_text() == "of before"
+    fail(tmp_path / "begun", "config.yaml")  # it came to its first step
+    assert (tmp_path / "begun" / "vtrain.log").exists()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "\udcff"])

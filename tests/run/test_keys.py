@@ -35,6 +35,7 @@ from vtrain.registry import (
 )
 from vtrain.run import fit
 from vtrain.run.build import callbacks, data, model, optim, parts, resolve, trainer
+from vtrain.run.request import Request
 
 STATED = {
     "data.num_workers": "1",
@@ -199,7 +200,7 @@ def told(*overrides: str) -> Trace:
         for owner, name, stand_in in STAND_INS:
             patch.setattr(owner, name, recording(trace, name, stand_in))
         patch.setattr(Trainer, "fit", lambda *_: None)
-        fit.fit(config(*overrides), "name", Path("run"))
+        fit.fit(Request(config(*overrides), "name", Path("run")))
     shutil.rmtree("run")
     return trace
 

@@ -16,7 +16,11 @@ def fit(
         typer.Option(help="The run's folder.", show_default="runs/<config>/<date_time>"),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in that folder, or the newest.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with the run at CONFIG, in that folder, or the newest.",
+        ),
     ] = False,
     accept_data_change: Annotated[
         bool,
@@ -35,16 +39,15 @@ def fit(
         refuse_ignored(others, beside="overfit")
     if not resume:
         refuse_ignored({"accept-data-change": accept_data_change}, without="resume")
-    from vtrain.config import load_config
+    from vtrain.run.request import find_request
 
-    loaded = load_config(config, overrides or ())
+    request = find_request(config, overrides or (), run_dir, resume)
     from vtrain.engine.stop import StopSignals
     from vtrain.run.fit import fit as run_fit  # slow to import: not before the config is right
 
     if overfit is None:
-        signals = StopSignals(until_exit=True)
-        run_fit(loaded, config.stem, run_dir, resume, accept_data_change, signals)
+        run_fit(request, accept_data_change, StopSignals(until_exit=True))
     else:
         from vtrain.run.overfit import overfit as run_overfit
 
-        run_overfit(loaded, overfit)
+        run_overfit(request.config, overfit)

@@ -70,11 +70,12 @@ class CommandGroups(TyperGroup):
 
     def _suggestion(self, name: str) -> str:
         from vtrain.files.images import is_image_name  # with it come numpy and Pillow
+        from vtrain.files.runs import RunFolder
 
         known, word = list(self.commands), name.lower()
         if word in ELSEWHERE:
             return ELSEWHERE[word]
-        if name.endswith((".yaml", ".yml")) or (Path(name) / "config.yaml").is_file():
+        if name.endswith((".yaml", ".yml")) or RunFolder(Path(name)).is_started:
             return f"did you mean 'vtrain fit {name}'?"
         if is_image_name(name):
             return f"did you mean 'vtrain predict {name}'?"

@@ -4,14 +4,14 @@ A YAML file becomes a frozen `Config` that states every value of the run.
 """
 
 from vtrain.config.read import config_from_text, load_config, stored_config
-from vtrain.config.schema import may_change_on_resume, switched_off
+from vtrain.config.schema import rule_on_resume, switched_off
 from vtrain.config.sections import Config
 
 __all__ = [
     "Config",
     "config_from_text",
     "load_config",
-    "may_change_on_resume",
+    "rule_on_resume",
     "stored_config",
     "switched_off",
 ]

@@ -1,6 +1,6 @@
 """What stands on the command line, and values that are not what YAML takes them for."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vtrain.config.hints import wants_text
@@ -34,19 +34,9 @@ def _apply(document: Document, override: str, unread: dict[Keys, ConfigError]) -
         hint = "write KEY=VALUE, for example train.epochs=5"
         document.mistakes.append(ConfigError("not an override", name, hint))
         return
-    section = document.data
-    # Sections on the way are made where the file has none: `train.loss.name=focal` needs no `loss`.
-    for depth, key in enumerate(keys[:-1], start=1):
-        if section.get(key) is None:
-            section[key] = {}
-            document.places.setdefault(keys[:depth], name)
-        elif isinstance(section[key], str):  # a component by its name alone: `policy: augmix`
-            section[key] = {"name": section[key]}
-        section = section[key]
-        if not isinstance(section, dict):
-            what = f"'{shortened(dotted)}' leads through '{shortened(key)}', which is no section"
-            document.mistakes.append(ConfigError(what, name))
-            return
+    section = _section_above(document, keys, name)
+    if section is None:
+        return
     unread.pop(keys, None)  # of two overrides of one key the last counts
     try:
         value = parse_value(text, name)
@@ -59,6 +49,35 @@ def _apply(document: Document, override: str, unread: dict[Keys, ConfigError]) -
     section[keys[-1]] = value
     document.texts[keys] = text
     document.places[keys] = name  # its mistakes name the command line, not the file
+
+
+def remember(document: Document, values: Mapping[str, Any]) -> None:
+    """Write values by dotted key into the raw document: what a run was started with."""
+    for dotted, value in values.items():
+        keys, name = tuple(dotted.split(".")), f"the run's own {dotted}"
+        section = _section_above(document, keys, name)
+        if section is not None:
+            section[keys[-1]] = value
+            document.places[keys] = name
+
+
+def _section_above(document: Document, keys: tuple[str, ...], name: str) -> dict[str, Any] | None:
+    """Return the section that holds a key; a mistake joins the others if there can be none."""
+    section = document.data
+    # Sections on the way are made where the file has none: `train.loss.name=focal` needs no `loss`.
+    for depth, key in enumerate(keys[:-1], start=1):
+        if section.get(key) is None:
+            section[key] = {}
+            document.places.setdefault(keys[:depth], name)
+        elif isinstance(section[key], str):  # a component by its name alone: `policy: augmix`
+            section[key] = {"name": section[key]}
+        section = section[key]
+        if not isinstance(section, dict):
+            dotted = shortened(".".join(keys))
+            what = f"'{dotted}' leads through '{shortened(key)}', which is no section"
+            document.mistakes.append(ConfigError(what, name))
+            return None
+    return section
 
 
 def name_components(document: Document) -> None:

@@ -2,31 +2,42 @@
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from vtrain.config.messages import explain
-from vtrain.config.overrides import apply_overrides, keep_texts, name_components
+from vtrain.config.overrides import apply_overrides, keep_texts, name_components, remember
 from vtrain.config.retired import replace_retired
 from vtrain.config.schema import build_schema
 from vtrain.config.sections import Config
 from vtrain.errors import CheckpointError, ConfigError
 from vtrain.files.checkpoint import Checkpoint
 from vtrain.files.paths import at_home
+from vtrain.files.runs import RunFolder
 from vtrain.files.yaml import Document, parse_yaml, read_yaml
 from vtrain.registry import MODELS
 
+EMPTY: Mapping[str, Any] = {}
 
-def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
+
+def load_config(
+    path: Path, overrides: Iterable[str] = (), remembered: Mapping[str, Any] = EMPTY
+) -> Config:
     """Read, override (`dotted.key=value`), validate and complete the config in a YAML file.
+
+    `path` may be a run folder: then it is that of the run. `remembered` are values by dotted key
+    that come before the overrides.
 
     Raises:
         ConfigError: Something is wrong; the error holds every mistake, one line each.
     """
-    return validated(read_yaml(path), overrides)
+    run = RunFolder(path)
+    document = read_yaml(run.config if run.is_started else path)
+    remember(document, remembered)
+    return validated(document, overrides)
 
 
 def config_from_text(text: str, name: str, overrides: Iterable[str] = ()) -> Config:

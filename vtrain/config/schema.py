@@ -7,7 +7,7 @@ description stand where it is used, and nowhere else.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias, cast
 
 from pydantic import Field, create_model
 
@@ -18,6 +18,7 @@ from vtrain.config.sections import (
     DistillationSection,
     ModelSection,
     OptimizerSection,
+    ScheduleSection,
     TrainSection,
 )
 from vtrain.data.augment.augment import Augment
@@ -45,6 +46,8 @@ from vtrain.registry import (
     Section,
 )
 
+ResumeRule: TypeAlias = Literal["free", "changeable", "fixed"]
+
 
 @dataclass(frozen=True)
 class SectionSchema:
@@ -64,7 +67,7 @@ SECTIONS = (
     SectionSchema(("data",), DataSection, (Preprocess, Split, TrainLoader), SOURCES),
     SectionSchema(("augment",), Section, (CropFlip, Colour, Erasing, Augment, Mixing)),
     SectionSchema(("optimizer",), OptimizerSection, (), OPTIMIZERS),
-    SectionSchema(("schedule",), ComponentSection, (), SCHEDULES, "cosine"),
+    SectionSchema(("schedule",), ScheduleSection, (), SCHEDULES, "cosine"),
     SectionSchema(("train", "loss"), ComponentSection, (), LOSSES, "cross_entropy"),
     SectionSchema(("train", "early_stopping"), Section, (EarlyStopping,)),
     SectionSchema(("train", "distillation"), DistillationSection, (Distillation,)),
@@ -149,13 +152,22 @@ def switched_off(section: Section) -> dict[str, Any]:
     }
 
 
-def may_change_on_resume(config: Config, dotted: str) -> bool:
-    """Return whether `section.key` may differ on a resume: it changes nothing but rounding."""
-    name, _, key = dotted.partition(".")
-    if not key:
-        return False
-    section = type(getattr(config, name))
-    declared = section.model_config, section.model_fields[key]
-    # Either the whole section may change, or this key of it.
-    extras = declared[0].get("json_schema_extra"), declared[1].json_schema_extra
-    return any(isinstance(extra, dict) and extra.get("resume") == "free" for extra in extras)
+def rule_on_resume(config: Config, dotted: str) -> ResumeRule:
+    """Return whether a key may differ when a run goes on.
+
+    `free` changes nothing but rounding, `changeable` counts from there on, `fixed` must stay.
+    """
+    section: Any = config
+    for key in dotted.split("."):
+        field = type(section).model_fields.get(key) if isinstance(section, Section) else None
+        if field is None:  # a part of a plain mapping, or of a component that the run had before
+            return "fixed"
+        section = getattr(section, key)
+        # A key, or the section that it opens; whatever is in it then follows the same rule.
+        extras: list[Any] = [field.json_schema_extra]
+        if isinstance(section, Section):
+            extras.append(type(section).model_config.get("json_schema_extra"))
+        for extra in extras:
+            if isinstance(extra, dict) and "resume" in extra:
+                return cast(ResumeRule, extra["resume"])
+    return "fixed"

@@ -9,7 +9,14 @@ from pydantic import AfterValidator, ConfigDict, Field, NonNegativeInt, Positive
 
 from vtrain.files.paths import at_home
 from vtrain.files.yaml import dump_yaml
-from vtrain.registry import FREE_ON_RESUME, ComponentSection, Probability, Section, off
+from vtrain.registry import (
+    CHANGEABLE_ON_RESUME,
+    FREE_ON_RESUME,
+    ComponentSection,
+    Probability,
+    Section,
+    off,
+)
 
 # No batch of a million images fits anywhere: a slip of the finger is told at once.
 Images = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -50,23 +57,29 @@ class DataSection(ComponentSection):
 class OptimizerSection(ComponentSection):
     """`optimizer`: how the weights move."""
 
-    lr_base_size: PositiveInt | None = None
+    lr_base_size: Annotated[PositiveInt | None, CHANGEABLE_ON_RESUME] = None
     """Images per step that `lr` is meant for: it is multiplied by batch_size / lr_base_size."""
+
+
+class ScheduleSection(ComponentSection):
+    """`schedule`: how the rate goes. A function of the step alone: no state depends on it."""
+
+    model_config = ConfigDict(json_schema_extra={"resume": "changeable"})
 
 
 class DistillationSection(Section):
     """`train.distillation`: who teaches."""
 
-    teacher: Annotated[str, _located("torchvision:")]
+    teacher: Annotated[str, _located("torchvision:"), CHANGEABLE_ON_RESUME]
     """A checkpoint or run folder of vtrain, or a model of torchvision: `torchvision:resnet18`."""
-    teacher_weights: Annotated[str, _located()] | None = None
+    teacher_weights: Annotated[Annotated[str, _located()] | None, CHANGEABLE_ON_RESUME] = None
     """The weights of a torchvision teacher: its `state_dict`, or `{model, classes}` with names."""
 
 
 class TrainSection(Section):
     """`train`: how long, on what, and with which loss."""
 
-    epochs: PositiveInt
+    epochs: Annotated[PositiveInt, CHANGEABLE_ON_RESUME]
     """Passes over the training set."""
     batch_size: Images | Literal["auto"] = 128
     """Images per optimizer step, over all processes; `auto` finds how many fit in memory."""
@@ -78,11 +91,13 @@ class TrainSection(Section):
     """Pieces a process cuts its share of a batch into; changes memory, not the result."""
     max_steps: Annotated[PositiveInt | None, FREE_ON_RESUME, off(None)] = None
     """Stop after this many optimizer steps, even within an epoch: a first part of the same run."""
-    max_minutes: Annotated[PositiveFloat | None, off(None)] = None
+    max_minutes: Annotated[PositiveFloat | None, CHANGEABLE_ON_RESUME, off(None)] = None
     """Minutes of training after which the run ends; the schedule is fitted to them."""
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:[0-9]{1,3})$")] = "auto"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:[0-9]{1,3})$"), FREE_ON_RESUME] = (
+        "auto"
+    )
     """`auto`, `cpu`, `cuda` or `cuda:N`; auto takes CUDA where there is one."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], CHANGEABLE_ON_RESUME] = "auto"
     """Dtype of the forward pass; weights, loss and optimizer state stay fp32."""
     compile: Annotated[Literal["auto"] | bool, FREE_ON_RESUME] = "auto"
     """Whether torch.compile compiles the model; auto does so on CUDA, but not with `fsdp`."""
@@ -96,11 +111,11 @@ class TrainSection(Section):
     """Refuse operations whose result is not the same bits every time."""
     activation_checkpointing: Annotated[bool, FREE_ON_RESUME] = False
     """Recompute each block in the backward pass instead of storing it: less memory, more time."""
-    grad_clip_norm: PositiveFloat | None = 1.0
+    grad_clip_norm: Annotated[PositiveFloat | None, CHANGEABLE_ON_RESUME] = 1.0
     """Largest global L2 norm of the gradients; null leaves them alone."""
     ema_decay: Annotated[Probability | None, off(None)] = None
     """Decay of the exponential moving average of the weights, which is then evaluated."""
-    early_stopping: Annotated[Section | None, off(None)] = None
+    early_stopping: Annotated[Section | None, CHANGEABLE_ON_RESUME, off(None)] = None
     """When a run that no longer improves ends; null trains to the last step."""
     loss: ComponentSection
     """The training loss: a name and its arguments."""
@@ -143,7 +158,7 @@ class Config(Section):
     data: DataSection
     augment: Section
     optimizer: OptimizerSection
-    schedule: ComponentSection
+    schedule: ScheduleSection
     train: TrainSection
     checkpoint: CheckpointSection
     logging: LoggingSection = LoggingSection()

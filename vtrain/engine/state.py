@@ -140,9 +140,10 @@ class TrainState:
         # With precision `auto`, a run may go on where it needs no scaler, or did not have one.
         if self.scaler is not None and state["scaler"] is not None:
             self.scaler.load_state_dict(state["scaler"])
-        if self.early_stopping is not None:
+        # A rule or a budget that the run did not have before begins to count now.
+        if self.early_stopping is not None and state["early_stopping"] is not None:
             self.early_stopping.load_state_dict(state["early_stopping"])
-        if self.budget is not None:
+        if self.budget is not None and state["budget"] is not None:
             self.budget.load_state_dict(state["budget"])
         self.loss = Meter(**state["loss"])
         for name in self.COUNTERS:

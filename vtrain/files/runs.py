@@ -1,8 +1,11 @@
 """The folders of runs: `runs/<config name>/<date_time>/`, what they hold, and which is which."""
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,6 +13,8 @@ from vtrain.errors import CheckpointError, ConfigError, StorageError
 from vtrain.files.atomic import explain, make_folder, write_json
 
 RUNS = Path("runs")
+DEPTH = 4
+"""Folders below `runs/` in which runs are looked for: experiment, config, sweep, trial."""
 
 
 class _File:
@@ -83,8 +88,26 @@ class RunFolder:
         return _read_json(self.status)
 
     def write_status(self, state: str, **facts: Any) -> None:
-        """Record what the run is doing: `running`, `finished`, `stopped` or `failed`."""
-        write_json(self.status, {"state": state, **facts})
+        """Record what the run is doing, and since when: running, finished, stopped or failed."""
+        # Not the file's own time, which a copy of the folder does not keep.
+        now = datetime.now(UTC).isoformat()
+        write_json(self.status, {"state": state, **facts, "time": now})
+
+    @property
+    def time(self) -> float:
+        """When the status was recorded, in seconds since 1970."""
+        try:
+            return datetime.fromisoformat(self.read_status()["time"]).timestamp()
+        except (KeyError, TypeError, ValueError):  # of an older version, or killed before that
+            path = self.status if self.status.exists() else self.config
+            return path.stat().st_mtime
+
+    @property
+    def name(self) -> str:
+        """What runs of the same config are called."""
+        name = self.read_environment().get("name")
+        # Older versions did not record it: they named the folder of the folder after the config.
+        return name if isinstance(name, str) else self.path.absolute().parent.name
 
     def read_environment(self) -> dict[str, Any]:
         """Return the environment of the last start, or an empty dict."""
@@ -126,10 +149,48 @@ class RunFolder:
     def newest(cls, *, finished: bool, name: str | None = None, root: Path = RUNS) -> Self | None:
         """Return the newest run, of one config or of any, that is finished or is not."""
         # A folder without a config is of a run that never came to its first step: not looked at.
-        groups = [root / name] if name else (sorted(root.iterdir()) if root.is_dir() else [])
-        runs = [cls(path) for group in groups if group.is_dir() for path in group.iterdir()]
-        chosen = [run for run in runs if run.is_started and run.is_finished == finished]
-        return max(chosen, key=lambda run: run.path.name, default=None)  # names are times
+        runs = [run for run in map(cls, _folders(root, DEPTH)) if run.is_started]
+        chosen = [run for run in runs if run.is_finished == finished]
+        if name is not None:
+            chosen = [run for run in chosen if run.name == name]
+        # By time alone: a folder may have any name, and a copy has the time of what it copies.
+        return max(chosen, key=lambda run: run.time, default=None)
+
+
+class Beginning:
+    """A place where a run may begin, as it is now: what comes to it can be taken away again."""
+
+    def __init__(self, path: Path) -> None:
+        run = RunFolder(path)
+        self.run = run
+        self.folders = [folder for folder in (path, *path.parents) if not folder.exists()]
+        self.files = [file for file in (run.log, run.lock) if not os.path.lexists(file)]
+
+    def with_folder(self, path: Path) -> "Beginning":
+        """Return the same for a new folder that has just been made below this one."""
+        beginning = Beginning(path)
+        beginning.folders = [path, *self.folders]
+        return beginning
+
+    @contextmanager
+    def undone_on_failure(self) -> Iterator[None]:
+        """Leave nothing behind of a run that fails before its first step, but what was there."""
+        try:
+            yield
+        except BaseException:
+            self.undo()
+            raise
+
+    def undo(self, _: object = None) -> None:
+        """Take away what has come since, unless a run has made its first step."""
+        if self.run.is_started:
+            return
+        # Why it failed is what counts: a file that cannot be removed is no reason.
+        with suppress(OSError):
+            for file in self.files:
+                file.unlink(missing_ok=True)
+            for folder in self.folders:  # outwards, and none that holds something else
+                folder.rmdir()
 
 
 def checkpoint_of(path: Path) -> Path:
@@ -142,6 +203,20 @@ def checkpoint_of(path: Path) -> Path:
     if "://" in str(path) or ":/" in str(path):  # a Path has folded the two slashes of a URL
         raise ConfigError("only local checkpoints are read", path, "download the file first")
     return RunFolder(path).checkpoint if path.is_dir() else path
+
+
+def _folders(root: Path, depth: int) -> Iterator[Path]:
+    """Yield the folders below `root`, down to `depth`; hidden ones and event files are no runs."""
+    try:
+        folders = [path for path in root.iterdir() if path.is_dir()]
+    except OSError:  # absent, or not to be read
+        return
+    for path in folders:
+        if path.name.startswith(".") or path.name == RunFolder.tensorboard.name:
+            continue
+        yield path
+        if depth > 1:
+            yield from _folders(path, depth - 1)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

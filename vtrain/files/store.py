@@ -95,25 +95,25 @@ class CheckpointStore:
             )
         return path
 
-    def newest_valid(self) -> Path | None:
+    def newest_valid(self, diverged: int | None = None) -> Path | None:
         """Return the newest intact checkpoint; None if this folder has none at all.
 
-        Damaged ones on the way are named in the log and set aside as `*.corrupt`.
+        Damaged ones on the way are named in the log and set aside as `*.corrupt`, and as
+        `*.diverged` those with the weights that a run diverged from in step `diverged`.
 
         Raises:
             CheckpointError: There are or were checkpoints, but none is intact; or the newest is of
                 a newer vtrain.
         """
         skipped = 0
+        if diverged is not None:  # its weights are those after the step before
+            self._set_aside(diverged - 1)
         for finding in _findings(self.run_dir):
             if finding.problem is None:
                 self._adopt(finding)
                 return finding.path
             log.warning("skipped a checkpoint: %s", finding.problem)
-            try:
-                finding.path.replace(finding.path.with_name(finding.path.name + ".corrupt"))
-            except OSError as error:
-                raise atomic.explain(error, finding.path) from error
+            _rename(finding.path, ".corrupt")
             skipped += 1
         # A manifest without any file is no new run: its checkpoints were lost, not never made.
         if skipped == 0 and not self._known.entries:
@@ -123,6 +123,20 @@ class CheckpointStore:
             self.run_dir,
             "start in another run folder; damaged files are kept as *.corrupt",
         )
+
+    def _set_aside(self, since: int) -> None:
+        """Rename checkpoints of this step and later ones, from which a run would diverge again."""
+        late = [f for f in _findings(self.run_dir) if f.step is not None and f.step >= since]
+        for finding in late:
+            log.warning("%s is of when the run diverged: set aside", finding.path.name)
+            _rename(finding.path, ".diverged")
+        kept = tuple(e for e in self._known.entries if (self.run_dir / e.name).exists())
+        if late and not kept:  # their further names go too, and the run begins anew
+            log.warning("no earlier checkpoint is left: starting anew")
+            for name in (LAST, BEST):
+                (self.run_dir / name).unlink(missing_ok=True)
+            self._known = Manifest()
+            manifest.write(self.run_dir, self._known)
 
     def _adopt(self, newest: Finding) -> None:
         """Bring manifest, `last.pt` and `best.pt` in line with the files, as after a save.
@@ -190,6 +204,13 @@ class CheckpointStore:
             counter += 1
             path = self.run_dir / f"step-{step:08d}-{counter}.pt"
         return path
+
+
+def _rename(path: Path, ending: str) -> None:
+    try:
+        path.replace(path.with_name(path.name + ending))
+    except OSError as error:
+        raise atomic.explain(error, path) from error
 
 
 def verify(path: Path) -> list[Finding]:

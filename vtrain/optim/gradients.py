@@ -93,6 +93,7 @@ class StepGuard:
             raise DivergedError(
                 f"the loss or its gradients are not finite at step {first_bad}",
                 hint="lower optimizer.lr, lengthen the warm-up or set train.grad_clip_norm",
+                step=first_bad,
             )
 
 
@@ -136,6 +137,7 @@ class LossScaler:
             raise DivergedError(
                 f"the fp16 gradients of step {step} overflow even at a loss scale of {before:g}",
                 hint="set train.precision=bf16 or fp32, or lower optimizer.lr",
+                step=step,
             )
         return after >= before
 

@@ -20,11 +20,12 @@ from torch.optim import Optimizer
 
 from vtrain.optim.groups import Group, is_exempt, layer_ids, param_groups
 from vtrain.optim.signature import compose_signature
-from vtrain.registry import OPTIMIZERS, Probability
+from vtrain.registry import CHANGEABLE_ON_RESUME, OPTIMIZERS, Probability
 
 # What a key means stands at its type where several constructors share it.
 LearningRate = Annotated[
     PositiveFloat,
+    CHANGEABLE_ON_RESUME,
     Field(description="Base learning rate: the largest, which the schedule scales down."),
 ]
 WeightDecay = Annotated[

@@ -1,18 +1,21 @@
 """Going on with a run: from which checkpoint, with which config, on which images."""
 
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from vtrain import distributed
-from vtrain.config import Config, may_change_on_resume, stored_config
+from vtrain.config import Config, rule_on_resume, stored_config
 from vtrain.data.inspect.fingerprint import check_unchanged
 from vtrain.errors import CheckpointError, ConfigError
 from vtrain.files.checkpoint import Checkpoint
 from vtrain.files.runs import RunFolder
 from vtrain.files.store import CheckpointStore
 from vtrain.run.build.parts import Parts
+from vtrain.run.text.command import resume_command
 
 
 @dataclass(frozen=True)
@@ -40,20 +43,18 @@ class ResumePoint:
         return size
 
     def check_config(self, config: Config) -> None:
-        """Refuse to go on with a config that has changed in a way that changes the result.
+        """Refuse to go on with a config that no run can go on with from here.
 
         Raises:
-            ConfigError: It names the keys.
+            ConfigError: It names the keys, and what to do.
         """
-        differing = differences(self.config, config)
-        changed = [key for key in differing if not may_change_on_resume(config, key)]
-        if changed:
-            more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
-            raise ConfigError(
-                f"the run was started with other values of {', '.join(changed[:5])}{more}",
-                self.path,
-                f"use the run's own {RunFolder.config}, or start a new run",
-            )
+        check_fixed(self.config, config, self.path)
+        # Weights alone have no position; `restore` says so.
+        epoch, step = (int(self.checkpoint.state.get(key, 0)) for key in ("epoch", "epoch_step"))
+        begun = epoch + (step > 0)
+        if config.train.epochs < begun:
+            what = f"train.epochs={config.train.epochs} is less than the {begun} that are begun"
+            raise ConfigError(what, self.path, f"take {begun} or more; train.max_steps ends it now")
 
     def restore(self, parts: Parts, dataset: dict[str, Any], *, accept_data_change: bool) -> None:
         """Bring the state of parts that were built anew to where the run was.
@@ -80,28 +81,79 @@ class ResumePoint:
             ) from error
         if changed:  # with more or fewer images the same step is another place in an epoch
             state.epoch, state.epoch_step = divmod(state.step, parts.plan.steps_per_epoch)
+        self._forget(parts)
+
+    def _forget(self, parts: Parts) -> None:
+        """Start anew what is counted in another metric than before: values do not compare."""
+        changed = differences(self.config, parts.plan.config)
+        if "checkpoint.best_metric" in changed:
+            parts.state.best = None
+        watched = {"train.early_stopping.metric", "train.early_stopping.mode"}
+        if parts.state.early_stopping is not None and watched & set(changed):
+            parts.state.early_stopping.load_state_dict({"best": None, "stale": 0})
 
 
 def find_resume_point(store: CheckpointStore | None) -> ResumePoint | None:
-    """Return the newest intact checkpoint, which the main process alone looks for."""
+    """Return the newest intact checkpoint, which the main process alone looks for.
+
+    Of a run that diverged it is the newest one from which it need not diverge again.
+    """
     # One process looks, so that all agree although damaged files are renamed on the way; then each
     # reads the file for itself.
-    newest = store.newest_valid() if store is not None else None
+    newest = None
+    if store is not None:
+        diverged = RunFolder(store.run_dir).read_status().get("diverged_at")
+        newest = store.newest_valid(diverged if isinstance(diverged, int) else None)
     path = distributed.broadcast_json(None if newest is None else str(newest))
     return None if path is None else ResumePoint(Path(path), Checkpoint.load(Path(path)))
 
 
+def check_fixed(before: Config, after: Config, path: Path) -> None:
+    """Refuse other values of keys without which it would not be the same run.
+
+    `path` is the run's folder, or a checkpoint in it.
+
+    Raises:
+        ConfigError: It names the keys, and what to do.
+    """
+    fixed = [k for k in differences(before, after) if rule_on_resume(after, k) == "fixed"]
+    if fixed:
+        more = f" and {len(fixed) - 5} more" if len(fixed) > 5 else ""
+        run = path if path.is_dir() else path.parent
+        raise ConfigError(
+            f"the run was started with other values of {', '.join(fixed[:5])}{more}",
+            path,
+            f"start a new run, or leave them as they were, as `{resume_command(run)}` does",
+        )
+
+
 def differences(before: Config, after: Config) -> list[str]:
-    """Return the dotted keys of the sections' values that differ."""
+    """Return the dotted keys of the values that differ, those of nested sections included."""
     old, new = before.model_dump(mode="json"), after.model_dump(mode="json")
-    keys: list[str] = []
-    for section in new:
-        if isinstance(new[section], dict):
-            # The keys of both: a component of another name has others.
-            both = {**old[section], **new[section]}
-            keys += [
-                f"{section}.{key}" for key in both if old[section].get(key) != new[section].get(key)
-            ]
-        elif old[section] != new[section]:
-            keys.append(section)
-    return keys
+    if after.train.batch_size == "auto":  # a run that goes on keeps the number it found
+        new["train"]["batch_size"] = old["train"]["batch_size"]
+    return list(_differing(old, new))
+
+
+def _differing(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> Iterable[str]:
+    # The keys of both: a component of another name has others.
+    for key in {**old, **new}:
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            yield from _differing(before, after, f"{prefix}{key}.")
+        elif before != after:
+            yield f"{prefix}{key}"
+
+
+def changes_text(before: Config, after: Config) -> list[str]:
+    """Say of each key that differs what it was and what it is, in the words of the config."""
+    old, new = before.model_dump(mode="json"), after.model_dump(mode="json")
+    return [f"{k} {_shown(old, k)} -> {_shown(new, k)}" for k in differences(before, after)]
+
+
+def _shown(values: dict[str, Any], dotted: str) -> str:
+    value: Any = values
+    for key in dotted.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
 import torch
 
@@ -13,7 +14,7 @@ from vtrain.data.datasets.class_names import alike, class_notes, tidy
 from vtrain.data.datasets.folder_names import first_five, split_of
 from vtrain.data.datasets.samples import FileSamples, Paths, Photographs, SplitName
 from vtrain.errors import DataError, printable
-from vtrain.registry import SOURCES
+from vtrain.registry import CHANGEABLE_ON_RESUME, SOURCES
 
 HEADER = "the first line must name the columns: path,label or path,label,split"
 COLUMNS = {"path", "label", "split"}
@@ -38,7 +39,12 @@ class CsvList(Photographs):
         DataError: The list cannot be read, or a line is not as described.
     """
 
-    def __init__(self, *, file: Path, root: Path | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        file: Annotated[Path, CHANGEABLE_ON_RESUME],
+        root: Annotated[Path | None, CHANGEABLE_ON_RESUME] = None,
+    ) -> None:
         self.file, self.root = file, file.parent if root is None else root
         self._rows = _read(file, self.root)
         # A list of test images alone is enough for `vtrain eval`.

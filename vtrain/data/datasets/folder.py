@@ -1,6 +1,7 @@
 """Images in folders, one folder for each class."""
 
 from pathlib import Path
+from typing import Annotated
 
 import torch
 
@@ -18,7 +19,7 @@ from vtrain.data.datasets.folder_listing import (
 from vtrain.data.datasets.folder_names import class_name, first_five, is_leftover, split_of
 from vtrain.data.datasets.samples import FileSamples, Paths, Photographs, SplitName
 from vtrain.errors import DataError
-from vtrain.registry import SOURCES
+from vtrain.registry import CHANGEABLE_ON_RESUME, SOURCES
 
 
 @SOURCES.register("image_folder")
@@ -37,7 +38,12 @@ class ImageFolder(Photographs):
         DataError: The folder is not as described.
     """
 
-    def __init__(self, *, root: Path, follow_links: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        root: Annotated[Path, CHANGEABLE_ON_RESUME],
+        follow_links: Annotated[bool, CHANGEABLE_ON_RESUME] = False,
+    ) -> None:
         self.root, self.follow_links = root, follow_links
         # Folder names alone are read here; a split's files when it is asked for.
         layout = read_layout(root)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
 import torch
@@ -25,7 +25,7 @@ from vtrain.data.datasets.tar_index import Index
 from vtrain.errors import DataError
 from vtrain.files.downloads import download, download_lock
 from vtrain.files.images import decode_image
-from vtrain.registry import SOURCES
+from vtrain.registry import CHANGEABLE_ON_RESUME, SOURCES
 
 
 @dataclass(frozen=True)
@@ -94,12 +94,12 @@ class WebDataset(Photographs):
     def __init__(
         self,
         *,
-        root: Path,
-        train: str = "train*.tar",
-        val: str = "val*.tar",
-        classes: Path | None = None,
+        root: Annotated[Path, CHANGEABLE_ON_RESUME],
+        train: Annotated[str, CHANGEABLE_ON_RESUME] = "train*.tar",
+        val: Annotated[str, CHANGEABLE_ON_RESUME] = "val*.tar",
+        classes: Annotated[Path | None, CHANGEABLE_ON_RESUME] = None,
         first_class: Literal[0, 1] = 0,
-        download: bool = False,
+        download: Annotated[bool, CHANGEABLE_ON_RESUME] = False,
     ) -> None:
         if first_class and classes is None:
             raise ValueError(f"first_class ({first_class}) counts the lines of classes: name both")

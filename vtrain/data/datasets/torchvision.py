@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.error import URLError
 
 import torch
@@ -25,7 +25,7 @@ from vtrain.data.datasets.samples import (
 from vtrain.data.datasets.torchvision_table import TABLE, Spec
 from vtrain.errors import DataError
 from vtrain.files.downloads import download_lock
-from vtrain.registry import SOURCES
+from vtrain.registry import CHANGEABLE_ON_RESUME, SOURCES
 
 
 class TorchvisionSource:
@@ -37,7 +37,11 @@ class TorchvisionSource:
     """
 
     def __init__(
-        self, spec: Spec = TABLE["cifar10"], *, root: Path = Path("data"), download: bool = False
+        self,
+        spec: Spec = TABLE["cifar10"],
+        *,
+        root: Annotated[Path, CHANGEABLE_ON_RESUME] = Path("data"),
+        download: Annotated[bool, CHANGEABLE_ON_RESUME] = False,
     ) -> None:
         self.spec, self.root, self.download = spec, root, download
         self.mean, self.std, self.notes = spec.mean, spec.std, spec.notes

@@ -27,7 +27,7 @@ from vtrain.data.loading.unreadable import OnBadImage, Unreadable
 from vtrain.data.loading.worker import Transform
 from vtrain.data.loading.workers import TIMEOUT
 from vtrain.distributed import Rank
-from vtrain.registry import FREE_ON_RESUME, off
+from vtrain.registry import CHANGEABLE_ON_RESUME, FREE_ON_RESUME, off
 
 # What a user can do about a bad image: only while training may it be left out.
 BAD_HINT = "`vtrain check CONFIG --data` lists all; data.on_bad_image=skip leaves them out"
@@ -73,7 +73,7 @@ class TrainLoader:
         *,
         repeats: Annotated[PositiveInt, off(1)] = 1,
         balanced: Annotated[bool, off(False)] = False,
-        on_bad_image: OnBadImage = "error",
+        on_bad_image: Annotated[OnBadImage, CHANGEABLE_ON_RESUME] = "error",
         num_workers: Annotated[NumWorkers, FREE_ON_RESUME] = "auto",
         cache: Annotated[CacheMode, FREE_ON_RESUME] = "auto",
     ) -> None:

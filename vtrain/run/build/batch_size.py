@@ -126,8 +126,8 @@ def memory_advice(plan: Plan) -> tuple[str, str]:
     size, pieces = plan.batch_size, plan.config.train.accum_steps
     return (
         f"train.batch_size {size} ({plan.images_at_once} images at once in each process)",
-        f"take a smaller one, or the same with train.accum_steps={2 * pieces} or "
-        "train.activation_checkpointing=true",
+        f"keep it with train.accum_steps={2 * pieces} or train.activation_checkpointing=true, or "
+        "take a smaller one in a new run",
     )
 
 

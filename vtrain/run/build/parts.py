@@ -78,8 +78,11 @@ class Parts:
         return augmented(self.train_loader, self.input, self.preprocess, classes, count)
 
 
-def build_parts(plan: Plan) -> Parts:
-    """Build everything that a plan's config describes, each part after those that it needs."""
+def build_parts(plan: Plan, *, pretrained: bool = True) -> Parts:
+    """Build everything that a plan's config describes, each part after those that it needs.
+
+    Without `pretrained` the weights are those of a run that goes on: no file of others is read.
+    """
     config, device, source = plan.config, plan.device, plan.source
     torch.use_deterministic_algorithms(config.train.deterministic)
     preprocess = build_preprocess(config, source)
@@ -89,7 +92,7 @@ def build_parts(plan: Plan) -> Parts:
     model = build_model(config, len(source.classes))
     # Weights are loaded into the whole model, and the optimizer is built over what is left of it
     # on the device: a part of each parameter, if it is sharded.
-    if config.model.pretrained is not None:
+    if pretrained and config.model.pretrained is not None:
         log.info("weights %s", load_pretrained(model, config.model.pretrained, source.classes))
     if config.train.parallel == "fsdp":
         parallel.shard(model, device)  # block by block: the whole may not fit on the device

@@ -3,7 +3,6 @@
 import logging
 import os
 import platform
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,12 +20,15 @@ from vtrain.device import describe, peak_memory
 from vtrain.engine.state import TrainState
 from vtrain.errors import printable
 from vtrain.files.runs import RunFolder
-from vtrain.run.build.optim import build_loss
+from vtrain.run.build.optim import build_loss, fitted
 from vtrain.run.build.parts import Parts
 from vtrain.run.build.plan import Plan
+from vtrain.run.text.command import argument
 
 log = logging.getLogger(__name__)
 
+RATE_KEYS = ("train.epochs", "train.max_minutes", "schedule.", "optimizer.lr")
+"""What the learning rate of a step depends on."""
 MOST = 10
 """Classes that are named one by one; of more, only the rarest and the commonest."""
 
@@ -135,7 +137,7 @@ def say_end(
     log.info("results in %s", printable(str(folder)))
     log.info("next:")
     # Quoted, so that the lines can be pasted whatever the folder is called.
-    name = printable(shlex.quote(str(folder)))
+    name = argument(folder)
     log.info("  vtrain report %s", name)
     log.info("  vtrain eval --ckpt %s", name)
     log.info("  vtrain predict IMAGE --ckpt %s", name)
@@ -157,6 +159,23 @@ def summary(parts: Parts, history: History, seconds: float) -> dict[str, Any]:
         "images_per_second": history.images_per_second,
         "peak_memory_bytes": peak_memory(parts.plan.device),
     }
+
+
+def say_changed_keys(parts: Parts, changes: list[str]) -> None:
+    """Say which keys have other values than before, and where a changed rate goes on."""
+    if not changes:
+        return
+    log.info("change  %s", printable("; ".join(changes)))
+    plan, state = parts.plan, parts.state
+    if any(change.startswith(RATE_KEYS) for change in changes):
+        rate = plan.lr * fitted(parts.schedule, plan.schedule_steps, state)(
+            state.step - state.skipped
+        )
+        log.info(
+            "rate    goes on at %.4g, as in a run of %d epochs with these values from its start",
+            rate,
+            plan.config.train.epochs,
+        )
 
 
 def say_changes(before: dict[str, Any], now: dict[str, Any]) -> None:

@@ -1,0 +1,74 @@
+"""What `--resume` means for a run that is finished: nothing, or a longer run."""
+
+import logging
+
+from vtrain.config import Config, load_config, rule_on_resume
+from vtrain.errors import ConfigError
+from vtrain.files.runs import RunFolder
+from vtrain.run.request import Request
+from vtrain.run.resume import check_fixed, differences
+from vtrain.run.text.command import resume_command
+
+log = logging.getLogger(__name__)
+
+LONGER = {
+    "train.epochs": "train.epochs={more}",
+    "train.max_steps": "train.max_steps=null",
+    "train.max_minutes": "train.max_minutes=null",
+    "train.early_stopping": "train.early_stopping=null",
+}
+"""What ends a run, and what to type to train on."""
+
+
+def is_complete(run: RunFolder, request: Request) -> bool:
+    """Return whether there is nothing left to do: the run is finished, and not to be longer.
+
+    Raises:
+        ConfigError: A value would change that no longer can have an effect, or never may.
+    """
+    if not run.is_finished:
+        return False
+    before, after = load_config(run.config), request.config
+    check_fixed(before, after, run.path)
+    limit = ended_by(run, before)
+    if goes_beyond(limit, before, after, run):
+        return False
+    command = resume_command(run.path, [LONGER[limit].format(more=2 * before.train.epochs)])
+    changed = differences(before, after)
+    late = [key for key in changed if rule_on_resume(after, key) != "free"]
+    if late:
+        what = f"the run is finished, and {', '.join(late)} would change nothing"
+        hint = f"train on with `{command}`, or start a new run"
+        raise ConfigError(what, run.path, hint)
+    idle = f" ({', '.join(changed)} would change nothing)" if changed else ""
+    log.info("the run is already complete%s; see %s", idle, run.summary)
+    log.info("%s ended it; to train on, for example: %s", limit, command)
+    return True
+
+
+def ended_by(run: RunFolder, config: Config) -> str:
+    """Return the key that ended a finished run."""
+    reason = run.read_status().get("reason")
+    if reason is None:
+        epoch = run.read_summary().get("epoch")
+        whole = config.train.max_steps is None or epoch == config.train.epochs
+        return "train.epochs" if whole else "train.max_steps"
+    return "train.max_minutes" if "train.max_minutes" in str(reason) else "train.early_stopping"
+
+
+def goes_beyond(limit: str, before: Config, after: Config, run: RunFolder) -> bool:
+    """Return whether a config trains longer than what ended a run, which is `limit`."""
+    old, new = before.train, after.train
+    changed = differences(before, after)
+    step = run.read_status().get("step")
+    if new.max_steps is not None and isinstance(step, int) and step >= new.max_steps:
+        return False
+    match limit:
+        case "train.epochs":
+            return new.epochs > old.epochs
+        case "train.max_steps":
+            return limit in changed  # none, or more than the steps done
+        case "train.max_minutes":
+            minutes = (old.max_minutes, new.max_minutes)
+            return None in minutes or float(minutes[1] or 0) > float(minutes[0] or 0)
+    return any(key.startswith(limit) for key in changed)

@@ -1,0 +1,125 @@
+"""What a command line of `vtrain fit` asks for: which config, and which run of it.
+
+With `--resume` the config is that of a run that exists, as far as this command line does not say
+otherwise: nothing that was typed before has to be typed again.
+"""
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vtrain.config import Config, load_config
+from vtrain.errors import ConfigError
+from vtrain.files.runs import RunFolder
+
+log = logging.getLogger(__name__)
+
+WEIGHTS = (".pt", ".pth", ".safetensors")
+OF_ONE_COMMAND = ("train.max_steps",)
+"""Keys that limit what one command does of a run: the next one does not remember them."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A config, and the run that is to be made of it or to go on with it."""
+
+    config: Config
+    name: str
+    """What runs of this config are called."""
+    run_dir: Path | None = None
+    """The run's folder; None asks for a new one under `runs/`."""
+    resume: bool = False
+    """Whether a run in that folder goes on."""
+    overridden: tuple[str, ...] = ()
+    """The keys that this command line or an earlier one of the run has set."""
+
+
+def find_request(
+    path: Path, overrides: Sequence[str] = (), run_dir: Path | None = None, resume: bool = False
+) -> Request:
+    """Find out what a command line asks for.
+
+    Args:
+        path: A YAML file, or a run folder, whose config it is.
+        overrides: `dotted.key=value`, as typed.
+        run_dir: The run's folder, as typed.
+        resume: Whether a run is to go on: the one at `path`, else the one in `run_dir`, else the
+            newest unfinished one of the config; a new one if there is none.
+
+    Raises:
+        ConfigError: The config is not valid, or two runs are named.
+    """
+    if path.suffix in WEIGHTS:
+        what, hint = "this is a checkpoint, not a config", "name the folder of its run"
+        raise ConfigError(what, path, hint)
+    typed = tuple(dict.fromkeys(override.partition("=")[0] for override in overrides))
+    named = run_of(path)
+    name = path.stem if named is None else named.name
+    if not resume:
+        return Request(load_config(path, overrides), name, run_dir, False, typed)
+    if named is not None and run_dir is not None and not _same(named.path, run_dir):
+        if path.is_dir():
+            what = f"--run-dir names another run than {path}"
+            raise ConfigError(what, "command line", "name one of them")
+        named = None  # the config file of a run, for another run
+    if named is not None:
+        run, config = named, load_config(named.config, overrides)
+    elif (unfinished := _existing(name, run_dir)) is not None:
+        run, config = unfinished, load_config(path, overrides, _remembered(unfinished))
+    else:
+        return Request(load_config(path, overrides), name, run_dir, True, typed)
+    overridden = tuple(dict.fromkeys((*_overridden(run), *typed)))
+    return Request(config, run.name, run.path, True, overridden)
+
+
+def run_of(path: Path) -> RunFolder | None:
+    """Return the run that a path names by its folder or by the config in it."""
+    run = RunFolder(path.parent if path.name == RunFolder.config.name else path)
+    # Anybody's file may be called config.yaml: only a run has a record of how it was started.
+    records = (run.environment, run.status, run.manifest, run.last)
+    return run if run.is_started and any(path.exists() for path in records) else None
+
+
+def _existing(name: str, run_dir: Path | None) -> RunFolder | None:
+    """Return the run that goes on, which has come to its first step; None if there is none."""
+    if run_dir is not None:
+        run = RunFolder(run_dir)
+        if not run.is_started:
+            log.info("there is no run in %s: starting a new one", run_dir)
+        return run if run.is_started else None
+    unfinished = RunFolder.newest(finished=False, name=name)
+    finished = RunFolder.newest(finished=True, name=name)
+    if unfinished is None:
+        log.info("there is no unfinished run of %s: starting a new one", name)
+        if finished is not None:
+            log.info("(%s is finished; to train it on, name it as CONFIG)", finished.path)
+    elif finished is not None and finished.time > unfinished.time:
+        log.info("going on with %s; %s is newer, but finished", unfinished.path, finished.path)
+    return unfinished
+
+
+def _remembered(run: RunFolder) -> dict[str, Any]:
+    """Return what earlier command lines of a run have set, with the values that it runs with."""
+    values = load_config(run.config).model_dump(mode="json")
+    found = {key: _value(values, key) for key in _overridden(run) if key not in OF_ONE_COMMAND}
+    return {key: value for key, (is_there, value) in found.items() if is_there}
+
+
+def _overridden(run: RunFolder) -> tuple[str, ...]:
+    keys = run.read_environment().get("overridden")
+    return tuple(map(str, keys)) if isinstance(keys, list) else ()
+
+
+def _value(values: Any, dotted: str) -> tuple[bool, Any]:
+    for key in dotted.split("."):
+        if not isinstance(values, dict) or key not in values:
+            return False, None
+        values = values[key]
+    return True, values
+
+
+def _same(one: Path, other: Path) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)

@@ -1,0 +1,20 @@
+"""Command lines that a person can paste as they are."""
+
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+
+from vtrain.errors import printable
+
+
+def argument(path: Path) -> str:
+    """Return a path as a shell takes it, whatever it is called."""
+    text = str(path)
+    # A name that begins with a dash would be taken for an option.
+    return printable(shlex.quote(f"./{text}" if text.startswith("-") else text))
+
+
+def resume_command(run_dir: Path, overrides: Iterable[str] = ()) -> str:
+    """Return the command that goes on with a run."""
+    changes = [printable(shlex.quote(override)) for override in overrides]
+    return " ".join(["vtrain fit", argument(run_dir), "--resume", *changes])
