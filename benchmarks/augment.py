@@ -33,7 +33,8 @@ from vtrain.data.augment.colour import Colour
 from vtrain.data.augment.crop_flip import CropFlip
 from vtrain.data.augment.erasing import Erasing
 from vtrain.data.augment.policies import AugMix, AutoAugment, RandAugment, TrivialAugmentWide
-from vtrain.data.preprocess import Interpolation, Preprocess
+from vtrain.data.geometry import Interpolation
+from vtrain.data.preprocess import Preprocess
 from vtrain.files.images import read_image
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)

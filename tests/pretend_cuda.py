@@ -22,11 +22,11 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from vtrain.data.augment.erasing import _noise
 from vtrain.data.augment.pixels import _colour
-from vtrain.data.preprocess import _coefficients
+from vtrain.data.normalise import coefficients
 
 DEVICE = torch.device("cuda", 0)
 MEMORY = 80 << 30
-TABLES = _coefficients, _noise, _colour
+TABLES = coefficients, _noise, _colour
 """What is made once for each device."""
 WAITING = {
     "_local_scalar_dense": "item",

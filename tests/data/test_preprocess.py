@@ -11,7 +11,8 @@ from torchvision.transforms.v2 import functional as TF
 
 from vtrain.data.augment.crops import BOX_DRAWS, resized_crop_boxes
 from vtrain.data.augment.draws import Stream
-from vtrain.data.preprocess import Preprocess, TrainGeometry
+from vtrain.data.preprocess import Preprocess
+from vtrain.data.train_geometry import TrainGeometry
 from vtrain.rng import uniforms
 
 SIZES = [(60, 40), (40, 61), (33, 33), (200, 31), (9, 14), (301, 300)]

@@ -5,7 +5,7 @@ import os
 import resource
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -47,6 +47,22 @@ def test_until_the_end_of_the_block_the_old_content_stays(tmp_path: Path) -> Non
         file.seek(0)
         assert file.read() == b"new"
     assert path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("error", [None, ValueError("bug")])
+def test_a_scratch_folder_is_gone_at_the_end(tmp_path: Path, error: Exception | None) -> None:
+    expected = pytest.raises(ValueError, match="bug") if error else nullcontext()
+    with expected, atomic.scratch_folder(tmp_path / "model") as folder:
+        assert folder.parent == tmp_path
+        atomic.write_text(folder / "a", "text")
+        if error:
+            raise error
+    assert names(tmp_path) == []
+
+
+def test_where_no_folder_can_be_made_a_scratch_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(StorageError), atomic.scratch_folder(tmp_path / "absent" / "model"):
+        pass
 
 
 @pytest.mark.parametrize("error", [ValueError("bug"), KeyboardInterrupt()])

@@ -16,6 +16,7 @@ from vtrain.data.preprocess import Preprocess
 from vtrain.device import autocast
 from vtrain.errors import DataError
 from vtrain.files.images import read_image
+from vtrain.inference import files as inference_files
 from vtrain.inference import outputs
 from vtrain.inference.outputs import batches_of_files, outputs_of
 
@@ -128,7 +129,7 @@ def test_no_more_than_one_batch_is_decoded_ahead(
         read.append(path)
         return read_image(path)
 
-    monkeypatch.setattr(outputs, "read_image", counted)
+    monkeypatch.setattr(inference_files, "read_image", counted)
     batches = batches_of_files(files, PREPROCESS, CPU, lambda *_: None, 2)
     next(batches)
     batches.close()
@@ -142,7 +143,7 @@ def test_any_other_error_is_raised_and_no_thread_stays(
     def broken(path: Path) -> Image.Image:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(outputs, "read_image", broken)
+    monkeypatch.setattr(inference_files, "read_image", broken)
     before = threading.active_count()
     with pytest.raises(ZeroDivisionError):
         list(batches_of_files(files, PREPROCESS, CPU, lambda *_: None))

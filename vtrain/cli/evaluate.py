@@ -10,7 +10,7 @@ from vtrain.cli.options import Overrides
 
 
 def evaluate(
-    ckpt: Annotated[Path, typer.Option(help="A checkpoint, or a run folder.")],
+    ckpt: Annotated[Path, typer.Option(help="A checkpoint, a run folder, or an ONNX file.")],
     overrides: Overrides = None,
     split: Annotated[Literal["train", "val"], typer.Option(help="Which images.")] = "val",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

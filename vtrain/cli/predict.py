@@ -16,7 +16,8 @@ def predict(
     ckpt: Annotated[
         Path | None,
         typer.Option(
-            help="A checkpoint, or a run folder.", show_default="best of the newest finished run"
+            help="A checkpoint, a run folder, or an ONNX file.",
+            show_default="best of the newest finished run",
         ),
     ] = None,
     top_k: Annotated[

@@ -10,8 +10,6 @@ from typing import Any, ClassVar
 
 from tqdm import tqdm
 
-from vtrain import distributed
-
 log = logging.getLogger(__name__)
 PATIENCE = 2.0
 """Seconds of silence after which something is said."""
@@ -38,7 +36,7 @@ class Progress:
         self.doing = doing
         now = time.monotonic()
         wait = max(SHORT, PATIENCE - (now - Progress._said))
-        self.due = now + wait if distributed.is_main() else math.inf
+        self.due = now + wait if _speaks() else math.inf
         self.is_said = False
         self.bar: tqdm[Any] | None = None
         # A daemon has no stderr.
@@ -76,6 +74,15 @@ class Progress:
     ) -> None:
         if self.bar is not None:
             self.bar.close()
+
+
+def _speaks() -> bool:
+    """Whether this is the main process. Without torch it is the only one: `predict` needs none."""
+    if "torch" not in sys.modules:
+        return True
+    from vtrain import distributed
+
+    return distributed.is_main()
 
 
 def _size() -> tuple[int, int] | tuple[None, None]:

@@ -141,6 +141,24 @@ def make_folder(path: Path) -> None:
             probe.unlink()
 
 
+@contextlib.contextmanager
+def scratch_folder(beside: Path) -> Iterator[Path]:
+    """Yield a new folder in the folder of `beside`, which is removed when the block ends.
+
+    For what other libraries read and write by path before it may have its name.
+
+    Raises:
+        StorageError: It cannot be made.
+    """
+    folder = _temporary(beside.parent)
+    with _explained(beside):
+        folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def sweep(folder: Path) -> list[Path]:
     """Remove the temporary files that killed processes left in `folder`, and return them.
 

@@ -1,20 +1,16 @@
 """The one loop that asks a model for logits outside of training, and the batches it is given."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vtrain.data.loading.batches import Batch
 from vtrain.data.preprocess import Preprocess
-from vtrain.errors import DataError
-from vtrain.files.images import read_image
-from vtrain.resources import cpu_count
+from vtrain.inference.files import BATCH_SIZE, OnError, decoded
 
 NO_TARGET = -100
 """A target that stands for no image; it is the one that torch's cross entropy leaves out."""
@@ -31,25 +27,6 @@ class Outputs:
     logits: Tensor
     targets: Tensor
     indices: Tensor
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The likeliest classes of one image with their probabilities, or why there are none."""
-
-    image: str
-    classes: list[tuple[str, float]]
-    error: str | None = None
-    unsure: bool | None = None
-    """Whether the model had better not be asked; None where that was no question."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what JSON output shows."""
-        if self.error is not None:
-            return {"image": self.image, "error": self.error}
-        ranked = [{"class": name, "probability": p} for name, p in self.classes]
-        record = {"image": self.image, "predictions": ranked}
-        return record if self.unsure is None else {**record, "unsure": self.unsure}
 
 
 def outputs_of(
@@ -96,41 +73,12 @@ def batches_of_files(
     paths: Sequence[Path],
     preprocess: Preprocess,
     device: torch.device,
-    on_error: Callable[[int, DataError], None],
-    batch_size: int = 32,
+    on_error: OnError,
+    batch_size: int = BATCH_SIZE,
 ) -> Iterator[Batch]:
-    """Decode files in threads, a batch ahead of the one that is asked for, and yield batches.
-
-    Every `batch_size` paths are one batch, less those that cannot be read: what a batch is made of
-    does not depend on timing. Its indices count the paths, its targets stand for no image.
-    `on_error` gets the number of each path that is no readable image, before its batch.
-    """
-    starts = range(0, len(paths), batch_size)
-    # Decoding releases Python's lock, so threads are enough and an error needs no pickling.
-    with ThreadPoolExecutor(min(cpu_count(), batch_size)) as pool:
-
-        def begin(start: int) -> list[Future[Tensor]]:
-            chunk = paths[start : start + batch_size]
-            return [pool.submit(lambda p: preprocess(read_image(p)), path) for path in chunk]
-
-        ahead = begin(0)
-        try:
-            for start in starts:
-                # The next batch is begun before this one is waited for, and none beyond it: memory
-                # holds two batches however many paths there are.
-                due, ahead = ahead, begin(start + batch_size)
-                images: list[Tensor] = []
-                kept: list[int] = []
-                for number, future in enumerate(due, start):
-                    try:
-                        images.append(future.result())
-                        kept.append(number)
-                    except DataError as error:
-                        on_error(number, error)
-                if images:
-                    indices = torch.tensor(kept)
-                    targets = torch.full((len(kept),), NO_TARGET, device=device)
-                    pixels = torch.stack(images).to(device)  # (B, 3, S, S) uint8
-                    yield Batch(pixels, targets, indices, start, len(kept))
-        finally:
-            pool.shutdown(cancel_futures=True)  # after Ctrl-C nobody waits for what is ahead
+    """Decode files as `decoded` does and yield batches; their targets stand for no image."""
+    for numbers, images in decoded(paths, preprocess, on_error, batch_size):
+        targets = torch.full((len(numbers),), NO_TARGET, device=device)
+        pixels = torch.stack(images).to(device)  # (B, 3, S, S) uint8
+        start = numbers[0] - numbers[0] % batch_size
+        yield Batch(pixels, targets, torch.tensor(numbers), start, len(numbers))

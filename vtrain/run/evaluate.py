@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vtrain import distributed
-from vtrain.config import stored_config
+from vtrain.config import Config, config_from_text, stored_config
 from vtrain.data.datasets.samples import Samples
 from vtrain.data.loading.batches import Batch
 from vtrain.data.loading.loader import EvalLoader
@@ -27,6 +27,8 @@ from vtrain.files.runs import RunFolder
 from vtrain.inference.averaging import average_state_dicts
 from vtrain.inference.evaluate import evaluate
 from vtrain.inference.loaded import LoadedModel, load_model, model_of
+from vtrain.inference.onnx_loaded import load_onnx_model
+from vtrain.inference.onnx_model import is_onnx
 from vtrain.inference.outputs import NO_TARGET, Outputs, outputs_of
 from vtrain.registry import bind
 from vtrain.report.predictions import Predictions
@@ -77,7 +79,7 @@ def evaluate_checkpoint(
     # Before the evaluation, which may take an hour.
     if output is not None and output.exists():
         raise StorageError("this file is there already", output, "choose another name")
-    loaded = load_model(ckpt) if average is None else model_of(averaged(ckpt, average), ckpt)
+    loaded = _load(ckpt, average)
     evaluation = evaluate_model(loaded, overrides, split)
     if output is not None:
         replace(loaded.checkpoint, metrics=evaluation.metrics).save(output)
@@ -85,6 +87,15 @@ def evaluate_checkpoint(
     if average is None and RunFolder(ckpt).is_started and evaluation.predictions is not None:
         keep(evaluation.predictions, ckpt)
     return evaluation
+
+
+def _load(ckpt: Path, average: int | None) -> LoadedModel:
+    if is_onnx(ckpt):
+        if average is not None:
+            what = "--average is for the checkpoints of a run, not for an ONNX file"
+            raise ConfigError(what, "command line", "name the run's folder with --ckpt")
+        return load_onnx_model(ckpt)
+    return load_model(ckpt) if average is None else model_of(averaged(ckpt, average), ckpt)
 
 
 def averaged(run_dir: Path, count: int) -> Checkpoint:
@@ -138,7 +149,7 @@ def prepare(
 ) -> Subject:
     """Bring a model to its device, and find the images of its own config or of a changed one."""
     # The run's own device and precision, unless an override names others.
-    config = stored_config(loaded.checkpoint, loaded.path, overrides)
+    config = _config(loaded, overrides)
     device = choose_device(config.train.device)
     precision = choose_precision(config.train.precision, device)
     source = build_source(config)
@@ -156,6 +167,13 @@ def prepare(
         return bind(EvalLoader, config.data)(samples, loaded.geometry, batch_size, Rank(), device)
 
     return Subject(loaded, samples, device, partial(autocast, device, precision), loader_of)
+
+
+def _config(loaded: LoadedModel, overrides: Iterable[str]) -> Config:
+    if is_onnx(loaded.path):
+        # Its paths were left where they are: what is missing is the command line's mistake.
+        return config_from_text(loaded.checkpoint.config, f"config in {loaded.path}", overrides)
+    return stored_config(loaded.checkpoint, loaded.path, overrides)
 
 
 def evaluate_model(

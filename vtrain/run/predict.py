@@ -7,17 +7,19 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
 
-from vtrain.config import stored_config
-from vtrain.device import autocast, choose_device, choose_precision
-from vtrain.errors import CheckpointError, DataError, StorageError
+from vtrain.errors import CheckpointError, ConfigError, DataError, StorageError
 from vtrain.files.runs import RUNS, RunFolder
-from vtrain.inference.loaded import LoadedModel, load_model
-from vtrain.inference.outputs import Prediction, batches_of_files, outputs_of
+from vtrain.inference.files import OnError, Prediction, decoded
+from vtrain.inference.onnx_model import OnnxModel, is_onnx, load_onnx
 from vtrain.run.find_images import find_images
+
+if TYPE_CHECKING:  # torch takes seconds, and an ONNX file needs none of it
+    from vtrain.inference.loaded import LoadedModel
 
 log = logging.getLogger(__name__)
 TOP_K = 5
@@ -38,7 +40,7 @@ def predict_images(
 
     Args:
         patterns: See above, also for the next two.
-        ckpt: A checkpoint or a run folder.
+        ckpt: A checkpoint, a run folder, or an ONNX file.
         top_k: How many classes to name; None means `TOP_K`.
         reject: The probability of the likeliest class below which an image is unsure.
         conformal: Name the classes that hold the true one but for this share of images; an image is
@@ -49,16 +51,23 @@ def predict_images(
         CheckpointError: There is no usable checkpoint.
     """
     paths = find_images(patterns)
-    # Not the device of the run's config, which may be the second GPU of another machine: unlike
-    # `eval`, this command takes no KEY=VALUE to say otherwise.
-    loaded = load_model(ckpt or newest_checkpoint(), choose_device("auto"))
-    count = len(loaded.classes)
+    ckpt = ckpt or newest_checkpoint()
+    model = load_onnx(ckpt) if is_onnx(ckpt) else _load(ckpt)
+    count = len(model.classes)
     if top_k is not None and top_k > count:
         log.info("--top-k %d: the model has %d classes", top_k, count)
-    least = None if conformal is None else _conformal_threshold(loaded, conformal)
+    least = None if conformal is None else _conformal_threshold(model, conformal)
     errors: dict[int, str] = {}
-    named = count if least is not None else min(top_k or TOP_K, count)
-    predictions = _in_order(paths, _ranked(loaded, paths, named, errors), errors)
+    wanted = count if least is not None else min(top_k or TOP_K, count)
+
+    def on_error(number: int, error: DataError) -> None:
+        errors[number] = error.what
+
+    if isinstance(model, OnnxModel):
+        ranked = _ranked_by_onnx(model, paths, wanted, on_error)
+    else:
+        ranked = _ranked(model, paths, wanted, on_error)
+    predictions = _in_order(paths, ranked, errors)
     return (_judged(prediction, reject, least) for prediction in predictions)
 
 
@@ -92,8 +101,20 @@ def _judged(prediction: Prediction, reject: float | None, least: float | None) -
     return prediction if reject is None else replace(prediction, unsure=classes[0][1] < reject)
 
 
-def _conformal_threshold(loaded: LoadedModel, alpha: float) -> float:
+def _load(ckpt: Path) -> "LoadedModel":
+    from vtrain.device import choose_device
+    from vtrain.inference.loaded import load_model
+
+    # Not the device of the run's config, which may be the second GPU of another machine: unlike
+    # `eval`, this command takes no KEY=VALUE to say otherwise.
+    return load_model(ckpt, choose_device("auto"))
+
+
+def _conformal_threshold(loaded: "LoadedModel | OnnxModel", alpha: float) -> float:
     """Return the probability from which on a class is named, from the predictions of the run."""
+    if isinstance(loaded, OnnxModel):
+        what = "--conformal needs the predictions of a run, which an ONNX file does not have"
+        raise ConfigError(what, "command line", "name the run's folder with --ckpt")
     from vtrain.report.reject import conformal_threshold  # scipy takes a while
     from vtrain.run.calibrate import predictions_beside
 
@@ -155,18 +176,17 @@ def newest_checkpoint() -> Path:
 
 
 def _ranked(
-    loaded: LoadedModel, paths: list[Path], top_k: int, errors: dict[int, str]
+    loaded: "LoadedModel", paths: list[Path], top_k: int, on_error: OnError
 ) -> Iterator[tuple[int, list[tuple[str, float]]]]:
-    """Yield the number of each readable path and its likeliest classes; note what is unreadable."""
+    """Yield the number of each readable path and its likeliest classes."""
+    from vtrain.config import stored_config
+    from vtrain.device import autocast, choose_precision
+    from vtrain.inference.outputs import batches_of_files, outputs_of
+
     # Of the stored config only the precision counts: the logits shall be those of `eval`.
     config = stored_config(loaded.checkpoint, loaded.path)
     precision = choose_precision(config.train.precision, loaded.device)
-    batches = batches_of_files(
-        paths,
-        loaded.geometry,
-        loaded.device,
-        lambda number, error: errors.update({number: error.what}),
-    )
+    batches = batches_of_files(paths, loaded.geometry, loaded.device, on_error)
     for output in outputs_of(
         loaded.model,
         batches,
@@ -179,3 +199,16 @@ def _ranked(
             output.indices.tolist(), probabilities.tolist(), classes.tolist(), strict=True
         ):
             yield number, [(loaded.classes[k], p) for k, p in zip(ids, row, strict=True)]
+
+
+def _ranked_by_onnx(
+    model: OnnxModel, paths: list[Path], top_k: int, on_error: OnError
+) -> Iterator[tuple[int, list[tuple[str, float]]]]:
+    """Do the same by an exported file, without torch."""
+    for numbers, images in decoded(paths, model.prepare, on_error):
+        logits = model.logits(np.stack(images))  # (B, K)
+        scores = np.exp(logits - logits.max(1, keepdims=True))
+        probabilities = scores / scores.sum(1, keepdims=True)
+        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
+        for number, row, ids in zip(numbers, probabilities, order, strict=True):
+            yield number, [(model.classes[k], float(row[k])) for k in ids]

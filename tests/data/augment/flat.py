@@ -6,7 +6,7 @@ from vtrain.data.augment.augment import Augment
 from vtrain.data.augment.colour import Colour
 from vtrain.data.augment.crop_flip import CropFlip
 from vtrain.data.augment.erasing import Erasing
-from vtrain.data.preprocess import Interpolation
+from vtrain.data.geometry import Interpolation
 from vtrain.registry import Component
 
 Triple = tuple[float, float, float]

@@ -7,7 +7,8 @@ from pydantic import ValidationError
 
 from tests.data.augment.flat import augment_of
 from vtrain.data.augment.worker_transforms import WorkerTransform
-from vtrain.data.preprocess import Preprocess, TrainGeometry
+from vtrain.data.preprocess import Preprocess
+from vtrain.data.train_geometry import TrainGeometry
 
 MEAN = STD = (0.5, 0.5, 0.5)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vtrain.errors import ConfigError, DeviceError
-from vtrain.inference.outputs import Prediction
+from vtrain.inference.files import Prediction
 from vtrain.run.text.predictions import Form, form_of, prediction_lines
 
 CAT = Prediction("a.png", [("cat", 0.75), ("dog", 0.25)])

@@ -10,7 +10,10 @@ from vtrain.data.augment.crop_flip import CropFlip, CropFlipPlan
 from vtrain.data.augment.draws import Draw, Stream
 from vtrain.data.augment.erasing import Erasing, ErasingPlan
 from vtrain.data.augment.worker_transforms import WorkerTransform
-from vtrain.data.preprocess import Preprocess, TrainGeometry, Triple, normalise
+from vtrain.data.geometry import Triple
+from vtrain.data.normalise import normalise
+from vtrain.data.preprocess import Preprocess
+from vtrain.data.train_geometry import TrainGeometry
 from vtrain.registry import off
 from vtrain.rng import uniforms
 

@@ -11,7 +11,7 @@ from vtrain.data.augment.crop_flip import PositiveRange
 from vtrain.data.augment.draws import Stream, Streams, between
 from vtrain.data.augment.operations import Choice, Op, apply
 from vtrain.data.augment.policies import Policy
-from vtrain.data.preprocess import Triple
+from vtrain.data.geometry import Triple
 from vtrain.registry import Fraction, off
 
 # Columns of the stream of colours, 12 for each sample: four for the order of the jitter's

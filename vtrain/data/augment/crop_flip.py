@@ -14,7 +14,7 @@ from vtrain.data.augment.crops import (
     resized_crop_boxes,
 )
 from vtrain.data.augment.draws import Stream, Streams, below, send
-from vtrain.data.preprocess import Interpolation
+from vtrain.data.geometry import Interpolation
 from vtrain.registry import Fraction, off
 
 

@@ -1,18 +1,21 @@
 """What the name of a file or folder says: that of a split, of a leftover, or of a class."""
 
 import os
+from typing import TYPE_CHECKING
 
 from vtrain.data.datasets.class_names import tidy
-from vtrain.data.datasets.samples import SplitName
 
-SPLIT_WORDS: dict[SplitName, str] = {
+if TYPE_CHECKING:  # torch takes seconds, and to find images needs none of it
+    from vtrain.data.datasets.samples import SplitName
+
+SPLIT_WORDS: dict["SplitName", str] = {
     "train": "train training",
     "val": "val valid validate validation dev development eval evaluate evaluation holdout heldout",
     "test": "test tests testing",
 }
 SPLIT_ENDINGS = ("", "set", "split", "data", "images")
 """`train_set`, `Test Images` and so on."""
-SPLIT_NAMES: dict[str, SplitName] = {
+SPLIT_NAMES: dict[str, "SplitName"] = {
     word + ending: split
     for split, words in SPLIT_WORDS.items()
     for word in words.split()
@@ -38,7 +41,7 @@ LEFTOVERS = {
 """What systems and programs leave among files, in small letters -> as it is usually written."""
 
 
-def split_of(name: str) -> SplitName | None:
+def split_of(name: str) -> "SplitName | None":
     """Return the split that a folder's name stands for, whatever its capitals."""
     return SPLIT_NAMES.get(name.casefold().translate(SEPARATORS))
 

@@ -10,7 +10,8 @@ from vtrain.data.datasets.samples import ArraySamples, Samples, Source
 from vtrain.data.datasets.splits import Split
 from vtrain.data.input import Input
 from vtrain.data.loading.loader import TrainLoader
-from vtrain.data.preprocess import Preprocess, TrainGeometry
+from vtrain.data.preprocess import Preprocess
+from vtrain.data.train_geometry import TrainGeometry
 from vtrain.registry import SOURCES, bind, section
 from vtrain.run.build.plan import Plan
 

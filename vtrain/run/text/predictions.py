@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from vtrain.errors import ConfigError, VtrainError, printable
-from vtrain.inference.outputs import Prediction
+from vtrain.inference.files import Prediction
 from vtrain.report.plain import csv_text
 
 Form = Literal["table", "json", "jsonl", "csv"]

@@ -4,10 +4,13 @@ import fnmatch
 import inspect
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vtrain.errors import ConfigError
 from vtrain.registry import MODELS, Component, suggest
+
+if TYPE_CHECKING:
+    from vtrain.run.export import Exported
 
 
 def metrics_text(metrics: Mapping[str, Any], as_json: bool) -> str:
@@ -15,6 +18,13 @@ def metrics_text(metrics: Mapping[str, Any], as_json: bool) -> str:
     if as_json:
         return json.dumps(metrics)
     return "\n".join(f"{name:12} {value:.6f}" for name, value in metrics.items())
+
+
+def exported_text(exported: "Exported") -> str:
+    """Say what was written, how it compares, and what to type next."""
+    size = sum(file.stat().st_size for file in exported.files)
+    lines = [f"{exported.path}  {size / 1e6:.2f} MB", str(exported.proof)]
+    return "\n".join([*lines, *(f"  {hint}" for hint in exported.hints)])
 
 
 def columns(rows: list[list[str]]) -> str:

@@ -1,0 +1,48 @@
+"""A small trained model, and what is written of it, made once for many tests."""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tests.checkpoints import small_checkpoint
+from tests.conftest import tiny
+from tests.models.agreement import shaken
+from vtrain.data.preprocess import Preprocess
+from vtrain.export.graph import Input, example, exportable
+from vtrain.export.onnx_file import described, onnx_bytes
+from vtrain.export.proof import Evidence
+from vtrain.inference.loaded import LoadedModel
+
+CLASSES = tuple(f"class_{k}" for k in range(10))
+GEOMETRY = Preprocess(32, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4), crop_fraction=0.875)
+
+
+def loaded(
+    name: str = "vit_ti", geometry: Preprocess = GEOMETRY, **arguments: object
+) -> LoadedModel:
+    """Return a model whose every parameter counts, as if it came from a checkpoint."""
+    model = shaken(tiny(name, **arguments)).eval()
+    checkpoint = small_checkpoint(state={"model": model.state_dict(), "ema": None})
+    return LoadedModel(model, CLASSES, GEOMETRY, checkpoint, Path("x.pt"))
+
+
+def evidence(model: LoadedModel, count: int = 12) -> Evidence:
+    """Ask a model for noise, without vtrain's own loop."""
+    draw = torch.Generator().manual_seed(1)
+    images = torch.randint(256, (count, 3, 32, 32), generator=draw).to(torch.uint8)
+    with torch.no_grad():
+        logits = model.model(model.geometry.normalise(images))
+    return Evidence(images.numpy(), logits.numpy(), logits.argmax(1).numpy())
+
+
+@cache  # the exporter takes seconds
+def written(taking: Input) -> bytes:
+    """Return the ONNX file of `loaded()`."""
+    model = loaded()
+    return onnx_bytes(exportable(model, taking), example(model), 20, described(model, taking))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    return torch.from_numpy(logits).softmax(1).numpy()

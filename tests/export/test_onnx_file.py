@@ -1,0 +1,168 @@
+"""ONNX files: equal to their model, and refused with any planted fault."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from tests.export.cases import CLASSES, GEOMETRY, evidence, loaded, written
+from tests.models.test_contract import ONE_OF_EACH
+from vtrain.errors import CheckpointError
+from vtrain.export import onnx_file
+from vtrain.export.onnx_file import write_onnx
+from vtrain.inference.onnx_model import from_bytes, load_onnx
+from vtrain.registry import MODELS
+from vtrain.run.calibrate import divided
+
+EXACT = {"opset": 20, "taking": "pixels", "rounding": None}
+
+
+@pytest.fixture
+def once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Export the small model once for all tests."""
+    monkeypatch.setattr(
+        onnx_file, "onnx_bytes", lambda module, images, opset, facts: written(facts["input"])
+    )
+
+
+@pytest.mark.parametrize("taking", ["pixels", "normalised"])
+@pytest.mark.usefixtures("once")
+def test_a_file_is_whole_and_states_what_is_needed(tmp_path: Path, taking: str) -> None:
+    model, path = loaded(), tmp_path / "model.onnx"
+    proof = write_onnx(model, path, evidence(model), {}, **{**EXACT, "taking": taking})
+    assert proof.difference < 1e-5
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["model.onnx", "predict.py"]
+    raw = onnx.load(path)
+    assert [(s.domain, s.version) for s in raw.opset_import if s.domain == ""] == [("", 20)]
+    assert not any(tensor.external_data for tensor in raw.graph.initializer)
+    # By hand: what a user of onnxruntime alone would do.
+    file = load_onnx(path)
+    assert (file.classes, file.geometry) == (CLASSES, GEOMETRY)
+    pixels = torch.randint(256, (3, 3, 32, 32), dtype=torch.uint8)
+    mean, std = (torch.tensor(v)[:, None, None] for v in (GEOMETRY.mean, GEOMETRY.std))
+    normalised = (pixels.float() / 255 - mean) / std
+    (given,) = file.session.run(
+        None, {"images": (pixels.float() if taking == "pixels" else normalised).numpy()}
+    )
+    with torch.no_grad():
+        expected = model.model(normalised)
+    torch.testing.assert_close(torch.from_numpy(given), expected, rtol=1e-4, atol=1e-5)
+
+
+def check(name: str, batches: tuple[int, ...], opset: int = 20) -> None:
+    model = loaded(name)
+    module = onnx_file.exportable(model, "pixels")
+    facts = onnx_file.described(model, "pixels")
+    content = onnx_file.onnx_bytes(module, onnx_file.example(model), opset, facts)
+    file = from_bytes(content, Path("x.onnx"))
+    asked = evidence(model, max(batches))
+    for count in batches:
+        found = file.logits(asked.images[:count])
+        scale = np.abs(asked.logits).max()
+        assert np.abs(found - asked.logits[:count]).max() < 1e-4 * scale
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS.names())
+def test_every_model_agrees_with_its_file_at_any_batch(name: str) -> None:
+    check(name, (1, 2, 5, 32))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ONE_OF_EACH.values())
+@pytest.mark.parametrize("opset", [18, 23])
+def test_other_opsets_agree_too(name: str, opset: int) -> None:
+    check(name, (1, 5), opset)
+
+
+def with_another_mean(model: onnx.ModelProto) -> None:
+    (scale,) = (t for t in model.graph.initializer if t.name == "shift")
+    values = onnx.numpy_helper.to_array(scale) + np.float32(0.05)
+    scale.CopyFrom(onnx.numpy_helper.from_array(values, scale.name))
+
+
+def with_swapped_classes(model: onnx.ModelProto) -> None:
+    (head,) = (t for t in model.graph.initializer if t.name.endswith("head.weight"))
+    rows = onnx.numpy_helper.to_array(head)[[1, 0, *range(2, 10)]]
+    head.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(rows), head.name))
+
+
+def with_swapped_names(model: onnx.ModelProto) -> None:
+    (entry,) = (p for p in model.metadata_props if p.key == "classes")
+    entry.value = json.dumps([CLASSES[1], CLASSES[0], *CLASSES[2:]])
+
+
+def with_another_stated_mean(model: onnx.ModelProto) -> None:
+    (entry,) = (p for p in model.metadata_props if p.key == "preprocess")
+    entry.value = json.dumps({**json.loads(entry.value), "mean": [0.5, 0.5, 0.5]})
+
+
+def with_another_crop(model: onnx.ModelProto) -> None:
+    (entry,) = (p for p in model.metadata_props if p.key == "preprocess")
+    entry.value = json.dumps({**json.loads(entry.value), "crop_fraction": 1.0})
+
+
+def with_a_frozen_batch(model: onnx.ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+
+
+FAULTS = [
+    with_another_mean,
+    with_swapped_classes,
+    with_swapped_names,
+    with_another_stated_mean,
+    with_another_crop,
+    with_a_frozen_batch,
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("rounding", [None, "half", "int8"])
+def test_a_file_with_a_fault_is_refused_and_not_left(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Callable[[onnx.ModelProto], None],
+    rounding: str | None,
+) -> None:
+    broken = onnx.load_from_string(written("pixels"))
+    fault(broken)
+    monkeypatch.setattr(onnx_file, "onnx_bytes", lambda *_: broken.SerializeToString())
+    model, path = loaded(), tmp_path / "model.onnx"
+    path.write_bytes(b"what was there")
+    with pytest.raises(CheckpointError) as caught:
+        write_onnx(model, path, evidence(model), {}, **{**EXACT, "rounding": rounding})
+    assert caught.value.hint == "nothing was written"
+    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
+    assert path.read_bytes() == b"what was there"
+
+
+@pytest.mark.usefixtures("once")
+def test_rounded_files_are_smaller_and_nearly_the_model(tmp_path: Path) -> None:
+    model = loaded()
+    asked, size, error = evidence(model), {}, {}
+    for rounding in (None, "half", "int8"):
+        path = tmp_path / f"{rounding}.onnx"
+        proof = write_onnx(model, path, asked, {}, **{**EXACT, "rounding": rounding})
+        size[rounding], error[rounding] = path.stat().st_size, proof.difference
+    assert size["int8"] < size["half"] < size[None]
+    assert error[None] < error["half"] < error["int8"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("once")
+def test_calibrated_weights_need_no_word_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A temperature is in the heads of a calibrated checkpoint, and so in the file."""
+    model = loaded()
+    checkpoint = divided(model, 2.0)
+    model.model.load_state_dict(checkpoint.weights)
+    asked = evidence(model)
+    with pytest.raises(CheckpointError, match="not the model"):  # the file without it
+        write_onnx(model, tmp_path / "m.onnx", asked, {}, **EXACT)
+    monkeypatch.undo()
+    write_onnx(model, tmp_path / "m.onnx", asked, {}, **EXACT)

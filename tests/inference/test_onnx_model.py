@@ -1,0 +1,137 @@
+"""Exported files as models, and files that are not to be used."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+
+from tests.export.cases import CLASSES, GEOMETRY, evidence, loaded, written
+from vtrain.errors import CheckpointError, ConfigError
+from vtrain.inference.onnx_loaded import load_onnx_model
+from vtrain.inference.onnx_model import from_bytes, is_onnx, load_onnx
+
+WHERE = Path("x.onnx")
+FACTS = {
+    "classes": json.dumps(["a", "b"]),
+    "preprocess": json.dumps({**GEOMETRY.to_dict(), "image_size": 4}),
+    "input": "pixels",
+}
+
+
+def small(facts: dict[str, str], shape: tuple[object, ...] = ("n", 3, 4, 4)) -> bytes:
+    """Return a file that sums up some pixels, made by onnx alone."""
+    nodes = [
+        helper.make_node("Flatten", ["images"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "w"], ["logits"]),
+    ]
+    weights = np.ones((48, 2), np.float32)
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ("n", 2))],
+        [onnx.numpy_helper.from_array(weights, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    helper.set_model_props(model, facts)
+    return bytes(model.SerializeToString())
+
+
+def test_a_file_is_asked_for_bytes() -> None:
+    model = from_bytes(small(FACTS), WHERE)
+    assert model.classes == ("a", "b")
+    images = np.full((3, 3, 4, 4), 255, np.uint8)
+    assert model.logits(images).tolist() == [[255.0 * 48] * 2] * 3
+
+
+@pytest.mark.parametrize("taking", ["pixels", "normalised"])
+def test_as_a_model_it_gives_the_logits_of_its_checkpoint(tmp_path: Path, taking: str) -> None:
+    source = loaded()
+    raw = onnx.load_from_string(written(taking))
+    facts = {p.key: p.value for p in raw.metadata_props}
+    described = {"name": "vit_ti", "arguments": {}, "image_size": 32, "in_channels": 3}
+    helper.set_model_props(raw, {**facts, "model": json.dumps(described), "config": "seed: 0\n"})
+    path = tmp_path / "model.onnx"
+    onnx.save(raw, path)
+    model, asked = load_onnx_model(path), evidence(source)
+    images = torch.from_numpy(asked.images)
+    found = model.model(model.geometry.normalise(images)).numpy()
+    assert np.abs(found - asked.logits).max() < 1e-4 * np.abs(asked.logits).max()
+    assert model.classes == CLASSES
+    assert model.checkpoint.config == "seed: 0\n"
+    assert np.array_equal(model.preprocess(_picture(tmp_path)).shape, (1, 3, 32, 32))
+
+
+def _picture(folder: Path) -> Path:
+    from PIL import Image
+
+    path = folder / "p.png"
+    Image.new("RGB", (40, 30), (9, 8, 7)).save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "not a readable ONNX file"),
+        (b"\x08\x0a\x12", "not a readable ONNX file"),
+        (b"no model at all", "not a readable ONNX file"),
+        (small({}), "it does not state its classes"),
+        (small({**FACTS, "classes": "["}), "its metadata are wrong"),
+        (small({**FACTS, "classes": '["a", 2]'}), "its metadata are wrong"),
+        (small({**FACTS, "preprocess": "{}"}), "its metadata are wrong"),
+        (small({**FACTS, "classes": '["a"]'}), "its inputs and outputs have shapes"),
+        (small(FACTS, ("n", 1, 12, 4)), "its inputs and outputs have shapes"),
+        (
+            small({**FACTS, "preprocess": json.dumps({**GEOMETRY.to_dict(), "std": [0, 1, 1]})}),
+            "its metadata are wrong",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named_in_one_line(
+    tmp_path: Path, content: bytes, says: str
+) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError) as caught:
+        load_onnx(path)
+    assert caught.value.what.startswith(says)
+    assert len(caught.value.lines()) == 1
+    assert caught.value.where == path
+
+
+def test_a_file_beside_it_is_never_read(tmp_path: Path) -> None:
+    model = onnx.load_from_string(small(FACTS))
+    onnx.save(
+        model, tmp_path / "m.onnx", save_as_external_data=True, location="w", size_threshold=0
+    )
+    with pytest.raises(CheckpointError):
+        load_onnx(tmp_path / "m.onnx")
+
+
+def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.onnx")
+    (tmp_path / "folder.onnx").mkdir()
+    for name in ("fifo.onnx", "folder.onnx", "absent.onnx"):
+        with pytest.raises(CheckpointError):
+            load_onnx(tmp_path / name)
+
+
+def test_without_onnxruntime_a_line_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ConfigError) as caught:
+        from_bytes(small(FACTS), WHERE)
+    assert caught.value.hint == 'pip install "vtrain[export]"'
+
+
+def test_a_name_says_what_is_a_file_for_onnxruntime() -> None:
+    assert is_onnx(Path("a/m.onnx"))
+    assert is_onnx(Path("M.ONNX"))
+    assert not is_onnx(Path("runs/x.onnx/best.pt"))
+    assert not is_onnx(None)

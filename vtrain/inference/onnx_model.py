@@ -1,0 +1,132 @@
+"""An exported ONNX file as a model: asked through onnxruntime, without torch."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import TypeAdapter, ValidationError
+
+from vtrain.data.preprocess import Preprocess
+from vtrain.errors import CheckpointError, ConfigError
+from vtrain.files.archive import opened
+from vtrain.resources import cpu_count
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+Array: TypeAlias = NDArray[Any]
+INSTALL = 'pip install "vtrain[export]"'
+LARGEST_FILE = 2 << 30
+"""Bytes: protobuf ends there, and what `vtrain export` writes is one file."""
+AGAIN = "write it with `vtrain export`"
+
+
+@dataclass(frozen=True, eq=False)
+class OnnxModel:
+    """What `vtrain export --format onnx` wrote, ready to use on the CPU."""
+
+    session: "InferenceSession"
+    classes: tuple[str, ...]
+    """The names of the logits, in order."""
+    geometry: Preprocess
+    """How an image becomes the model's input."""
+    takes_pixels: bool
+    """Whether the file normalises by itself, or takes what `geometry` normalised."""
+    facts: Mapping[str, str]
+    """Everything that the file says of itself."""
+    path: Path
+
+    def prepare(self, image: Image.Image) -> Array:
+        """Bring an RGB image to the model's size. Shape: -> (3, S, S) uint8."""
+        return np.array(self.geometry.fit(image)).transpose(2, 0, 1)
+
+    def logits(self, images: Array) -> Array:
+        """Return what the model says. Shape: (B, 3, S, S) uint8 -> (B, K) float32."""
+        inputs = images.astype(np.float32)
+        if not self.takes_pixels:
+            mean, std = self.geometry.mean, self.geometry.std
+            # (x / 255 - mean) / std, by the same rounding as `Preprocess.normalise`.
+            scale = np.array([1 / (255 * s) for s in std], np.float32)
+            shift = np.array([-m / s for m, s in zip(mean, std, strict=True)], np.float32)
+            inputs = inputs * scale[:, None, None] + shift[:, None, None]
+        return self.run(inputs)
+
+    def run(self, inputs: Array) -> Array:
+        """Return the logits of what the file takes. Shape: (B, 3, S, S) float32 -> (B, K)."""
+        try:
+            (logits,) = self.session.run(None, {"images": inputs})
+        except Exception as error:  # its classes are not public
+            raise _unusable(self.path, f"onnxruntime failed: {_reason(error)}") from None
+        return np.asarray(logits, np.float32)
+
+
+def is_onnx(path: Path | None) -> bool:
+    """Whether a path names an exported file and no checkpoint or run folder."""
+    return path is not None and path.suffix.lower() == ".onnx"
+
+
+def load_onnx(path: Path) -> OnnxModel:
+    """Load an exported file.
+
+    Raises:
+        CheckpointError: It is absent, damaged, or was not written by `vtrain export`.
+        ConfigError: onnxruntime is not installed.
+    """
+    with opened(path) as file:
+        if os.fstat(file.fileno()).st_size > LARGEST_FILE:
+            raise _unusable(path, f"a file of more than {LARGEST_FILE >> 30} GiB")
+        content = file.read()
+    return from_bytes(content, path)
+
+
+def from_bytes(content: bytes, path: Path) -> OnnxModel:
+    """Load the content of an exported file; `path` is for messages."""
+    session = _session(content, path)
+    facts: dict[str, str] = session.get_modelmeta().custom_metadata_map
+    absent = [key for key in ("classes", "preprocess", "input") if key not in facts]
+    if absent:
+        raise _unusable(path, f"it does not state its {absent[0]}")
+    try:
+        # A file is not trusted: types as well as ranges.
+        classes = TypeAdapter(tuple[str, ...]).validate_json(facts["classes"], strict=True)
+        geometry = TypeAdapter(Preprocess).validate_json(facts["preprocess"], strict=True)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]["msg"]
+        raise _unusable(path, f"its metadata are wrong: {problem}") from None
+    size = geometry.image_size
+    model = OnnxModel(session, classes, geometry, facts["input"] == "pixels", facts, path)
+    shapes = [list(node.shape) for node in (*session.get_inputs(), *session.get_outputs())]
+    names = [node.name for node in session.get_inputs()]
+    if names != ["images"] or [shape[1:] for shape in shapes] != [[3, size, size], [len(classes)]]:
+        raise _unusable(path, f"its inputs and outputs have shapes {json.dumps(shapes)}")
+    return model
+
+
+def _session(content: bytes, path: Path) -> "InferenceSession":
+    try:
+        import onnxruntime
+    except ImportError:
+        raise ConfigError("an ONNX file needs the package onnxruntime", path, INSTALL) from None
+    onnxruntime.set_default_logger_severity(4)  # what matters is raised
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or cpu_count())
+    try:
+        # From memory: a file cannot name others to be read beside it.
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise _unusable(path, f"not a readable ONNX file: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    return str(error).splitlines()[0][:150] if str(error) else type(error).__name__
+
+
+def _unusable(path: Path, what: str) -> CheckpointError:
+    return CheckpointError(what, path, AGAIN)
