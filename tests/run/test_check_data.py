@@ -10,6 +10,7 @@ from PIL import Image
 from tests.base_configs import SMALL_RUN
 from tests.data.pictures import over_photographs, plant_photographs
 from tests.harness import Vtrain
+from vtrain.run import check_data
 
 
 @pytest.fixture
@@ -28,7 +29,8 @@ def test_a_scan_counts_classes_and_finds_bad_files_and_copies(
 ) -> None:
     Path("photos/val/dog/broken.png").write_text("<html>")
     done = vtrain("check", photographs, "--data", "--json")
-    assert done.code == 0, done.err
+    assert done.code == 3, done.err
+    assert "1 image cannot be read, so that fit would stop; first: " in done.err
     report = json.loads(done.out)
     assert report["splits"]["train"]["per_class"] == {"cat": 6, "dog": 6}
     assert report["splits"]["train"]["ignored"] == {".txt": 1}
@@ -43,16 +45,23 @@ def test_the_table_names_what_the_json_holds(photographs: Path, vtrain: Vtrain) 
     done = vtrain("check", photographs, "--data")
     assert done.code == 0
     assert "train: 12 images in 2 classes" in done.out
-    assert "duplicates: 1 files are exact copies" in done.out
+    assert "duplicates: 1 file is an exact copy of another" in done.out
 
 
 def test_the_picture_shows_the_augmentation_of_the_config(
     photographs: Path, vtrain: Vtrain
 ) -> None:
+    """Each has a name of its own: no file of anybody's is replaced."""
     pictures = []
-    for change in ("augment.crop=none", "augment.crop=pad", "augment.mixup=1"):
-        assert vtrain("check", photographs, "--data", change).code == 0
-        pictures.append(Image.open("augmented.png").convert("RGB").tobytes())
+    for name, change in (
+        ("augmented.png", "augment.crop=none"),
+        ("augmented_2.png", "augment.crop=pad"),
+        ("augmented_3.png", "augment.mixup=1"),
+    ):
+        done = vtrain("check", photographs, "--data", change)
+        assert done.code == 0
+        assert f"{name} shows training images" in done.err
+        pictures.append(Image.open(name).convert("RGB").tobytes())
     assert len(set(pictures)) == 3
 
 
@@ -76,8 +85,10 @@ def test_a_missing_folder_is_one_line(photographs: Path, vtrain: Vtrain) -> None
     assert done.err.count("\n") == 1
 
 
-def test_an_unwritable_folder_is_named(photographs: Path, vtrain: Vtrain) -> None:
-    Path("augmented.png").mkdir()
+def test_an_unwritable_folder_is_named(
+    photographs: Path, vtrain: Vtrain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(check_data, "PICTURE", Path("nowhere/augmented.png"))
     done = vtrain("check", photographs, "--data")
     assert done.code == 5
     assert "augmented.png" in done.err
@@ -90,7 +101,8 @@ def test_bad_training_images_are_reported_and_left_out_of_the_picture(
     for path in sorted(Path("photos/train").glob("*/*.png"))[:spoilt]:
         path.write_text("version https://git-lfs.github.com/spec/v1")
     done = vtrain("check", photographs, "--data")
-    assert done.code == 0, done.err
+    assert done.code == 3, done.err
+    assert f"{spoilt} images cannot be read, so that fit would stop; first: " in done.err
     assert f"bad: {spoilt} images cannot be read" in done.out
     lost = {3: None, 6: "cat", 12: "cat, dog"}[spoilt]
     said = re.findall(r"classes without an image that can be read: (.*)", done.out)
@@ -110,5 +122,27 @@ def test_the_whole_report_is_printed_whatever_is_wrong_with_a_training_image(
     assert report["splits"]["val"]["images"] == 5
     table = vtrain("check", photographs, "--data").out
     assert "photos/train/cat/0.jpg: " in table
-    assert "in more than one of the classes: 0 images" in table
+    assert "in more than one of the classes" not in table
     assert Path("augmented.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "policy", "code"),
+    [("train", "error", 3), ("train", "skip", 0), ("val", "error", 3), ("val", "skip", 3)],
+)
+def test_check_ends_as_a_run_over_the_same_bad_image_would(
+    photographs: Path, vtrain: Vtrain, spoilt: str, policy: str, code: int
+) -> None:
+    Path(f"photos/{spoilt}/dog/1.png").write_text("<html>")
+    change = f"data.on_bad_image={policy}"
+    checked = vtrain("check", photographs, "--data", change)
+    run = vtrain("fit", photographs, "--run-dir", "run", change)
+    assert (checked.code, run.code) == (code, code)
+    assert f"bad: {1 if spoilt == 'train' else 0} images" in checked.out
+
+
+def test_copies_in_one_class_are_named(photographs: Path, vtrain: Vtrain) -> None:
+    shutil.copy("photos/train/dog/2.png", "photos/train/dog/again.png")
+    done = vtrain("check", photographs, "--data")
+    (line,) = re.findall(r"in one class of one split: 1 image\n +(.*)", done.out)
+    assert [Path(name).name for name in line.split(" = ")] == ["2.png", "again.png"]

@@ -1,6 +1,7 @@
 """The range test of the learning rate, and the schedule's curve as text."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,9 @@ def test_a_suggestion_and_its_picture_are_made_and_no_run(small_run: Path, vtrai
     with Image.open("lr_find.png") as image:
         assert image.size == (840, 540)
     assert not Path("runs").exists()
+    before = Path("lr_find.png").read_bytes()
+    assert "see lr_find_2.png" in vtrain("check", small_run, "--lr-find").out
+    assert Path("lr_find.png").read_bytes() == before
 
 
 @pytest.mark.usefixtures("short")
@@ -71,7 +75,7 @@ def test_a_short_run_or_a_rate_of_zero_has_a_curve_too(steps: int) -> None:
 
 def test_check_draws_the_schedule(small_run: Path, vtrain: Vtrain) -> None:
     out = vtrain("check", small_run, "schedule={name: linear, warmup_steps: 2}").out
-    assert "learning rate    adamw, linear, at most 0.001" in out
+    assert re.search(r"^learning rate +adamw, linear, at most 0\.001$", out, re.M)
     # 1/3 and 2/3 of the rate, then the rate itself, then a third less at each step.
     drawn = [line[11:] for line in out.splitlines() if line[10:11] == "|"]
     assert drawn == ["  *", "", " * *", "", "", "*   *", "", "     *"]

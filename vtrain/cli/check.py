@@ -34,7 +34,10 @@ def check(
     elif data:
         from vtrain.run.check_data import check_data
 
-        screen.result(check_data(loaded, as_json))
+        report, refusal = check_data(loaded, as_json)
+        screen.result(report)
+        if refusal is not None:  # last: what is bad is worth reading in any case
+            raise refusal
     else:
         from vtrain.run.check import check_config
 

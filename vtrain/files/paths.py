@@ -3,6 +3,15 @@
 from pathlib import Path
 
 
+def unused(path: Path) -> Path:
+    """Return a path at which there is nothing: this one, or `name_2.png`, `name_3.png`, ..."""
+    number, found = 1, path
+    while found.exists() or found.is_symlink():
+        number += 1
+        found = path.with_stem(f"{path.stem}_{number}")
+    return found
+
+
 def at_home(path: Path | str) -> Path:
     """Return a path that begins with `~` as a shell would read it; any other as it is.
 

@@ -7,7 +7,7 @@ import torch
 from vtrain.config import Config
 from vtrain.models.pretrained import load_pretrained
 from vtrain.run.build.batch_size import profile_run
-from vtrain.run.build.data import build_input, build_preprocess
+from vtrain.run.build.data import build_input, build_preprocess, build_train_loader
 from vtrain.run.build.model import build_model, build_teacher
 from vtrain.run.build.optim import build_criterion, build_optimizer, build_schedule
 from vtrain.run.build.resolve import resolve
@@ -28,7 +28,8 @@ def check_config(config: Config) -> str:
     config, source = plan.config, plan.source
     num_classes = len(source.classes)
     preprocess = build_preprocess(config, source)
-    build_input(config, preprocess, plan.train, num_classes)
+    val = source.split("val")
+    input_ = build_input(config, preprocess, plan.train, num_classes)
     # Shapes without memory: a model that this machine could not hold is checked all the same.
     with torch.device("meta"):
         model = build_model(config, num_classes)
@@ -38,6 +39,7 @@ def check_config(config: Config) -> str:
         start = str(load_pretrained(model, config.model.pretrained, source.classes))
     schedule = build_schedule(plan)
     # What is built here and not used is built for its errors.
+    build_train_loader(plan, input_.augment.geometry(preprocess))
     build_criterion(plan, model)
     build_teacher(config, source.classes, preprocess, torch.device("cpu"))
     cost = profile_run(plan, model, optimizer, plan.images_at_once)
@@ -45,6 +47,7 @@ def check_config(config: Config) -> str:
     facts = [
         ["classes", f"{num_classes}"],
         ["training images", f"{len(plan.train):,}"],
+        ["validation images", f"{len(val):,}"],
         ["device", f"{plan.device}, {plan.precision}"],
         ["parameters", f"{cost.parameters:,} ({cost.trainable:,} trained)"],
         ["weights", start],

@@ -7,9 +7,12 @@ from pathlib import Path
 
 from vtrain.config import Config
 from vtrain.data.inspect.grid import augmented
-from vtrain.data.inspect.scan import readable, scan
+from vtrain.data.inspect.scan import ScanReport, readable, scan
 from vtrain.data.loading.loader import TrainLoader
+from vtrain.data.loading.unreadable import OnBadImage, most_skipped
+from vtrain.errors import DataError
 from vtrain.files.atomic import write_bytes
+from vtrain.files.paths import unused
 from vtrain.registry import bind, section
 from vtrain.run.build.data import build_input, build_preprocess, build_source
 
@@ -17,8 +20,10 @@ log = logging.getLogger(__name__)
 PICTURE = Path("augmented.png")
 
 
-def check_data(config: Config, as_json: bool) -> str:
-    """Scan the dataset of a config, write `augmented.png`, and return the report.
+def check_data(config: Config, as_json: bool) -> tuple[str, DataError | None]:
+    """Scan the dataset of a config, draw it, and return the report and why `fit` would stop.
+
+    The picture is `augmented.png`, or with a number behind the name if that is there already.
 
     Raises:
         VtrainError: The config or the dataset cannot be used, or the picture cannot be written.
@@ -29,9 +34,10 @@ def check_data(config: Config, as_json: bool) -> str:
     preprocess = build_preprocess(config, source)
     # The picture shows what training would see, so without what cannot be read.
     samples = readable(source.split("train"), report.splits["train"])
+    refusal = refused(report, config.data.on_bad_image)  # type: ignore[attr-defined] # of TrainLoader
     if not len(samples):
         log.warning("no training image can be read, so there is no %s", PICTURE)
-        return text
+        return text, refusal
     input_ = build_input(config, preprocess, samples, len(source.classes))
     count = config.logging.images or 16
     with section("data"):
@@ -47,6 +53,22 @@ def check_data(config: Config, as_json: bool) -> str:
     picture = augmented(loader, input_, preprocess, source.classes, count)
     content = io.BytesIO()
     picture.save(content, format="PNG")
-    write_bytes(PICTURE, content.getvalue())
-    log.info("%s shows training images under the augmentation of this config", PICTURE)
-    return text
+    path = unused(PICTURE)
+    write_bytes(path, content.getvalue())
+    log.info("%s shows training images under the augmentation of this config", path)
+    return text, refusal
+
+
+def refused(report: ScanReport, on_bad_image: OnBadImage) -> DataError | None:
+    """Return the error over bad images with which `fit` would end, if there is one."""
+    train, val = report.splits["train"], report.splits["val"]
+    skipped = on_bad_image == "skip" and len(train.bad) <= most_skipped(train.images)
+    bad = [*val.bad] if skipped else [*train.bad, *val.bad]
+    if not bad:
+        return None
+    what = "1 image cannot be read" if len(bad) == 1 else f"{len(bad):,} images cannot be read"
+    hint = "mend or remove what is listed"
+    if train.bad and not skipped:
+        most = most_skipped(train.images)
+        hint += f"; data.on_bad_image=skip leaves out up to {most} of the training images"
+    return DataError(f"{what}, so that fit would stop; first: {bad[0].what}", bad[0].name, hint)

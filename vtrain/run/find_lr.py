@@ -13,6 +13,7 @@ from vtrain.engine.callback import Callback
 from vtrain.engine.state import Metrics, TrainState
 from vtrain.errors import DivergedError
 from vtrain.files.atomic import write_bytes
+from vtrain.files.paths import unused
 from vtrain.optim.range_test import has_diverged, moving_average, rates, suggested_rate
 from vtrain.run.build.parts import build_parts
 from vtrain.run.build.plan import Plan
@@ -40,6 +41,8 @@ class RangeTest(Callback):
 def find_lr(config: Config) -> str:
     """Make a range test of a config, draw it in `lr_find.png`, and return what it suggests.
 
+    If there is such a file, the picture gets a name with a number.
+
     Raises:
         VtrainError: The config's parts cannot be built, or the picture cannot be written.
     """
@@ -47,14 +50,15 @@ def find_lr(config: Config) -> str:
     tested = rates(LOW, HIGH, STEPS)
     log.info("up to %d steps with rates from %g to %g", STEPS, LOW, HIGH)
     losses = losses_at(tested, plan)
+    path = unused(PICTURE)
     try:
         best = suggested_rate(tested, losses)
     except ValueError as error:
-        write_bytes(PICTURE, picture(tested, losses))
-        return f"no suggestion: {error}; see {PICTURE}"
-    write_bytes(PICTURE, picture(tested, losses, best))
+        write_bytes(path, picture(tested, losses))
+        return f"no suggestion: {error}; see {path}"
+    write_bytes(path, picture(tested, losses, best))
     lr: float = config.optimizer.lr  # type: ignore[attr-defined] # a key of every optimizer
-    return f"suggested: optimizer.lr={best * lr / plan.lr:.2g}; see {PICTURE}"
+    return f"suggested: optimizer.lr={best * lr / plan.lr:.2g}; see {path}"
 
 
 def range_plan(config: Config) -> Plan:

@@ -70,6 +70,11 @@ class ScanReport:
         """The groups with copies in more than one class."""
         return [group for group in self.duplicates if len({copy.label for copy in group}) > 1]
 
+    @property
+    def repeated(self) -> list[list[Copy]]:
+        """The groups whose copies are all in one split and one class."""
+        return [g for g in self.duplicates if len({(copy.split, copy.label) for copy in g}) == 1]
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, for JSON."""
         return asdict(self)
@@ -83,9 +88,15 @@ class ScanReport:
 
     def _duplicate_lines(self) -> Iterator[str]:
         surplus = sum(len(group) - 1 for group in self.duplicates)  # one of each is no copy
-        yield f"duplicates: {surplus:,} files are exact copies of another"
-        for groups, what in ((self.leaks, "splits"), (self.contradictions, "classes")):
-            yield f"  in more than one of the {what}: {len(groups):,} images"
+        files = "1 file is an exact copy" if surplus == 1 else f"{surplus:,} files are exact copies"
+        yield f"duplicates: {files} of another"
+        for groups, where in (
+            (self.leaks, "in more than one of the splits"),
+            (self.contradictions, "in more than one of the classes"),
+            (self.repeated, "in one class of one split"),
+        ):
+            if groups:
+                yield f"  {where}: {len(groups):,} image{'s' * (len(groups) != 1)}"
             for group in groups[:5]:
                 yield "    " + " = ".join(copy.name for copy in group[:4])
 

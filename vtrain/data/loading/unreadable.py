@@ -15,6 +15,11 @@ MAX_WARNINGS = 10
 logger = logging.getLogger(__name__)
 
 
+def most_skipped(count: int) -> int:
+    """Return how many of `count` images `skip` may leave out."""
+    return math.ceil(MAX_SKIPPED * count)
+
+
 class Unreadable:
     """The images that cannot be read: the first one is an error, or some may be left out.
 
@@ -46,7 +51,7 @@ class Unreadable:
         skipped = len(self._skipped)
         level = logging.WARNING if skipped <= MAX_WARNINGS else logging.INFO
         logger.log(level, "left out: %s", error)
-        if skipped > math.ceil(MAX_SKIPPED * self.count):
+        if skipped > most_skipped(self.count):
             what = f"{skipped} of {self.count} images cannot be read, more than {MAX_SKIPPED:.0%}"
             hint = "run `vtrain check CONFIG --data` for the list"
             raise DataError(f"{what}; the last one is {error.what}", error.where, hint)
