@@ -17,6 +17,7 @@ from vtrain.cli.keys import keys
 from vtrain.cli.models import models
 from vtrain.cli.options import with_home
 from vtrain.cli.predict import predict
+from vtrain.cli.recipes import recipes
 from vtrain.cli.report import report
 from vtrain.cli.verify import verify
 
@@ -25,6 +26,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     "Understand": {"report": report},
     "Hand on": {"export": export},
     "Look after": {
+        "recipes": recipes,
         "keys": keys,
         "check": check,
         "verify": verify,

@@ -11,7 +11,10 @@ from vtrain.errors import ConfigError
 from vtrain.files.paths import at_home
 
 ConfigPath = Annotated[
-    Path, typer.Argument(metavar="CONFIG", help="A YAML file or a run folder; see configs/.")
+    Path,
+    typer.Argument(
+        metavar="CONFIG", help="A YAML file, a run folder, or a recipe of `vtrain recipes`."
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,

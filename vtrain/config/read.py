@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from vtrain.config.messages import explain
 from vtrain.config.overrides import apply_overrides, keep_texts, name_components, remember
+from vtrain.config.recipes import config_file
 from vtrain.config.retired import replace_retired
 from vtrain.config.schema import build_schema
 from vtrain.config.sections import Config
@@ -35,7 +36,7 @@ def load_config(
         ConfigError: Something is wrong; the error holds every mistake, one line each.
     """
     run = RunFolder(path)
-    document = read_yaml(run.config if run.is_started else path)
+    document = read_yaml(run.config if run.is_started else config_file(path))
     remember(document, remembered)
     return validated(document, overrides)
 

@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import pytest
+
+from vtrain.config import load_config
+from vtrain.config.recipes import FOLDER, Recipe, config_file, find_recipe, recipes
+from vtrain.errors import ConfigError
+
+
+def test_every_config_of_the_project_is_shipped_under_its_name() -> None:
+    assert FOLDER.resolve() == Path("configs").resolve(), "one copy of each file"
+    assert [recipe.name for recipe in recipes()] == sorted(
+        p.stem for p in Path("configs").glob("*.yaml")
+    )
+
+
+@pytest.mark.parametrize("recipe", recipes(), ids=lambda recipe: recipe.name)
+def test_a_recipe_says_what_it_is_for_and_what_was_measured(recipe: Recipe) -> None:
+    head = recipe.path.read_text().split("seed:")[0]
+    assert recipe.purpose.split()[0] == head.split()[1], "the first word after the #"
+    assert "Run:" not in recipe.purpose
+    assert recipe.expect
+    assert recipe.expect.split()[-1] in head
+
+
+def test_a_name_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_config(Path("vit_digits")).model.embed_dim == 96
+
+
+def test_a_file_of_the_user_comes_before_a_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("vit_digits").write_text("mine")
+    assert config_file(Path("vit_digits")) == Path("vit_digits")
+
+
+@pytest.mark.parametrize("given", ["a.yaml", "folder/vit_digits", "/vit_digits", "../vit_digits"])
+def test_a_path_is_not_taken_for_a_name(given: str) -> None:
+    assert config_file(Path(given)) == Path(given)
+
+
+def test_a_name_that_is_nearly_right_gets_the_right_one() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'swin_t_cifar'"):
+        config_file(Path("swin_t_cifr"))
+
+
+@pytest.mark.parametrize("name", ["../vit_digits", "/etc/passwd", "", "."])
+def test_no_other_file_is_a_recipe(name: str) -> None:
+    with pytest.raises(ConfigError, match="there is no recipe"):
+        find_recipe(name)

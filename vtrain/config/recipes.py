@@ -1,0 +1,76 @@
+"""The recipes that come with vtrain: YAML files of `configs/`, found by name from any folder."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import vtrain
+from vtrain.errors import ConfigError
+from vtrain.registry import suggest
+
+# A link in a checkout, and a copy of the files in what pip installs.
+FOLDER = Path(vtrain.__file__).parent / "configs"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A config that is shipped, and what its first comment says of it."""
+
+    path: Path
+    purpose: str
+    expect: str
+    """What it reaches, and where that was measured."""
+
+    @property
+    def name(self) -> str:
+        """What `vtrain fit NAME` calls it."""
+        return self.path.stem
+
+    @classmethod
+    def read(cls, path: Path) -> "Recipe":
+        """Read the comment at the head of a recipe: its purpose, then lines such as `Expect:`."""
+        lines = path.read_text(encoding="utf-8").splitlines()
+        head = [line.removeprefix("#").strip() for line in lines[: _length_of_head(lines)]]
+        # `Word:` at the start of a line begins a part; what comes before the first is the purpose.
+        purpose, *parts = re.split(r"\n(?=[A-Z]\w+: )", "\n".join(head))
+        named = dict(part.split(":", 1) for part in parts)
+        return cls(path, " ".join(purpose.split()), " ".join(named.get("Expect", "").split()))
+
+
+def _length_of_head(lines: list[str]) -> int:
+    return next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
+
+
+def recipes() -> list[Recipe]:
+    """Return every recipe, by name."""
+    return [Recipe.read(path) for path in sorted(FOLDER.glob("*.yaml"))]
+
+
+def find_recipe(name: str) -> Recipe:
+    """Return the recipe of a name.
+
+    Raises:
+        ConfigError: None is called so; the message offers the nearest ones.
+    """
+    path = FOLDER / f"{name}.yaml"
+    names = sorted(file.stem for file in FOLDER.glob("*.yaml"))
+    if name not in names:  # and not: if the path exists, for a name may hold `../`
+        raise ConfigError(f"there is no recipe '{name}'", "command line", suggest(name, names))
+    return Recipe.read(path)
+
+
+def config_file(given: Path) -> Path:
+    """Return the YAML file that `given` means: itself, or the recipe of this name.
+
+    A file or folder that is there comes first: a recipe must not hide a user's own file.
+
+    Raises:
+        ConfigError: It looks like a recipe's name, and there is no such recipe.
+    """
+    if given.suffix or len(given.parts) != 1 or given.exists():
+        return given
+    try:
+        return find_recipe(given.name).path
+    except ConfigError as error:
+        hint = f"{error.hint} (a recipe); or give the path of a YAML file"
+        raise ConfigError("no such config or recipe", given, hint) from None
