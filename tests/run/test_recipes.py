@@ -28,7 +28,7 @@ def test_a_recipe_is_shown_as_it_is(vtrain: Vtrain) -> None:
 def test_a_copy_trains_as_the_recipe_does(vtrain: Vtrain, elsewhere: Path) -> None:
     assert vtrain("recipes", "vit_digits", "--copy").code == 0
     copy = load_config(elsewhere / "vit_digits.yaml")
-    assert copy == load_config(Path("vit_digits"))
+    assert copy.to_yaml() == load_config(Path("vit_digits")).to_yaml()
 
 
 def test_a_copy_replaces_no_file(vtrain: Vtrain, elsewhere: Path) -> None:

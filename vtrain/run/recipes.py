@@ -12,8 +12,8 @@ from vtrain.files.atomic import write_text
 def recipes_text() -> str:
     """Return what there is: name, model, parameters, purpose and what was measured of each."""
     return "\n\n".join(map(_entry, recipes())) + (
-        "\n\nParameters are counted with ten classes. `vtrain fit NAME` trains one, `vtrain recipes "
-        "NAME`\nshows its file, and `vtrain recipes NAME --copy` writes it here, to edit it."
+        "\n\nParameters are counted with ten classes. `vtrain fit NAME` trains one,\n"
+        "`vtrain recipes NAME` shows its file, and `vtrain recipes NAME --copy` writes it here."
     )
 
 
