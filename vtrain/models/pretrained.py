@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vtrain.data.datasets.class_names import places
 from vtrain.errors import CheckpointError, ConfigError
 from vtrain.files.weights import read_weights
 from vtrain.models.base import ImageClassifier
@@ -169,10 +170,11 @@ def with_classes(given: State, heads: list[str], known: list[str], classes: list
     if known == classes:
         return given
     # A head that lacks even one class would have to learn it beside trained ones: all start new.
-    if not set(classes) <= set(known):
+    numbers, unknown = places(classes, known)
+    if unknown:
         return {name: tensor for name, tensor in given.items() if name not in heads}
     # Row i of the new head is the file's row of the class with the same name.
-    rows = torch.tensor([known.index(name) for name in classes])
+    rows = torch.tensor(numbers)
     ordered = {n: given[n][rows] for n in heads if n in given and len(given[n]) == len(known)}
     return {**given, **ordered}
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 
 from vtrain.config import Config
+from vtrain.errors import printable
 from vtrain.models.pretrained import load_pretrained
 from vtrain.run.build.batch_size import profile_run
 from vtrain.run.build.data import build_input, build_preprocess, build_train_loader
@@ -56,6 +57,7 @@ def check_config(config: Config) -> str:
         ["learning rate", rate_text(plan)],
         *map(list, balance_rows(plan).items()),
         ["memory estimate", f"{cost.memory.total / GIB:.2f} GiB at {at_once}"],
+        *(["note", printable(note)] for note in source.notes),
     ]
     # Facts come after the config, so that they are what is left on the screen.
     width = max(len(name) for name, _ in facts)

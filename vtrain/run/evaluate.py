@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vtrain import distributed
 from vtrain.config import Config, config_from_text, stored_config
+from vtrain.data.datasets.class_names import places
 from vtrain.data.datasets.samples import Samples
 from vtrain.data.loading.batches import Batch
 from vtrain.data.loading.loader import EvalLoader
@@ -199,11 +200,11 @@ def renumbered(targets: Tensor, classes: tuple[str, ...], known: tuple[str, ...]
     Raises:
         DataError: A class of the images is not among the model's.
     """
-    unknown = [name for name in classes if name not in known]
+    numbers, unknown = places(classes, known)
     if unknown:
         raise DataError(
             f"the model does not know class '{unknown[0]}' ({len(unknown)} of {len(classes)} "
             f"classes are unknown; the model has {len(known)})",
             hint="evaluate on a dataset with the classes that the model was trained for",
         )
-    return torch.tensor([known.index(name) for name in classes])[targets]
+    return torch.tensor(numbers)[targets]

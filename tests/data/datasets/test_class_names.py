@@ -2,7 +2,7 @@ import unicodedata
 
 import pytest
 
-from vtrain.data.datasets.class_names import class_notes, tidy
+from vtrain.data.datasets.class_names import class_notes, places, tidy
 
 
 def test_blanks_around_a_name_and_the_form_of_its_accents_make_no_other_name() -> None:
@@ -39,3 +39,12 @@ def test_numbers_in_the_order_of_their_text_are_told() -> None:
         "classes are in the order of their names as text: 0, 1, 10, 2, ..."
     ]
     assert class_notes(("00", "01", "10")) == []
+
+
+def test_classes_are_found_by_name_in_any_form() -> None:
+    nfc, nfd = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    assert places([nfc, "tea"], ["tea", nfd]) == ([1, 0], [])
+    assert places([nfd, " tea"], ["tea", nfc]) == ([1, 0], [])
+    assert places([nfd, nfc], [nfc, nfd]) == ([1, 0], [])  # where both are known, the very one
+    assert places(["tea", "rum", "gin"], ["tea"]) == ([0], ["rum", "gin"])
+    assert places(["tea"], ["tea", "tea"]) == ([0], [])

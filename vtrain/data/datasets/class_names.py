@@ -15,6 +15,19 @@ def tidy(name: str) -> str:
     return unicodedata.normalize("NFC", name).strip()
 
 
+def places(classes: Sequence[str], known: Sequence[str]) -> tuple[list[int], list[str]]:
+    """Return where the classes are among `known` by name, and those that are not there.
+
+    Neither blanks around a name count nor its Unicode form, but where two of `known` differ by no
+    more than that.
+    """
+    pairs = list(reversed(list(enumerate(known))))  # of two equal ones, the first is found
+    numbers = {tidy(name): number for number, name in pairs} | {name: n for n, name in pairs}
+    found = [numbers.get(name, numbers.get(tidy(name))) for name in classes]
+    unknown = [name for name, number in zip(classes, found, strict=True) if number is None]
+    return [number for number in found if number is not None], unknown
+
+
 def class_notes(classes: Sequence[str]) -> list[str]:
     """Say what looks odd about the names of a dataset's classes, in their order."""
     return [*_twins(classes), *_number_order(classes)]

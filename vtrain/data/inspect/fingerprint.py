@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from vtrain.data.datasets.class_names import tidy
 from vtrain.data.datasets.samples import Samples
 from vtrain.data.progress import Progress
 from vtrain.errors import DataError
@@ -52,7 +53,8 @@ def check_unchanged(
     Raises:
         DataError: Classes or images were added, removed, changed or relabelled.
     """
-    if after["classes"] != before["classes"]:
+    # Versions before this one kept a name in the Unicode form of its folder.
+    if list(map(tidy, after["classes"])) != list(map(tidy, before["classes"])):
         raise DataError(
             f"the classes are not those the run began with: {_classes_change(before, after)}",
             where,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
+from vtrain.data.datasets.class_names import places
 from vtrain.data.preprocess import Preprocess
 from vtrain.errors import CheckpointError, ConfigError
 from vtrain.files.weights import read_weights
@@ -88,7 +89,7 @@ def columns(known: tuple[str, ...], classes: tuple[str, ...]) -> list[int] | Non
     """
     if known == classes:
         return None
-    unknown = [name for name in classes if name not in known]
+    numbers, unknown = places(classes, known)
     if unknown:
         raise ConfigError(
             f"the teacher does not know class '{unknown[0]}' ({len(unknown)} of {len(classes)} "
@@ -96,4 +97,4 @@ def columns(known: tuple[str, ...], classes: tuple[str, ...]) -> list[int] | Non
             KEY,
             "train a teacher on these classes",
         )
-    return [known.index(name) for name in classes]
+    return numbers
