@@ -7,13 +7,11 @@ came to hold beyond what it held before.
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
+from benchmarks.trees import Tree
 from vtrain.bench.stats import paired_ratio
 
 LIST = """
@@ -43,15 +41,16 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=100, metavar="N")
     parser.add_argument("--turns", type=int, default=10, metavar="N", help="of each tree")
     given = parser.parse_args()
-    trees, turns = (given.old, given.new), ([], [])
+    trees = [Tree(folder, []) for folder in (given.old, given.new)]
+    turns: list[list[list[float]]] = [[], []]
     with TemporaryDirectory(prefix="bench_listing_") as folder:
         root = Path(folder)
         plant(root, given.images, given.classes)
         for number in range(2 * given.turns):
             side = (number + number // 2) % 2  # 0 1, 1 0, 0 1, ...: neither always comes first
-            count, *numbers = turn(trees[side], root)
+            count, *numbers = json.loads(trees[side].run(0, "-c", LIST, str(root)))
             if count != given.images:
-                raise SystemExit(f"{trees[side]} found {count} of {given.images} images")
+                raise SystemExit(f"found {count} of {given.images} images")
             turns[side].append(numbers)
     for index, name in enumerate(("seconds", "MiB")):
         old, new = ([numbers[index] for numbers in side] for side in turns)
@@ -65,17 +64,6 @@ def plant(root: Path, images: int, classes: int) -> None:
         (root / f"{label:04}").mkdir()
     for number in range(images):
         (root / f"{number % classes:04}" / f"{number:07}.jpg").touch()
-
-
-def turn(tree: Path, root: Path) -> list[float]:
-    """List a folder with the code of a tree: images, seconds, MiB."""
-    env = {**os.environ, "PYTHONPATH": str(tree.resolve())}
-    command = [sys.executable, "-P", "-c", LIST, str(root)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{tree} failed: {(done.stderr.strip() or 'no message').splitlines()[-1]}")
-    numbers: list[float] = json.loads(done.stdout)
-    return numbers
 
 
 if __name__ == "__main__":

@@ -37,21 +37,19 @@ class Tree:
     def __init__(self, folder: Path, fit: list[str]) -> None:
         self.fit = fit
         self.env = {**os.environ, "PYTHONPATH": str(folder.resolve())}
-        origin = self._run(0, "-c", "import vtrain; print(vtrain.__file__)").strip()
+        origin = self.run(0, "-c", "import vtrain; print(vtrain.__file__)").strip()
         if Path(origin) != folder.resolve() / "vtrain" / "__init__.py":
             raise SystemExit(f"{folder} holds no vtrain; what would run is {origin}")
 
     def turn(self, seconds: float) -> Turn:
         """Measure everything once."""
         bench = ["-m", "vtrain", "bench", *self.fit, "--json", "--seconds", str(seconds)]
-        layers = json.loads(self._run(0, *bench))["layers"]
+        layers = json.loads(self.run(0, *bench))["layers"]
         step, run = (layers[x]["images_per_second"]["median"] for x in ("bare step", "end to end"))
         start = time.perf_counter()
-        self._run(0, "-m", "vtrain", "--help")
+        self.run(0, "-m", "vtrain", "--help")
         helped = time.perf_counter()
-        self._run(
-            2, "-m", "vtrain", "fit", *self.fit, "no_such_key=1"
-        )  # 2: a mistake in the config
+        self.run(2, "-m", "vtrain", "fit", *self.fit, "no_such_key=1")  # 2: a mistake in the config
         refused = time.perf_counter()
         first_step = self._seconds_to_first_step()
         times = (helped - start, refused - helped, first_step)
@@ -77,7 +75,8 @@ class Tree:
             run.wait()
         return seconds
 
-    def _run(self, code: int, *arguments: str) -> str:
+    def run(self, code: int, *arguments: str) -> str:
+        """Run Python with the code of this tree, and return what it printed if it ended so."""
         command = self._command(*arguments)
         done = subprocess.run(command, env=self.env, capture_output=True, text=True, check=False)
         if done.returncode != code:

@@ -106,7 +106,7 @@ def test_classes_are_known_without_looking_at_images(
         ("file", "a file where the dataset's folder should be"),
         ((), "there are no class folders"),
         (("1.jpg", "2.jpg"), "there are 2 images but no class folders"),
-        (("train/1.jpg",), "there are 1 images but no class folders"),
+        (("train/1.jpg",), "there is 1 image but no class folders"),
     ],
 )
 def test_a_root_of_another_layout_is_refused_with_the_expected_one(

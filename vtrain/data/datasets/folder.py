@@ -130,8 +130,9 @@ def _class_folders(folder: Path) -> tuple[str, ...]:
     if not folders:
         walk = Walk("", "", follow_links=True)
         images = sum(walk.is_image(entry) for entry in entries if not is_folder(entry))
-        what = f"{images} images but no class folders" if images else "no class folders"
-        raise DataError(f"there are {what}{walk.passed.said()}", folder, EXPECTED)
+        loose = "1 image but " if images == 1 else f"{images:,} images but " if images else ""
+        what = f"there {'is' if images == 1 else 'are'} {loose}no class folders"
+        raise DataError(f"{what}{walk.passed.said()}", folder, EXPECTED)
     return tuple(sorted(folders))
 
 
