@@ -1,5 +1,6 @@
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -47,25 +48,74 @@ class Terminal(io.StringIO):
         return True
 
 
-def drive(stream: io.StringIO) -> str:
-    progress, run = Progress(2, 3, 6, stream), state()
+def drive(
+    stream: io.StringIO,
+    *,
+    log_every: int = 50,
+    eval_every: int = 3,
+    num_classes: int = 10,
+    steps: int = 6,
+) -> str:
+    """Train two epochs of three steps, evaluated every `eval_every` steps and at the end."""
+    progress = Progress(2, 3, steps, stream, num_classes=num_classes, log_every=log_every)
+    run = state()
     progress.on_fit_start(run)
-    for step in range(1, 7):
+    for step in range(1, steps + 1):
         run.step, run.epoch = step, step // 3
-        if step % 3 == 0:
+        if step % 3 == 0 or step % log_every == 0 or step == steps:
             progress.on_log(run, ROW)
         progress.on_step_end(run)
-        if step % 3 == 0:
+        if step % eval_every == 0 or step == steps:
             progress.on_eval_end(run, EVALUATION)
     progress.on_fit_end(run)
     return stream.getvalue()
 
 
-def test_off_a_terminal_there_are_plain_lines_and_no_bars() -> None:
-    text = drive(io.StringIO())
-    assert "\r" not in text
-    assert "step 3/6  loss 0.5000  100 images/s  ETA" in text
-    assert "epoch 2/2  loss 0.5000  val/loss 0.2500  val/top1 0.5000  val/top5 1.0000" in text
+def test_off_a_terminal_a_short_epoch_is_one_plain_line() -> None:
+    first, second = drive(io.StringIO()).splitlines()
+    said = "loss 0.5000  val/loss 0.2500  val/top1 0.5000  val/top5 1.0000  0:00"
+    assert first == f"epoch 1/2  {said}  100 images/s  ETA 0:00"
+    assert second == f"epoch 2/2  {said}"
+
+
+def test_off_a_terminal_a_long_epoch_has_lines_for_its_logs_and_none_twice() -> None:
+    lines = drive(io.StringIO(), log_every=2).splitlines()
+    assert [line.split("  ")[0] for line in lines] == [
+        "step 2/6", "epoch 1/2", "step 4/6", "epoch 2/2",
+    ]  # fmt: skip
+
+
+def test_an_epoch_that_is_not_evaluated_still_has_its_line() -> None:
+    lines = drive(io.StringIO(), eval_every=6).splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["step 3/6", "epoch 2/2"]
+
+
+def test_an_epoch_that_does_not_end_is_not_called_one() -> None:
+    lines = drive(io.StringIO(), steps=2).splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["step 2"]
+
+
+@pytest.mark.parametrize(("num_classes", "shown"), [(5, False), (6, True)])
+def test_top5_is_not_shown_where_it_is_always_1(num_classes: int, shown: bool) -> None:
+    assert ("val/top5" in drive(io.StringIO(), num_classes=num_classes)) == shown
+
+
+@pytest.mark.parametrize(
+    ("columns", "line"),
+    [
+        (90, "epoch 1/2  loss 0.5000  val/loss 0.2500  val/top1 0.5000  val/top5 1.0000  0:00"),
+        (70, "epoch 1/2  loss 0.5000  val/loss 0.2500  val/top1 0.5000  0:00"),
+        (60, "epoch 1/2  loss 0.5000  val/loss 0.2500  val/top1 0.5000"),
+        (45, "epoch 1/2  val/loss 0.2500  val/top1 0.5000"),
+        (20, "epoch 1/2  val/top1 0.5000"),
+    ],
+)
+def test_a_narrow_terminal_gets_what_is_most_worth_reading(
+    monkeypatch: pytest.MonkeyPatch, columns: int, line: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = re.split(r"[\r\n]", drive(Terminal()))
+    assert next(found for found in lines if "val/top1" in found) == line
 
 
 def test_on_a_terminal_each_epoch_has_a_bar_and_a_lasting_line() -> None:

@@ -1,6 +1,10 @@
 """What a person sees while training: a bar on a terminal, plain lines elsewhere."""
 
+import os
+import shutil
+import sys
 import time
+from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
 from tqdm import tqdm
@@ -10,19 +14,36 @@ from vtrain.engine.state import Metrics, TrainState
 
 
 class Progress(Callback):
-    """Shows a bar for each epoch, on a terminal only, and one lasting line when it is evaluated."""
+    """Shows a bar for each epoch, on a terminal only, and one lasting line when it is evaluated.
 
-    def __init__(self, epochs: int, steps_per_epoch: int, total_steps: int, stream: TextIO) -> None:
+    Elsewhere there is also a line for each log within an epoch, unless an epoch is no longer than
+    what lies between two.
+    """
+
+    def __init__(
+        self,
+        epochs: int,
+        steps_per_epoch: int,
+        total_steps: int,
+        stream: TextIO,
+        num_classes: int = 1000,
+        log_every: int = 1,
+    ) -> None:
         self.epochs, self.steps_per_epoch, self.total_steps = epochs, steps_per_epoch, total_steps
         self.stream, self.terminal = stream, stream.isatty()
+        self.num_classes, self.log_every = num_classes, log_every
         self.bar: tqdm[Any] | None = None
         self.latest: Metrics = {}
+        self.held: tuple[int, str] | None = None
+        """The step of a line that an evaluation may make superfluous, and the line."""
 
     def on_fit_start(self, state: TrainState) -> None:
         self.started, self.first_step = time.monotonic(), state.step
 
     def on_step_end(self, state: TrainState) -> None:
         if not self.terminal:
+            if self.held is not None and self.held[0] < state.step:
+                self._release()
             return
         # Made with the first step of an epoch, not before: nothing is shown over a long start. A
         # resumed run begins in the middle of one.
@@ -46,24 +67,57 @@ class Progress(Callback):
         if not self.terminal:
             # `vtrain bench` trains beyond the last step, where a total would be wrong.
             of = f"/{self.total_steps}" if state.step <= self.total_steps else ""
-            self._line(f"step {state.step}{of}  {self._status(state)}")
+            line = f"step {state.step}{of}  {self._status(state)}"
+            if state.step % self.steps_per_epoch == 0 or state.step == self.total_steps:
+                self.held = state.step, line  # an evaluation has a line of its own
+            elif self.steps_per_epoch > self.log_every:
+                self._line(line)
 
     def on_eval_end(self, state: TrainState, metrics: Metrics) -> None:
-        train = f"loss {self.latest['train/loss']:.4f}  " if self.latest else ""
-        self._line(
-            f"epoch {state.epoch}/{self.epochs}  {train}val/loss {metrics['val/loss']:.4f}  "
-            f"val/top1 {metrics['val/top1']:.4f}  val/top5 {metrics['val/top5']:.4f}  "
-            f"{clock(time.monotonic() - self.started)}"
-        )
+        self.held = None
+        is_whole = state.step % self.steps_per_epoch == 0
+        done = f"epoch {state.epoch}/{self.epochs}" if is_whole else f"step {state.step}"
+        # What is least worth reading goes first where the terminal is narrow.
+        parts = {"name": done}
+        if self.latest:
+            parts["loss"] = f"loss {self.latest['train/loss']:.4f}"
+        parts |= {name: f"{name} {v:.4f}" for name, v in worth_showing(metrics, self.num_classes)}
+        parts["clock"] = clock(time.monotonic() - self.started)
+        if not self.terminal and state.step < self.total_steps:
+            parts["left"] = self._speed(state)
+        for name in ("val/top5", "clock", "loss", "val/loss"):
+            if len("  ".join(parts.values())) < self._width():
+                break
+            parts.pop(name, None)
+        self._line("  ".join(parts.values()))
 
     def on_fit_end(self, state: TrainState) -> None:
+        self._release()
         self._close()
 
+    def _release(self) -> None:
+        if self.held is not None:
+            self._line(self.held[1])
+            self.held = None
+
+    def _width(self) -> int:
+        """Return the columns of the terminal; a file has as many as it takes."""
+        if not self.terminal:
+            return sys.maxsize
+        try:
+            return os.get_terminal_size(self.stream.fileno()).columns
+        except (OSError, ValueError):  # it only pretends to be one
+            return shutil.get_terminal_size().columns
+
     def _status(self, state: TrainState) -> str:
+        loss = [f"loss {self.latest['train/loss']:.4f}"] if self.latest else []
+        return "  ".join([*loss, self._speed(state)]).rstrip()
+
+    def _speed(self, state: TrainState) -> str:
+        """Say how fast it goes, and how long it will take."""
         parts = []
         if self.latest:
-            rate = self.latest["train/images_per_second"]
-            parts += [f"loss {self.latest['train/loss']:.4f}", f"{rate:.0f} images/s"]
+            parts.append(f"{self.latest['train/images_per_second']:.0f} images/s")
         # Of this process alone: the steps before a resume took another machine's time.
         done, left = state.step - self.first_step, self.total_steps - state.step
         if left >= 0:
@@ -81,6 +135,13 @@ class Progress(Callback):
         if self.bar is not None:
             self.bar.close()
             self.bar = None
+
+
+def worth_showing(metrics: Mapping[str, float], num_classes: int) -> Iterator[tuple[str, float]]:
+    """Yield the metrics that say something: of up to five classes the true one is in any five."""
+    for name, value in metrics.items():
+        if name != "val/top5" or num_classes > 5:
+            yield name, value
 
 
 def clock(seconds: float) -> str:

@@ -29,6 +29,7 @@ from vtrain.inference.loaded import load_model
 from vtrain.inference.outputs import outputs_of
 from vtrain.interrupt import undone_by_signal
 from vtrain.registry import bind
+from vtrain.report.predictions import Predictions
 from vtrain.run import advice, finished
 from vtrain.run.build.batch_size import memory_advice
 from vtrain.run.build.callbacks import build_callbacks
@@ -212,16 +213,16 @@ def _announce(parts: Parts, run: RunFolder, start: ResumePoint | None, request: 
 
 def _conclude(parts: Parts, run: RunFolder, history: History, seconds: float) -> None:
     """Leave the summary behind, then the word that the run is finished, and say what to do next."""
-    config, state = parts.plan.config, parts.state
+    state, predictions = parts.state, None
     write_json(run.summary, screens.summary(parts, history, seconds))
     # After the summary: whoever finds a finished run may read it.
     run.write_status("finished", code=0, step=state.step, reason=state.stop_reason)
     if parts.plan.rank.world_size == 1:  # else others would wait for this one
-        _keep_predictions(parts, run)
-    screens.say_end(config, state, run.path, history, seconds)
+        predictions = _keep_predictions(parts, run)
+    screens.say_end(parts, run, history, seconds, predictions)
 
 
-def _keep_predictions(parts: Parts, run: RunFolder) -> None:
+def _keep_predictions(parts: Parts, run: RunFolder) -> Predictions | None:
     """Leave behind what the best checkpoint says of the validation images; the run has no need."""
     hint = "`vtrain eval` writes them"
     try:
@@ -232,6 +233,7 @@ def _keep_predictions(parts: Parts, run: RunFolder) -> None:
             predictions = predictions_of(outputs, parts.val, loaded, "val")
     except VtrainError as error:  # too little memory, or a file that can no longer be read
         log.warning("there are no predictions; %s: %s", hint, error)
-        return
+        return None
     if predictions is not None:
         keep(predictions, run.path)
+    return predictions

@@ -466,3 +466,21 @@ def test_two_downloads_take_turns(tmp_path: Path) -> None:
 def test_planted_pictures_differ(tmp_path: Path) -> None:
     root = plant(tmp_path, "1.png", "2.png")
     assert (root / "1.png").read_bytes() != (root / "2.png").read_bytes()
+
+
+@pytest.mark.parametrize("download", [False, True])
+@pytest.mark.parametrize("exists", [False, True])
+def test_what_no_program_can_download_is_not_advised_to_be(
+    tmp_path: Path, download: bool, exists: bool
+) -> None:
+    root = tmp_path / "imagenet"
+    if exists:
+        root.mkdir()
+    source = SOURCES["imagenet"](root=root, download=download)
+    with pytest.raises(DataError, match=r"ImageNet is not there") as caught:
+        source.split("train")
+    text = str(caught.value)
+    assert f"({root}" in text
+    assert "put ILSVRC2012_devkit_t12.tar.gz" in text
+    assert "download=true" not in text
+    assert "network" not in text

@@ -23,7 +23,7 @@ from vtrain.data.datasets.samples import (
     check_targets,
 )
 from vtrain.data.datasets.torchvision_table import TABLE, Spec
-from vtrain.errors import DataError
+from vtrain.errors import DataError, shortened
 from vtrain.files.downloads import download_lock
 from vtrain.registry import CHANGEABLE_ON_RESUME, SOURCES
 
@@ -87,15 +87,16 @@ class TorchvisionSource:
     def _open(self, name: SplitName) -> Any:
         """Return torchvision's object for a split, downloaded if that is asked for."""
         split = self.spec.splits.get(name) or self.spec.splits["val"]
+        by_hand = self.spec.by_hand
         # Before the import of torchvision, which takes longer than this answer should.
-        if not self.download and not (self.root / self.spec.folder).is_dir():
-            hint = "set data.download=true, or data.root to where it is"
+        if (by_hand or not self.download) and not (self.root / self.spec.folder).is_dir():
+            hint = by_hand or "set data.download=true, or data.root to where it is"
             raise DataError(f"{self.spec.kind} is not there", self.root / self.spec.folder, hint)
         from torchvision import datasets
 
         kind = getattr(datasets, self.spec.kind)
         arguments = {"root": str(self.root), **split.arguments}
-        if self.spec.kind != "ImageNet":  # which must be fetched by hand
+        if not by_hand:
             arguments["download"] = self.download
         try:
             # Of several processes one downloads, the others wait and find it there.
@@ -115,13 +116,16 @@ class TorchvisionSource:
             error = error.reason
         text = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
         reason = text.splitlines()[0].rstrip(": ")
-        if self.download:
-            what = f"{self.spec.kind} could not be downloaded: {reason[:100]}"
+        if self.spec.by_hand and "not present" in reason:
+            what = f"{self.spec.kind} is not there or not complete"
+            return DataError(what, self.root, self.spec.by_hand)
+        if self.download and not self.spec.by_hand:
+            what = f"{self.spec.kind} could not be downloaded: {shortened(reason, 100)}"
             return DataError(what, self.root, "is there a network?")
         if "download=True" in reason or isinstance(error, FileNotFoundError):
             what = f"{self.spec.kind} is not there or not complete"
             return DataError(what, self.root, "set data.download=true")
-        return DataError(f"{self.spec.kind} cannot be read: {reason[:100]}", self.root)
+        return DataError(f"{self.spec.kind} cannot be read: {shortened(reason, 100)}", self.root)
 
 
 for _name, _spec in TABLE.items():

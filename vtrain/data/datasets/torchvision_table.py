@@ -6,7 +6,7 @@ normalisation only has to be the same in training and in use.
 
 import string
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -89,6 +89,8 @@ class Spec:
     std: Triple = IMAGENET_STD
     notes: tuple[str, ...] = ()
     read: Reader = field(default=read_array, kw_only=True)
+    by_hand: str = field(default="", kw_only=True)
+    """What to fetch where no program may download it."""
 
 
 def _words(text: str, separator: str | None = None) -> tuple[str, ...]:
@@ -282,8 +284,11 @@ TABLE = {
         ),
         read=partial(read_pairs, "_samples"),
     ),
-    "imagenet": _photographs(
-        "ImageNet", "", partial(read_pairs, "samples"), train=1_281_167, val=50_000
+    "imagenet": replace(
+        _photographs("ImageNet", "", partial(read_pairs, "samples"), train=1_281_167, val=50_000),
+        by_hand="put ILSVRC2012_devkit_t12.tar.gz, ILSVRC2012_img_train.tar and "
+        "ILSVRC2012_img_val.tar there, which image-net.org gives to those who register; folders "
+        "of its classes alone are data.name=image_folder",
     ),
     "inaturalist": _inaturalist_spec("2021_train", 2_686_843),
     "inaturalist_mini": _inaturalist_spec("2021_train_mini", 500_000),

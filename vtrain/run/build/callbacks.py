@@ -55,7 +55,14 @@ def build_outputs(parts: Parts, run: RunFolder, history: History) -> list[Callba
     outputs: list[Callback] = [
         history,
         MetricsFile(run.metrics),
-        Progress(config.train.epochs, plan.steps_per_epoch, plan.total_steps, sys.stderr),
+        Progress(
+            config.train.epochs,
+            plan.steps_per_epoch,
+            plan.total_steps,
+            sys.stderr,
+            num_classes=len(plan.source.classes),
+            log_every=config.logging.every_steps,
+        ),
     ]
     if config.logging.tensorboard:
         count = config.logging.images

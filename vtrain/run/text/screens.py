@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torchvision
 
 import vtrain
 from vtrain import distributed
 from vtrain.callbacks.history import History
-from vtrain.callbacks.progress import clock
-from vtrain.config import Config
+from vtrain.callbacks.progress import clock, worth_showing
 from vtrain.device import describe, peak_memory
-from vtrain.engine.state import TrainState
 from vtrain.errors import printable
 from vtrain.files.runs import RunFolder
+from vtrain.report.predictions import Predictions
 from vtrain.run.build.optim import build_loss, fitted
 from vtrain.run.build.parts import Parts
 from vtrain.run.build.plan import Plan
@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 RATE_KEYS = ("train.epochs", "train.max_minutes", "schedule.", "optimizer.lr")
 """What the learning rate of a step depends on."""
+WEAKEST = 3
+"""Classes that the end of a run names as those of which the least was right."""
 MOST = 10
 """Classes that are named one by one; of more, only the rarest and the commonest."""
 
@@ -125,15 +127,27 @@ def _named(classes: Sequence[str], counts: Sequence[int], texts: Sequence[str]) 
 
 
 def say_end(
-    config: Config, state: TrainState, folder: Path, history: History, seconds: float
+    parts: Parts,
+    run: RunFolder,
+    history: History,
+    seconds: float,
+    predictions: Predictions | None,
 ) -> None:
     """Say what was reached, why so early, where it is, and what to type next."""
-    reached = [f"{name} {value:.4f}" for name, value in history.val.items()]
+    config, state, folder = parts.plan.config, parts.state, run.path
+    shown = worth_showing(history.val, len(parts.plan.source.classes))
+    reached = [f"{name} {value:.4f}" for name, value in shown]
     log.info("done in %s  %s", clock(seconds), "  ".join(reached))
     if state.stop_reason is not None:
         log.info("stopped early: %s", state.stop_reason)
     if state.best is not None:
-        log.info("%s has %s %.4f", RunFolder.best, config.checkpoint.best_metric, state.best)
+        metric = config.checkpoint.best_metric
+        rows = run.read_metrics()
+        epochs = [row["epoch"] for row in rows if row.get(metric) == state.best]
+        when = f", of epoch {epochs[0]}" if epochs and epochs[0] else ""
+        log.info("%s has %s %.4f%s", RunFolder.best, metric, state.best, when)
+    if predictions is not None and (weakest := weakest_text(predictions)):
+        log.info("weakest %s", printable(weakest))
     log.info("results in %s", printable(str(folder)))
     log.info("next:")
     # Quoted, so that the lines can be pasted whatever the folder is called.
@@ -143,6 +157,18 @@ def say_end(
     log.info("  vtrain predict IMAGE --ckpt %s", name)
     if config.logging.tensorboard:
         log.info("  tensorboard --logdir %s", name)
+
+
+def weakest_text(predictions: Predictions) -> str:
+    """Name up to `WEAKEST` classes of which the smallest part was right; nothing if all were."""
+    scores, count = predictions.scores(), len(predictions.classes)
+    images = np.bincount(scores.targets, minlength=count)
+    right = np.bincount(scores.targets[scores.correct], minlength=count)
+    missed = [k for k in range(count) if right[k] < images[k]]
+    missed.sort(key=lambda k: (right[k] / images[k], -images[k]))
+    return ", ".join(
+        f"{predictions.classes[k]} {right[k]:,} of {images[k]:,}" for k in missed[:WEAKEST]
+    )
 
 
 def summary(parts: Parts, history: History, seconds: float) -> dict[str, Any]:
