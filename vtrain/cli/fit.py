@@ -28,12 +28,18 @@ def fit(
             "--accept-data-change", help="Resume also if images were added, removed or changed."
         ),
     ] = False,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="WEIGHTS", help="Fine-tune these, where CONFIG is a folder of images."
+        ),
+    ] = None,
     overfit: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="Only see whether the model memorises N images."),
     ] = None,
 ) -> None:
-    """Train the model that CONFIG describes."""
+    """Train the model that CONFIG describes, or one that suits a folder of images."""
     if overfit is not None:  # it keeps no run
         others = {"run-dir": run_dir, "resume": resume, "accept-data-change": accept_data_change}
         refuse_ignored(others, beside="overfit")
@@ -41,7 +47,7 @@ def fit(
         refuse_ignored({"accept-data-change": accept_data_change}, without="resume")
     from vtrain.run.request import find_request
 
-    request = find_request(config, overrides or (), run_dir, resume)
+    request = find_request(config, overrides or (), run_dir, resume, start)
     from vtrain.engine.stop import StopSignals
     from vtrain.run.fit import fit as run_fit  # slow to import: not before the config is right
 

@@ -12,9 +12,7 @@ from vtrain.files.paths import at_home
 
 ConfigPath = Annotated[
     Path,
-    typer.Argument(
-        metavar="CONFIG", help="A YAML file, a run folder, or a recipe of `vtrain recipes`."
-    ),
+    typer.Argument(metavar="CONFIG", help="A YAML file, a recipe, or a run folder."),
 ]
 Overrides = Annotated[
     list[str] | None,

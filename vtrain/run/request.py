@@ -38,16 +38,21 @@ class Request:
 
 
 def find_request(
-    path: Path, overrides: Sequence[str] = (), run_dir: Path | None = None, resume: bool = False
+    path: Path,
+    overrides: Sequence[str] = (),
+    run_dir: Path | None = None,
+    resume: bool = False,
+    start: str | None = None,
 ) -> Request:
     """Find out what a command line asks for.
 
     Args:
-        path: A YAML file, or a run folder, whose config it is.
+        path: A YAML file, a recipe's name, a folder of images, or a run folder, whose config it is.
         overrides: `dotted.key=value`, as typed.
         run_dir: The run's folder, as typed.
         resume: Whether a run is to go on: the one at `path`, else the one in `run_dir`, else the
             newest unfinished one of the config; a new one if there is none.
+        start: Weights to fine-tune on a folder of images.
 
     Raises:
         ConfigError: The config is not valid, or two runs are named.
@@ -57,9 +62,13 @@ def find_request(
         raise ConfigError(what, path, hint)
     typed = tuple(dict.fromkeys(override.partition("=")[0] for override in overrides))
     named = run_of(path)
-    name = path.stem if named is None else named.name
+    is_photos = named is None and path.is_dir()
+    if start is not None and not is_photos:
+        hint = "write model.pretrained=... for a config"
+        raise ConfigError("--from is for a folder of images", "command line", hint)
+    name = _name(path) if named is None else named.name
     if not resume:
-        return Request(load_config(path, overrides), name, run_dir, False, typed)
+        return Request(_config(path, overrides, start), name, run_dir, False, typed)
     if named is not None and run_dir is not None and not _same(named.path, run_dir):
         if path.is_dir():
             what = f"--run-dir names another run than {path}"
@@ -68,11 +77,27 @@ def find_request(
     if named is not None:
         run, config = named, load_config(named.config, overrides)
     elif (unfinished := _existing(name, run_dir)) is not None:
+        # What was chosen for a folder of images is in the run, and is not chosen again.
+        path = unfinished.config if is_photos else path
         run, config = unfinished, load_config(path, overrides, _remembered(unfinished))
     else:
-        return Request(load_config(path, overrides), name, run_dir, True, typed)
+        return Request(_config(path, overrides, start), name, run_dir, True, typed)
     overridden = tuple(dict.fromkeys((*_overridden(run), *typed)))
     return Request(config, run.name, run.path, True, overridden)
+
+
+def _config(path: Path, overrides: Sequence[str], start: str | None) -> Config:
+    """Return the config at a path, or one made for the folder of images there."""
+    if run_of(path) is None and path.is_dir():
+        from vtrain.run.photos import photos_config  # torch, which a mistake in YAML must not load
+
+        return photos_config(path, overrides, start)
+    return load_config(path, overrides)
+
+
+def _name(path: Path) -> str:
+    """Return what runs of a file or folder are called: `.` has a name, too."""
+    return path.absolute().resolve().name if path.is_dir() else path.stem
 
 
 def run_of(path: Path) -> RunFolder | None:

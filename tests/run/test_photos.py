@@ -1,0 +1,108 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.harness import Vtrain
+from vtrain.errors import ConfigError, DataError
+from vtrain.run.photos import Photos, photos_config
+
+
+def folder(root: Path, counts: dict[str, int], size: tuple[int, int] = (50, 40)) -> Path:
+    """Write pictures of noise, each class with a tint of its own."""
+    draw = np.random.default_rng(0)
+    for tint, (name, count) in enumerate(counts.items()):
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            pixels = draw.integers(0, 90, (size[1], size[0], 3), dtype=np.uint8)
+            pixels[..., tint % 3] += 120
+            Image.fromarray(pixels).save(root / name / f"{i}.png")
+    return root
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return folder(tmp_path / "my photos", {"cat": 12, "dog": 12})
+
+
+def test_a_folder_is_seen_as_it_is(photos: Path) -> None:
+    assert Photos.of(photos) == Photos(photos, images=24, classes=2, side=40, has_val=False)
+
+
+@pytest.mark.parametrize(
+    ("size", "pixels"), [((20, 20), 32), ((32, 48), 32), ((70, 64), 64), ((400, 300), 64)]
+)
+def test_the_size_follows_the_images_as_far_as_a_processor_goes(
+    tmp_path: Path, size: tuple[int, int], pixels: int
+) -> None:
+    config = photos_config(folder(tmp_path / "x", {"a": 2, "b": 2}, size))
+    assert config.data.image_size == pixels
+    assert config.model.model_dump()["patch_size"] * 8 == pixels
+
+
+def test_nothing_is_held_out_where_there_is_a_val_folder(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        folder(tmp_path / "x" / split, {"a": 3, "b": 3})
+    assert photos_config(tmp_path / "x").data.model_dump()["val_fraction"] == 0
+
+
+def test_few_images_get_more_epochs_than_many(tmp_path: Path) -> None:
+    few = photos_config(folder(tmp_path / "few", {"a": 2, "b": 2}))
+    many = photos_config(folder(tmp_path / "many", {"a": 500, "b": 500}, (8, 8)))
+    assert few.train.epochs == 100
+    assert many.train.epochs == 30
+
+
+def test_overrides_win(photos: Path) -> None:
+    config = photos_config(photos, ["train.epochs=7", "data.image_size=64", "model.patch_size=8"])
+    assert (config.train.epochs, config.data.image_size) == (7, 64)
+
+
+def test_fit_trains_on_a_folder_and_says_what_it_chose(vtrain: Vtrain, photos: Path) -> None:
+    done = vtrain("fit", photos, "train.max_steps=1")
+    assert done.code == 0, done.err
+    assert "24 images of 2 classes" in done.err
+    assert "held out" in done.err
+    [run] = Path("runs/my photos").iterdir()
+    assert "val_fraction: 0.2" in (run / "config.yaml").read_text()
+    assert vtrain("predict", photos / "cat" / "0.png").code == 0
+
+
+def test_a_stopped_run_of_a_folder_goes_on(vtrain: Vtrain, photos: Path) -> None:
+    vtrain("fit", photos, "train.epochs=4", "train.max_steps=1", "schedule.warmup_epochs=0")
+    [run] = Path("runs/my photos").iterdir()
+    done = vtrain("fit", run, "--resume", "train.max_steps=2")
+    assert done.code == 0, done.err
+    assert [run] == list(Path("runs/my photos").iterdir())
+    assert '"step": 2' in (run / "summary.json").read_text()
+
+
+def test_weights_of_a_run_are_fine_tuned(vtrain: Vtrain, photos: Path) -> None:
+    vtrain("fit", photos, "train.max_steps=1", "model.depth=2", "--run-dir", "first")
+    done = vtrain("fit", photos, "--from", "first", "train.max_steps=1", "--run-dir", "second")
+    assert done.code == 0, done.err
+    text = Path("second/config.yaml").read_text()
+    assert "depth: 2" in text
+    assert f"pretrained: {Path('first/best.pt').absolute()}" in text
+
+
+def test_weights_of_another_program_need_a_model_s_name(photos: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        photos_config(photos, start="weights.safetensors")
+    assert "model.name=" in caught.value.lines()[0]
+    named = photos_config(photos, ["model.name=vit_s"], "weights.safetensors")
+    assert named.model.pretrained == str(Path("weights.safetensors").absolute())
+
+
+def test_weights_beside_a_config_are_refused(vtrain: Vtrain, photos: Path) -> None:
+    done = vtrain("fit", "vit_digits", "--from", "x.pt")
+    assert (done.code, len(done.errors)) == (2, 1)
+
+
+@pytest.mark.parametrize("counts", [{}, {"a": 0, "b": 0}])
+def test_a_folder_without_images_is_one_line(tmp_path: Path, counts: dict[str, int]) -> None:
+    (tmp_path / "x").mkdir()
+    with pytest.raises(DataError):
+        photos_config(folder(tmp_path / "x", counts))

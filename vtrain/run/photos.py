@@ -1,0 +1,176 @@
+"""`vtrain fit FOLDER`: a config for a folder of somebody's own images.
+
+What is chosen depends on the number and the size of the images and on the device. It is said with
+its reasons, and the run's `config.yaml` has all of it, to be changed and trained again.
+"""
+
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from vtrain.config import Config, config_from_text
+from vtrain.data.datasets.folder import ImageFolder
+from vtrain.data.datasets.samples import FileSamples
+from vtrain.device import choose_device
+from vtrain.errors import ConfigError, DataError
+from vtrain.files.checkpoint import Checkpoint
+from vtrain.files.runs import checkpoint_of
+from vtrain.files.yaml import dump_yaml
+
+log = logging.getLogger(__name__)
+
+LOOKED_AT = 32
+"""Images whose size is read: enough for a median."""
+FEW = 2000
+"""Training images below which batches are small and more of them are held out."""
+SEEN = 30_000
+"""Images that a model from scratch sees at least, over all epochs."""
+TOKENS = 8
+"""Patches per side of an image: 64 in all, which a processor can train."""
+
+
+@dataclass(frozen=True)
+class Photos:
+    """What a folder of images is like."""
+
+    root: Path
+    images: int
+    """Training images, before any are held out."""
+    classes: int
+    side: int
+    """Median of the shorter sides, in pixels."""
+    has_val: bool
+
+    @classmethod
+    def of(cls, root: Path) -> "Photos":
+        """Look at a folder.
+
+        Raises:
+            DataError: It is not laid out as `image_folder` needs it, or no image can be read.
+        """
+        source = ImageFolder(root=root)
+        train = source.split("train")
+        has_val = "val" in source.folders
+        return cls(root, len(train), len(source.classes), int(median(_sides(train))), has_val)
+
+
+def _sides(samples: FileSamples) -> list[int]:
+    """Return the shorter sides of some images, evenly spread over the classes."""
+    sides = []
+    for index in range(0, len(samples), max(1, len(samples) // LOOKED_AT)):
+        with suppress(DataError):  # the run itself says what is done about unreadable images
+            sides.append(min(samples.image(index).size))
+    if not sides:
+        raise DataError(
+            "no image can be read", samples.root, "`vtrain check FOLDER --data` says why"
+        )
+    return sides
+
+
+def photos_config(root: Path, overrides: Sequence[str] = (), start: str | None = None) -> Config:
+    """Return the config that suits a folder of images, and say why.
+
+    Args:
+        root: A folder as `image_folder` reads it.
+        overrides: `dotted.key=value`, which change what was chosen.
+        start: Weights to fine-tune, as `model.pretrained` takes them; None trains from scratch.
+
+    Raises:
+        DataError: The folder is not laid out so, or holds nothing readable.
+        ConfigError: An override is wrong, or nothing says which model the weights are for.
+        CheckpointError: `start` is a checkpoint that cannot be read.
+    """
+    photos = Photos.of(root)
+    on_gpu = choose_device("auto").type == "cuda"
+    if start is None:
+        chosen = _from_scratch(photos, on_gpu)
+    else:
+        chosen = _fine_tuned(photos, start, overrides)
+    config = config_from_text(dump_yaml(chosen), f"config made for {root}", overrides)
+    _say(photos, config, "a GPU" if on_gpu else "a processor")
+    return config
+
+
+def _say(photos: Photos, config: Config, device: str) -> None:
+    """Say what was chosen, each with its reason."""
+    model, data, train = config.model, config.data, config.train
+    start = f"from {model.pretrained}" if model.pretrained else f"from scratch, on {device}"
+    held_out = data.model_dump()["val_fraction"]
+    lines = [
+        f"photos  {photos.images} images of {photos.classes} classes in {photos.root}",
+        f"        model     {model.name} {start}",
+        f"        pixels    {data.image_size}; the median shorter side is {photos.side}",
+        f"        epochs    {train.epochs}; the fewer images, the more",
+        f"        held out  {held_out:.0%} of the images, for validation" if held_out else "",
+        "        KEY=VALUE behind the folder changes any of it: `vtrain keys` lists them",
+    ]
+    for line in filter(None, lines):
+        log.info("%s", line)
+
+
+def _common(photos: Photos) -> dict[str, Any]:
+    """Return what does not depend on where the weights start."""
+    few = photos.images < FEW
+    held_out = 0.0 if photos.has_val else 0.2 if few else 0.1
+    return {
+        "data": {"name": "image_folder", "root": str(photos.root), "val_fraction": held_out},
+        "train": {
+            "batch_size": 32 if few else 128,
+            "loss": {"name": "cross_entropy", "label_smoothing": 0.1},
+        },
+    }
+
+
+def _from_scratch(photos: Photos, on_gpu: bool) -> dict[str, Any]:
+    """Return a small ViT with strong augmentation: the fewer the images, the more epochs."""
+    largest = 128 if on_gpu else 64  # pixels; from scratch, more show little more
+    size = next((s for s in (128, 64, 32) if s <= min(photos.side, largest)), 32)
+    config = _common(photos)
+    config["model"] = {
+        "name": "vit_ti",
+        "patch_size": size // TOKENS,
+        "embed_dim": 192 if on_gpu else 128,
+        "depth": 9 if on_gpu else 6,
+        "num_heads": 3 if on_gpu else 4,
+        "mlp_ratio": 2,
+        "pooling": "mean",
+    }
+    config["data"]["image_size"] = size
+    config["augment"] = {
+        "crop": "resized",
+        "crop_scale": [0.35, 1.0],
+        "policy": {"name": "trivialaugment_wide"},
+    }
+    config["optimizer"] = {"name": "adamw", "lr": 1e-3, "weight_decay": 0.05}
+    config["schedule"] = {"name": "cosine", "warmup_epochs": 3}
+    config["train"]["epochs"] = min(100, max(20, round(SEEN / photos.images)))
+    return config
+
+
+def _fine_tuned(photos: Photos, start: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """Return a short run with small steps, which are smaller still near the images."""
+    config = _common(photos)
+    config["model"], size = _model_of(start, overrides)
+    if size is not None:
+        config["data"]["image_size"] = size
+    config["augment"] = {"crop": "resized", "crop_scale": [0.5, 1.0]}
+    config["optimizer"] = {"name": "adamw", "lr": 5e-4, "weight_decay": 0.05, "layer_decay": 0.75}
+    config["schedule"] = {"name": "cosine", "warmup_epochs": 1}
+    config["train"]["epochs"] = min(40, max(10, round(SEEN / 3 / photos.images)))
+    return config
+
+
+def _model_of(start: str, overrides: Sequence[str]) -> tuple[dict[str, Any], int | None]:
+    """Return the section `model` that the weights are for, and the pixels per side they know."""
+    if any(override.startswith(("model.name=", "model=")) for override in overrides):
+        return {"pretrained": start}, None
+    path = checkpoint_of(Path(start))
+    if path.suffix != ".pt" or not path.exists():
+        what = "other programs' weights do not say which model they are for"
+        raise ConfigError(what, start, "add its name, for example model.name=vit_s")
+    model = Checkpoint.load(path).model
+    return {"name": model.name, **model.arguments, "pretrained": str(path)}, model.image_size
