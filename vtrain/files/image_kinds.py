@@ -1,0 +1,118 @@
+"""What a file is that cannot be read as an image, in words that lead to one that can."""
+
+import io
+import struct
+
+from PIL import TiffImagePlugin
+
+STARTS: dict[tuple[bytes, ...], tuple[str, str]] = {
+    (b"<!doctype html", b"<html"): ("a web page", ""),
+    (b"<svg", b"<?xml"): ("SVG or XML", ""),
+    (b"version https://git-lfs",): ("a Git LFS pointer, which `git lfs pull` replaces", ""),
+    (b"%pdf",): ("PDF", ""),
+    (b"%!ps",): ("PostScript", ""),
+    (b"\0\0\0\x0cjp  ", b"\xffo\xffq"): ("JPEG 2000", ""),
+    (b"\xff\x0a", b"\0\0\0\x0cjxl "): ("JPEG XL", ""),
+    (b"8bps",): ("Photoshop", ""),
+    (b"v/1\x01",): ("OpenEXR", ""),
+    (b"\x93numpy",): ("a NumPy array", "save it as PNG or TIFF"),
+    (b"\x89hdf",): ("HDF5", ""),
+    (b"simple  =",): ("FITS", "save its image as a 16-bit or float TIFF"),
+    (b"pk\3\4",): ("a ZIP archive", "unpack it"),
+    (b"\x1f\x8b",): ("a gzip file, as NIfTI often is", "unpack it"),
+    (b"fujifilmccd-raw", b"iiu\0", b"iiro", b"mmor"): ("a camera's raw file", "develop it first"),
+}
+"""How files begin that are often met where an image should be, in lower case -> what they are, and
+what to do if that is not to save them in another format."""
+BRANDS = {
+    b"avif": "AVIF",
+    b"avis": "AVIF",
+    b"crx ": "a camera's raw file",
+    **dict.fromkeys((b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"), "HEIC"),
+}
+"""The brand in the box `ftyp` of a file of ISO's family -> what it is; others are video."""
+JPEG_PROCESSES = {3: "lossless", 7: "lossless", 11: "lossless", 15: "lossless"}
+"""Start-of-frame marker less 0xC0 -> how the JPEG is coded, where hardly anything reads it."""
+COMPRESSIONS = {
+    33003: "JPEG 2000",
+    33005: "JPEG 2000",
+    34661: "JBIG",
+    34676: "SGI log",
+    34677: "SGI log",
+    34712: "JPEG 2000",
+    34887: "LERC",
+    34892: "lossy DNG",
+    50001: "WebP",
+    50002: "JPEG XL",
+    52546: "JPEG XL",
+}
+"""TIFF's compressions that Pillow's own build of libtiff does not read."""
+TIFF_STARTS = {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
+INSIDE = (
+    ((128, 132), {b"DICM"}, "DICOM"),
+    ((344, 348), {b"n+1\0", b"ni1\0"}, "NIfTI"),
+)
+"""Where a file says what it is, if not at its start."""
+SAMPLE_FORMATS = {1: "", 2: "signed ", 3: "float ", 5: "complex ", 6: "complex float "}
+
+
+def kind_of(data: bytes) -> tuple[str, str]:
+    """Say what a file of no readable format is, and what to do about it, if that is known."""
+    if not data:
+        return "the file is empty", "replace or remove it"
+    if data[:4] in TIFF_STARTS:
+        return tiff_kind(data), "save it with 1 or 3 bands of 8 or 16 bits, uncompressed or deflate"
+    if data.startswith(b"\xff\xd8\xff"):
+        return jpeg_kind(data), "save it as a baseline JPEG of 8 bits, or as PNG"
+    kind, advice = _looks_like(data)
+    return f"it looks like {kind}" if kind else "unknown format", advice
+
+
+def _looks_like(data: bytes) -> tuple[str, str]:
+    if data[4:8] == b"ftyp":
+        kind = BRANDS.get(data[8:12], "video")
+        return kind, "" if kind == "video" else "save it as JPEG or PNG"
+    for (start, end), magic, kind in INSIDE:
+        if data[start:end] in magic:
+            return kind, "save its image as PNG or TIFF"
+    head = data[:512].lstrip(b" \t\r\n").lower()
+    found = (said for starts, said in STARTS.items() if head.startswith(starts))
+    return next(found, ("", ""))
+
+
+def tiff_kind(data: bytes) -> str:
+    """Describe the first image of a TIFF by its tags."""
+    try:
+        tags = _tags(data)
+        tags[256]  # every TIFF has a width
+        samples = tags.get(277, 1)
+        bits = tags.get(258, (1,))
+        kind = SAMPLE_FORMATS.get(tags.get(339, (1,))[0], "")
+    except Exception:  # Pillow's parser raises whatever a damaged directory leads to
+        return "a damaged TIFF"
+    if tags.get(259) in COMPRESSIONS:
+        return f"a TIFF compressed as {COMPRESSIONS[tags[259]]}"
+    raw = ", a camera's raw file" if 50706 in tags or tags.get(262) in {32803, 34892} else ""
+    return f"a TIFF of {samples} band{'s' * (samples != 1)} of {kind}{bits[0]} bits{raw}"
+
+
+def _tags(data: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
+    big = data[2:3] == b"+" or data[3:4] == b"+"  # BigTIFF, whose header is longer
+    directory = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if big else 8])
+    file = io.BytesIO(data)
+    file.seek(directory.next)
+    directory.load(file)
+    return directory
+
+
+def jpeg_kind(data: bytes) -> str:
+    """Describe a JPEG by the header of its frame."""
+    at = 2
+    while at + 9 < len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:
+            bits, components = data[at + 4], data[at + 9]
+            process = JPEG_PROCESSES.get(marker - 0xC0, "")
+            return f"a {process + ' ' * bool(process)}JPEG of {components} x {bits} bits"
+        at += 2 + struct.unpack_from(">H", data, at + 2)[0]
+    return "a damaged JPEG"
