@@ -9,6 +9,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 
+from vtrain.data import geometry
 from vtrain.data.augment.crops import BOX_DRAWS, resized_crop_boxes
 from vtrain.data.augment.draws import Stream
 from vtrain.data.preprocess import Preprocess
@@ -140,3 +141,38 @@ def test_stored_data_of_another_program_is_refused() -> None:
 def test_an_image_that_no_decoder_made_is_a_bug_here() -> None:
     with pytest.raises(AssertionError, match="RGB, not L"):
         Preprocess(32)(photo(32, 32).convert("L"))
+
+
+@pytest.mark.parametrize("size", [(3, 4000), (4000, 3), (7, 901), (1, 5000), (400, 40)])
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic"])
+def test_a_strip_is_scaled_in_part_as_it_would_be_whole(
+    size: tuple[int, int], interpolation: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    image = Image.fromarray(pixels)
+    preprocess = Preprocess(32, resize="crop", crop_fraction=0.875, interpolation=interpolation)
+    whole = preprocess(image).int()
+    monkeypatch.setattr(geometry, "MAX_SCALED", 0)
+    part = preprocess(image).int()
+    if interpolation != "nearest":  # only sums of weights are rounded otherwise
+        assert (part - whole).abs().max() <= 1
+    else:  # a centre that lies between two pixels may go to either
+        assert (part == whole).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("resize", ["crop", "squash", "letterbox"])
+def test_a_strip_takes_little_memory(resize: Any) -> None:
+    """1 x 1,000,000 pixels at 224: whole it would be 150 GB."""
+    pixels = np.zeros((1_000_000, 1, 3), np.uint8)
+    pixels[500_000:] = 255
+    result = Preprocess(224, resize=resize)(Image.fromarray(pixels))
+    assert result.shape == (3, 224, 224)
+    column = result[0, :, 112].tolist()
+    assert (column[0], column[-1]) == (0, 255)
+
+
+def test_a_strip_is_squashed_to_the_same_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (900, 5, 3), np.uint8))
+    whole = Preprocess(16, resize="squash")(image).int()
+    monkeypatch.setattr(geometry, "MAX_SCALED", 0)
+    assert (Preprocess(16, resize="squash")(image).int() - whole).abs().max() <= 2

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 import vtrain
 from tests.harness import Vtrain
@@ -44,6 +44,22 @@ def test_an_image_is_prepared_as_in_evaluation(run: Path, tmp_path: Path) -> Non
         mean, std = np.array(loaded.geometry.mean), np.array(loaded.geometry.std)
         expected = (pixels / 255 - mean) / std
         np.testing.assert_allclose(found[0].permute(1, 2, 0), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_an_image_in_memory_is_prepared_as_its_file(run: Path, tmp_path: Path) -> None:
+    loaded = load_model(run)
+    draw = np.random.default_rng(0)
+    colours = draw.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    Image.fromarray(colours).save(pictures / "turned.jpg", exif=exif)
+    shown = np.where(np.arange(30) < 15, 0, 255)[None].repeat(20, 0).astype(np.uint8)
+    Image.fromarray(np.dstack([colours, shown])).save(pictures / "alpha.png")
+    Image.fromarray(draw.integers(0, 65536, (20, 30), dtype=np.uint16)).save(pictures / "deep.png")
+    for path in pictures.iterdir():
+        assert torch.equal(loaded.preprocess(path), loaded.preprocess(Image.open(path))), path
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 Nothing here needs torch: an exported model is asked without it.
 """
 
+import math
 from typing import Literal
 
 from PIL import Image
@@ -10,6 +11,8 @@ from PIL import Image
 Resize = Literal["crop", "squash", "letterbox"]
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 Triple = tuple[float, float, float]
+MAX_SCALED = 64_000_000
+"""Pixels to which an image is scaled before its centre is cut out: a strip would fill gigabytes."""
 
 
 def fit_image(
@@ -29,17 +32,45 @@ def fit_image(
         return image
     filter_ = Image.Resampling[interpolation.upper()]
     if resize == "squash":
+        if S * image.height > MAX_SCALED:  # Pillow scales the width first, for every row
+            image = image.resize((image.width, S), filter_)
         return image.resize((S, S), filter_)
     # The floor is the convention of published evaluation numbers: 224 / 0.875 = 256.
     target = int(S / crop_fraction) if resize == "crop" else S
     # Which side becomes `target`: the shorter one is cropped to S, the longer one fits into S.
     reference = min(image.size) if resize == "crop" else max(image.size)
     width, height = (max(1, target * side // reference) for side in image.size)
-    image = image.resize((width, height), filter_)
     left, top = round((width - S) / 2), round((height - S) / 2)
+    if resize == "crop" and width * height > MAX_SCALED:
+        return _scaled_part(image, (width, height), (left, top), S, filter_)
+    image = image.resize((width, height), filter_)
     if resize == "crop":
         return image.crop((left, top, left + S, top + S))
     red, green, blue = (round(255 * m) for m in mean)
     canvas = Image.new("RGB", (S, S), (red, green, blue))
     canvas.paste(image, (-left, -top))
     return canvas
+
+
+def _scaled_part(
+    image: Image.Image,
+    size: tuple[int, int],
+    corner: tuple[int, int],
+    image_size: int,
+    filter_: Image.Resampling,
+) -> Image.Image:
+    """Return the square at `corner` of the image scaled to `size`, without making the rest."""
+    whole = image.size
+    scale = [have / want for have, want in zip(whole, size, strict=True)]
+    start = [at * s for at, s in zip(corner, scale, strict=True)]
+    end = [(at + image_size) * s for at, s in zip(corner, scale, strict=True)]
+    # More than a filter reaches: four pixels of the coarser of both sides. Pillow keeps a box as
+    # 32-bit floats, which are exact enough only near 0: so what lies far away is cut off first.
+    reach = [math.ceil(4 * max(s, 1)) for s in scale]
+    low = [max(0, math.floor(a) - r) for a, r in zip(start, reach, strict=True)]
+    high = [min(n, math.ceil(b) + r) for b, r, n in zip(end, reach, whole, strict=True)]
+    part = image.crop((low[0], low[1], high[0], high[1]))
+    box = [max(0.0, a - at) for a, at in zip(start, low, strict=True)]
+    box += [min(b - at, n) for b, at, n in zip(end, low, part.size, strict=True)]
+    left, top, right, bottom = box
+    return part.resize((image_size, image_size), filter_, (left, top, right, bottom))

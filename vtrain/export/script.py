@@ -11,10 +11,11 @@ from types import ModuleType
 
 from vtrain import errors
 from vtrain.data import geometry
-from vtrain.files import images
+from vtrain.files import image_kinds, images
 
 PARTS: dict[ModuleType, tuple[str, ...]] = {
     errors: ("VtrainError", "DataError", "printable"),
+    image_kinds: (),
     images: (),
     geometry: (),
 }

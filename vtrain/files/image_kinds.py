@@ -83,7 +83,7 @@ def _looks_like(data: bytes) -> tuple[str, str]:
 def tiff_kind(data: bytes) -> str:
     """Describe the first image of a TIFF by its tags."""
     try:
-        tags = _tags(data)
+        tags = _directory(data)
         tags[256]  # every TIFF has a width
         samples = tags.get(277, 1)
         bits = tags.get(258, (1,))
@@ -96,7 +96,7 @@ def tiff_kind(data: bytes) -> str:
     return f"a TIFF of {samples} band{'s' * (samples != 1)} of {kind}{bits[0]} bits{raw}"
 
 
-def _tags(data: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
+def _directory(data: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
     big = data[2:3] == b"+" or data[3:4] == b"+"  # BigTIFF, whose header is longer
     directory = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if big else 8])
     file = io.BytesIO(data)

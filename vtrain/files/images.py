@@ -111,7 +111,7 @@ def decode_image(data: bytes, where: object = None, *, max_pixels: int = MAX_PIX
     try:
         with _opened(data) as image:
             _check_size(image, max_pixels)
-            return rgb(image)
+            return _to_rgb(_upright(image))
     except DataError as error:
         raise DataError(error.what, _shown(where), error.hint) from None
     except MemoryError:
@@ -135,9 +135,13 @@ def rgb(image: Image.Image) -> Image.Image:
     """Return an image that Pillow has opened, or made, as every image is here: 8-bit RGB, upright.
 
     Raises:
-        DataError: It is only the preview of a camera's raw file.
+        DataError: It is only the preview of a camera's raw file, or a JPEG that is too large.
     """
     _hush_pillow()
+    large = image.width * image.height > MAX_PIXELS
+    if large and isinstance(image, JpegImagePlugin.JpegImageFile) and image.tile and image.fp:
+        image.fp.seek(0)  # not decoded yet: as its file, at half its size
+        return decode_image(image.fp.read())
     return _to_rgb(_upright(image))
 
 

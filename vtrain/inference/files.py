@@ -56,7 +56,7 @@ def decoded(
 
         def begin(start: int) -> list[Future[T]]:
             chunk = paths[start : start + batch_size]
-            return [pool.submit(lambda p: prepare(read_image(p)), path) for path in chunk]
+            return [pool.submit(_prepared, prepare, path) for path in chunk]
 
         ahead = begin(0)
         try:
@@ -76,3 +76,10 @@ def decoded(
                     yield kept, images
         finally:
             pool.shutdown(cancel_futures=True)  # after Ctrl-C nobody waits for what is ahead
+
+
+def _prepared(prepare: Callable[[Image.Image], T], path: Path) -> T:
+    try:
+        return prepare(read_image(path))
+    except MemoryError:  # of this image alone: the others have their answers
+        raise DataError("too little memory to prepare this image", path) from None

@@ -13,7 +13,7 @@ from torch import Tensor
 from vtrain.data.preprocess import Preprocess
 from vtrain.errors import CheckpointError, ConfigError
 from vtrain.files.checkpoint import Checkpoint
-from vtrain.files.images import read_image
+from vtrain.files.images import read_image, rgb
 from vtrain.files.runs import checkpoint_of
 from vtrain.models.base import ImageClassifier
 from vtrain.models.limits import check_fits_memory
@@ -46,14 +46,16 @@ class LoadedModel:
     def preprocess(self, image: Path | str | Image.Image) -> Tensor:
         """Read and prepare one image exactly as in training's evaluation.
 
+        A PIL image is treated as its file is: turned upright by its EXIF block, put on white where
+        it is transparent, and scaled to 8 bits.
+
         Shape: any image -> (1, C, H, W) float32, on the model's device.
 
         Raises:
             DataError: The file is no readable image.
         """
-        if not isinstance(image, Image.Image):
-            image = read_image(Path(image))
-        pixels = self.geometry(image.convert("RGB"))  # (C, H, W) uint8
+        picture = rgb(image) if isinstance(image, Image.Image) else read_image(Path(image))
+        pixels = self.geometry(picture)  # (C, H, W) uint8
         return self.geometry.normalise(pixels[None].to(self.device))
 
 
