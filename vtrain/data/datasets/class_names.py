@@ -3,6 +3,9 @@
 import re
 import unicodedata
 from collections.abc import Sequence
+from pathlib import Path
+
+from vtrain.errors import DataError
 
 NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?")
 
@@ -69,3 +72,27 @@ def _number_order(classes: Sequence[str]) -> list[str]:
     if all(name.isdecimal() for name in classes) and list(classes) != sorted(classes, key=int):
         return [f"classes are in the order of their names as text: {', '.join(classes[:5])}, ..."]
     return []
+
+
+def read_names(file: Path) -> list[str]:
+    """Return the names of classes in a file, one a line.
+
+    Raises:
+        DataError: It cannot be read, a line is empty, or two name the same class.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise DataError("cannot read the names of classes", file, "one a line, in UTF-8") from None
+    names = [tidy(line) for line in lines]
+    while names and not names[-1]:
+        del names[-1]
+    seen: dict[str, int] = {}
+    for line, name in enumerate(names, 1):
+        if not name:
+            raise DataError("a line without a class name", f"{file}:{line}", "one name a line")
+        if name in seen:  # everything later goes by name: weights, evaluation, predictions
+            what = f"class '{name}' stands twice, in lines {seen[name]} and {line}"
+            raise DataError(what, file, "give each class a name of its own")
+        seen[name] = line
+    return names

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from vtrain.data.datasets.class_names import alike, class_notes, tidy
+from vtrain.data.datasets.class_names import alike, class_notes, read_names
 from vtrain.data.datasets.folder_names import first_five, is_leftover
 from vtrain.data.datasets.samples import Paths, Photographs, SplitName
 from vtrain.data.datasets.tar_index import Index
@@ -273,30 +273,6 @@ class WebDataset(Photographs):
             if not target.exists():  # another process may have fetched it meanwhile
                 download(url, target)
         return target
-
-
-def read_names(file: Path) -> list[str]:
-    """Return the names of classes in a file, one a line.
-
-    Raises:
-        DataError: It cannot be read, a line is empty, or two name the same class.
-    """
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError):
-        raise DataError("cannot read the names of classes", file, "one a line, in UTF-8") from None
-    names = [tidy(line) for line in lines]
-    while names and not names[-1]:
-        del names[-1]
-    seen: dict[str, int] = {}
-    for line, name in enumerate(names, 1):
-        if not name:
-            raise DataError("a line without a class name", f"{file}:{line}", "one name a line")
-        if name in seen:  # everything later goes by name: weights, evaluation, predictions
-            what = f"class '{name}' stands twice, in lines {seen[name]} and {line}"
-            raise DataError(what, file, "give each class a name of its own")
-        seen[name] = line
-    return names
 
 
 def expanded(pattern: str) -> list[str]:
