@@ -409,3 +409,31 @@ def test_one_file_can_be_verified(tmp_path: Path) -> None:
 def test_a_folder_without_checkpoints_cannot_be_verified(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="holds no checkpoint"):
         verify(tmp_path)
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_checkpoints_of_a_divergence_are_set_aside_and_never_found_again(
+    tmp_path: Path, copied: bool
+) -> None:
+    filled(tmp_path, 2, 4, 6, best=4)
+    if copied:  # a copy of the folder has no hard links
+        separate(tmp_path / "last.pt")
+        separate(tmp_path / "best.pt")
+    assert step_of(CheckpointStore(tmp_path).newest_valid(useless_since=5)) == 4
+    assert step_of(tmp_path / "last.pt") == step_of(tmp_path / "best.pt") == 4
+    assert (tmp_path / "step-00000006.pt.diverged").exists()
+    later = CheckpointStore(tmp_path)
+    assert step_of(later.newest_valid()) == 4
+    later.save(small_checkpoint(5), 0.5)
+    assert step_of(CheckpointStore(tmp_path).newest_valid()) == 5
+
+
+def test_where_all_are_of_the_divergence_the_run_begins_anew(tmp_path: Path) -> None:
+    filled(tmp_path, 2, 4, best=4)
+    assert CheckpointStore(tmp_path).newest_valid(useless_since=1) is None
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("checkpoints.json", "step-00000002.pt.diverged", "step-00000004.pt.diverged")
+    }
+    assert CheckpointStore(tmp_path).newest_valid() is None
+    filled(tmp_path, 1)
+    assert step_of(tmp_path / "last.pt") == step_of(tmp_path / "best.pt") == 1

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from vtrain.errors import CheckpointError
-from vtrain.files.weights import read_weights
+from vtrain.files.weights import file_in, read_weights
 
 TENSORS = {"a": torch.arange(6.0).view(2, 3), "b": torch.ones(3, dtype=torch.float16)}
 
@@ -72,3 +72,37 @@ def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "pipe", tmp_path / "absent"):
         with pytest.raises(CheckpointError):
             read_weights(path)
+
+
+@pytest.mark.parametrize(
+    ("files", "taken"),
+    [
+        (["best.pt", "last.pt", "step-00000002.pt"], "best.pt"),
+        (["last.pt", "optimizer.pt"], "last.pt"),
+        (["model.safetensors", "optimizer.pt", "training_args.bin"], "model.safetensors"),
+        (["pytorch_model.bin", "scheduler.pt"], "pytorch_model.bin"),
+        (["deit_small.pth", "README.md"], "deit_small.pth"),
+    ],
+)
+def test_a_folder_stands_for_the_weights_in_it(
+    tmp_path: Path, files: list[str], taken: str
+) -> None:
+    for name in files:
+        (tmp_path / name).touch()
+    assert file_in(tmp_path) == tmp_path / taken
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["README.md"], "no file of weights in this folder"),
+        (["a.pt", "b.pth"], r"2 files of weights in this folder: a.pt, b.pth .*: name one"),
+    ],
+)
+def test_a_folder_without_one_file_of_weights_is_told(
+    tmp_path: Path, files: list[str], message: str
+) -> None:
+    for name in files:
+        (tmp_path / name).touch()
+    with pytest.raises(CheckpointError, match=message):
+        file_in(tmp_path)

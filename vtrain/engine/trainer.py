@@ -1,5 +1,6 @@
 """The training loop: a step at a time, evaluation when it is due, hooks for the rest."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,7 +15,8 @@ from vtrain.distributed import Rank
 from vtrain.engine.callback import Callback
 from vtrain.engine.state import Meter, Metrics, TrainState
 from vtrain.engine.step import StepFunction
-from vtrain.errors import VtrainError
+from vtrain.errors import DivergedError, VtrainError
+from vtrain.optim.gradients import STEADIER
 from vtrain.optim.groups import set_lr
 from vtrain.rng import hash_ints
 
@@ -137,9 +139,22 @@ class Trainer:
                     for callback in self.callbacks:
                         callback.on_epoch_end(state)
                 raise
+            self._check_finite(metrics)
             state.evaluated_step = state.step
             for callback in self.callbacks:
                 callback.on_eval_end(state, metrics)
+
+    def _check_finite(self, metrics: Metrics) -> None:
+        """Refuse what no file can hold and no rule can use: the weights have grown too large.
+
+        Raises:
+            DivergedError: A metric is not finite; the next step would not be, either.
+        """
+        step = self.state.step
+        bad = [name for name, value in metrics.items() if not math.isfinite(value)]
+        if bad:
+            what = f"{', '.join(bad)} is not finite after step {step}"
+            raise DivergedError(what, hint=STEADIER, step=step + 1)
 
     def train_step(self, batch: Batch) -> None:
         """Make one optimizer step from this process's share of a batch."""

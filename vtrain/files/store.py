@@ -95,19 +95,19 @@ class CheckpointStore:
             )
         return path
 
-    def newest_valid(self, diverged: int | None = None) -> Path | None:
+    def newest_valid(self, useless_since: int | None = None) -> Path | None:
         """Return the newest intact checkpoint; None if this folder has none at all.
 
         Damaged ones on the way are named in the log and set aside as `*.corrupt`, and as
-        `*.diverged` those with the weights that a run diverged from in step `diverged`.
+        `*.diverged` those of the step `useless_since` and later ones, of when a run diverged.
 
         Raises:
             CheckpointError: There are or were checkpoints, but none is intact; or the newest is of
                 a newer vtrain.
         """
         skipped = 0
-        if diverged is not None:  # its weights are those after the step before
-            self._set_aside(diverged - 1)
+        if useless_since is not None:
+            self._set_aside(useless_since)
         for finding in _findings(self.run_dir):
             if finding.problem is None:
                 self._adopt(finding)

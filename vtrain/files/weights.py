@@ -11,6 +11,11 @@ from vtrain.errors import CheckpointError
 from vtrain.files.archive import opened
 from vtrain.files.checkpoint import evaluated_weights
 from vtrain.files.container import load_weights
+from vtrain.files.runs import RunFolder
+
+KNOWN_NAMES = ("model.safetensors", "pytorch_model.bin")
+"""What transformers and the hub call the weights of a model."""
+ENDINGS = (".safetensors", ".pt", ".pth", ".bin")
 
 
 @dataclass(frozen=True)
@@ -24,19 +29,42 @@ class WeightFile:
 def read_weights(path: Path) -> WeightFile:
     """Read a file of tensors onto the CPU; nothing in it is ever executed.
 
+    A folder stands for the file in it: of a run its best checkpoint, else the one file of weights.
+
     Of a checkpoint of vtrain it is the weights that are evaluated, even if the rest is unusable.
     Other files hold their tensors bare, or under `model` (DeiT, Swin) or `state_dict` (timm).
 
     Raises:
         CheckpointError: It is absent, damaged, unsafe, or holds no tensors.
     """
-    content = _read(path)
+    content = _read(file_in(path) if path.is_dir() else path)
     tensors = _tensors(content)
     if not tensors:
         raise CheckpointError("the file holds no weights", path)
     classes = content.get("classes")
     names = map(str, classes) if isinstance(classes, list | tuple) else ()
     return WeightFile(tensors, tuple(names))
+
+
+def file_in(folder: Path) -> Path:
+    """Return the file of weights that a folder stands for.
+
+    Raises:
+        CheckpointError: It has none, or several of which none has a known name.
+    """
+    run = RunFolder(folder)
+    for path in (run.best, run.last, *(folder / name for name in KNOWN_NAMES)):
+        if path.exists():
+            return path
+    files = sorted(path for path in folder.iterdir() if path.suffix in ENDINGS)
+    if len(files) == 1:
+        return files[0]
+    if not files:
+        raise CheckpointError("no file of weights in this folder", folder, "name a file")
+    names = ", ".join(path.name for path in files[:3]) + ", ..." * (len(files) > 3)
+    raise CheckpointError(
+        f"{len(files)} files of weights in this folder: {names}", folder, "name one"
+    )
 
 
 def _tensors(content: Mapping[str, Any]) -> dict[str, Tensor]:

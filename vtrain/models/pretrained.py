@@ -15,13 +15,12 @@ from torch import Tensor
 
 from vtrain.data.datasets.class_names import places
 from vtrain.errors import CheckpointError, ConfigError
-from vtrain.files.weights import read_weights
+from vtrain.files.weights import KNOWN_NAMES, read_weights
 from vtrain.models.base import ImageClassifier
 from vtrain.models.weights.fitting import fit_to_shape
 from vtrain.models.weights.key_mappings import KeyMapping, State, translate
 
 HUB = "hf-hub:"
-HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 class Fate(Enum):
@@ -193,7 +192,7 @@ def fetch(source: str) -> Path:
         raise ConfigError(
             "the hub needs the package huggingface_hub", source, 'pip install "vtrain[hub]"'
         ) from None
-    for name in HUB_FILES:
+    for name in KNOWN_NAMES:
         try:
             # The cache holds links, and vtrain opens only regular files.
             return Path(hf_hub_download(source.removeprefix(HUB), name)).resolve()
@@ -204,4 +203,4 @@ def fetch(source: str) -> Path:
                 raise CheckpointError(
                     f"the hub did not answer with weights ({reason})", source
                 ) from None
-    raise CheckpointError(f"the repository has neither {' nor '.join(HUB_FILES)}", source)
+    raise CheckpointError(f"the repository has neither {' nor '.join(KNOWN_NAMES)}", source)

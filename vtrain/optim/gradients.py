@@ -13,6 +13,8 @@ from torch.optim import Optimizer
 from vtrain.errors import DivergedError
 
 EPSILON = 1e-6
+STEADIER = "lower optimizer.lr, lengthen the warm-up or set train.grad_clip_norm"
+"""What to do when numbers are no longer finite."""
 """Added to a norm before it is divided by, as `torch.nn.utils.clip_grad_norm_` does."""
 
 
@@ -92,7 +94,7 @@ class StepGuard:
         if first_bad >= 0:
             raise DivergedError(
                 f"the loss or its gradients are not finite at step {first_bad}",
-                hint="lower optimizer.lr, lengthen the warm-up or set train.grad_clip_norm",
+                hint=STEADIER,
                 step=first_bad,
             )
 

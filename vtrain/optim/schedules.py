@@ -131,11 +131,6 @@ def multistep(length: Length, *, milestones: Milestones, gamma: Gamma = 0.1) -> 
     if milestones != sorted(set(milestones)):
         raise ValueError(f"milestones ({milestones}) must rise")
     steps = [milestone * length.steps_per_epoch for milestone in milestones]
-    if steps and steps[-1] >= length.total_steps:
-        raise ValueError(
-            f"milestones ({milestones}) must lie before the end of the run, at epoch "
-            f"{length.total_steps / length.steps_per_epoch:g}"
-        )
     if steps:  # an empty list is allowed: no drop at all
         check_first_drop(length.warmup, steps[0], f"milestones ({milestones})")
     return lambda _, step: gamma ** sum(step >= milestone for milestone in steps)
@@ -196,8 +191,11 @@ def warmup_length(
 ) -> int:
     """Return the number of warm-up steps.
 
+    One that would not end before the run does takes half of the run: so a recipe can be tried for
+    a few epochs.
+
     Raises:
-        ValueError: Both keys are set, or the warm-up does not end before the run does.
+        ValueError: Both keys are set.
     """
     if warmup_epochs and warmup_steps:
         raise ValueError(
@@ -205,13 +203,7 @@ def warmup_length(
         )
     # Epochs may be fractions; a half rounds to even, as Python does.
     warmup = warmup_steps or round(warmup_epochs * steps_per_epoch)
-    if warmup >= total_steps > 0 and warmup > 0:
-        key = f"warmup_steps ({warmup})" if warmup_steps else f"warmup_epochs ({warmup_epochs:g})"
-        raise ValueError(
-            f"{key} must end before the run does, at step {total_steps} "
-            f"(epoch {total_steps / steps_per_epoch:g})"
-        )
-    return warmup
+    return warmup if warmup < total_steps else total_steps // 2
 
 
 def check_first_drop(warmup: int, drop: float, key: str) -> None:

@@ -30,7 +30,7 @@ def after_a_failure(run: RunFolder, config: Config) -> Iterator[None]:
     except VtrainError as error:
         if run.last.exists():
             command = resume_command(run.path, remedy(error, config))
-            log.info("what is saved goes on with: %s", command)
+            log.info("what is saved can go on with: %s", command)
         raise
 
 

@@ -12,6 +12,7 @@ from vtrain.run.build.data import build_input, build_preprocess, build_train_loa
 from vtrain.run.build.model import build_model, build_teacher
 from vtrain.run.build.optim import build_criterion, build_optimizer, build_schedule
 from vtrain.run.build.resolve import resolve
+from vtrain.run.text.late import late_numbers
 from vtrain.run.text.screens import balance_rows, rate_text
 from vtrain.run.text.tables import columns
 
@@ -56,6 +57,7 @@ def check_config(config: Config) -> str:
         ["steps", f"{plan.total_steps:,} ({plan.steps_per_epoch:,} per epoch)"],
         ["learning rate", rate_text(plan)],
         *map(list, balance_rows(plan).items()),
+        *(["note", text] for text in late_numbers(plan)),
         ["memory estimate", f"{cost.memory.total / GIB:.2f} GiB at {at_once}"],
         *(["note", printable(note)] for note in source.notes),
     ]

@@ -17,6 +17,9 @@ from vtrain.files.store import CheckpointStore
 from vtrain.run.build.parts import Parts
 from vtrain.run.text.command import resume_command
 
+HOPELESS = 2
+"""A loss of so many times that of the start is worse than to begin anew."""
+
 
 @dataclass(frozen=True)
 class ResumePoint:
@@ -102,10 +105,31 @@ def find_resume_point(store: CheckpointStore | None) -> ResumePoint | None:
     # reads the file for itself.
     newest = None
     if store is not None:
-        diverged = RunFolder(store.run_dir).read_status().get("diverged_at")
-        newest = store.newest_valid(diverged if isinstance(diverged, int) else None)
+        run = RunFolder(store.run_dir)
+        diverged = run.read_status().get("diverged_at")
+        since = went_wrong(run.read_metrics(), diverged) if isinstance(diverged, int) else None
+        newest = store.newest_valid(since)
     path = distributed.broadcast_json(None if newest is None else str(newest))
     return None if path is None else ResumePoint(Path(path), Checkpoint.load(Path(path)))
+
+
+def went_wrong(rows: list[dict[str, Any]], diverged: int) -> int:
+    """Return the step from which on the weights of a run that diverged are of no use.
+
+    Args:
+        rows: Of metrics.jsonl.
+        diverged: The first step whose loss or gradients were not finite.
+    """
+    losses = [(row["step"], row["train/loss"]) for row in rows if "train/loss" in row]
+    losses = [(step, loss) for step, loss in losses if step < diverged]
+    wrong = diverged - 1  # with the weights after that step it began at the latest
+    # Backwards: a loss that grew and came down again was no divergence.
+    for (before, _), (step, loss) in zip(reversed(losses[:-1]), reversed(losses[1:]), strict=True):
+        if loss <= HOPELESS * losses[0][1]:
+            break
+        # The mean over several steps does not say with which of them it began to grow.
+        wrong = before if step == before + 1 else before + 1
+    return min(wrong, diverged - 1)
 
 
 def check_fixed(before: Config, after: Config, path: Path) -> None:
@@ -156,4 +180,4 @@ def _shown(values: dict[str, Any], dotted: str) -> str:
     for key in dotted.split("."):
         value = value.get(key) if isinstance(value, dict) else None
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return text if len(text) <= 200 else f"{text[:197]}..."

@@ -1,5 +1,6 @@
 """The numbers of a run that follow from its config, the machine and the size of the dataset."""
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -8,6 +9,7 @@ import torch
 from vtrain.config import Config
 from vtrain.data.datasets.samples import Samples, Source
 from vtrain.distributed import Rank
+from vtrain.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,11 @@ class Plan:
         lr: float = self.config.optimizer.lr  # type: ignore[attr-defined] # every optimizer has it
         base = self.config.optimizer.lr_base_size
         # The linear rule: Goyal et al., arXiv:1706.02677, section 2.1.
-        return lr if base is None else lr * self.batch_size / base
+        scaled = lr if base is None else lr * self.batch_size / base
+        if not math.isfinite(scaled):
+            what = f"optimizer.lr ({lr:g}) is infinite once it is scaled to {self.batch_size}"
+            raise ConfigError(what, "optimizer.lr_base_size", "take a lower optimizer.lr")
+        return scaled
 
     @property
     def compiles(self) -> bool:

@@ -24,6 +24,7 @@ from vtrain.run.build.optim import build_loss, fitted
 from vtrain.run.build.parts import Parts
 from vtrain.run.build.plan import Plan
 from vtrain.run.text.command import argument
+from vtrain.run.text.late import late_numbers
 
 log = logging.getLogger(__name__)
 
@@ -55,9 +56,10 @@ def say_start(parts: Parts, folder: Path, resumed_from: Path | None) -> None:
     rows |= balance_rows(plan)
     if config.train.distillation is not None:
         rows["teacher"] = config.train.distillation.teacher
-    # What the dataset's reader converted, ignored or missed.
-    if plan.source.notes:
-        rows["note"] = "; ".join(plan.source.notes)
+    # What the dataset's reader converted, ignored or missed, and what the run is too short for.
+    notes = [*plan.source.notes, *late_numbers(plan)]
+    if notes:
+        rows["note"] = "; ".join(notes)
     if resumed_from is not None:
         state = parts.state
         rows["resume"] = f"{resumed_from.name}: {state.step:,} steps, {state.epoch} epochs done"

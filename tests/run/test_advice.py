@@ -1,0 +1,142 @@
+"""Advice that errors give can be followed by a run that goes on, or says that it cannot."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.base_configs import EVERY_SECTION
+from vtrain.config import Config, config_from_text, rule_on_resume
+from vtrain.errors import DataError, DeviceError, DivergedError, VtrainError
+from vtrain.optim.gradients import STEADIER
+from vtrain.registry import Section
+from vtrain.run.advice import KEY, SETTING, for_a_resume, remedy
+
+SOURCES = list(Path("vtrain").resolve().rglob("*.py"))
+
+OF_A_START = {
+    "data.val_fraction": "says itself that it takes a new run: `for_a_resume`",
+    "data.first_class": "likewise: the first start has refused what it mends",
+    "data.train": "a pattern of files",
+    "model.pretrained": "starts a new run by its own words",
+    "model.name": "of weights to start from, which a run that goes on does not read",
+    "train.batch_size": "what was too large; advice beside it keeps it",
+    "train.distillation": "a section, named as the place of a mistake",
+    "train.loss": "likewise",
+    "model.freeze": "what is wrong with it shows at the first start",
+    "data.fold": "of a report over folds",
+}
+"""Keys that messages name and a run that goes on cannot change, and why that is right."""
+
+
+def config() -> Config:
+    data = "data={name: image_folder, root: photos, image_size: 16}"
+    return config_from_text(EVERY_SECTION, "base.yaml", [data])
+
+
+def sources() -> dict[str, Config]:
+    """A config of each kind of dataset: a key of one is none of another."""
+    return {
+        name: config_from_text(
+            EVERY_SECTION, "base.yaml", [f"data={{name: {name}, image_size: 16, {more}}}"]
+        )
+        for name, more in [
+            ("image_folder", "root: photos"),
+            ("csv", "file: list.csv"),
+            ("webdataset", "root: shards"),
+            ("cifar10", "root: data"),
+        ]
+    }
+
+
+def texts(path: Path) -> Iterator[str]:
+    """Yield the texts of a module that a user may see, f-strings in one piece."""
+    tree = ast.parse(path.read_text())
+    hidden = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            hidden |= {id(part) for part in node.values}
+            yield "".join(str(p.value) if isinstance(p, ast.Constant) else "2" for p in node.values)
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and id(node) not in hidden
+        ):
+            yield node.value
+
+
+def advised() -> dict[str, str]:
+    """Return each key that a message of the program names, with the message."""
+    found: dict[str, str] = {}
+    known = {
+        f"{name}.{key}"
+        for given in sources().values()
+        for name, section in given
+        if isinstance(section, Section)
+        for key in type(section).model_fields
+    }
+    for path in SOURCES:
+        if path.parent.name in ("config", "text", "cli") or path.stem in ("keys", "registry"):
+            continue  # what is said of a config that no run has yet
+        for text in texts(path):
+            if " " in text:  # a message, and not the name of a key
+                keys = [key for key in KEY.findall(text) if key in known]
+                found |= dict.fromkeys(keys, text)
+    return found
+
+
+def test_messages_name_keys() -> None:
+    assert {"optimizer.lr", "data.on_bad_image", "train.accum_steps"} <= advised().keys()
+
+
+@pytest.mark.parametrize("key", sorted(advised()))
+def test_a_key_that_a_message_names_may_change_when_a_run_goes_on(key: str) -> None:
+    rules = {rule_on_resume(given, key) for given in sources().values()}
+    assert rules & {"free", "changeable"} or key in OF_A_START, advised()[key]
+
+
+def test_no_reason_is_kept_for_a_key_that_is_not_named() -> None:
+    assert OF_A_START.keys() <= advised().keys() | {"train.distillation", "train.loss", "data.fold"}
+
+
+@pytest.mark.parametrize(
+    ("error", "override"),
+    [
+        (DivergedError("the loss", None, STEADIER, 3), ["optimizer.lr=0.0001"]),
+        (DivergedError("fp16", None, "set train.precision=bf16 or fp32"), ["train.precision=bf16"]),
+        (
+            DataError("bad", "x.png", "data.on_bad_image=skip leaves it out"),
+            ["data.on_bad_image=skip"],
+        ),
+        (DeviceError("memory", None, "train.accum_steps=2 or x"), ["train.accum_steps=2"]),
+        (DataError("no val split", None, "set data.val_fraction, e.g. 0.1"), []),
+        (DataError("no val split", None, "set data.val_fraction=0.1"), []),
+        (DataError("no hint"), []),
+    ],
+)
+def test_the_command_to_go_on_with_has_what_the_error_advises(
+    error: VtrainError, override: list[str]
+) -> None:
+    assert remedy(error, config()) == override
+
+
+def test_settings_in_messages_are_valid() -> None:
+    for text in advised().values():
+        for setting in SETTING.findall(text):
+            key = setting.partition("=")[0]
+            for given in sources().values():
+                if rule_on_resume(given, key) != "fixed":
+                    name = given.data.name
+                    where = {"csv": "file: x"}.get(name, "root: x")
+                    data = f"data={{name: {name}, image_size: 16, {where}}}"
+                    config_from_text(EVERY_SECTION, "base.yaml", [data, setting.rstrip(".")])
+
+
+def test_a_hint_that_a_run_cannot_follow_says_so() -> None:
+    given = config()
+    hint = "set data.val_fraction, e.g. 0.1"
+    assert for_a_resume(hint, given) == f"{hint}, in a new run: this one keeps data.val_fraction"
+    for hint in ("set data.on_bad_image=skip", "start a new run with model.pretrained", None):
+        assert for_a_resume(hint, given) == hint
