@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from tests.harness import Vtrain
+from vtrain.cli.commands import COMMANDS
 
 
 def process(*arguments: str, **kwargs: object) -> subprocess.CompletedProcess[str]:
@@ -32,13 +33,13 @@ def test_help_does_not_import_torch() -> None:
 
 def test_the_help_lists_every_command_in_a_group(vtrain: Vtrain) -> None:
     help_ = vtrain("--help").out
-    groups = re.findall(r"^(Use|Understand|Look after):\n((?:  .+\n)+)", help_, flags=re.M)
+    groups = re.findall(r"^([A-Z][a-z ]+):\n((?:  +.+\n)+)", help_, flags=re.M)
     found = {title: re.findall(r"^  (\w+) ", lines, flags=re.M) for title, lines in groups}
-    assert found == {
-        "Use": ["fit", "eval", "predict"],
-        "Understand": ["report"],
-        "Look after": ["check", "verify", "models", "bench"],
-    }
+    found.pop("Options")
+    assert found == {title: list(members) for title, members in COMMANDS.items()}
+    assert found["Use"] == ["fit", "eval", "predict"]
+    assert {"check", "verify", "models", "bench"} <= {*found["Look after"]}
+    assert "..." not in help_.partition("Use:")[2]  # no sentence is cut
     assert "Commands:" not in help_
 
 
@@ -180,7 +181,11 @@ def test_a_misspelt_key_is_one_line_with_place_and_suggestion(
         (["fitt"], 2, "No such command 'fitt'"),
         (["fit", "small.yaml", "--nope"], 2, "No such option"),
         (["fit", "small.yaml", "model.patch_size=5"], 2, "image_size (16) must be a multiple of"),
-        (["fit", "small.yaml", "schedule.warmup_epochs=9"], 2, "warmup"),
+        (
+            ["fit", "small.yaml", "schedule={name: cosine, warmup_epochs: 1, warmup_steps: 1}"],
+            2,
+            "warmup",
+        ),
         (["fit", "small.yaml", "data.name=image_folder", "data.root=none"], 2, "data.size"),
         (["check", "folder.yaml"], 3, "no such dataset folder"),
         (["fit", "folder.yaml"], 3, "no such dataset folder"),

@@ -1,6 +1,7 @@
 """What is typed before any command runs: help, version, completion, and what is no command."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,20 @@ def test_every_command_has_help_for_both_spellings(vtrain: Vtrain) -> None:
         assert (done.code, done.err) == (0, "")
         assert done.out == vtrain(name, "--help").out
         assert f"vtrain {name}" in done.out
+
+
+@pytest.mark.parametrize(
+    ("name", "usage"),
+    [
+        ("fit", "vtrain fit [OPTIONS] CONFIG [KEY=VALUE]..."),
+        ("predict", "vtrain predict [OPTIONS] IMAGE..."),
+        ("models", "vtrain models [OPTIONS] [PATTERN]"),
+    ],
+)
+def test_help_has_no_types_of_the_program(vtrain: Vtrain, name: str, usage: str) -> None:
+    text = vtrain(name, "-h").out
+    assert text.splitlines()[0] == f"Usage: {usage}"
+    assert not re.search(r"<(list|path|int|float|str)|[{}]", text)
 
 
 def test_the_version_is_the_package_s(vtrain: Vtrain) -> None:

@@ -536,7 +536,10 @@ class TestD:
         [
             (("model.patch_size=3",), ("image_size (8)", "patch_size (3)")),
             (("model.num_heads=5",), ("embed_dim (16)", "num_heads (5)")),
-            (("schedule.warmup_epochs=3",), ("warmup_epochs (3",)),
+            (
+                ("schedule.warmup_epochs=3", "schedule.warmup_steps=2"),
+                ("warmup_epochs (3)", "warmup_steps (2)"),
+            ),
             (("model.pooling=mean", "model.distillation_token=true"), ("pooling", "distillation")),
             (("model.embed_dim=18", "model.position_embedding=sincos_2d"), ("embed_dim (18)",)),
             (("data.val_fraction=0.5", "data.fold={of: 5, index: 0}"), ("val_fraction", "fold")),

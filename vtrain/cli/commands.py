@@ -12,7 +12,7 @@ from vtrain.cli.check import check
 from vtrain.cli.evaluate import evaluate
 from vtrain.cli.export import export
 from vtrain.cli.fit import fit
-from vtrain.cli.group import CommandGroups
+from vtrain.cli.group import Command, CommandGroups
 from vtrain.cli.keys import keys
 from vtrain.cli.models import models
 from vtrain.cli.options import with_home
@@ -65,4 +65,4 @@ def options(
 
 for group, members in COMMANDS.items():
     for name, function in members.items():
-        app.command(name, rich_help_panel=group)(with_home(function))
+        app.command(name, cls=Command, rich_help_panel=group)(with_home(function))

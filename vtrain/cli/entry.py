@@ -17,6 +17,16 @@ from vtrain.cli.group import UnexpectedError
 from vtrain.errors import ConfigError, StoppedBySignal, VtrainError, printable
 from vtrain.resources import keep_freed_memory, require_posix
 
+VALIDATOR_S_WORDS = (
+    ("Value error, ", ""),
+    ("Input should be a valid ", "it must be a "),
+    ("Input should be ", "it must be "),
+    ("a integer", "an integer"),
+    (", unable to parse string as an integer", ""),
+    (", unable to parse string as a number", ""),
+)
+"""What typer's validator says, and plain words."""
+
 
 def run() -> None:
     """Run the command line and exit with the contract's exit code."""
@@ -83,6 +93,8 @@ def _usage_error(error: Any) -> ConfigError:
             hint = f"write {key}=VALUE, without dashes; see {command} --help"
             return ConfigError(f"No such option: {option}", "command line", hint)
     what = error.format_message().rstrip(".")
+    for old, new in VALIDATOR_S_WORDS:
+        what = what.replace(old, new)
     return ConfigError(what, "command line", f"see {command} --help")
 
 

@@ -1,11 +1,12 @@
 """The commands in groups, as the help lists them, and what to say of one that there is not."""
 
 import difflib
+import re
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from vtrain.errors import ConfigError
 
@@ -36,6 +37,33 @@ ELSEWHERE = {
 """What is no command here, and how to ask for it."""
 
 
+KINDS = {"path": "PATH", "int range": "N", "int": "N", "float range": "X", "float": "X"}
+"""What the help calls typer's types."""
+
+
+class Command(TyperCommand):
+    """A command whose help has the words of the field, and no types of the program."""
+
+    def get_help(self, ctx: Any) -> str:
+        usage, rest = super().get_help(ctx).split("\n", 1)
+        # Typer's brackets around a name that has its own or needs none: {CONFIG} [[PATTERN]]
+        usage = re.sub(r"\[(\[[^]]+\])(\.\.\.)?\](\.\.\.)?", r"\1\2", usage)
+        usage = re.sub(r"\{([^}]+?)\}(\.\.\.)?", r"\1", usage)
+        return "\n".join([usage, *map(_plain, rest.split("\n"))])
+
+
+def _plain(line: str) -> str:
+    """Write a type as a word of the same width, or leave it out where a name says all."""
+    is_option = line.startswith("  -")
+
+    def word(found: re.Match[str]) -> str:
+        kind = found[1]
+        known = KINDS.get(kind, "" if kind.startswith("list[") else kind)
+        return (known if is_option else "").ljust(len(found[0]))
+
+    return re.sub(r"(?<= )<([\w| ]+|list\[\w+\])>", word, line).rstrip()
+
+
 class UnexpectedError(Exception):
     """An error of a command that typer would report as one of the terminal; it is the cause."""
 
@@ -48,8 +76,8 @@ class CommandGroups(TyperGroup):
             self.commands.values(), lambda c: getattr(c, "rich_help_panel", "")
         ):
             with formatter.section(title):
-                width = formatter.width - 12  # beside the longest name
-                formatter.write_dl([(c.name, c.get_short_help_str(width)) for c in commands])
+                # Whole sentences, that the formatter wraps: a cut one says nothing.
+                formatter.write_dl([(c.name, c.get_short_help_str(1000)) for c in commands])
 
     def invoke(self, ctx: Any) -> Any:
         # To typer a broken pipe is a reader that left, and the end of a file is Ctrl-D. Here they
