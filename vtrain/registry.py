@@ -29,6 +29,9 @@ CHANGEABLE_ON_RESUME = Field(json_schema_extra={"resume": "changeable"})
 """Marks a key that may get another value when a run goes on, which counts from there on: what an
 error advises, how long the run is, where its files are (the fingerprint knows the images again)."""
 
+USED_BY_EVAL = Field(json_schema_extra={"eval": "used"})
+"""Marks a key beside `data` that an evaluation obeys; what it would ignore it refuses."""
+
 
 def off(value: Any) -> Any:
     """Mark a key that `--overfit` sets to `value`: any other keeps a model from memorising."""

@@ -49,7 +49,7 @@ def test_the_mean_of_one_is_that_one(run: Path, vtrain: Vtrain) -> None:
         (("--ckpt", "run/last.pt", "--average", "2"), 4, "there are 0 checkpoints to average"),
         (("--ckpt", "run", "--output", "x.pt"), 2, "add --average N"),
         (("--ckpt", "run", "--average", "2", "--output", "run/last.pt"), 5, "there already"),
-        (("--ckpt", "run", "train.batch_size=auto"), 2, "takes no train.batch_size=auto"),
+        (("--ckpt", "run", "train.batch_size=auto"), 2, "write train.eval_batch_size"),
     ],
 )
 def test_what_cannot_be_evaluated_averaged_or_saved_is_refused(

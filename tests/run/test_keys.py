@@ -77,7 +77,7 @@ STATED = {
     "train.compile": "true",
     "train.grad_clip_norm": "0.5",
     "train.ema_decay": "0.99",
-    "train.early_stopping.metric": "val/top5",
+    "train.early_stopping.metric": "val/loss",
     "train.early_stopping.patience": "5",
     "train.loss.name": "focal",
     "train.loss.class_weights": "balanced",

@@ -58,15 +58,22 @@ def test_fit_keeps_what_its_best_checkpoint_says(run: Path, vtrain: Vtrain) -> N
     assert predictions.about["images"]["images"] == len(predictions.ids)
 
 
-def test_eval_writes_what_fit_wrote_and_another_split_on_demand(run: Path, vtrain: Vtrain) -> None:
+def test_eval_writes_what_fit_wrote_and_keeps_it_from_other_images(
+    run: Path, vtrain: Vtrain
+) -> None:
     path = run / "predictions.npz"
     before = path.read_bytes()
     path.unlink()
     assert vtrain("eval", "--ckpt", run).code == 0
     assert path.read_bytes() == before
-    assert vtrain("eval", "--ckpt", run, "--split", "train").code == 0
-    assert Predictions.load(path).is_in_sample
+    for other in (("--split", "train"), ("data.num_images=40",), ("data.limit=5",)):
+        done = vtrain("eval", "--ckpt", run, *other)
+        assert done.code == 0
+        assert "predictions.npz is left as it is" in done.err
+        assert path.read_bytes() == before
     path.unlink()
+    assert vtrain("eval", "--ckpt", run, "--split", "train").code == 0
+    assert not path.exists()
     assert vtrain("eval", "--ckpt", run / "best.pt").code == 0
     assert not path.exists()  # a lone checkpoint is not what the run came to
 
@@ -180,11 +187,12 @@ def test_what_is_no_run_is_one_line(
 def test_predictions_of_other_images_or_of_another_step_are_noted(
     run: Path, vtrain: Vtrain
 ) -> None:
-    assert vtrain("eval", "--ckpt", run, "data.num_images=40").code == 0
-    assert vtrain("report", run).code == 0
-    assert "of other images than the run was begun with" in (run / "report.html").read_text()
     path = run / "predictions.npz"
     old = Predictions.load(path)
+    others = {**old.about, "images": {}}  # images were added since, or taken away
+    Predictions(old.logits, old.targets, old.ids, old.classes, others).save(path)
+    assert vtrain("report", run).code == 0
+    assert "of other images than the run was begun with" in (run / "report.html").read_text()
     Predictions(old.logits, old.targets, old.ids, old.classes, {**old.about, "step": 1}).save(path)
     assert vtrain("report", run).code == 0
     assert "The predictions are of step 1" in (run / "report.html").read_text()

@@ -1,7 +1,7 @@
 """`vtrain eval`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -10,9 +10,22 @@ from vtrain.cli.options import Overrides
 
 
 def evaluate(
-    ckpt: Annotated[Path, typer.Option(help="A checkpoint, a run folder, or an ONNX file.")],
     overrides: Overrides = None,
-    split: Annotated[Literal["train", "val"], typer.Option(help="Which images.")] = "val",
+    ckpt: Annotated[
+        Path | None,
+        typer.Option(
+            help="A checkpoint, a run folder, or an ONNX file.",
+            show_default="the newest finished run",
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="train|val|test",
+            help="Which images.",
+            show_default="val; of other data without it test, else all",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     average: Annotated[
         int | None,
@@ -24,7 +37,10 @@ def evaluate(
 ) -> None:
     """Evaluate a checkpoint on the dataset it was trained for, or on another one."""
     from vtrain.run.evaluate import evaluate_checkpoint
+    from vtrain.run.evaluated import split_name
     from vtrain.run.text.tables import metrics_text
 
-    evaluation = evaluate_checkpoint(ckpt, overrides or (), split, average, output)
+    evaluation = evaluate_checkpoint(
+        ckpt, overrides or (), None if split is None else split_name(split), average, output
+    )
     screen.result(metrics_text(evaluation.to_dict() if as_json else evaluation.metrics, as_json))

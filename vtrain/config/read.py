@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,22 +41,34 @@ def load_config(
     return validated(document, overrides)
 
 
-def config_from_text(text: str, name: str, overrides: Iterable[str] = ()) -> Config:
-    """Validate a config that is stored as text, such as the one in a checkpoint."""
+def config_from_text(
+    text: str, name: str, overrides: Iterable[str] = (), without: Collection[str] = ()
+) -> Config:
+    """Validate a config that is stored as text, such as the one in a checkpoint.
+
+    The keys `without` of its section `data` go before the overrides come.
+    """
     document = parse_yaml(text, name)
     replace_retired(document, stored=True)  # before the overrides, which a user types
+    data = document.data.get("data")
+    if isinstance(data, dict):  # nothing is checked yet
+        document.data["data"] = {key: data[key] for key in data if key not in without}
     return validated(document, overrides)
 
 
-def stored_config(checkpoint: Checkpoint, path: Path, overrides: Iterable[str] = ()) -> Config:
+def stored_config(
+    checkpoint: Checkpoint, path: Path, overrides: Iterable[str] = (), without: Collection[str] = ()
+) -> Config:
     """Return the config of a checkpoint's run, changed by what the command line says.
+
+    `without` names keys of `data` whose stored values are left out.
 
     Raises:
         CheckpointError: What is stored is not valid; `path` names the checkpoint.
         ConfigError: An override is not.
     """
     try:
-        return config_from_text(checkpoint.config, f"config in {path}", overrides)
+        return config_from_text(checkpoint.config, f"config in {path}", overrides, without)
     except ConfigError as error:
         if overrides:
             stored_config(checkpoint, path)  # raises if what is stored is wrong by itself

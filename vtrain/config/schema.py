@@ -27,7 +27,7 @@ from vtrain.data.augment.crop_flip import CropFlip
 from vtrain.data.augment.erasing import Erasing
 from vtrain.data.augment.mixing import Mixing
 from vtrain.data.datasets.splits import Split
-from vtrain.data.loading.loader import TrainLoader
+from vtrain.data.loading.loader import EvalLoader, TrainLoader
 from vtrain.data.preprocess import Preprocess
 from vtrain.engine.early_stopping import EarlyStopping
 from vtrain.errors import ConfigError
@@ -171,3 +171,21 @@ def rule_on_resume(config: Config, dotted: str) -> ResumeRule:
             if isinstance(extra, dict) and "resume" in extra:
                 return cast(ResumeRule, extra["resume"])
     return "fixed"
+
+
+def keys_of(*constructors: Callable[..., Any]) -> set[str]:
+    """Return the keys that constructors, or components, declare."""
+    components = [c if isinstance(c, Component) else Component.of(c) for c in constructors]
+    return {name for component in components for name, _, _ in component.parameters()}
+
+
+def is_used_by_eval(config: Config, name: str, key: str) -> bool:
+    """Return whether an evaluation obeys a key of the section `name`: all others it would ignore.
+
+    Of `data` those that say which images and how they are read; how they become the model's input
+    is the checkpoint's.
+    """
+    if name == "data":
+        return key == "name" or key in keys_of(SOURCES[config.data.name], Split, EvalLoader)
+    extra = type(getattr(config, name)).model_fields[key].json_schema_extra
+    return isinstance(extra, dict) and extra.get("eval") == "used"

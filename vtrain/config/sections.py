@@ -12,6 +12,7 @@ from vtrain.files.yaml import dump_yaml
 from vtrain.registry import (
     CHANGEABLE_ON_RESUME,
     FREE_ON_RESUME,
+    USED_BY_EVAL,
     ComponentSection,
     Probability,
     Section,
@@ -83,7 +84,7 @@ class TrainSection(Section):
     """Passes over the training set."""
     batch_size: Images | Literal["auto"] = 128
     """Images per optimizer step, over all processes; `auto` finds how many fit in memory."""
-    eval_batch_size: Annotated[Images | None, FREE_ON_RESUME] = None
+    eval_batch_size: Annotated[Images | None, FREE_ON_RESUME, USED_BY_EVAL] = None
     """Images per evaluation step and process; null is `batch_size`."""
     eval_every: PositiveInt = 1
     """Epochs between evaluations; the last epoch is always evaluated."""
@@ -93,11 +94,13 @@ class TrainSection(Section):
     """Stop after this many optimizer steps, even within an epoch: a first part of the same run."""
     max_minutes: Annotated[PositiveFloat | None, CHANGEABLE_ON_RESUME, off(None)] = None
     """Minutes of training after which the run ends; the schedule is fitted to them."""
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:[0-9]{1,3})$"), FREE_ON_RESUME] = (
-        "auto"
-    )
+    device: Annotated[
+        str, Field(pattern=r"^(auto|cpu|cuda|cuda:[0-9]{1,3})$"), FREE_ON_RESUME, USED_BY_EVAL
+    ] = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:N`; auto takes CUDA where there is one."""
-    precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], CHANGEABLE_ON_RESUME] = "auto"
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16", "fp16"], CHANGEABLE_ON_RESUME, USED_BY_EVAL
+    ] = "auto"
     """Dtype of the forward pass; weights, loss and optimizer state stay fp32."""
     compile: Annotated[Literal["auto"] | bool, FREE_ON_RESUME] = "auto"
     """Whether torch.compile compiles the model; auto does so on CUDA, but not with `fsdp`."""

@@ -60,13 +60,16 @@ def load_onnx_model(path: Path) -> LoadedModel:
     try:
         described = ModelDescription(**json.loads(model.facts["model"]))
         config = model.facts["config"]
+        dataset = json.loads(model.facts.get("dataset", "{}"))
+        if not isinstance(dataset, dict):
+            raise ValueError(dataset)
     except (KeyError, TypeError, ValueError):
         raise CheckpointError("it does not state its model", path, AGAIN) from None
     checkpoint = Checkpoint(
         model=described,
         classes=model.classes,
         preprocess=model.geometry.to_dict(),
-        dataset={},
+        dataset=dataset,
         config=config,
         metrics={},
         state={"model": {}, "ema": None},

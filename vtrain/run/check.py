@@ -11,7 +11,7 @@ from vtrain.run.build.batch_size import profile_run
 from vtrain.run.build.data import build_input, build_preprocess, build_train_loader
 from vtrain.run.build.model import build_model, build_teacher
 from vtrain.run.build.optim import build_criterion, build_optimizer, build_schedule
-from vtrain.run.build.resolve import resolve
+from vtrain.run.build.resolve import check_watched, resolve
 from vtrain.run.text.late import late_numbers
 from vtrain.run.text.screens import balance_rows, rate_text
 from vtrain.run.text.tables import columns
@@ -29,6 +29,7 @@ def check_config(config: Config) -> str:
     plan = resolve(config, trial=False)
     config, source = plan.config, plan.source
     num_classes = len(source.classes)
+    check_watched(config, num_classes)
     preprocess = build_preprocess(config, source)
     val = source.split("val")
     input_ = build_input(config, preprocess, plan.train, num_classes)

@@ -29,6 +29,7 @@ def check_data(config: Config, as_json: bool) -> tuple[str, DataError | None]:
         VtrainError: The config or the dataset cannot be used, or the picture cannot be written.
     """
     source = build_source(config)
+    source.check_training()
     report = scan(source)
     text = json.dumps(report.to_dict(), indent=2) if as_json else "\n".join(report.lines())
     preprocess = build_preprocess(config, source)

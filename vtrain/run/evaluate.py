@@ -7,21 +7,21 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from vtrain import distributed
-from vtrain.config import Config, config_from_text, stored_config
+from vtrain.config import evaluation_config
 from vtrain.data.datasets.class_names import places
-from vtrain.data.datasets.samples import Samples
+from vtrain.data.datasets.samples import Samples, SplitName
 from vtrain.data.loading.batches import Batch
 from vtrain.data.loading.loader import EvalLoader
 from vtrain.device import autocast, choose_device, choose_precision
 from vtrain.distributed import Rank
 from vtrain.engine.state import Metrics
-from vtrain.errors import CheckpointError, ConfigError, DataError, StorageError
+from vtrain.errors import CheckpointError, ConfigError, DataError, StorageError, printable
 from vtrain.files import manifest
 from vtrain.files.checkpoint import Checkpoint
 from vtrain.files.runs import RunFolder
@@ -33,7 +33,8 @@ from vtrain.inference.onnx_model import is_onnx
 from vtrain.inference.outputs import NO_TARGET, Outputs, outputs_of
 from vtrain.registry import bind
 from vtrain.report.predictions import Predictions
-from vtrain.run.build.data import build_source
+from vtrain.run.evaluated import Evaluated, choose_images
+from vtrain.run.predict import newest_checkpoint
 from vtrain.run.predictions import keep, predictions_of
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,8 @@ class Evaluation:
 
     metrics: Metrics
     predictions: Predictions | None
+    validates: bool
+    """Whether the images are those that the run itself was validated on."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON output shows: the metrics, and the figures of each class."""
@@ -59,16 +62,18 @@ class Evaluation:
 
 
 def evaluate_checkpoint(
-    ckpt: Path,
+    ckpt: Path | None,
     overrides: Iterable[str],
-    split: Literal["train", "val"],
+    split: SplitName | None,
     average: int | None = None,
     output: Path | None = None,
 ) -> Evaluation:
     """Evaluate a checkpoint with the preprocessing, precision and batch size of its run.
 
-    Overrides of `data` choose other images. `average` evaluates the mean of the weights of so many
-    of the run's newest checkpoints, which is saved as a checkpoint at `output`, if that is given.
+    Without a `ckpt` it is the newest finished run. Overrides of `data` choose other images, of
+    which all are evaluated, whatever part the run held out. `average` evaluates the mean of the
+    weights of so many of the run's newest checkpoints, which is saved as a checkpoint at `output`,
+    if that is given.
 
     Raises:
         CheckpointError: The checkpoint cannot be used.
@@ -80,13 +85,14 @@ def evaluate_checkpoint(
     # Before the evaluation, which may take an hour.
     if output is not None and output.exists():
         raise StorageError("this file is there already", output, "choose another name")
+    ckpt = newest_checkpoint().parent if ckpt is None else ckpt
     loaded = _load(ckpt, average)
     evaluation = evaluate_model(loaded, overrides, split)
     if output is not None:
         replace(loaded.checkpoint, metrics=evaluation.metrics).save(output)
     # Of a run, that is: neither a lone checkpoint nor averaged weights are what a report is about.
     if average is None and RunFolder(ckpt).is_started and evaluation.predictions is not None:
-        keep(evaluation.predictions, ckpt)
+        _keep(evaluation, RunFolder(ckpt))
     return evaluation
 
 
@@ -97,6 +103,16 @@ def _load(ckpt: Path, average: int | None) -> LoadedModel:
             raise ConfigError(what, "command line", "name the run's folder with --ckpt")
         return load_onnx_model(ckpt)
     return load_model(ckpt) if average is None else model_of(averaged(ckpt, average), ckpt)
+
+
+def _keep(evaluation: Evaluation, run: RunFolder) -> None:
+    """Keep the predictions of the run's own validation images, which a report is about."""
+    assert evaluation.predictions is not None, "of a model that has diverged there are none"
+    if evaluation.validates:
+        keep(evaluation.predictions, run.path)
+    elif run.predictions.exists():
+        what = "note    %s is left as it is: of the run's own validation images"
+        log.info(what, printable(str(run.predictions)))
 
 
 def averaged(run_dir: Path, count: int) -> Checkpoint:
@@ -126,7 +142,9 @@ class Subject:
     """A model on the device and in the precision of its run, beside what it is evaluated on."""
 
     loaded: LoadedModel
+    images: Evaluated
     samples: Samples
+    """The images with the classes numbered as the model's are."""
     device: torch.device
     autocast: Callable[[], AbstractContextManager[None]]
     loader_of: Callable[[Samples], EvalLoader]
@@ -146,39 +164,33 @@ class Subject:
 
 
 def prepare(
-    loaded: LoadedModel, overrides: Iterable[str], split: Literal["train", "val"]
+    loaded: LoadedModel, overrides: Iterable[str], split: SplitName | None = None
 ) -> Subject:
     """Bring a model to its device, and find the images of its own config or of a changed one."""
     # The run's own device and precision, unless an override names others.
-    config = _config(loaded, overrides)
+    chosen = evaluation_config(
+        loaded.checkpoint, loaded.path, overrides, portable=is_onnx(loaded.path)
+    )
+    config = chosen.changed
     device = choose_device(config.train.device)
     precision = choose_precision(config.train.precision, device)
-    source = build_source(config)
-    samples = source.split(split)
+    images = choose_images(loaded, chosen, split)
     # Another dataset may number the same classes in another way, or lack some of them.
-    samples = samples.with_targets(renumbered(samples.targets, source.classes, loaded.classes))
+    targets = renumbered(images.samples.targets, images.source.classes, loaded.classes)
     batch_size = config.train.eval_batch_size or config.train.batch_size
-    if batch_size == "auto":  # only an override can say so: a run saves the number
-        what = "an evaluation takes no train.batch_size=auto"
-        raise ConfigError(what, "command line", "give train.eval_batch_size a number")
+    assert batch_size != "auto", "a run saves the number"
     loaded.model.to(device)
 
     def loader_of(samples: Samples) -> EvalLoader:
         # One process evaluates all of it, also under torchrun's environment variables.
         return bind(EvalLoader, config.data)(samples, loaded.geometry, batch_size, Rank(), device)
 
-    return Subject(loaded, samples, device, partial(autocast, device, precision), loader_of)
-
-
-def _config(loaded: LoadedModel, overrides: Iterable[str]) -> Config:
-    if is_onnx(loaded.path):
-        # Its paths were left where they are: what is missing is the command line's mistake.
-        return config_from_text(loaded.checkpoint.config, f"config in {loaded.path}", overrides)
-    return stored_config(loaded.checkpoint, loaded.path, overrides)
+    samples = images.samples.with_targets(targets)
+    return Subject(loaded, images, samples, device, partial(autocast, device, precision), loader_of)
 
 
 def evaluate_model(
-    loaded: LoadedModel, overrides: Iterable[str], split: Literal["train", "val"]
+    loaded: LoadedModel, overrides: Iterable[str], split: SplitName | None = None
 ) -> Evaluation:
     """Evaluate a loaded model on the images of its own config, or of a changed one."""
     subject = prepare(loaded, overrides, split)
@@ -191,7 +203,9 @@ def evaluate_model(
         distributed.all_sum,
         outputs.append,
     )
-    return Evaluation(metrics, predictions_of(outputs, subject.samples, loaded, split))
+    images = subject.images
+    predictions = predictions_of(outputs, subject.samples, loaded, images.split)
+    return Evaluation(metrics, predictions, images.validates)
 
 
 def renumbered(targets: Tensor, classes: tuple[str, ...], known: tuple[str, ...]) -> Tensor:
@@ -200,11 +214,14 @@ def renumbered(targets: Tensor, classes: tuple[str, ...], known: tuple[str, ...]
     Raises:
         DataError: A class of the images is not among the model's.
     """
-    numbers, unknown = places(classes, known)
+    present = torch.unique(targets)  # a class without images, such as an empty folder, does no harm
+    numbers, unknown = places([classes[label] for label in present.tolist()], known)
     if unknown:
         raise DataError(
             f"the model does not know class '{unknown[0]}' ({len(unknown)} of {len(classes)} "
             f"classes are unknown; the model has {len(known)})",
             hint="evaluate on a dataset with the classes that the model was trained for",
         )
-    return torch.tensor(numbers)[targets]
+    order = torch.full((len(classes),), -1)
+    order[present] = torch.tensor(numbers, dtype=torch.int64)
+    return order[targets]

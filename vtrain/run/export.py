@@ -144,6 +144,7 @@ def facts_of(loaded: LoadedModel) -> dict[str, str]:
     return {
         "model": json.dumps(vars(loaded.checkpoint.model)),
         "config": portable_config(loaded),
+        "dataset": json.dumps(loaded.checkpoint.dataset),  # to know the run's images again
         "checkpoint_sha256": digest,
         "vtrain_version": __version__,
         "torch_version": torch.__version__,

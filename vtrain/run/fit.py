@@ -33,8 +33,9 @@ from vtrain.report.predictions import Predictions
 from vtrain.run import advice, finished
 from vtrain.run.build.batch_size import memory_advice
 from vtrain.run.build.callbacks import build_callbacks
+from vtrain.run.build.data import build_source
 from vtrain.run.build.parts import Parts, build_parts
-from vtrain.run.build.resolve import resolve
+from vtrain.run.build.resolve import check_watched, resolve
 from vtrain.run.build.trainer import build_trainer
 from vtrain.run.logs import logging_to
 from vtrain.run.predictions import keep, predictions_of
@@ -166,12 +167,15 @@ def _train(
     stored = None if start is None else start.batch_size
     if start is not None:
         start.check_config(config)  # first: into other parts the state would not fit
-    plan = resolve(config, device, rank, batch_size=stored)
+    source = build_source(config, None if start is None else start.checkpoint.dataset)
+    if start is None:
+        check_watched(config, len(source.classes))
+    plan = resolve(config, device, rank, batch_size=stored, source=source)
     parts = build_parts(plan, pretrained=start is None)
-    dataset = dataset_fingerprint(plan.source.classes, plan.train, parts.val)
+    dataset = dataset_fingerprint(source.classes, plan.train, parts.val, source)
     distributed.check_same({"dataset": dataset}, DataError)
     if start is not None:
-        start.restore(parts, dataset, accept_data_change=accept_data_change)
+        start.restore(parts, dataset, source, accept_data_change=accept_data_change)
     history = History(run.metrics)
     stop = StopOnSignal(catch())  # from here on a signal ends the run with a checkpoint
     callbacks = build_callbacks(parts, run, stop, history, dataset, store)

@@ -1,6 +1,7 @@
 """Going on with a run: from which checkpoint, with which config, on which images."""
 
 import json
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,6 +10,7 @@ from typing import Any
 
 from vtrain import distributed
 from vtrain.config import Config, rule_on_resume, stored_config
+from vtrain.data.datasets.splits import MOVED, Split
 from vtrain.data.inspect.fingerprint import check_unchanged
 from vtrain.errors import CheckpointError, ConfigError
 from vtrain.files.checkpoint import Checkpoint
@@ -17,6 +19,7 @@ from vtrain.files.store import CheckpointStore
 from vtrain.run.build.parts import Parts
 from vtrain.run.text.command import resume_command
 
+log = logging.getLogger(__name__)
 HOPELESS = 2
 """A loss of so many times that of the start is worse than to begin anew."""
 
@@ -59,11 +62,13 @@ class ResumePoint:
             what = f"train.epochs={config.train.epochs} is less than the {begun} that are begun"
             raise ConfigError(what, self.path, f"take {begun} or more; train.max_steps ends it now")
 
-    def restore(self, parts: Parts, dataset: dict[str, Any], *, accept_data_change: bool) -> None:
+    def restore(
+        self, parts: Parts, dataset: dict[str, Any], source: Split, *, accept_data_change: bool
+    ) -> None:
         """Bring the state of parts that were built anew to where the run was.
 
-        `dataset` is the fingerprint of the images that are there now; others than the run's may be
-        accepted, as long as the classes are the same.
+        `dataset` is the fingerprint of the images that are there now in `source`; others than the
+        run's may be accepted, as long as the classes are the same.
 
         Raises:
             DataError: The images have changed, and that is not accepted.
@@ -82,6 +87,8 @@ class ResumePoint:
                 self.path,
                 "a new run can start from its weights: model.pretrained",
             ) from error
+        if changed and source.moves_images:
+            log.warning("%s", MOVED)
         if changed:  # with more or fewer images the same step is another place in an epoch
             state.epoch, state.epoch_step = divmod(state.step, parts.plan.steps_per_epoch)
         self._forget(parts)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,10 @@ def image_reader(facts: RunFacts, predictions: Predictions) -> ReadImage | None:
     places: dict[str, int] = {}
     try:
         config = load_config(RunFolder(Path(facts.folder)).config, _without_download(facts))
-        samples = build_source(config).split(predictions.about.get("split", "val"))
+        source, split = build_source(config), predictions.about.get("split")
+        # Of all images, however they were split: they are looked up by name.
+        whole = replace(source, val_fraction=0.0, fold=None, fraction=1.0, limit=None)
+        samples = whole.split("train" if source.holds_out or split == "train" else "val")
         places = {samples.name(index): index for index in range(len(samples))}
     except VtrainError as error:
         log.info("the run's dataset is not at hand: %s", error)

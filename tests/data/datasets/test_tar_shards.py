@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from vtrain.data.datasets.splits import TEST_CHOOSES, Split
 from vtrain.data.datasets.tar_shards import WebDataset, expanded
 from vtrain.errors import DataError
 from vtrain.registry import SOURCES
@@ -284,8 +285,17 @@ def test_validation_shards_alone_have_their_own_classes(root: Path) -> None:
     assert (source.classes, source.split("val").targets.tolist()) == (("cat",), [0])
     with pytest.raises(DataError, match=r"there are no shards 'train\*\.tar'"):
         source.split("train")
-    with pytest.raises(DataError, match=r"there is no test split.*data\.val=\.\.\."):
+    with pytest.raises(DataError, match=r"there are no shards 'test\*\.tar'"):
         source.split("test")
+    assert source.splits == ("val",)
+
+
+def test_test_shards_are_a_split_of_their_own_and_validate_where_no_others_do(root: Path) -> None:
+    (root / "val-0.tar").rename(root / "test-0.tar")
+    source = WebDataset(root=root)
+    assert source.splits == ("train", "test")
+    assert Split(source).split("val").targets.tolist() == source.split("test").targets.tolist()
+    assert TEST_CHOOSES in Split(source).notes
 
 
 def test_without_validation_shards_a_part_of_training_is_offered(root: Path) -> None:

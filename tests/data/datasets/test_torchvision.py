@@ -20,6 +20,7 @@ from torchvision import datasets
 
 from tests.data.pictures import plant
 from vtrain.data.datasets.samples import ArraySamples, FileSamples
+from vtrain.data.datasets.splits import TEST_CHOOSES, Split
 from vtrain.data.datasets.torchvision import TorchvisionSource
 from vtrain.data.datasets.torchvision_table import TABLE, Spec
 from vtrain.errors import DataError
@@ -55,7 +56,7 @@ def color(i: int) -> np.ndarray:
 
 @miniature("cifar10", "cifar100")
 def cifar(root: Path, patch: pytest.MonkeyPatch) -> dict[str, list[int]]:
-    classes = {"train": [3, 0, 9], "val": [1, 2]}
+    classes = {"train": [3, 0, 9], "test": [1, 2]}
     for kind, key in ((datasets.CIFAR10, "labels"), (datasets.CIFAR100, "fine_labels")):
         folder = root / kind.base_folder
         listed = {}
@@ -66,7 +67,7 @@ def cifar(root: Path, patch: pytest.MonkeyPatch) -> dict[str, list[int]]:
         names_key = kind.meta["key"]
         meta = write(folder / "meta", pickle.dumps({names_key: ["a"] * 10}))
         patch.setattr(kind, "train_list", listed["train"])
-        patch.setattr(kind, "test_list", listed["val"])
+        patch.setattr(kind, "test_list", listed["test"])
         patch.setattr(kind, "meta", {"filename": "meta", "key": names_key, "md5": md5(meta)})
     return classes
 
@@ -89,7 +90,7 @@ def mnist(root: Path, patch: pytest.MonkeyPatch) -> dict[str, list[int]]:
     for kind in ("MNIST", "FashionMNIST", "KMNIST"):
         write_idx(root / kind / "raw", "train", [7, 0, 9])
         write_idx(root / kind / "raw", "t10k", [1])
-    return {"train": [7, 0, 9], "val": [1]}
+    return {"train": [7, 0, 9], "test": [1]}
 
 
 EMNIST = {"byclass": 61, "bymerge": 46, "balanced": 46, "letters": 25, "digits": 9}
@@ -101,7 +102,7 @@ def emnist(root: Path, patch: pytest.MonkeyPatch) -> dict[str, list[int]]:
         first = int(split == "letters")
         for part in ("train", "test"):
             write_idx(root / "EMNIST/raw", f"emnist-{split}-{part}", [first, first + 2])
-    return {"train": [0, 2], "val": [0, 2]}
+    return {"train": [0, 2], "test": [0, 2]}
 
 
 @miniature("svhn")
@@ -113,7 +114,7 @@ def svhn(root: Path, patch: pytest.MonkeyPatch) -> dict[str, list[int]]:
         scipy.io.savemat(path, {"X": images, "y": np.array(labels)[:, None]})
         listed[split] = ["", path.name, md5(path)]
     patch.setattr(datasets.SVHN, "split_list", listed)
-    return {"train": [0, 3], "val": [9, 0]}  # the files say 10 for the digit 0
+    return {"train": [0, 3], "test": [9, 0]}  # the files say 10 for the digit 0
 
 
 @miniature("stl10")
@@ -126,7 +127,7 @@ def stl10(root: Path, patch: pytest.MonkeyPatch) -> dict[str, list[int]]:
         patch.setattr(datasets.STL10, f"{split}_list", [[p.name, md5(p)] for p in paths])
     patch.setattr(datasets.STL10, "train_list", [*datasets.STL10.train_list, ["", ""]])
     patch.setattr(datasets.STL10, "_check_integrity", lambda self: True)
-    return {"train": [0, 9], "val": [4]}
+    return {"train": [0, 9], "test": [4]}
 
 
 def photos(folder: Path, *names: str) -> None:
@@ -155,7 +156,7 @@ def pets(root: Path, patch: pytest.MonkeyPatch) -> dict[str, list[int]]:
     photos(folder / "images", "Abyssinian_1.jpg", "great_pyrenees_2.jpg", "Abyssinian_3.jpg")
     write(folder / "annotations/trainval.txt", "Abyssinian_1 1 1 1\ngreat_pyrenees_2 2 2 1\n")
     write(folder / "annotations/test.txt", "Abyssinian_3 1 1 1\n")
-    return {"train": [0, 1], "val": [0]}
+    return {"train": [0, 1], "test": [0]}
 
 
 @miniature("food101")
@@ -166,7 +167,7 @@ def food(root: Path, patch: pytest.MonkeyPatch) -> dict[str, list[int]]:
         content = {"waffles": [i for i in ids if "waf" in i], "apple_pie": []}
         content["apple_pie"] = [i for i in ids if "pie" in i]
         write(folder / f"meta/{split}.json", json.dumps(content))
-    return {"train": [1, 0], "val": [1]}
+    return {"train": [1, 0], "test": [1]}
 
 
 @miniature("eurosat")
@@ -181,7 +182,7 @@ def gtsrb(root: Path, patch: pytest.MonkeyPatch) -> dict[str, list[int]]:
     photos(folder / "GTSRB/Training", *(f"{i:05d}/0.ppm" for i in range(43)))
     photos(folder / "GTSRB/Final_Test/Images", "00000.ppm")
     write(folder / "GT-final_test.csv", "Filename;Width;ClassId\n00000.ppm;32;14\n")
-    return {"train": list(range(43)), "val": [14]}
+    return {"train": list(range(43)), "test": [14]}
 
 
 @miniature("dtd")
@@ -211,7 +212,7 @@ def cars(root: Path, patch: pytest.MonkeyPatch) -> dict[str, list[int]]:
         scipy.io.savemat(folder / name, {"annotations": annotations})
     names = np.array(["AM General Hummer", "Acura RL"], dtype=object)
     scipy.io.savemat(folder / "devkit/cars_meta.mat", {"class_names": names})
-    return {"train": [1, 0], "val": [1, 0]}
+    return {"train": [1, 0], "test": [1, 0]}
 
 
 @miniature("fgvc_aircraft")
@@ -342,12 +343,16 @@ def test_two_imagenet_classes_of_one_name_are_told_apart(
     assert source.classes == ("tench, Tinca tinca", "crane (n02)", "crane (n03)")
 
 
-def test_the_test_split_is_the_validation_split_where_there_is_no_other(
+def test_test_images_validate_where_there_are_no_others_and_it_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = MINIATURES["svhn"](tmp_path, monkeypatch)
     source = TorchvisionSource(counted("svhn", expected), root=tmp_path)
-    assert source.split("test").targets.tolist() == expected["val"]
+    assert source.splits == ("train", "test")
+    assert Split(source).split("val").targets.tolist() == expected["test"]
+    assert Split(source).notes[-1] == TEST_CHOOSES
+    with pytest.raises(DataError, match="no official val split"):
+        source.split("val")
 
 
 def test_a_dataset_without_official_validation_says_so(

@@ -100,7 +100,7 @@ def test_the_real_cifar10_is_scanned_in_under_a_minute() -> None:
     if not folder:
         pytest.skip("VTRAIN_CIFAR10 is not set")
     started = time.monotonic()
-    report = scan(ImageFolder(root=Path(folder)), show=False)
+    report = scan(Split(ImageFolder(root=Path(folder))), show=False)
     assert time.monotonic() - started < 60
     assert [split.images for split in report.splits.values()] == [50_000, 10_000]
     assert all(split.sizes == {"32 x 32": split.images} for split in report.splits.values())

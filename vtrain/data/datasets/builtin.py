@@ -22,6 +22,7 @@ class Digits:
     mean: Triple = (0.3053,) * 3  # of the 1,797 images: x.mean() / 16
     std: Triple = (0.3760,) * 3
     notes = (GREY,)
+    splits: tuple[SplitName, ...] = ("train", "val")
 
     def split(self, name: SplitName) -> ArraySamples:
         from sklearn.datasets import load_digits
@@ -48,6 +49,7 @@ class Fake:
     mean: Triple = (0.5, 0.5, 0.5)
     std: Triple = (0.25, 0.25, 0.25)
     notes: tuple[str, ...] = ()
+    splits: tuple[SplitName, ...] = ("train", "val")
 
     def __init__(
         self,

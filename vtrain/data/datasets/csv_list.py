@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import torch
 
@@ -46,15 +46,20 @@ class CsvList(Photographs):
         root: Annotated[Path | None, CHANGEABLE_ON_RESUME] = None,
     ) -> None:
         self.file, self.root = file, file.parent if root is None else root
+        self.origin = file
         self._rows = _read(file, self.root)
         # A list of test images alone is enough for `vtrain eval`.
-        first = self._rows.get("train") or self._rows.get("val") or self._rows["test"]
+        first = self._rows[self.splits[0]]
         self.classes = tuple(sorted({label for _, label in first}))
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
         """What looks odd about the list."""
         return (*class_notes(self.classes), *self._absent(), *_repetitions(self._rows))
+
+    @property
+    def splits(self) -> tuple[SplitName, ...]:
+        return tuple(name for name in get_args(SplitName) if name in self._rows)
 
     def split(self, name: SplitName) -> FileSamples:
         """Return the images of one split.
@@ -63,14 +68,9 @@ class CsvList(Photographs):
             DataError: The list has no such images, or classes that training has not.
         """
         rows = self._rows.get(name)
-        if rows is None and name == "val":  # without validation images, the test images are used
-            rows = self._rows.get("test")
         if rows is None:
             hint = "set data.val_fraction, e.g. 0.1" if name == "val" else None
             raise DataError(f"the list has no {name} images", self.file, hint)
-        if name == "train" and len(self.classes) < 2:
-            what = f"there is only one class, '{self.classes[0]}'"
-            raise DataError(what, self.file, "training needs two")
         numbers = {label: number for number, label in enumerate(self.classes)}
         unknown = {label for _, label in rows} - set(self.classes)
         if unknown:

@@ -1,7 +1,7 @@
 """Images in folders, one folder for each class."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import torch
 
@@ -48,11 +48,15 @@ class ImageFolder(Photographs):
         # Folder names alone are read here; a split's files when it is asked for.
         layout = read_layout(root)
         self.folders = dict(layout.splits)
-        if "val" not in self.folders and "test" in self.folders:
-            self.folders["val"] = self.folders["test"]
-        self.classes = _class_folders(self.folders.get("train") or self.folders["val"])
+        first = self.folders[self.splits[0]]  # of training, if there is any
+        self.origin, self.classes = first, _class_folders(first)
         self._listed: dict[Path, FileSamples] = {}  # a folder may hold a million files
         self._notes: dict[Path, list[str]] = {root: list(layout.notes)}
+        self._fault: DataError | None = None
+
+    @property
+    def splits(self) -> tuple[SplitName, ...]:
+        return tuple(name for name in get_args(SplitName) if name in self.folders)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -64,32 +68,36 @@ class ImageFolder(Photographs):
         """Return the images of one split.
 
         Raises:
-            DataError: There is no such split, its classes are not those of `train`, or a training
-                class has no images.
+            DataError: There is no such split, or its classes are not those of `train`.
         """
         folder = self.folders.get(name)
         if folder is None:
             hint = "set data.val_fraction, e.g. 0.1" if name == "val" else EXPECTED
             raise DataError(f"there is no {name} split", self.root, hint)
-        if folder not in self._listed:  # `val` and `test` may be one folder
-            self._listed[folder] = self._list(folder, name)
+        if folder not in self._listed:
+            self._listed[folder] = self._list(folder)
         return self._listed[folder]
 
-    def _list(self, folder: Path, name: SplitName) -> FileSamples:
+    def check_training(self, classes: tuple[str, ...]) -> None:
+        self.split("train")  # which finds out, and is listed once
+        if self._fault is not None:
+            raise self._fault
+
+    def _list(self, folder: Path) -> FileSamples:
         """Walk through the folder of a split."""
         listing = FolderListing(folder, self.root, self.follow_links)
         # A missing class in validation is a note; a class that training has not is a mistake.
         unknown = sorted(set(listing.files) - set(self.classes))
         if unknown:
             raise self._unknown_class(listing, unknown)
-        if name == "train":
-            self._check_training(listing)
         # Class after class, sorted in each: the order does not depend on the file system.
         paths = [path for name in self.classes for path in listing.files.get(name, ())]
         if not paths:
             raise DataError(f"there are no images{listing.passed.said()}", folder, EXPECTED)
         counts = torch.tensor([len(listing.files.get(name, ())) for name in self.classes])
         targets = torch.arange(len(counts)).repeat_interleave(counts)
+        if folder == self.folders.get("train"):
+            self._fault = self._training_fault(listing)
         notes = self._notes.setdefault(folder, [])
         notes += _nested(folder, listing) + listing.notes(self.classes)
         return FileSamples(folder, Paths(paths), targets, listing.passed.endings)
@@ -104,17 +112,19 @@ class ImageFolder(Photographs):
             + (f"train has '{near}'" if near else "rename or remove the folder"),
         )
 
-    def _check_training(self, listing: FolderListing) -> None:
+    def _training_fault(self, listing: FolderListing) -> DataError | None:
+        """Say why nothing can be trained on images that can be evaluated."""
         if len(self.classes) < 2:
             what = f"there is only one class, '{self.classes[0]}'"
-            raise DataError(what, listing.folder, _deeper(listing) or "training needs two")
+            return DataError(what, listing.folder, _deeper(listing) or "training needs two")
         empty = [name for name in self.classes if name not in listing.files]
-        if empty:
-            passed = PassedOver()
-            for name in empty:
-                passed.add(listing.empty[name])
-            what = f"there are no images in class {first_five(empty)}{passed.said()}"
-            raise DataError(what, listing.folder, passed.hint())
+        if not empty:
+            return None
+        passed = PassedOver()
+        for name in empty:
+            passed.add(listing.empty[name])
+        what = f"there are no images in class {first_five(empty)}{passed.said()}"
+        return DataError(what, listing.folder, passed.hint())
 
 
 def _class_folders(folder: Path) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from vtrain.errors import DataError
 from vtrain.files.images import read_image
 
 SplitName: TypeAlias = Literal["train", "val", "test"]
-"""`val` is what training is evaluated on: the official validation images, else the test images."""
+"""`val` is what training is evaluated on."""
 Triple: TypeAlias = tuple[float, float, float]
 Stamp: TypeAlias = bytes | memoryview
 
@@ -50,6 +50,12 @@ class Samples(Protocol):
 
     def name(self, index: int) -> str:
         """What to call the sample in messages and reports: its path, where it has one."""
+
+    def key(self, index: int) -> str | None:
+        """What the sample is called wherever the dataset lies: its path below the root.
+
+        None if it is but a place in an array, which no other image can come before.
+        """
 
     def file(self, index: int) -> str | None:
         """Return the path of the file that holds this image and nothing else, if there is one."""
@@ -86,6 +92,10 @@ class Source(Protocol):
     def notes(self) -> tuple[str, ...]:
         """What the user should be told once: what was converted, ignored or missing."""
 
+    @property
+    def splits(self) -> tuple[SplitName, ...]:
+        """The splits that there are, in the order of `SplitName`."""
+
     def split(self, name: SplitName) -> Samples:
         """Return the images of a split.
 
@@ -95,10 +105,22 @@ class Source(Protocol):
 
 
 class Photographs:
-    """A source of photographs: the statistics of its pixels are ImageNet's."""
+    """A source of a user's own photographs: the statistics of its pixels are ImageNet's."""
 
     mean: Triple = IMAGENET_MEAN
     std: Triple = IMAGENET_STD
+    origin: Path
+    """The folder or list to name where something is wrong with the training images."""
+
+    def check_training(self, classes: tuple[str, ...]) -> None:
+        """Refuse what can be evaluated, but nothing can be trained on.
+
+        Raises:
+            DataError: There is one class alone.
+        """
+        if len(classes) < 2:
+            what = f"there is only one class, '{classes[0]}'"
+            raise DataError(what, self.origin, "training needs two")
 
 
 @dataclass(frozen=True)
@@ -125,6 +147,9 @@ class ArraySamples:
     def name(self, index: int) -> str:
         number = index if self.numbers is None else int(self.numbers[index])
         return f"{self.label}[{number}]"
+
+    def key(self, index: int) -> None:
+        return None
 
     def file(self, index: int) -> None:
         return None
@@ -157,6 +182,9 @@ class FileSamples:
 
     def name(self, index: int) -> str:
         return os.path.join(self.root, self.paths[index])  # noqa: PTH118 - a Path takes far longer
+
+    def key(self, index: int) -> str:
+        return self.paths[index]
 
     def file(self, index: int) -> str:
         return self.name(index)
@@ -232,6 +260,9 @@ class Subset:
 
     def name(self, index: int) -> str:
         return self.samples.name(int(self.indices[index]))
+
+    def key(self, index: int) -> str | None:
+        return self.samples.key(int(self.indices[index]))
 
     def file(self, index: int) -> str | None:
         return self.samples.file(int(self.indices[index]))

@@ -1,20 +1,32 @@
 """Which samples train and which validate: held-out parts, folds, and small shares for quick runs.
 
-Every choice is stratified, keeps each class in training, and is a function of the targets alone: a
-run's `seed` does not change it, so that runs with several seeds are comparable.
+An image that has a name is chosen by it alone (see `places`), so that new images move no others
+between training and validation. Those of an array are chosen by their positions, in exact shares of
+each class. No choice depends on a run's `seed`, so that runs with several seeds are comparable.
 """
 
 import itertools
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Annotated
+from functools import cached_property
+from typing import Annotated, get_args
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor
 
 from vtrain import rng
-from vtrain.data.datasets.samples import Samples, Source, SplitName, Triple, subset
+from vtrain.data.datasets.folder_names import first_five, printable_name
+from vtrain.data.datasets.places import places
+from vtrain.data.datasets.samples import (
+    Photographs,
+    Samples,
+    Source,
+    SplitName,
+    Triple,
+    subset,
+)
 from vtrain.errors import DataError
 from vtrain.registry import Probability
 
@@ -30,6 +42,16 @@ class Fold(BaseModel):
     """Which one, from 0."""
 
 
+TEST_CHOOSES = (
+    "warning: there are no validation images, so the test images choose best.pt and any early end "
+    "of the run, and are no test any more; data.val_fraction=0.1 holds out training images instead"
+)
+MOVED = (
+    "the run held images out by their positions, as older versions did, and the images have "
+    "changed: its split cannot be kept, and some of those held out now were trained on"
+)
+
+
 @dataclass(frozen=True)
 class Split:
     """A source of which only some samples are used, split in another way.
@@ -38,8 +60,13 @@ class Split:
         source: The whole dataset.
         only: The split that is taken whichever is asked for, such as to evaluate on what is trained
             on; None takes the one that is asked for.
+        kept: Names of images that are trained on although their places are among those held out:
+            of a run that goes on or is evaluated, what its `kept_names` were.
+        by_position: Whether images are chosen by their positions even if they have names, as those
+            of runs of older versions were.
         val_fraction: The part of the training images that is held out and becomes `val`; at 0, the
-            dataset's own validation images are used.
+            dataset's own validation images are used. Chosen by name, the part of a class is right
+            on average: of n images, give or take sqrt(n f (1 - f)).
         fold: Hold out this fold instead.
         fraction: The part of each split that is used.
         limit: The number of images of each split that are used at most.
@@ -50,6 +77,8 @@ class Split:
 
     source: Source
     only: SplitName | None = None
+    kept: tuple[str, ...] = ()
+    by_position: bool = False
     _: KW_ONLY
     val_fraction: Probability = 0.0
     fold: Fold | None = None
@@ -79,7 +108,50 @@ class Split:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return self.source.notes
+        """What the source says, and what is odd about the split once it has been made."""
+        notes = [*self.source.notes]
+        if self.official("val") == "test" and not self.holds_out:
+            notes.append(TEST_CHOOSES)
+        # Not worth the listing of a million files for a note: only if the split was asked for.
+        if "_held_out" in vars(self):
+            notes += self._absent_classes()
+        return tuple(notes)
+
+    @property
+    def splits(self) -> tuple[SplitName, ...]:
+        """The splits that there are, without those that others stand for."""
+        own = self.source.splits
+        made = {"val"} if self.holds_out and "train" in own else set()
+        return tuple(name for name in get_args(SplitName) if name in {*own, *made})
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether the validation images are taken from the training images."""
+        return bool(self.val_fraction or self.fold)
+
+    @property
+    def moves_images(self) -> bool:
+        """Whether new images move others between training and validation."""
+        return self.by_position and self.holds_out and self._official("train").key(0) is not None
+
+    @property
+    def kept_names(self) -> tuple[str, ...]:
+        """Names of images that are trained on so that their class is, sorted; see `kept`."""
+        return self._held_out[1] if self.val_fraction else ()
+
+    def official(self, name: SplitName) -> SplitName:
+        """Return the split of the source that stands for one: test images, if none validate."""
+        own = self.source.splits
+        return "test" if name == "val" and "val" not in own and "test" in own else name
+
+    def check_training(self) -> None:
+        """Refuse a dataset that nothing can be learnt from.
+
+        Raises:
+            DataError: It has one class alone, or a class without a training image.
+        """
+        if isinstance(self.source, Photographs):  # published sets are whole
+            self.source.check_training(self.classes)
 
     def split(self, name: SplitName) -> Samples:
         """Return the samples that are chosen for a split."""
@@ -91,27 +163,94 @@ class Split:
             count = min(count, self.limit)
         if count >= len(samples):
             return samples
-        return subset(samples, stratified_sample(samples.targets, count))
+        chosen = stratified_sample(samples.targets, count)
+        if self._has_names(samples):  # as many of each class, but the first by place
+            chosen = first_of_each(samples.targets, self._places(samples), samples.targets[chosen])
+        return subset(samples, chosen)
 
     def _whole(self, name: SplitName) -> Samples:
-        if name == "test" or not (self.val_fraction or self.fold):
-            return self._official(name)
+        if name == "test" or not self.holds_out:
+            return self._official(self.official(name))
         # Both parts come from the training images; official validation images stay unused.
-        samples = self._official("train")
-        if self.fold is not None:
-            held_out = in_fold(samples.targets, self.fold)
-        else:
-            held_out = hold_out(samples.targets, self.val_fraction)
+        samples, (held_out, _) = self._official("train"), self._held_out
         chosen = held_out if name == "val" else ~held_out
         if not chosen.any():
             raise DataError(f"there are too few images to hold some out of {len(samples)}")
         return subset(samples, chosen.nonzero()[:, 0])
+
+    @cached_property
+    def _held_out(self) -> tuple[Tensor, tuple[str, ...]]:
+        """Which training images are held out, and the names of those that only seem to be."""
+        samples = self._official("train")
+        targets = samples.targets
+        if not self._has_names(samples):
+            if self.fold is not None:
+                return in_fold(targets, self.fold), ()
+            return hold_out(targets, self.val_fraction), ()
+        place = self._places(samples)
+        if self.fold is not None:
+            return (place * self.fold.of).long() == self.fold.index, ()
+        held_out, before = place < self.val_fraction, set(self.kept)
+        kept = [
+            i for i in held_out.nonzero()[:, 0].tolist() if before and _key(samples, i) in before
+        ]
+        held_out[kept] = False
+        kept += only_ones(targets, place, held_out)
+        held_out[kept] = False
+        return held_out, tuple(sorted(_key(samples, i) for i in kept))
+
+    def _absent_classes(self) -> Iterator[str]:
+        """Say which classes have no image in a part of the split."""
+        targets, (held_out, _) = self._official("train").targets, self._held_out
+        K = len(self.classes)
+        all_ = targets.bincount(minlength=K)
+        for part, chosen in (("held out", held_out), ("left for training", ~held_out)):
+            absent = (all_ > 0) & (targets[chosen].bincount(minlength=K) == 0)
+            names = [self.classes[k] for k in absent.nonzero()[:, 0].tolist()]
+            if names:
+                yield f"no image of {len(names)} classes is {part}: {first_five(names)}"
+
+    def _has_names(self, samples: Samples) -> bool:
+        return not self.by_position and len(samples) > 0 and samples.key(0) is not None
+
+    def _places(self, samples: Samples) -> Tensor:
+        return places(samples.key(i) or "" for i in range(len(samples)))
 
     def _official(self, name: SplitName) -> Samples:
         """Return a split of the source, which is read once: it may be a million files."""
         if name not in self._read:
             self._read[name] = self.source.split(name)
         return self._read[name]
+
+
+def only_ones(targets: Tensor, place: Tensor, held_out: Tensor) -> list[int]:
+    """Return the last image by place of each class that would be held out whole.
+
+    Shape: (N,), (N,), (N,) bool.
+    """
+    left = targets[~held_out].bincount(minlength=int(targets.max()) + 1)
+    whole = (left[targets] == 0).nonzero()[:, 0]  # the images of such classes, which are few
+    last: dict[int, int] = {}
+    for i in whole[place[whole].argsort(stable=True)].tolist():
+        last[int(targets[i])] = i
+    return list(last.values())
+
+
+def first_of_each(targets: Tensor, place: Tensor, wanted: Tensor) -> Tensor:
+    """Choose as many samples of each class as `wanted` names it, the first by place.
+
+    Shape: (N,), (N,), (n,) int64 -> (n,) int64, sorted.
+    """
+    order = torch.from_numpy(np.lexsort((place.numpy(), targets.numpy())))  # class after class
+    classes = targets[order]
+    counts = targets.bincount()
+    rank = torch.arange(len(targets)) - (counts.cumsum(0) - counts)[classes]  # within its class
+    return order[rank < wanted.bincount(minlength=len(counts))[classes]].sort().values
+
+
+def _key(samples: Samples, index: int) -> str:
+    """Return a sample's name as text that a checkpoint can hold."""
+    return printable_name(samples.key(index) or "")
 
 
 def hold_out(targets: Tensor, fraction: float) -> Tensor:

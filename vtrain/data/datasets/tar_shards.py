@@ -58,6 +58,9 @@ class TarSamples:
     def name(self, index: int) -> str:
         return f"{self.shards[int(self.places[index, 0])]}:{self.keys[index]}"
 
+    def key(self, index: int) -> str:
+        return self.keys[index]  # whatever shard it is packed in
+
     def file(self, index: int) -> None:
         return None
 
@@ -82,6 +85,7 @@ class WebDataset(Photographs):
         train: The training shards: a pattern such as `train-*.tar`, or a URL, in either of which
             `{0000..0099}` stands for a row of numbers.
         val: The validation shards.
+        test: The test shards.
         classes: A text file with one class name per line, for classes that are numbers.
         first_class: The number that the first of these lines stands for.
         download: Whether to fetch shards at a URL that are not in `root`.
@@ -97,14 +101,15 @@ class WebDataset(Photographs):
         root: Annotated[Path, CHANGEABLE_ON_RESUME],
         train: Annotated[str, CHANGEABLE_ON_RESUME] = "train*.tar",
         val: Annotated[str, CHANGEABLE_ON_RESUME] = "val*.tar",
+        test: Annotated[str, CHANGEABLE_ON_RESUME] = "test*.tar",
         classes: Annotated[Path | None, CHANGEABLE_ON_RESUME] = None,
         first_class: Literal[0, 1] = 0,
         download: Annotated[bool, CHANGEABLE_ON_RESUME] = False,
     ) -> None:
         if first_class and classes is None:
             raise ValueError(f"first_class ({first_class}) counts the lines of classes: name both")
-        self.root, self.download = root, download
-        self.patterns: dict[SplitName, str] = {"train": train, "val": val}
+        self.root, self.download, self.origin = root, download, root
+        self.patterns: dict[SplitName, str] = {"train": train, "val": val, "test": test}
         self.file, self.first_class = classes, first_class
         self._indexes: dict[SplitName, Index] = {}
 
@@ -115,6 +120,11 @@ class WebDataset(Photographs):
         of_shards = [note for _, index in indexes for note in index.notes()]
         absent = [note for name, index in indexes for note in self._absent(name, index)]
         return (*class_notes(self.classes), *self._numbers(), *of_shards, *absent)
+
+    @cached_property
+    def splits(self) -> tuple[SplitName, ...]:
+        patterns = self.patterns.items()
+        return tuple(n for n, pattern in patterns if self._is_address(n) or self._paths(pattern))
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
@@ -166,8 +176,7 @@ class WebDataset(Photographs):
     @property
     def _first(self) -> SplitName:
         """The split that the classes are taken from."""
-        trains = self._is_address("train") or self._paths(self.patterns["train"])
-        return "train" if trains or not self._paths(self.patterns["val"]) else "val"
+        return (*self.splits, "train")[0]
 
     def split(self, name: SplitName) -> TarSamples:
         """Return the images of one split.
@@ -175,13 +184,7 @@ class WebDataset(Photographs):
         Raises:
             DataError: There are no such shards, or one holds a class that training has not.
         """
-        if name == "test":
-            hint = "to evaluate test shards, name them: data.val=..."
-            raise DataError("there is no test split", self.root, hint)
         index = self._index(name)
-        if name == "train" and len(self.classes) < 2:
-            what = f"there is only one class, '{self.classes[0]}'"
-            raise DataError(what, self.root, "training needs two")
         places = {name: number for number, name in enumerate(self.classes)}
         numbers = {label: places[self._class_of(label, name)] for label in set(index.labels)}
         targets = [numbers[label] for label in index.labels]

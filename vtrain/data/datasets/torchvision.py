@@ -29,7 +29,7 @@ from vtrain.registry import CHANGEABLE_ON_RESUME, SOURCES
 
 
 class TorchvisionSource:
-    """A dataset of torchvision. `val` is its validation split, or its test split if it has none.
+    """A dataset of torchvision with its official splits.
 
     Args:
         root: The folder that holds it, or will.
@@ -47,6 +47,10 @@ class TorchvisionSource:
         self.mean, self.std, self.notes = spec.mean, spec.std, spec.notes
         self._opened: dict[SplitName, Any] = {}
 
+    @property
+    def splits(self) -> tuple[SplitName, ...]:
+        return tuple(self.spec.splits)
+
     @cached_property
     def classes(self) -> tuple[str, ...]:
         """The names of the classes; for the large sets, from the files of the dataset itself."""
@@ -63,10 +67,9 @@ class TorchvisionSource:
         Raises:
             DataError: There is no such split, or the dataset is not there or not complete.
         """
-        splits = self.spec.splits
-        split = splits.get(name) or splits.get("val" if name == "test" else name)
+        split = self.spec.splits.get(name)
         if split is None:
-            hint = "set data.val_fraction, e.g. 0.1"
+            hint = "set data.val_fraction, e.g. 0.1" if name == "val" else None
             raise DataError(f"{self.spec.kind} has no official {name} split", None, hint)
         dataset = self._opened.pop(name, None) or self._open(name)
         images, labels = self.spec.read(dataset)
@@ -86,8 +89,7 @@ class TorchvisionSource:
 
     def _open(self, name: SplitName) -> Any:
         """Return torchvision's object for a split, downloaded if that is asked for."""
-        split = self.spec.splits.get(name) or self.spec.splits["val"]
-        by_hand = self.spec.by_hand
+        split, by_hand = self.spec.splits[name], self.spec.by_hand
         # Before the import of torchvision, which takes longer than this answer should.
         if (by_hand or not self.download) and not (self.root / self.spec.folder).is_dir():
             hint = by_hand or "set data.download=true, or data.root to where it is"

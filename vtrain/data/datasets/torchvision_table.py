@@ -97,10 +97,10 @@ def _words(text: str, separator: str | None = None) -> tuple[str, ...]:
     return tuple(text.split(separator))
 
 
-def _by_flag(train: int, val: int, **others: str) -> dict[SplitName, OfficialSplit]:
+def _by_flag(train: int, test: int, **others: str) -> dict[SplitName, OfficialSplit]:
     return {
         "train": OfficialSplit(train, {**others, "train": True}),
-        "val": OfficialSplit(val, {**others, "train": False}),
+        "test": OfficialSplit(test, {**others, "train": False}),
     }
 
 
@@ -197,7 +197,7 @@ TABLE = {
     "svhn": Spec(
         "SVHN",
         "",  # its files lie in `root` itself
-        _by_name(train=73_257, val=("test", 26_032)),
+        _by_name(train=73_257, test=26_032),
         DIGITS,
         (0.4377, 0.4438, 0.4728),
         (0.1980, 0.2010, 0.1970),
@@ -205,7 +205,7 @@ TABLE = {
     "stl10": Spec(
         "STL10",
         "stl10_binary",
-        _by_name(train=5000, val=("test", 8000)),
+        _by_name(train=5000, test=8000),
         _words("airplane bird car cat deer dog horse monkey ship truck"),
         (0.4467, 0.4398, 0.4066),
         (0.2603, 0.2566, 0.2713),
@@ -218,9 +218,9 @@ TABLE = {
         "oxford-iiit-pet",
         partial(read_lists, "_images", "_labels"),
         train=("trainval", 3680),
-        val=("test", 3669),
+        test=3669,
     ),
-    "food101": _photographs("Food101", "food-101", IMAGE_FILES, train=75_750, val=("test", 25_250)),
+    "food101": _photographs("Food101", "food-101", IMAGE_FILES, train=75_750, test=25_250),
     # No official split: `val_fraction` or `fold` makes one.
     "eurosat": Spec(
         "EuroSAT",
@@ -235,7 +235,7 @@ TABLE = {
     "gtsrb": Spec(
         "GTSRB",
         "gtsrb",
-        _by_name(train=26_640, val=("test", 12_630)),
+        _by_name(train=26_640, test=12_630),
         # Named after the meaning of the signs, which the set itself only numbers.
         _words(
             "speed limit 20, speed limit 30, speed limit 50, speed limit 60, speed limit 70, "
@@ -266,7 +266,7 @@ TABLE = {
         "stanford_cars",
         partial(read_pairs, "_samples"),
         train=8144,
-        val=("test", 8041),
+        test=8041,
     ),
     "fgvc_aircraft": _photographs(
         "FGVCAircraft", "fgvc-aircraft-2013b", IMAGE_FILES, train=3334, val=3333, test=3333

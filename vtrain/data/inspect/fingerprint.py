@@ -2,13 +2,14 @@
 
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 
 from vtrain.data.datasets.class_names import tidy
 from vtrain.data.datasets.samples import Samples
+from vtrain.data.datasets.splits import Split
 from vtrain.data.progress import Progress
 from vtrain.errors import DataError
 
@@ -17,11 +18,28 @@ STEP = 1000
 """Images between two steps of the progress bar."""
 
 
-def dataset_fingerprint(classes: Iterable[str], train: Samples, val: Samples) -> dict[str, Any]:
-    """Return plain data that changes when a class or an image of either split changes."""
+def dataset_fingerprint(
+    classes: Iterable[str], train: Samples, val: Samples, split: Split | None = None
+) -> dict[str, Any]:
+    """Return plain data that changes when a class or an image of either split changes.
+
+    Of how they were split it has what `split_of` needs.
+    """
     with Progress("reading the sizes of images", "images", len(train) + len(val)) as progress:
         parts = {"train": fingerprint(train, progress), "val": fingerprint(val, progress)}
-    return {"classes": list(classes), **parts}
+    by_position = split is not None and split.by_position
+    kept = {} if by_position else {"kept": list(split.kept_names) if split else []}
+    return {"classes": list(classes), **parts, **kept}
+
+
+def split_of(run: Mapping[str, Any] | None) -> tuple[tuple[str, ...], bool]:
+    """Return what makes a run's split again: `kept` and `by_position` of `Split`.
+
+    `run` is the fingerprint of the run's dataset; None or empty of a new run.
+    """
+    # Versions before splits by name wrote no such key.
+    kept = run.get("kept") if run else []
+    return tuple(map(str, kept)) if isinstance(kept, list) else (), kept is None
 
 
 def fingerprint(samples: Samples, progress: Progress | None = None) -> dict[str, Any]:

@@ -1,5 +1,8 @@
 """Build a run's dataset, its augmentation and its loaders."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from vtrain.config import Config
 from vtrain.data.augment.augment import Augment
 from vtrain.data.augment.colour import Colour
@@ -9,6 +12,7 @@ from vtrain.data.augment.mixing import Mixing
 from vtrain.data.datasets.samples import ArraySamples, Samples, Source
 from vtrain.data.datasets.splits import Split
 from vtrain.data.input import Input
+from vtrain.data.inspect.fingerprint import split_of
 from vtrain.data.loading.loader import TrainLoader
 from vtrain.data.preprocess import Preprocess
 from vtrain.data.train_geometry import TrainGeometry
@@ -16,12 +20,16 @@ from vtrain.registry import SOURCES, bind, section
 from vtrain.run.build.plan import Plan
 
 
-def build_source(config: Config) -> Split:
-    """Return the dataset; its class names are known, its images not yet read."""
+def build_source(config: Config, run: Mapping[str, Any] | None = None) -> Split:
+    """Return the dataset; its class names are known, its images not yet read.
+
+    `run` is the fingerprint of the dataset that a run began with, which keeps its split.
+    """
+    kept, by_position = split_of(run)
     with section("data"):
         source: Source = bind(SOURCES[config.data.name], config.data)()
         # Outside of the source: every kind of dataset is split and cut short in the same way.
-        return bind(Split, config.data)(source)
+        return bind(Split, config.data)(source, None, kept, by_position)
 
 
 def build_preprocess(config: Config, source: Source) -> Preprocess:

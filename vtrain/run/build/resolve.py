@@ -3,9 +3,10 @@
 import torch
 
 from vtrain.config import Config
-from vtrain.data.datasets.samples import Source
+from vtrain.data.datasets.splits import Split
 from vtrain.device import choose_device, choose_precision
 from vtrain.distributed import Rank
+from vtrain.errors import ConfigError
 from vtrain.run.build.batch_size import SAMPLE, find_batch_size
 from vtrain.run.build.data import build_source
 from vtrain.run.build.plan import Plan
@@ -19,7 +20,7 @@ def resolve(
     rank: Rank = ALONE,
     *,
     batch_size: int | None = None,
-    source: Source | None = None,
+    source: Split | None = None,
     trial: bool = True,
 ) -> Plan:
     """Decide what a run will compute on, in which precision, on which images, so many at a time.
@@ -34,6 +35,7 @@ def resolve(
     device = choose_device(config.train.device) if device is None else device
     precision = choose_precision(config.train.precision, device)
     source = build_source(config) if source is None else source
+    source.check_training()
     # The training split is read here and nowhere else before the parts: `Split` keeps it.
     plan = Plan(config, device, precision, rank, source, source.split("train"))
     if config.train.batch_size != "auto":
@@ -43,3 +45,20 @@ def resolve(
         few = plan.changed(batch_size=min(len(plan.train), SAMPLE))
         batch_size = find_batch_size(few, trial=trial)
     return plan.changed(batch_size=batch_size)
+
+
+def check_watched(config: Config, num_classes: int) -> None:
+    """Refuse to choose or stop by a metric that is always 1.
+
+    Raises:
+        ConfigError: Top-5 accuracy is watched, and there are at most five classes.
+    """
+    rule = config.train.early_stopping
+    watched = {
+        "checkpoint.best_metric": config.checkpoint.best_metric,
+        "train.early_stopping.metric": getattr(rule, "metric", None),
+    }
+    for key, metric in watched.items():
+        if metric == "val/top5" and num_classes <= 5:
+            what = f"val/top5 is always 1 with {num_classes} classes, so that no epoch is better"
+            raise ConfigError(what, key, "take val/top1 or val/loss")
