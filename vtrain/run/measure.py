@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vtrain.bench.timing import windows
 from vtrain.data.datasets.samples import subset
-from vtrain.data.datasets.splits import stratified_sample
+from vtrain.data.datasets.stratified import stratified_sample
 from vtrain.device import describe
 from vtrain.inference.loaded import load_model
 from vtrain.report.corruptions import Corruptions, under_corruptions

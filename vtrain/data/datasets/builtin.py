@@ -6,7 +6,7 @@ from torch import Tensor
 
 from vtrain import rng
 from vtrain.data.datasets.samples import GREY, ArraySamples, SplitName, Triple
-from vtrain.data.datasets.splits import hold_out
+from vtrain.data.datasets.stratified import hold_out
 from vtrain.registry import SOURCES
 
 

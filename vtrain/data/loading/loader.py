@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vtrain import rng
 from vtrain.data.datasets.samples import Samples, subset
-from vtrain.data.datasets.splits import balanced_order
+from vtrain.data.datasets.stratified import balanced_order
 from vtrain.data.loading.batches import Batch, Share, chunks, shares
 from vtrain.data.loading.cache import CacheMode
 from vtrain.data.loading.decoded import Decoded, NumWorkers
