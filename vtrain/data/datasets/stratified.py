@@ -1,4 +1,4 @@
-"""Which of some samples: exact shares of each class, folds, and orders in which classes are equal."""
+"""Which of some samples: exact shares of each class, folds, and orders of equal classes."""
 
 import itertools
 from collections.abc import Iterator
