@@ -69,4 +69,4 @@ def test_every_command_refuses_the_same_folder_with_the_rule(
     assert done.code == 3
     (line,) = done.errors
     assert "'Training' is a split or a class: 'bus' beside it holds images" in line
-    assert "named like a split is a class if" in line
+    assert "one named like a split is a class if it is the only one" in line

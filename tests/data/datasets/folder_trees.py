@@ -146,10 +146,12 @@ class Model:
                 first = named.setdefault(split, name)
                 if tree.real((*root, first)) != tree.real((*root, name)):
                     self.refused.add("both name the")
+        linked = {tree.real((*root, name)) for name in named.values()}
         looks = {}
         for name in folders:
             place, real = (*root, name), tree.real((*root, name))
-            if split_of(name) or real == place or not self.inside(real, root):
+            own = not self.inside(real, root) or (real == place and real not in linked)
+            if split_of(name) or own:
                 peek = Model(tree, True)
                 found = list(peek.images(place, real, set()))
                 looks[name] = (any(len(p) == 3 for p in found), any(len(p) > 3 for p in found))
@@ -260,5 +262,9 @@ def clutter(tree: Tree, draw: random.Random) -> None:
         tree.add(("set", name, *draw.sample([*CLASSES, *LIKE_SPLITS], 1), "1.png"), FILE)
     else:
         to = draw.choice([p for p in tree.things if p[0] == "set" or kind == 5])
-        name = to[-1] if draw.random() < 0.3 else draw.choice([*CLASSES, "link", "broken.png"])
+        name = (
+            to[-1]
+            if draw.random() < 0.3
+            else draw.choice([*CLASSES, "link", "broken.png", "train", "VAL"])
+        )
         tree.add((*where, name), ("out", "gone") if name == "broken.png" else to)

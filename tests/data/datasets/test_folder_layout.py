@@ -43,7 +43,7 @@ def test_what_may_be_a_split_or_a_class_is_refused_with_the_rule(
     with pytest.raises(DataError, match=r"is unclear whether .* is a split or a class") as caught:
         read_layout(tmp_path)
     assert names[0].split("/")[0] in caught.value.what
-    assert "named like a split is a class if" in str(caught.value)
+    assert "one named like a split is a class if it is the only one" in str(caught.value)
 
 
 def test_two_folders_of_one_split_are_refused_but_not_a_link_to_it(tmp_path: Path) -> None:
@@ -53,6 +53,12 @@ def test_two_folders_of_one_split_are_refused_but_not_a_link_to_it(tmp_path: Pat
     plant(tmp_path, "dev/a/1.png")
     with pytest.raises(DataError, match="'dev' and 'val' both name the val split"):
         read_layout(tmp_path)
+
+
+def test_a_folder_that_a_split_is_a_link_to_is_nothing_beside_it(tmp_path: Path) -> None:
+    plant(tmp_path, "version_2/a/1.png")
+    (tmp_path / "train").symlink_to("version_2")
+    assert splits(tmp_path) == {"train": "train"}
 
 
 def test_what_lies_beside_two_splits_is_said(tmp_path: Path) -> None:

@@ -22,8 +22,9 @@ from vtrain.errors import DataError
 
 EXPECTED = "expected ROOT/train/CLASS/*.jpg and ROOT/val or ROOT/test, or ROOT/CLASS/*.jpg"
 RULE = (
-    "beside other folders of images, one that is named like a split is a class if it holds images "
-    "and no folders of them, and two that hold folders are splits: rename it, or move the others"
+    "beside other folders of images, one named like a split is a class if it is the only one and "
+    "holds images itself, and two that hold folders of images are splits; rename it, or move the "
+    "others"
 )
 
 
@@ -53,7 +54,13 @@ def read_layout(root: Path) -> Layout:
         return Layout({"train": root})
     # Links are only counted here: where they lead is looked at when a split is listed.
     walk = Walk(os.path.realpath(root), os.path.realpath(root), True)
-    others = [e for e in entries if is_folder(e) and not split_of(e.name) and walk.enters(e)]
+    splits = {os.path.realpath(entry.path) for entry in named.values()}  # one may be a link
+    others = [
+        entry
+        for entry in entries
+        if is_folder(entry) and not split_of(entry.name) and walk.enters(entry)
+        if os.path.realpath(entry.path) not in splits
+    ]
     filled = [entry for entry in others if any(holds_images(entry.path, root))]
     if filled and not _are_splits(root, list(named.values()), filled):
         (only,) = named.values()
