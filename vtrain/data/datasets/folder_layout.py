@@ -54,13 +54,7 @@ def read_layout(root: Path) -> Layout:
         return Layout({"train": root})
     # Links are only counted here: where they lead is looked at when a split is listed.
     walk = Walk(os.path.realpath(root), os.path.realpath(root), True)
-    splits = {os.path.realpath(entry.path) for entry in named.values()}  # one may be a link
-    others = [
-        entry
-        for entry in entries
-        if is_folder(entry) and not split_of(entry.name) and walk.enters(entry)
-        if os.path.realpath(entry.path) not in splits
-    ]
+    others = _others(entries, named, walk)
     filled = [entry for entry in others if any(holds_images(entry.path, root))]
     if filled and not _are_splits(root, list(named.values()), filled):
         (only,) = named.values()
@@ -84,6 +78,17 @@ def _named_like_splits(root: Path, entries: list[Entry]) -> dict[SplitName, Entr
             pair = printable_name(f"'{first.name}' and '{entry.name}'")
             raise DataError(f"{pair} both name the {split} split", root, "rename or move one")
     return named
+
+
+def _others(entries: list[Entry], named: dict[SplitName, Entry], walk: Walk) -> list[Entry]:
+    """Return the folders beside those that are named like splits, or that they are links to."""
+    splits = {os.path.realpath(entry.path) for entry in named.values()}
+    return [
+        entry
+        for entry in entries
+        if is_folder(entry) and not split_of(entry.name) and walk.enters(entry)
+        if os.path.realpath(entry.path) not in splits
+    ]
 
 
 def _are_splits(root: Path, named: list[Entry], filled: list[Entry]) -> bool:
