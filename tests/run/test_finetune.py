@@ -78,3 +78,15 @@ def test_weights_of_another_model_are_refused(
     done = vtrain("fit", small_run, f"model.pretrained={pretrained}", "model.depth=3")
     assert done.code == 4
     assert "the weights do not fit the model: 12 absent (blocks.2.norm1.weight" in done.err
+
+
+def test_weights_of_other_colours_are_told_by_fit_and_check(
+    small_run: Path, pretrained: Path, vtrain: Vtrain
+) -> None:
+    said = "the weights were trained with data.mean="
+    for command in (("fit", small_run, *STEP), ("check", small_run)):
+        done = vtrain(*command, f"model.pretrained={pretrained}", "data.mean=[0.1, 0.2, 0.3]")
+        assert done.code == 0
+        assert "this run has data.mean=[0.1, 0.2, 0.3]" in done.err
+        assert said in done.err
+        assert said not in vtrain(*command, f"model.pretrained={pretrained}").err

@@ -24,6 +24,8 @@ class WeightFile:
 
     tensors: dict[str, Tensor]
     classes: tuple[str, ...]
+    colours: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    """Mean and std of the channels that they were trained with, where the file states them."""
 
 
 def read_weights(path: Path) -> WeightFile:
@@ -43,7 +45,15 @@ def read_weights(path: Path) -> WeightFile:
         raise CheckpointError("the file holds no weights", path)
     classes = content.get("classes")
     names = map(str, classes) if isinstance(classes, list | tuple) else ()
-    return WeightFile(tensors, tuple(names))
+    return WeightFile(tensors, tuple(names), _colours(content.get("preprocess")))
+
+
+def _colours(preprocess: object) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    try:
+        mean, std = (tuple(map(float, preprocess[key])) for key in ("mean", "std"))  # type: ignore[index]
+    except (KeyError, TypeError, ValueError):  # of another program, or not trusted
+        return None
+    return mean, std
 
 
 def file_in(folder: Path) -> Path:

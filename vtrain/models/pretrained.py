@@ -52,6 +52,8 @@ class LoadReport:
     """Whose names the file used."""
     fates: dict[str, Fate]
     """What became of each name, the model's first."""
+    colours: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    """Mean and std of the channels that the file's weights were trained with, if it states them."""
 
     def names(self, *fates: Fate) -> tuple[str, ...]:
         """Return the names that met one of these fates."""
@@ -112,7 +114,7 @@ def load_pretrained(
         fates[name], tensor = match(name, given.get(name), wanted.get(name), mapping, optional)
         if tensor is not None:
             taken[name] = tensor
-    report = LoadReport(mapping.name, fates)
+    report = LoadReport(mapping.name, fates, file.colours)
 
     refuse(report, source)
     # Only after every check, so that an error leaves the model as it was.

@@ -6,10 +6,9 @@ import torch
 
 from vtrain.config import Config
 from vtrain.errors import printable
-from vtrain.models.pretrained import load_pretrained
 from vtrain.run.build.batch_size import profile_run
 from vtrain.run.build.data import build_input, build_preprocess, build_train_loader
-from vtrain.run.build.model import build_model, build_teacher
+from vtrain.run.build.model import build_model, build_teacher, load_start
 from vtrain.run.build.optim import build_criterion, build_optimizer, build_schedule
 from vtrain.run.build.resolve import check_watched, resolve
 from vtrain.run.text.late import late_numbers
@@ -37,9 +36,7 @@ def check_config(config: Config) -> str:
     with torch.device("meta"):
         model = build_model(config, num_classes)
         optimizer = build_optimizer(config, model)
-    start = "random"
-    if config.model.pretrained is not None:
-        start = str(load_pretrained(model, config.model.pretrained, source.classes))
+    start = load_start(config, model, source.classes, preprocess)
     schedule = build_schedule(plan)
     # What is built here and not used is built for its errors.
     build_train_loader(plan, input_.augment.geometry(preprocess))

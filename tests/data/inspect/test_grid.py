@@ -25,3 +25,16 @@ def test_a_mixed_target_is_named_with_its_shares() -> None:
 def test_a_missing_title_is_a_bug_here() -> None:
     with pytest.raises(ValueError, match="shorter"):
         grid(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), ["a", "b"])
+
+
+def test_a_long_name_does_not_cover_the_next_one() -> None:
+    images = torch.full((2, 3, 112, 112), 200, dtype=torch.uint8)
+    alone, beside = (np.array(grid(images, [name, "cat"])) for name in ("", "long name " * 9))
+    assert (alone[:, 116:] == beside[:, 116:]).all()
+    assert (alone[:, :114] != beside[:, :114]).any()
+
+
+def test_names_beyond_ascii_are_told_apart() -> None:
+    images = torch.full((2, 3, 112, 112), 200, dtype=torch.uint8)
+    sheet = np.array(grid(images, ["ä", "ö"]))
+    assert (sheet[114:, 2:60] != sheet[114:, 118:176]).any()

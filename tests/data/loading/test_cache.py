@@ -13,7 +13,7 @@ from vtrain.data.datasets.samples import ArraySamples, FileSamples
 from vtrain.data.loading import cache
 from vtrain.data.loading.cache import as_array, choose, fill
 from vtrain.data.loading.loader import EvalLoader
-from vtrain.errors import DataError
+from vtrain.errors import DataError, DeviceError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -32,11 +32,29 @@ def test_auto_prefers_the_device_where_it_fits(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_mode_that_is_asked_for_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "free_memory", lambda: 0)
+    monkeypatch.setattr(cache, "free_memory", lambda: 1000)
     assert choose("none", 1, CPU) == "none"
-    assert choose("ram", 10**15, CUDA) == "ram"
+    assert choose("ram", 1000, CUDA) == "ram"
     assert choose("device", 10**15, CUDA) == "device"
-    assert choose("device", 10**15, CPU) == "ram"  # the same thing there
+    assert choose("device", 1000, CPU) == "ram"  # the same thing there
+
+
+@pytest.mark.parametrize("mode", ["ram", "device"])
+def test_a_cache_that_does_not_fit_is_refused_by_its_name(
+    mode: cache.CacheMode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "free_memory", lambda: 2**30)
+    what = rf"cache of 3\.0 GiB does not fit into 1\.0 GiB.*data\.cache={mode}.*data\.cache=none"
+    with pytest.raises(DeviceError, match=what):
+        choose(mode, 3 * 2**30, CPU)
+
+
+def test_memory_that_is_refused_for_a_cache_is_not_blamed_on_the_batch() -> None:
+    shape = torch.Size((3, 2**20, 2**20))  # 3 TiB an image
+    with pytest.raises(
+        DeviceError, match=r"out of memory at data\.cache \(.* GiB for 9,999 images\)"
+    ):
+        fill(9999, lambda index: torch.zeros(shape), shape, threads=1, show=False)
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from vtrain import rng
 from vtrain.data.input import Input
+from vtrain.data.inspect.lettering import draw_line
 from vtrain.data.loading.loader import TrainLoader
 from vtrain.data.preprocess import Preprocess
 
@@ -51,13 +52,16 @@ def grid(images: Tensor, titles: Sequence[str]) -> Image.Image:
     lines = max(title.count("\n") + 1 for title in titles)
     cell_width, cell_height = width + 4, height + lines * (TEXT + 4) + 4
     sheet = Image.new("RGB", (columns * cell_width, rows * cell_height), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(TEXT)
     for i, (pixels, title) in enumerate(zip(images.cpu(), titles, strict=True)):
         row, column = divmod(i, columns)
         left, top = column * cell_width + 2, row * cell_height + 2
         tile = Image.fromarray(pixels.permute(1, 2, 0).numpy())
         sheet.paste(tile.resize((width, height), Image.Resampling.NEAREST), (left, top))
-        draw.text((left, top + height), title, fill="black", font=font)
+        # On a strip of its own: a long name ends with its tile, and covers no other name.
+        strip = Image.new("RGB", (width, lines * (TEXT + 4)), "white")
+        for number, line in enumerate(title.split("\n")):
+            draw_line(ImageDraw.Draw(strip), 0, number * (TEXT + 4), line, TEXT)
+        sheet.paste(strip, (left, top + height))
     return sheet
 
 

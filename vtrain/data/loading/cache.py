@@ -12,13 +12,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vtrain.data.datasets.samples import ArraySamples, Samples
-from vtrain.errors import DataError
+from vtrain.device import naming_failures
+from vtrain.errors import DataError, DeviceError
 from vtrain.resources import cpu_count, free_memory
 
 CacheMode: TypeAlias = Literal["auto", "none", "ram", "device"]
 AUTO_SHARE = 0.25
 """`auto` takes at most this part of the free memory: the model needs the rest."""
 
+CACHE_HINT = "use data.cache=none, or a smaller data.image_size"
+GIB = 2**30
 FILL_CHUNK = 256
 """Images that a thread decodes in one go: between two steps of the progress bar."""
 
@@ -36,7 +39,9 @@ class Cached:
     errors: dict[int, DataError]
 
     def to(self, device: torch.device) -> "Cached":
-        return replace(self, images=self.images.to(device))
+        size = f"{self.images.nbytes / GIB:,.1f} GiB on {device}"
+        with naming_failures(f"data.cache=device ({size})", CACHE_HINT):
+            return replace(self, images=self.images.to(device))
 
 
 def choose(
@@ -45,11 +50,22 @@ def choose(
     """Decide where `num_bytes` of images go.
 
     Asked for `device` on a CPU, the images go to memory, which is the same thing there.
+
+    Raises:
+        DeviceError: They are asked for in memory, which has no room for them.
     """
-    if mode == "device":
-        return "device" if device.type == "cuda" else "ram"
-    if mode != "auto":
-        return mode
+    if mode == "device" and device.type == "cuda":
+        return "device"
+    if mode in {"ram", "device"}:
+        # Asked before: the system would promise the memory, and end the program when it is used.
+        if num_bytes > (free := free_memory()):
+            what = (
+                f"the cache of {num_bytes / GIB:,.1f} GiB does not fit into {free / GIB:,.1f} GiB"
+            )
+            raise DeviceError(f"{what} of free memory", f"data.cache={mode}", CACHE_HINT)
+        return "ram"
+    if mode == "none":
+        return "none"
     # The device first: then no step waits for a copy.
     if device.type == "cuda" and num_bytes <= AUTO_SHARE * torch.cuda.mem_get_info(device)[0]:
         return "device"
@@ -66,7 +82,9 @@ def fill(
 
     Shape: `read` gives `shape` -> (count, *shape) uint8.
     """
-    images = torch.zeros((count, *shape), dtype=torch.uint8)  # a bad image stays black
+    size = f"{count * shape.numel() / GIB:,.1f} GiB for {count:,} images"
+    with naming_failures(f"data.cache ({size})", CACHE_HINT):
+        images = torch.zeros((count, *shape), dtype=torch.uint8)  # a bad image stays black
     errors: dict[int, DataError] = {}
 
     def work(start: int) -> int:

@@ -1,5 +1,6 @@
 """Build a run's model, and the model as the trainer calls it."""
 
+import logging
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -13,10 +14,13 @@ from vtrain.distributed import parallel
 from vtrain.files.checkpoint import ModelDescription
 from vtrain.models.base import ImageClassifier, freeze
 from vtrain.models.limits import check_fits_memory
+from vtrain.models.pretrained import load_pretrained
 from vtrain.optim.distillation import Teacher
 from vtrain.registry import MODELS, bind, section
 from vtrain.run.build.plan import Plan
 from vtrain.run.build.teacher import load_teacher
+
+log = logging.getLogger(__name__)
 
 
 def build_model(config: Config, num_classes: int) -> ImageClassifier:
@@ -32,6 +36,34 @@ def build_model(config: Config, num_classes: int) -> ImageClassifier:
             freeze(model, config.model.freeze)
     model.activation_checkpointing = config.train.activation_checkpointing
     return model
+
+
+def load_start(
+    config: Config, model: ImageClassifier, classes: tuple[str, ...], preprocess: Preprocess
+) -> str:
+    """Give a model the weights that its run starts from, if there are any, and say what they are.
+
+    Weights that saw images of another mean and std are used, but with a warning.
+    """
+    if config.model.pretrained is None:
+        return "random"
+    report = load_pretrained(model, config.model.pretrained, classes)
+    own = (preprocess.mean, preprocess.std)
+    # Four digits are what such numbers are published with.
+    if report.colours is not None and any(
+        abs(a - b) > 1e-3
+        for given, wanted in zip(report.colours, own, strict=True)
+        for a, b in zip(given, wanted, strict=False)
+    ):
+        mean, std = map(list, report.colours)
+        log.warning(
+            "the weights were trained with data.mean=%s data.std=%s, and this run has "
+            "data.mean=%s data.std=%s: set theirs, unless that is meant",
+            mean,
+            std,
+            *map(list, own),
+        )
+    return str(report)
 
 
 def describe_model(config: Config, model: ImageClassifier) -> ModelDescription:

@@ -24,11 +24,10 @@ from vtrain.engine.state import Metrics, TrainState
 from vtrain.inference.evaluate import evaluate
 from vtrain.inference.outputs import padded_to
 from vtrain.models.base import ImageClassifier
-from vtrain.models.pretrained import load_pretrained
 from vtrain.optim.gradients import LossScaler
 from vtrain.registry import bind
 from vtrain.run.build.data import build_input, build_preprocess, build_train_loader
-from vtrain.run.build.model import build_model, build_teacher
+from vtrain.run.build.model import build_model, build_teacher, load_start
 from vtrain.run.build.optim import build_criterion, build_optimizer, build_schedule
 from vtrain.run.build.plan import Plan
 
@@ -93,7 +92,7 @@ def build_parts(plan: Plan, *, pretrained: bool = True) -> Parts:
     # Weights are loaded into the whole model, and the optimizer is built over what is left of it
     # on the device: a part of each parameter, if it is sharded.
     if pretrained and config.model.pretrained is not None:
-        log.info("weights %s", load_pretrained(model, config.model.pretrained, source.classes))
+        log.info("weights %s", load_start(config, model, source.classes, preprocess))
     if config.train.parallel == "fsdp":
         parallel.shard(model, device)  # block by block: the whole may not fit on the device
     model.to(device)
