@@ -7,12 +7,13 @@ import numpy as np
 import torch
 
 from tests.checkpoints import small_checkpoint
-from tests.conftest import tiny
+from tests.conftest import stated, tiny
 from tests.models.agreement import shaken
 from vtrain.data.preprocess import Preprocess
-from vtrain.export.graph import Input, example, exportable
-from vtrain.export.onnx_file import described, onnx_bytes
+from vtrain.export.graph import Input, described, example, exportable
+from vtrain.export.onnx_file import onnx_bytes
 from vtrain.export.proof import Evidence
+from vtrain.files.checkpoint import ModelDescription
 from vtrain.inference.loaded import LoadedModel
 
 CLASSES = tuple(f"class_{k}" for k in range(10))
@@ -24,7 +25,12 @@ def loaded(
 ) -> LoadedModel:
     """Return a model whose every parameter counts, as if it came from a checkpoint."""
     model = shaken(tiny(name, **arguments)).eval()
-    checkpoint = small_checkpoint(state={"model": model.state_dict(), "ema": None})
+    checkpoint = small_checkpoint(
+        model=ModelDescription(name, {**stated(name, "TINY"), **arguments}, 32, 3),
+        classes=CLASSES,
+        preprocess=GEOMETRY.to_dict(),
+        state={"model": model.state_dict(), "ema": None},
+    )
     return LoadedModel(model, CLASSES, GEOMETRY, checkpoint, Path("x.pt"))
 
 

@@ -13,6 +13,7 @@ from tests.export.cases import CLASSES, GEOMETRY, evidence, loaded, written
 from tests.models.test_contract import ONE_OF_EACH
 from vtrain.errors import CheckpointError
 from vtrain.export import onnx_file
+from vtrain.export.graph import described
 from vtrain.export.onnx_file import write_onnx
 from vtrain.inference.onnx_model import from_bytes, load_onnx
 from vtrain.registry import MODELS
@@ -56,7 +57,7 @@ def test_a_file_is_whole_and_states_what_is_needed(tmp_path: Path, taking: str) 
 def check(name: str, batches: tuple[int, ...], opset: int = 20) -> None:
     model = loaded(name)
     module = onnx_file.exportable(model, "pixels")
-    facts = onnx_file.described(model, "pixels")
+    facts = described(model, "pixels")
     content = onnx_file.onnx_bytes(module, onnx_file.example(model), opset, facts)
     file = from_bytes(content, Path("x.onnx"))
     asked = evidence(model, max(batches))

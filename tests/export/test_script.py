@@ -29,8 +29,13 @@ exec(compile(open(file).read(), file, "exec"), names)
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Pictures that decoders and resizers disagree about."""
     folder = tmp_path_factory.mktemp("pictures") / "unusual"
+    draw_pictures(folder)
+    return sorted(folder.iterdir())
+
+
+def draw_pictures(folder: Path) -> None:
+    """Write pictures that decoders and resizers disagree about."""
     unusual(folder)
     draw = np.random.default_rng(0)
     for name, size in {
@@ -44,7 +49,6 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     Image.fromarray(clear).save(folder / "alpha.png")
     Image.fromarray(clear[..., 0]).save(folder / "grey.jpg")
     Image.fromarray(draw.random((9, 40), np.float32)).save(folder / "float.tif")
-    return sorted(folder.iterdir())
 
 
 @pytest.fixture(scope="module")

@@ -129,8 +129,12 @@ def test_predict_of_a_file_imports_no_torch(here: Path) -> None:
     [
         (["--half", "--int8"], 2, "--int8 has no effect with --half"),
         (["--int8", "--opset", 23], 2, "--int8 with --opset 23"),
-        (["--output", "x.bin"], 2, "an ONNX file is called .onnx (x.bin)"),
+        (["--output", "x.bin"], 2, "the ending of --format onnx is .onnx (x.bin)"),
         (["--opset", 17], 2, "--opset"),
+        (["--format", "program", "--half"], 2, "--half has no effect without --format onnx"),
+        (["--format", "timm", "--input", "pixels"], 2, "--input has no effect"),
+        (["--names", "hf"], 2, "--names has no effect without --format safetensors"),
+        (["--format", "program", "--output", "x.onnx"], 2, "--format program is .pt2"),
         (["--check", 0], 2, "--check"),
         (["--output", "o.onnx", "data.size=a"], 2, "data.size"),
         (["--output", "0.png/o.onnx"], 5, "this path is a file"),
@@ -180,6 +184,39 @@ def test_a_file_that_is_not_the_model_ends_with_4_and_is_not_there(
     assert Path("run/model.onnx").read_bytes() == right
     assert vtrain("export", "run", "--output", "other.onnx").code == 4
     assert not Path("other.onnx").exists()
+
+
+@pytest.mark.usefixtures("here")
+def test_other_formats_are_written_beside_the_checkpoint(vtrain: Vtrain) -> None:
+    rows = [
+        (("program",), "run/model.pt2"),
+        (("safetensors",), "run/model_timm.safetensors"),
+        (("safetensors", "--names", "torchvision"), "run/model_torchvision.safetensors"),
+        (("timm",), "run/timm"),
+    ]
+    for arguments, path in rows:
+        done = vtrain("export", "run", "--format", *arguments)
+        assert done.code == 0, done.err
+        assert done.out.startswith(f"{path}  ")
+        assert "same class on 100.00%" in done.out
+        assert Path(path).exists()
+        assert vtrain("export", "run", "--format", *arguments).code == 5
+    assert vtrain("export", "run", "--format", "timm", "--force").code == 0
+    Path("run/timm/mine.txt").write_text("mine")
+    done = vtrain("export", "run", "--format", "timm", "--force")
+    assert done.code == 5
+    assert "mine.txt" in done.errors[0]
+
+
+@pytest.mark.usefixtures("here")
+def test_without_timm_a_line_says_how_to_install_it(
+    vtrain: Vtrain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    done = vtrain("export", "run", "--format", "timm", "--output", "t")
+    assert done.code == 2
+    assert done.errors[0].endswith("pip install timm")
+    assert not Path("t").exists()
 
 
 @pytest.mark.usefixtures("here")

@@ -13,7 +13,8 @@ def export(
     ckpt: Annotated[Path, typer.Argument(metavar="CKPT", help="A checkpoint, or a run folder.")],
     overrides: Overrides = None,
     output_format: Annotated[
-        Literal["onnx"], typer.Option("--format", help="For which program.")
+        Literal["onnx", "program", "safetensors", "timm"],
+        typer.Option("--format", help="For which program."),
     ] = "onnx",
     output: Annotated[
         Path | None, typer.Option(help="Where to.", show_default="beside the checkpoint")
@@ -33,13 +34,23 @@ def export(
     ] = None,
     taking: Annotated[
         Literal["pixels", "normalised"] | None,
-        typer.Option("--input", help="What the file takes.", show_default="pixels"),
+        typer.Option("--input", help="ONNX, program: what the file takes.", show_default="pixels"),
+    ] = None,
+    names: Annotated[
+        Literal["timm", "torchvision", "hf"] | None,
+        typer.Option(help="Safetensors: whose names of weights.", show_default="timm"),
     ] = None,
     half: Annotated[bool, typer.Option("--half", help="ONNX: round to fp16.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="ONNX: round weights to int8.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace what is there already.")] = False,
 ) -> None:
     """Write the model for other programs, compared with the checkpoint before it is there."""
+    if output_format != "onnx":
+        refuse_ignored({"opset": opset, "half": half, "int8": int8}, without="format onnx")
+    if output_format not in ("onnx", "program"):
+        refuse_ignored({"input": taking}, without="format onnx")
+    if output_format != "safetensors":
+        refuse_ignored({"names": names}, without="format safetensors")
     if half:
         refuse_ignored({"int8": int8}, beside="half")
     from vtrain.export.onnx_file import OPSET
@@ -55,5 +66,6 @@ def export(
         opset=opset or OPSET,
         taking=taking or "pixels",
         rounding="half" if half else "int8" if int8 else None,
+        names=names or "timm",
     )
     screen.result(exported_text(run_export(ckpt, overrides or (), order)))

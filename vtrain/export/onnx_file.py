@@ -1,6 +1,5 @@
 """Write a model as ONNX: one file with everything in it, classes and preprocessing included."""
 
-import json
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from vtrain import __version__
 from vtrain.errors import CheckpointError, ConfigError
-from vtrain.export.graph import Input, example, exportable
+from vtrain.export.graph import Input, described, example, exportable
 from vtrain.export.proof import (
     HALF_TOLERANCE,
     LEAST_AGREEMENT,
@@ -76,15 +75,6 @@ def write_onnx(
         proof = prove(model.logits, evidence, path, tolerance=tolerance, agreement=agreement)
     write_text(path.with_name(SCRIPT), predict_script(path.name, __version__))
     return proof
-
-
-def described(loaded: LoadedModel, taking: Input) -> dict[str, str]:
-    """Return what is needed to use the file, by the names under which it says so."""
-    return {
-        "classes": json.dumps(loaded.classes),
-        "preprocess": json.dumps(loaded.geometry.to_dict()),
-        "input": taking,
-    }
 
 
 def check_installed() -> None:

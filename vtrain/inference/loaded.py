@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -12,12 +13,12 @@ from torch import Tensor
 
 from vtrain.data.preprocess import Preprocess
 from vtrain.errors import CheckpointError, ConfigError
-from vtrain.files.checkpoint import Checkpoint
+from vtrain.files.checkpoint import Checkpoint, ModelDescription
 from vtrain.files.images import read_image, rgb
 from vtrain.files.runs import checkpoint_of
 from vtrain.models.base import ImageClassifier
 from vtrain.models.limits import check_fits_memory
-from vtrain.registry import MODELS
+from vtrain.registry import MODELS, Component
 
 
 @dataclass(frozen=True)
@@ -81,16 +82,13 @@ def model_of(checkpoint: Checkpoint, path: Path, device: torch.device | str = "c
     """
     described = checkpoint.model
     try:
-        component = MODELS[described.name]
-        # Validated by the same schema as a config: a checkpoint is not trusted either.
-        arguments = {"name": component.name, **described.arguments}
-        section = component.section().model_validate_json(json.dumps(arguments))
+        component, arguments = arguments_of(described)
         build = partial(
             component,
             num_classes=len(checkpoint.classes),
             image_size=described.image_size,
             in_channels=described.in_channels,
-            **component.arguments(section),
+            **arguments,
         )
         # On the meta device first: before any memory is taken for what a file claims.
         check_weights_fit(check_fits_memory(build), checkpoint.weights, path)
@@ -108,6 +106,15 @@ def model_of(checkpoint: Checkpoint, path: Path, device: torch.device | str = "c
     # Moved last: whatever is wrong with a checkpoint is found before a GPU is touched.
     model.to(device).eval()
     return LoadedModel(model, checkpoint.classes, geometry, checkpoint, path)
+
+
+def arguments_of(described: ModelDescription) -> tuple[Component, dict[str, Any]]:
+    """Return the entry of the zoo and every argument, those that are not stated by default."""
+    component = MODELS[described.name]
+    # Validated by the same schema as a config: a checkpoint is not trusted either.
+    stated = {"name": component.name, **described.arguments}
+    section = component.section().model_validate_json(json.dumps(stated))
+    return component, component.arguments(section)
 
 
 def check_weights_fit(model: ImageClassifier, weights: dict[str, Tensor], path: Path) -> None:

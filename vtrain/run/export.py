@@ -13,11 +13,16 @@ import torch
 from vtrain import __version__, rng
 from vtrain.config import stored_config
 from vtrain.data.datasets.samples import subset
-from vtrain.errors import ConfigError, DataError
+from vtrain.errors import ConfigError, DataError, StorageError
+from vtrain.export.card import Card
+from vtrain.export.foreign import Library, Words
 from vtrain.export.graph import Input
 from vtrain.export.onnx_file import LAST_FOR_INT8, OPSET, Rounding, check_installed, write_onnx
+from vtrain.export.program import write_program
 from vtrain.export.proof import BATCHES, Evidence, Proof
 from vtrain.export.script import SCRIPT, is_script
+from vtrain.export.timm_folder import FILES, check_timm, timm_config, write_timm_folder
+from vtrain.export.weights import check_speakable, write_weights
 from vtrain.files.archive import opened
 from vtrain.files.atomic import make_folder
 from vtrain.files.runs import checkpoint_of
@@ -27,7 +32,8 @@ from vtrain.run.evaluate import prepare
 from vtrain.run.predict import refuse_existing
 
 log = logging.getLogger(__name__)
-Format = Literal["onnx"]
+Format = Literal["onnx", "program", "safetensors", "timm"]
+ENDINGS = {"onnx": ".onnx", "program": ".pt2", "safetensors": ".safetensors", "timm": ""}
 CHECK, CHECK_ROUNDED = 64, 1000
 """Images to compare on: where only a wrong file differs, and where numbers were rounded."""
 
@@ -43,6 +49,7 @@ class Order:
     opset: int = OPSET
     taking: Input = "pixels"
     rounding: Rounding | None = None
+    names: Library = "timm"
 
     @property
     def images(self) -> int:
@@ -50,9 +57,19 @@ class Order:
         return self.check or (CHECK_ROUNDED if self.rounding else CHECK)
 
     def path(self, checkpoint: Path) -> Path:
-        """Return where the file goes: beside the checkpoint unless it is said."""
-        rounding = f"_{self.rounding}" if self.rounding else ""
-        return self.output or checkpoint.with_name(f"model{rounding}.onnx")
+        """Return where the file or folder goes: beside the checkpoint unless it is said.
+
+        Raises:
+            ConfigError: Its ending is not that of the format.
+        """
+        ending = ENDINGS[self.form]
+        suffix = f"_{self.rounding or (self.names if self.form == 'safetensors' else '')}"
+        name = "timm" if self.form == "timm" else f"model{suffix.rstrip('_')}{ending}"
+        path = self.output or checkpoint.with_name(name)
+        if ending and path.suffix != ending:
+            what = f"the ending of --format {self.form} is {ending}"
+            raise ConfigError(what, path, "change --output")
+        return path
 
 
 @dataclass(frozen=True)
@@ -77,38 +94,74 @@ def export(ckpt: Path, overrides: Iterable[str], order: Order) -> Exported:
 
     Raises:
         CheckpointError: The checkpoint cannot be used, or the file is not its model.
-        ConfigError: A package is missing, or options do not go together.
+        ConfigError: A package is missing, options do not go together, or another library has no
+            word for the model.
         DataError: The images cannot be used.
         StorageError: There is already something at the path, or it cannot be written.
     """
+    checkpoint = checkpoint_of(ckpt)
+    path = order.path(checkpoint)
+    # All before the work, which may take minutes.
+    check(order, path)
+    loaded = load_model(checkpoint)
+    if order.form == "safetensors":
+        check_speakable(Words.of(loaded), order.names)
+    elif order.form == "timm":
+        timm_config(loaded, Words.of(loaded))
+    evidence = gather(loaded, overrides, order.images)
+    proof = write(loaded, path, evidence, order)
+    hints = {
+        "onnx": (
+            f"vtrain predict IMAGE --ckpt {path}",
+            f"python {path.with_name(SCRIPT)} IMAGE",
+        ),
+        "program": (f'torch.export.load("{path}").module()(images)',),
+        "safetensors": (f'model.load_state_dict(safetensors.torch.load_file("{path}"))',),
+        "timm": (f'timm.create_model("local-dir:{path}", pretrained=True)',),
+    }
+    return Exported(path, proof, hints[order.form])
+
+
+def check(order: Order, path: Path) -> None:
+    """Refuse what cannot come out well, and make the folder that the file goes into."""
     if order.rounding == "int8" and order.opset > LAST_FOR_INT8:
         what = f"--int8 with --opset {order.opset} gives files that onnxruntime refuses"
         raise ConfigError(what, "command line", f"use --opset {LAST_FOR_INT8} or less")
-    checkpoint = checkpoint_of(ckpt)
-    path = order.path(checkpoint)
-    if path.suffix != ".onnx":
-        raise ConfigError("an ONNX file is called .onnx", path, "change --output")
-    # Before the work, which may take minutes.
-    check_installed()
-    script = path.with_name(SCRIPT)
+    if order.form == "onnx":
+        check_installed()
+    if order.form == "timm":
+        check_timm()
+        strangers = [p.name for p in path.iterdir() if p.name not in FILES] if path.is_dir() else []
+        if strangers:  # with --force, too: what is not ours stays ours not to touch
+            what = f"this folder holds other files, such as {strangers[0]}"
+            raise StorageError(what, path, "choose another name")
     if not order.force:
         refuse_existing(path)
-        if not is_script(script):
-            refuse_existing(script)
+        if order.form == "onnx" and not is_script(path.with_name(SCRIPT)):
+            refuse_existing(path.with_name(SCRIPT))
     make_folder(path.parent)
-    loaded = load_model(checkpoint)
-    evidence = gather(loaded, overrides, order.images)
-    proof = write_onnx(
-        loaded,
-        path,
-        evidence,
-        facts_of(loaded),
-        opset=order.opset,
-        taking=order.taking,
-        rounding=order.rounding,
-    )
-    hints = (f"vtrain predict IMAGE --ckpt {path}", f"python {script} IMAGE")
-    return Exported(path, proof, hints)
+
+
+def write(loaded: LoadedModel, path: Path, evidence: Evidence, order: Order) -> Proof:
+    """Write in the format that is asked for."""
+    facts = facts_of(loaded)
+    if order.form == "onnx":
+        return write_onnx(
+            loaded,
+            path,
+            evidence,
+            facts,
+            opset=order.opset,
+            taking=order.taking,
+            rounding=order.rounding,
+        )
+    if order.form == "program":
+        return write_program(loaded, path, evidence, facts, order.taking)
+    if order.form == "safetensors":
+        return write_weights(loaded, path, evidence, facts, order.names)
+    config = stored_config(loaded.checkpoint, loaded.path)
+    card = Card(config.data.name, facts["config"])
+    return write_timm_folder(loaded, path, evidence, facts, card)
 
 
 def gather(loaded: LoadedModel, overrides: Iterable[str], count: int) -> Evidence:
