@@ -72,7 +72,7 @@ class Card:
             "```",
             "",
             f"Images are resized by `{geometry.resize}` with the {geometry.interpolation} filter",
-            f"and `crop_fraction` {geometry.crop_fraction:g}. One that has the model's size already",
+            f"and `crop_fraction` {geometry.crop_fraction:g}. One of the model's size already",
             "is taken as it is by vtrain, and cropped like any other by timm.",
             "",
             "## Results",
