@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from tests.export.cases import CLASSES, GEOMETRY, evidence, loaded, written
+from tests.models.agreement import shaken
 from tests.models.test_contract import ONE_OF_EACH
 from vtrain.errors import CheckpointError
 from vtrain.export import onnx_file
@@ -71,6 +73,36 @@ def check(name: str, batches: tuple[int, ...], opset: int = 20) -> None:
 @pytest.mark.parametrize("name", MODELS.names())
 def test_every_model_agrees_with_its_file_at_any_batch(name: str) -> None:
     check(name, (1, 2, 5, 32))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["vit_ti", "deit_ti_distilled", "tnt_ti", "swin_t", "swinv2_t"])
+def test_a_model_of_the_native_size_agrees_too(name: str) -> None:
+    component = MODELS[name]
+    size = component.default("image_size")
+    torch.manual_seed(0)
+    model = shaken(component(num_classes=10, image_size=size)).eval()
+    source = replace(loaded(), model=model, geometry=replace(GEOMETRY, image_size=size))
+    facts = described(source, "pixels")
+    module = onnx_file.exportable(source, "pixels")
+    content = onnx_file.onnx_bytes(module, onnx_file.example(source), 20, facts)
+    images = torch.randint(256, (5, 3, size, size), dtype=torch.uint8)
+    with torch.no_grad():
+        expected = model(source.geometry.normalise(images)).numpy()
+    file = from_bytes(content, Path("x.onnx"))
+    for count in (1, 5):
+        found = file.logits(images[:count].numpy())
+        assert np.abs(found - expected[:count]).max() < 1e-4 * np.abs(expected).max()
+
+
+def test_a_model_that_is_too_large_for_one_file_is_refused_before_the_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(onnx_file, "LARGEST_FILE", 1000)
+    model = loaded()
+    with pytest.raises(CheckpointError, match="too large for one ONNX file") as caught:
+        onnx_file.onnx_bytes(model.model, onnx_file.example(model), 20, {})
+    assert caught.value.hint == "use --format program"
 
 
 @pytest.mark.slow

@@ -10,12 +10,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from tests.export.cases import CLASSES, evidence, loaded
+from tests.models.test_pretrained import SWIN_OF_TRANSFORMERS, VIT_OF_TRANSFORMERS
 from vtrain.errors import CheckpointError, ConfigError
 from vtrain.export import weights
 from vtrain.export.foreign import Words, timm_architecture, torchvision_model
 from vtrain.export.weights import check_speakable, write_weights
 from vtrain.registry import MODELS
 
+SWIN = {**SWIN_OF_TRANSFORMERS, "window_size": 4}
 SPOKEN = {
     "plain": ("vit_ti", {}, ("timm", "torchvision", "hf")),
     "no bias": ("vit_ti", {"qkv_bias": False}, ("timm", "torchvision", "hf")),
@@ -93,6 +95,49 @@ def test_what_a_library_has_no_word_for_is_refused_with_a_reason(
         check_speakable(words, library)
     assert says in caught.value.what
     assert "has no word for" in caught.value.what
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "arguments", "family", "head", "sizes"),
+    [
+        ("vit_ti", {}, "ViT", "ForImageClassification", VIT_OF_TRANSFORMERS),
+        (
+            "vit_s",
+            {"qkv_bias": False, "position_embedding": "sincos_2d"},
+            "ViT",
+            "ForImageClassification",
+            {**VIT_OF_TRANSFORMERS, "qkv_bias": False},
+        ),
+        ("deit_ti_distilled", {}, "DeiT", "ForImageClassificationWithTeacher", VIT_OF_TRANSFORMERS),
+        ("swin_t", {"window_size": 4}, "Swin", "ForImageClassification", SWIN),
+        ("swinv2_t", {"window_size": 4}, "Swinv2", "ForImageClassification", SWIN),
+    ],
+)
+def test_transformers_loads_its_names_and_computes_the_same(
+    tmp_path: Path,
+    name: str,
+    arguments: dict[str, object],
+    family: str,
+    head: str,
+    sizes: dict[str, object],
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    model = loaded(name, **arguments)
+    asked = evidence(model)
+    write_weights(model, tmp_path / "w.safetensors", asked, {}, "hf")
+    config = getattr(transformers, f"{family}Config")(**sizes, num_labels=10)
+    theirs, found = getattr(transformers, family + head).from_pretrained(
+        None,
+        config=config,
+        state_dict=load_file(tmp_path / "w.safetensors"),
+        output_loading_info=True,
+    )
+    assert not any(found.values()), found  # nothing missing, nothing unexpected
+    with torch.no_grad():
+        given = theirs.eval()(model.geometry.normalise(torch.from_numpy(asked.images))).logits
+    expected = torch.from_numpy(asked.logits)
+    torch.testing.assert_close(given, expected, rtol=0, atol=1e-5 * expected.abs().max().item())
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import sys
 from pathlib import Path
 
@@ -88,6 +89,9 @@ def _picture(folder: Path) -> Path:
         (small({**FACTS, "preprocess": "{}"}), "its metadata are wrong"),
         (small({**FACTS, "classes": '["a"]'}), "its inputs and outputs have shapes"),
         (small(FACTS, ("n", 1, 12, 4)), "its inputs and outputs have shapes"),
+        (small({**FACTS, "x": "Q" * 9}).replace(b"Q" * 9, b"\xff" * 9), "not a readable ONNX file"),
+        (small(FACTS).replace(b"logits", b"\xff" * 6), "not a readable ONNX file"),
+        (small(FACTS).replace(b"logits", b"answer"), "its inputs and outputs have shapes"),
         (
             small({**FACTS, "preprocess": json.dumps({**GEOMETRY.to_dict(), "std": [0, 1, 1]})}),
             "its metadata are wrong",
@@ -95,7 +99,7 @@ def _picture(folder: Path) -> Path:
     ],
 )
 def test_a_file_that_cannot_be_used_is_named_in_one_line(
-    tmp_path: Path, content: bytes, says: str
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], content: bytes, says: str
 ) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(content)
@@ -104,6 +108,21 @@ def test_a_file_that_cannot_be_used_is_named_in_one_line(
     assert caught.value.what.startswith(says)
     assert len(caught.value.lines()) == 1
     assert caught.value.where == path
+    assert "".join(capfd.readouterr()) == ""  # onnxruntime prints by itself if it is let
+
+
+def test_damaged_files_end_in_an_error_or_in_an_answer() -> None:
+    content, draw = small(FACTS), random.Random(0)
+    refused = 0
+    for _ in range(300):
+        damaged = bytearray(content)
+        for _ in range(draw.randint(1, 6)):
+            damaged[draw.randrange(len(damaged))] = draw.randrange(256)
+        try:
+            from_bytes(bytes(damaged), WHERE).logits(np.zeros((2, 3, 4, 4), np.uint8))
+        except CheckpointError:
+            refused += 1
+    assert 50 < refused < 300
 
 
 def test_a_file_beside_it_is_never_read(tmp_path: Path) -> None:

@@ -103,6 +103,10 @@ def onnx_bytes(module: nn.Module, images: Tensor, opset: int, facts: Mapping[str
     Raises:
         CheckpointError: It is too large for one file.
     """
+    size = sum(tensor.nbytes for tensor in module.state_dict().values())
+    if size > LARGEST_FILE * 0.9:
+        what = f"a model of {size / 1e9:.1f} GB is too large for one ONNX file"
+        raise CheckpointError(what, None, "use --format program")
     with _quietly():
         program = torch.onnx.export(
             module,
@@ -115,10 +119,6 @@ def onnx_bytes(module: nn.Module, images: Tensor, opset: int, facts: Mapping[str
             verbose=False,
         )
     assert program is not None
-    size = sum(tensor.nbytes for tensor in module.state_dict().values())
-    if size > LARGEST_FILE * 0.9:
-        what = f"a model of {size / 1e9:.1f} GB is too large for one ONNX file"
-        raise CheckpointError(what, None, "use --format program")
     program.model.producer_name = "vtrain"
     program.model.doc_string = None
     program.model.metadata_props.update(facts)

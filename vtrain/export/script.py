@@ -6,20 +6,18 @@ The script is put together from vtrain's source, so that there is no second deco
 import ast
 import inspect
 import json
+import sys
 from pathlib import Path
 from types import ModuleType
 
 from vtrain import errors
 from vtrain.data import geometry
-from vtrain.files import image_kinds, images
+from vtrain.files import images
 
-PARTS: dict[ModuleType, tuple[str, ...]] = {
-    errors: ("VtrainError", "DataError", "printable"),
-    image_kinds: (),
-    images: (),
-    geometry: (),
-}
-"""What the script is made of, each before those that use it, and its names if not all."""
+PARTS = (images, geometry)
+"""What the script is made of, and with them whatever of vtrain they import."""
+ONLY: dict[ModuleType, tuple[str, ...]] = {errors: ("VtrainError", "DataError", "printable")}
+"""Of these modules only some names."""
 
 SCRIPT = "predict.py"
 IMPORTS = """
@@ -103,8 +101,8 @@ def predict_script(file: str, version: str) -> str:
     """Return the script for the ONNX file of that name, which will lie beside it."""
     needed = ast.parse(IMPORTS).body
     bodies: list[str] = []
-    for module, only in PARTS.items():
-        imports, body = _part(module, only)
+    for module in _with_imported(*PARTS):
+        imports, body = _part(module, ONLY.get(module, ()))
         needed += imports
         bodies.append(body)
     names = [name for body in bodies for name in _defined(body)]
@@ -112,6 +110,17 @@ def predict_script(file: str, version: str) -> str:
     head = HEAD.replace("{file}", file).replace("{version}", version)
     parts = [head, *_merged(needed), "", f"MODEL = {json.dumps(file)}", *bodies]
     return "\n".join(parts) + "\n" + MAIN
+
+
+def _with_imported(*modules: ModuleType) -> list[ModuleType]:
+    """Return modules and those of vtrain that they import, each before those that use it."""
+    found: list[ModuleType] = []
+    for module in modules:
+        for node in ast.parse(inspect.getsource(module)).body:
+            if isinstance(node, ast.ImportFrom) and _of_vtrain(node):
+                found += _with_imported(sys.modules[str(node.module)])
+        found.append(module)
+    return list(dict.fromkeys(found))
 
 
 def is_script(path: Path) -> bool:

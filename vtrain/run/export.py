@@ -116,7 +116,7 @@ def export(ckpt: Path, overrides: Iterable[str], order: Order) -> Exported:
             f"python {path.with_name(SCRIPT)} IMAGE",
         ),
         "program": (f'torch.export.load("{path}").module()(images)',),
-        "safetensors": (f'model.load_state_dict(safetensors.torch.load_file("{path}"))',),
+        "safetensors": (f'weights = safetensors.torch.load_file("{path}")',),
         "timm": (f'timm.create_model("local-dir:{path}", pretrained=True)',),
     }
     return Exported(path, proof, hints[order.form])
