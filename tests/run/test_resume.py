@@ -189,6 +189,7 @@ def test_data_may_move_and_must_be_the_same(photos: Path, vtrain: Vtrain) -> Non
     Path("photos").rename("moved")
     gone = vtrain("fit", photos, "--run-dir", "run", "--resume")
     assert gone.code == 3
+    assert "if it has moved, add data.root=PLACE" in gone.err
     assert status()["state"] == "finished"  # a start that fails changes nothing
     moved = vtrain("fit", photos, "--run-dir", "run", "--resume", "data.root=moved")
     assert moved.code == 0

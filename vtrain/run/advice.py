@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from vtrain.config import Config, rule_on_resume
-from vtrain.errors import DivergedError, StoppedBySignal, VtrainError
+from vtrain.errors import DataError, DivergedError, StoppedBySignal, VtrainError
 from vtrain.files.runs import RunFolder
 from vtrain.run.text.command import resume_command
 
@@ -50,3 +50,13 @@ def for_a_resume(hint: str | None, config: Config) -> str | None:
         return hint
     fixed = [key for key in KEY.findall(hint) if rule_on_resume(config, key) == "fixed"]
     return f"{hint}, in a new run: this one keeps {fixed[0]}" if fixed else hint
+
+
+def for_moved_data(error: VtrainError, config: Config) -> str | None:
+    """Return the hint of an error, with what to type if the run's images are gone from there."""
+    places = {key: getattr(config.data, key, None) for key in ("root", "file")}
+    gone = [key for key, place in places.items() if place is not None and not place.exists()]
+    if not isinstance(error, DataError) or not gone:
+        return error.hint
+    moved = f"if it has moved, add data.{gone[0]}=PLACE"
+    return moved if error.hint is None else f"{moved}; {error.hint}"

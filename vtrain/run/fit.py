@@ -125,6 +125,7 @@ def _recorded(run: RunFolder, config: Config) -> Iterator[None]:
             log.debug("the run ended early", exc_info=True)
             if isinstance(error, VtrainError) and run.last.exists():
                 error.hint = advice.for_a_resume(error.hint, config)
+                error.hint = advice.for_moved_data(error, config)
             state = "stopped" if isinstance(error, StoppedBySignal) else "failed"
             if isinstance(error, VtrainError):
                 code = error.exit_code

@@ -1,6 +1,5 @@
 """Build a run's optimizer, schedule and losses."""
 
-import logging
 from collections.abc import Callable
 
 import torch
@@ -11,10 +10,8 @@ from vtrain.engine.state import TrainState
 from vtrain.models.base import ImageClassifier
 from vtrain.optim.distillation import BothHeads, Distillation
 from vtrain.optim.schedules import Schedule, fitted_step
-from vtrain.registry import LOSSES, OPTIMIZERS, SCHEDULES, ComponentSection, bind, section
+from vtrain.registry import LOSSES, OPTIMIZERS, SCHEDULES, bind, section
 from vtrain.run.build.plan import Plan
-
-log = logging.getLogger(__name__)
 
 
 def build_optimizer(config: Config, model: ImageClassifier) -> torch.optim.Optimizer:
@@ -27,32 +24,12 @@ def build_optimizer(config: Config, model: ImageClassifier) -> torch.optim.Optim
 
 def build_schedule(plan: Plan) -> Callable[[int], float]:
     """Return step -> factor of `optimizer.lr`, over all epochs even if `max_steps` ends sooner."""
-    named = _with_short_warmup(plan)
+    named = plan.config.schedule
     with section("schedule"):
         schedule: Callable[[int], float] = bind(SCHEDULES[named.name], named)(
             plan.schedule_steps, plan.steps_per_epoch
         )
     return schedule
-
-
-def _with_short_warmup(plan: Plan) -> ComponentSection:
-    """Return the schedule's section, with a warm-up of half the run if it were to outlast that.
-
-    So a recipe of 200 epochs can be tried for two.
-    """
-    named, total = plan.config.schedule, plan.schedule_steps
-    epochs, steps = getattr(named, "warmup_epochs", 0), getattr(named, "warmup_steps", 0)
-    if bool(epochs) == bool(steps):  # there is none, or a contradiction that the schedule names
-        return named
-    warmup = steps or round(epochs * plan.steps_per_epoch)
-    if warmup < total or total == 0:
-        return named
-    log.warning(
-        "warmup  of %s would outlast the run of %s: it takes half of that, %s",
-        *(f"{count:,} step{'s' * (count != 1)}" for count in (warmup, total)),
-        f"{total // 2:,}",
-    )
-    return named.model_copy(update={"warmup_epochs": 0, "warmup_steps": total // 2})
 
 
 def fitted(schedule: Callable[[int], float], steps: int, state: TrainState) -> Schedule:
