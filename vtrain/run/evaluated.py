@@ -119,7 +119,11 @@ def data_place(config: Config) -> str:
 def _say(found: Evaluated, run: dict[str, object], known: tuple[str, ...]) -> None:
     log.info("images  %s", printable(_counted(found, len(known))))
     for note in _notes(found, run):
-        log.log(logging.WARNING if note.startswith("warning") else logging.INFO, "note    %s", note)
+        log.log(
+            logging.WARNING if note.startswith("warning") else logging.INFO,
+            "note    %s",
+            printable(note),
+        )
 
 
 def _counted(found: Evaluated, known: int) -> str:

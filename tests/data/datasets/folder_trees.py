@@ -188,6 +188,10 @@ class Model:
         return found
 
 
+TRAINING = ("there is no train split", "there is only one class", "no images in class")
+"""Rules that do not bind an evaluation."""
+
+
 def expected(tree: Tree, follow_links: bool) -> tuple[dict[str, dict[str, set[Place]]], Model]:
     """Return the images of each class of each split; the model has why they may be refused."""
     model = Model(tree, follow_links)

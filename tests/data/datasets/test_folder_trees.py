@@ -7,17 +7,30 @@ import pytest
 from PIL import Image
 
 from tests.base_configs import SMALL_RUN
-from tests.data.datasets.folder_trees import LEFTOVERS, SPLITS, expected, random_tree
-from tests.data.pictures import over_photographs
+from tests.data.datasets.folder_trees import (
+    CLASSES,
+    INNER,
+    LEFTOVERS,
+    LIKE_SPLITS,
+    SPLITS,
+    TRAINING,
+    expected,
+    random_tree,
+)
+from tests.data.pictures import over_photographs, plant_photographs
+from tests.harness import Vtrain
 from vtrain.config import config_from_text
 from vtrain.data.datasets import folder_names
+from vtrain.data.datasets.folder_names import class_name
 from vtrain.data.datasets.samples import Samples
 from vtrain.errors import DataError
+from vtrain.inference.loaded import LoadedModel, load_model
 from vtrain.run.build.resolve import resolve
+from vtrain.run.evaluate import prepare
 from vtrain.run.find_images import find_images
 
 Found = dict[str, set[tuple[str, ...]]]
-SOME, ALL = 100, 1000
+SOME, ALL = 60, 1000
 
 
 def test_the_readme_lists_every_name_that_has_a_meaning() -> None:
@@ -73,7 +86,35 @@ def predicted(seed: int, folder: Path) -> None:
     assert found == wanted
 
 
-def try_all(seeds: range, tmp_path: Path) -> set[str]:
+def evaluated(seed: int, folder: Path, loaded: LoadedModel) -> None:
+    """Compare what is evaluated of one tree by a model that knows every class."""
+    tree, follow_links = random_tree(seed)
+    splits, model = expected(tree, follow_links)
+    split = next(name for name in ("val", "test", "train") if name in splits)
+    reasons = model.refused - set(TRAINING)
+    overrides = [f"data.root={folder}/set", f"data.follow_links={str(follow_links).lower()}"]
+    try:
+        samples = prepare(loaded, overrides).samples
+    except DataError as error:
+        (line,) = error.lines()
+        assert any(re.search(rule, line) for rule in reasons), (line, reasons)
+        return
+    found = by_class(samples, loaded.classes, folder)
+    assert {k: v for k, v in found.items() if v} == {k: v for k, v in splits[split].items() if v}
+
+
+@pytest.fixture
+def loaded(small_run: Path, vtrain: Vtrain) -> LoadedModel:
+    """Train a model, for nothing, on every class that the random folders may have."""
+    names = {class_name(name) for name in (*CLASSES, *LIKE_SPLITS, *INNER, "link")}
+    plant_photographs({"train": dict.fromkeys(names, 1), "val": dict.fromkeys(names, 1)})
+    small_run.write_text(over_photographs(SMALL_RUN))
+    done = vtrain("fit", small_run, "--run-dir", "run", "train.max_steps=1")
+    assert done.code == 0, done.err
+    return load_model(Path("run"))
+
+
+def try_all(seeds: range, tmp_path: Path, loaded: LoadedModel) -> set[str]:
     image = tmp_path / "image.png"
     Image.new("RGB", (4, 4)).save(image)
     ends = set()
@@ -82,16 +123,21 @@ def try_all(seeds: range, tmp_path: Path) -> set[str]:
         try:
             ends.add(compare(seed, folder, image))
             predicted(seed, folder)
+            evaluated(seed, folder, loaded)
         except Exception as error:
             error.add_note(f"tree {seed}")
             raise
     return ends
 
 
-def test_some_random_folders_are_used_as_the_readme_says(tmp_path: Path) -> None:
-    assert try_all(range(SOME), tmp_path) == {"used", "asked", "refused"}
+def test_some_random_folders_are_used_as_the_readme_says(
+    tmp_path: Path, loaded: LoadedModel
+) -> None:
+    assert try_all(range(SOME), tmp_path, loaded) == {"used", "asked", "refused"}
 
 
 @pytest.mark.slow
-def test_all_random_folders_are_used_as_the_readme_says(tmp_path: Path) -> None:
-    try_all(range(SOME, ALL), tmp_path)
+def test_all_random_folders_are_used_as_the_readme_says(
+    tmp_path: Path, loaded: LoadedModel
+) -> None:
+    try_all(range(SOME, ALL), tmp_path, loaded)
