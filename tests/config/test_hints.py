@@ -39,6 +39,7 @@ def mistakes(*overrides: str, text: str = MINIMAL) -> list[str]:
         ("optimizer.momentum=0.9", "a key of muon and sgd, not of the one chosen by optimizer.n"),
         ("augment.policy={name: randaugment, magnitud: 3}", "did you mean 'magnitude'?"),
         ("augment.policy={name: augmix, frobnicate: 3}", "the keys of 'augment.policy' are "),
+        ("train.frobnicate=1", "(see vtrain keys train)"),
         ("output_dir=x", "--run-dir DIR"),
         ("train.gpus=8", "torchrun"),
         ("frobnicate=1", "the sections are augment, checkpoint, "),

@@ -151,7 +151,10 @@ def _owners(keys: Keys) -> str:
 def _listed(section: str, allowed: list[str]) -> str:
     if not allowed:
         return "there are no keys here"
-    return f"the {f'keys of {section!r}' if section else 'sections'} are {names(allowed)}"
+    if not section:
+        return f"the sections are {names(allowed)}"
+    text = f"the keys of '{section}' are {names(allowed)}"
+    return f"{text} (see vtrain keys {section})" if text.endswith("...") else text
 
 
 def names(words: list[str]) -> str:
