@@ -61,6 +61,7 @@ def test_the_help_lists_every_command_in_a_group(vtrain: Vtrain) -> None:
         ("check x.yaml --lr-find --json", "--json has no effect with --lr-find"),
         ("check x.yaml --json", "--json has no effect without --data"),
         ("predict x.png --force", "--force has no effect without --output"),
+        ("explain x.png --force", "--force has no effect without --output"),
         ("eval --ckpt x.pt --output y.pt", "--output saves averaged weights"),
     ],
 )

@@ -1,11 +1,16 @@
 """What every registered model promises."""
 
+import math
+from itertools import pairwise, product
+
 import pytest
 import torch
 
 from tests.conftest import tiny
 from tests.models.agreement import shaken
-from vtrain.models.base import freeze
+from vtrain.layers.probe import probed
+from vtrain.models.base import ImageClassifier, freeze
+from vtrain.models.layout import AttentionLayer, AttentionLayout
 from vtrain.registry import MODELS
 
 every_model = pytest.mark.parametrize("name", MODELS.names())
@@ -171,3 +176,73 @@ def test_every_argument_is_explained(name: str) -> None:
     missing = [key for key, _, _ in component.parameters() if f"\n        {key}: " not in text]
     assert missing == []
     assert "arXiv:" in component.reference
+
+
+@every_model
+def test_the_layout_covers_the_image(name: str) -> None:
+    layout = tiny(name).attention_layout(32, 32)
+    assert set(layout.pooled) <= set(layout.patches[-1].prefix)
+    assert 32 % layout.patches[0].rows == 0
+    for above, below in pairwise(layout.patches):
+        assert below.rows in (above.rows, math.ceil(above.rows / 2))
+        assert below.columns in (above.columns, math.ceil(above.columns / 2))
+
+
+@every_model
+def test_the_layout_says_where_each_token_lies(name: str) -> None:
+    """A changed cell of the image changes its tokens, and its places in the attention weights."""
+    model = shaken(tiny(name)).eval()
+    layout = model.attention_layout(32, 32)
+    firsts = {layer.level: layer for layer in reversed(layout.layers)}.values()
+    for layer, place in product(firsts, (0, layout.layers[0].columns // 2 + 1, -1)):
+        images = torch.randn(1, 3, 32, 32)
+        row, column = divmod(place % (layer.rows * layer.columns), layer.columns)
+        high, wide = 32 // layer.rows, 32 // layer.columns
+        other = images.clone()
+        other[..., row * high : (row + 1) * high, column * wide : (column + 1) * wide] += 1
+        (tokens, weights), (tokens2, weights2) = (
+            at_the_door(model, layout, layer, x) for x in (images, other)
+        )
+        changed = on_the_map(tokens2 - tokens, layer).abs().sum(-1) > 1e-4  # (rows, columns)
+        assert changed[row, column]
+        # Words read beyond their cell, and in the legacy layout beyond their patch.
+        alone = layer.level == "patches" and "legacy" not in name
+        assert not alone or changed.sum() == 1
+        if layer.windows is None:
+            places = torch.cat([torch.zeros(len(layer.prefix)), changed.flatten()]).bool()[None]
+        else:
+            padded = torch.cat([changed.flatten(), torch.zeros(1, dtype=torch.bool)])
+            places = padded[layer.windows.order].view(len(weights), -1)  # (windows, n)
+        touched = (weights2 - weights).abs().flatten(1).amax(1) > 1e-6
+        assert torch.equal(touched, places.any(1))
+        if alone:
+            # The ratio of two weights of a row knows of no third token, so that only the column of
+            # the changed one moves against the others; in its own row all do.
+            ratio = (weights2 / weights).log()
+            moved = (ratio - ratio.median(-1, keepdim=True).values).abs() > 1e-5
+            assert torch.equal(moved.float().mean((1, 2)) > 0.6, places)
+
+
+def at_the_door(
+    model: ImageClassifier, layout: AttentionLayout, layer: AttentionLayer, images: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what goes into a layer's attention, and its weights."""
+    inputs: list[torch.Tensor] = []
+    weights: dict[str, torch.Tensor] = {}
+    modules = {one.module: model.get_submodule(one.module) for one in layout.layers}
+    handle = modules[layer.module].register_forward_pre_hook(lambda _, x: inputs.append(x[0]))
+    with torch.no_grad(), probed(modules, weights.__setitem__):
+        model.forward_features(images)
+    handle.remove()
+    return inputs[0], weights[layer.module]
+
+
+def on_the_map(x: torch.Tensor, layer: AttentionLayer) -> torch.Tensor:
+    """Lay the input of an attention module of one image out as (rows, columns, channels)."""
+    if layer.level == "words":  # (N, m, c): patch by patch, and in each word by word
+        side = layer.windows.side
+        grid = layer.rows // side
+        return x.view(grid, -1, side, side, x.shape[-1]).transpose(1, 2).flatten(0, 1).flatten(1, 2)
+    if x.dim() == 4:
+        return x[0]
+    return x[0, len(layer.prefix) :].view(layer.rows, layer.columns, -1)

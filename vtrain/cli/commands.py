@@ -10,6 +10,7 @@ from vtrain import screen
 from vtrain.cli.bench import bench
 from vtrain.cli.check import check
 from vtrain.cli.evaluate import evaluate
+from vtrain.cli.explain import explain
 from vtrain.cli.export import export
 from vtrain.cli.fit import fit
 from vtrain.cli.group import Command, CommandGroups
@@ -23,7 +24,7 @@ from vtrain.cli.verify import verify
 
 COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     "Use": {"fit": fit, "eval": evaluate, "predict": predict},
-    "Understand": {"report": report},
+    "Understand": {"explain": explain, "report": report},
     "Hand on": {"export": export},
     "Look after": {
         "recipes": recipes,

@@ -35,12 +35,7 @@ def fit_image(
         if S * image.height > MAX_SCALED:  # Pillow scales the width first, for every row
             image = image.resize((image.width, S), filter_)
         return image.resize((S, S), filter_)
-    # The floor is the convention of published evaluation numbers: 224 / 0.875 = 256.
-    target = int(S / crop_fraction) if resize == "crop" else S
-    # Which side becomes `target`: the shorter one is cropped to S, the longer one fits into S.
-    reference = min(image.size) if resize == "crop" else max(image.size)
-    width, height = (max(1, target * side // reference) for side in image.size)
-    left, top = round((width - S) / 2), round((height - S) / 2)
+    (width, height), left, top = placed(image.size, S, resize, crop_fraction)
     if resize == "crop" and width * height > MAX_SCALED:
         return _scaled_part(image, (width, height), (left, top), S, filter_)
     image = image.resize((width, height), filter_)
@@ -50,6 +45,21 @@ def fit_image(
     canvas = Image.new("RGB", (S, S), (red, green, blue))
     canvas.paste(image, (-left, -top))
     return canvas
+
+
+def placed(
+    size: tuple[int, int], image_size: int, resize: Resize, crop_fraction: float
+) -> tuple[tuple[int, int], int, int]:
+    """Return the size that an image is scaled to, and where the square's corner is on it."""
+    S = image_size
+    if resize == "squash":
+        return (S, S), 0, 0
+    # The floor is the convention of published evaluation numbers: 224 / 0.875 = 256.
+    target = int(S / crop_fraction) if resize == "crop" else S
+    # Which side becomes `target`: the shorter one is cropped to S, the longer one fits into S.
+    reference = min(size) if resize == "crop" else max(size)
+    width, height = (max(1, target * side // reference) for side in size)
+    return (width, height), round((width - S) / 2), round((height - S) / 2)
 
 
 def _scaled_part(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 from PIL import Image
 from pydantic import Field
 
-from vtrain.data.geometry import Interpolation, Resize, Triple, fit_image
+from vtrain.data.geometry import Interpolation, Resize, Triple, fit_image, placed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,6 +66,19 @@ class Preprocess:
         from vtrain.data.normalise import to_bytes
 
         return to_bytes(self.fit(image))
+
+    def seen_box(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """Return which part of an image of this size, (width, height), the S x S square shows.
+
+        As (left, top, right, bottom) in the image's own pixels; beyond its border where the square
+        was filled up.
+        """
+        S, (width, height) = self.image_size, size
+        if size == (S, S):
+            return (0.0, 0.0, width, height)
+        (w, h), left, top = placed(size, S, self.resize, self.crop_fraction)
+        across, down = width / w, height / h  # pixels of the image for each of the scaled one
+        return (left * across, top * down, (left + S) * across, (top + S) * down)
 
     def normalise(self, images: "Tensor") -> "Tensor":
         """Scale a batch to zero mean and unit variance. Shape: (B, 3, S, S) uint8 -> float32."""

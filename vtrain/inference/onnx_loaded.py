@@ -14,6 +14,7 @@ from vtrain.files.checkpoint import Checkpoint, ModelDescription
 from vtrain.inference.loaded import LoadedModel
 from vtrain.inference.onnx_model import AGAIN, OnnxModel, load_onnx
 from vtrain.models.base import ImageClassifier
+from vtrain.models.layout import AttentionLayout
 
 
 class OnnxClassifier(ImageClassifier):
@@ -35,6 +36,9 @@ class OnnxClassifier(ImageClassifier):
 
     def forward_head(self, features: Any) -> Any:
         raise NotImplementedError("a file has logits and no features")
+
+    def attention_layout(self, height: int, width: int) -> AttentionLayout:
+        raise NotImplementedError("a file has logits and shows no attention")
 
     def depth_groups(self) -> list[tuple[str, ...]]:
         return []

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from vtrain.layers.linear import Linear, column_sums, linear
+from vtrain.layers.probe import current_probe
 
 RECOMPUTE_ABOVE = 128
 """Tokens above which the weights would take about as much memory as all else of attention."""
@@ -34,7 +35,8 @@ def self_attend(
     (P, H, N, N), of which row i takes number i modulo P -> (B, N, D).
     """
     B, N, _ = qkv.shape
-    if _plain_is_faster(qkv) and not torch.compiler.is_compiling():
+    probe = current_probe()
+    if probe is None and _plain_is_faster(qkv) and not torch.compiler.is_compiling():
         recompute = bias is None and N > RECOMPUTE_ABOVE
         function = _RecomputedSelfAttention if recompute else _SelfAttention
         out: Tensor = function.apply(qkv, num_heads, bias, scale)
@@ -43,6 +45,10 @@ def self_attend(
     # need the same bias, so that it is broadcast and never copied.
     groups = num_heads if bias is None else len(bias) * num_heads
     parts = qkv.view(B, N, 3, num_heads, -1).permute(2, 0, 3, 1, 4)  # (3, B, H, N, d)
+    if probe is not None:  # who looks at the weights wants them by row
+        biases = None if bias is None else bias.repeat(B // len(bias), 1, 1, 1)
+        q, k, v = parts.unbind(0)
+        return attend(q, k, v, biases, scale).transpose(1, 2).flatten(2)
     q, k, v = parts.reshape(3, -1, groups, N, parts.shape[-1]).unbind(0)
     x = attend(q, k, v, None if bias is None else bias.flatten(0, 1), scale)
     return x.reshape(B, num_heads, N, -1).transpose(1, 2).flatten(2)  # (B, N, D)
@@ -58,6 +64,8 @@ def attend(
     Shape: q (B, H, Nq, d), k and v (B, H, Nk, d), bias broadcastable to (B, H, Nq, Nk)
     -> (B, H, Nq, d).
     """
+    if (probe := current_probe()) is not None:
+        return probe.attend(q, k, v, bias, scale)
     if _plain_is_faster(q):
         return attend_plainly(q, k, v, bias, scale)
     mask = None if bias is None else bias.to(q.dtype)

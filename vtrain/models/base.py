@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vtrain.models.layout import AttentionLayout
+
 
 class ImageClassifier(nn.Module, ABC):
     """An image classifier: features, then heads. Parameter names are timm's.
@@ -37,6 +39,13 @@ class ImageClassifier(nn.Module, ABC):
         The first entry is the stem (patches, positions, tokens), then one entry for each block (the
         final norm goes with the last), and the last entry is the heads. Every parameter belongs to
         exactly one entry. Freezing and layer-wise learning rates follow this order.
+        """
+
+    @abstractmethod
+    def attention_layout(self, height: int, width: int) -> AttentionLayout:
+        """Return where the tokens that attend lie on images of this size, in pixels.
+
+        It is of `forward_head(forward_features(images))`; `forward` may leave tokens out.
         """
 
     def forward(self, images: Tensor) -> Any:

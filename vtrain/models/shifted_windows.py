@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from vtrain.layers import norm
 from vtrain.layers.drop_path import drop_path_rates
 from vtrain.layers.patch_embed import PatchEmbed
-from vtrain.layers.windows import WindowPair
+from vtrain.layers.windows import WindowPair, Windows
 from vtrain.models.base import ImageClassifier, check_multiple, init_linear_layers
+from vtrain.models.layout import AttentionLayer, AttentionLayout
 from vtrain.registry import Depth
 
 LayerNorm = partial(norm.LayerNorm, eps=1e-5)
@@ -163,6 +164,22 @@ class ShiftedWindowTransformer(ImageClassifier):
         """Normalise the last map, take its mean and classify it. Shape: -> (B, K)."""
         logits: Tensor = self.head(self.norm(features[-1].permute(0, 2, 3, 1)))
         return logits
+
+    def attention_layout(self, height: int, width: int) -> AttentionLayout:
+        side = self.patch_embed.patch_size
+        rows, columns = height // side, width // side
+        layers = []
+        for i, stage in enumerate(self.layers):
+            if i > 0:  # merged two by two; an odd map is padded
+                rows, columns = math.ceil(rows / 2), math.ceil(columns / 2)
+            assert isinstance(stage, Stage)
+            pair = stage.windows.for_map(rows, columns, self.head.fc.weight.device)
+            for j in range(len(stage.blocks)):
+                block = f"layers.{i}.blocks.{j}"
+                windows = pair[j % 2]
+                assert isinstance(windows, Windows)
+                layers.append(AttentionLayer(f"{block}.attn", block, rows, columns, (), windows))
+        return AttentionLayout(tuple(layers))
 
     def depth_groups(self) -> list[tuple[str, ...]]:
         blocks = []

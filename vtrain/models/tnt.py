@@ -23,11 +23,13 @@ from vtrain.layers.drop_path import DropPath, drop_path_rates
 from vtrain.layers.linear import Linear, linear
 from vtrain.layers.mlp import MLP
 from vtrain.models.base import ImageClassifier, check_multiple, init_linear_layers, learned
+from vtrain.models.layout import AttentionLayer, AttentionLayout, repeated, words_of
 from vtrain.models.options import grouped_keywords
 from vtrain.registry import MODELS, Depth, DropRate
 
 LayerNorm = partial(norm.LayerNorm, eps=1e-5)
 Layout = Literal["official", "legacy"]
+CLASS = ("class",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,6 +284,12 @@ class TNT(ImageClassifier):
         """Classify the class token. Shape: (B, 1 + N, D) -> (B, K)."""
         logits: Tensor = self.head(features[:, 0])
         return logits
+
+    def attention_layout(self, height: int, width: int) -> AttentionLayout:
+        size, stride = self.pixel_embed.patch_size, self.pixel_embed.stride
+        patches = AttentionLayer("attn_out", "norm_out", height // size, width // size, CLASS)
+        words = words_of(patches, math.ceil(size / stride), "attn_in", "norm_in")
+        return repeated([words, patches], len(self.blocks), CLASS)
 
     def depth_groups(self) -> list[tuple[str, ...]]:
         words = ("pixel_embed", "pixel_pos", "norm1_proj", "proj", "norm2_proj")

@@ -15,11 +15,13 @@ from torch import Tensor, nn
 
 from vtrain.layers.attention import SelfAttention
 from vtrain.layers.drop_path import DropPath, drop_path_rates
+from vtrain.layers.layer_scale import LayerScale
 from vtrain.layers.mlp import MLP
 from vtrain.layers.norm import LayerNorm
 from vtrain.layers.patch_embed import PatchEmbed
 from vtrain.layers.position import sincos_2d
 from vtrain.models.base import ImageClassifier, check_multiple, init_linear_layers, learned
+from vtrain.models.layout import AttentionLayer, AttentionLayout, repeated
 from vtrain.models.options import grouped_keywords
 from vtrain.registry import MODELS, Depth, DropRate
 
@@ -74,17 +76,6 @@ class Branches:
         if self.drop_path_schedule == "constant":
             return [self.drop_path_rate] * depth
         return drop_path_rates(self.drop_path_rate, depth)
-
-
-class LayerScale(nn.Module):
-    """Multiply each channel by a learned factor. Shape: (..., D) -> (..., D)."""
-
-    def __init__(self, embed_dim: int, init: float) -> None:
-        super().__init__()
-        self.gamma = nn.Parameter(torch.full((embed_dim,), init))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.gamma
 
 
 class Block(nn.Module):
@@ -288,6 +279,15 @@ class ViT(ImageClassifier):
         # Each head reads a token of its own; without labels of a teacher the mean is the answer.
         both = DistilledLogits(logits, self.head_dist(features[:, 1]))
         return both if self.training else (both.classes + both.distillation) / 2
+
+    def attention_layout(self, height: int, width: int) -> AttentionLayout:
+        pooled = (
+            ("class", "distillation")[: self.num_pooled_tokens] if self.pooling == "cls" else ()
+        )
+        prefix = (*pooled, *["register"] * (self.num_prefix_tokens - len(pooled)))
+        side = self.patch_embed.patch_size
+        layer = AttentionLayer("attn", "norm1", height // side, width // side, prefix)
+        return repeated([layer], len(self.blocks), pooled)
 
     def depth_groups(self) -> list[tuple[str, ...]]:
         stem = ("cls_token", "dist_token", "reg_token", "pos_embed", "pos_embed_x", "pos_embed_y")

@@ -1,0 +1,98 @@
+import io
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from PIL import Image
+
+from vtrain.explain import draw
+from vtrain.explain.draw import Panel, Subject, picture, sheets
+
+
+def subject(size: tuple[int, int] = (40, 30), name: str = "cat.jpg", **changes: object) -> Subject:
+    values = {
+        "image": Image.new("RGB", size, (200, 30, 90)),
+        "box": (0.0, 0.0, *map(float, size)),
+        "classes": [("cat", 0.75), ("dog", 0.25)],
+        "panels": [Panel("relevance: cat", np.eye(4, dtype=np.float32))],
+    }
+    return Subject(name, **{**values, **changes})
+
+
+def pixels(content: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"), float)
+
+
+def test_the_hottest_place_is_drawn_where_it_is() -> None:
+    """Over a black photograph the only yellow is the map's, in its own cell of the box."""
+    values = np.zeros((4, 4), np.float32)
+    values[1, 3] = 1.0
+    image = Image.new("RGB", (80, 40), "black")
+    with draw.drawing():
+        figure = mpl.figure.Figure((8, 4), dpi=10)
+        axes = figure.add_axes((0, 0, 1, 1))
+        one = subject(image=image, box=(20.0, 0.0, 60.0, 40.0), panels=[Panel("", values)])
+        draw.overlay(axes, one, one.panels[0], draw.scale_of(one.panels))
+        drawn = pixels(draw.png(figure))  # (40, 80): a pixel of the image is one of the figure
+    yellow = (drawn[..., 0] + drawn[..., 1] - 2 * drawn[..., 2])[:, 21:59]
+    y, x = np.unravel_index(yellow.argmax(), yellow.shape)
+    assert 10 <= y < 20  # row 1 of 4
+    assert 50 <= x + 21 < 60  # column 3 of 4, from 20 to 60
+    # What the model did not see shows no map: both sides are grey, hatched.
+    outside = drawn[:, [*range(18), *range(62, 80)]]
+    assert (outside.max(-1) - outside.min(-1)).max() <= 2
+
+
+def test_colours_rise_evenly_in_grey() -> None:
+    shades = mpl.colormaps[draw.COLOURS](np.linspace(0, 1, 32))[:, :3] @ [0.2126, 0.7152, 0.0722]
+    assert (np.diff(shades) > 0).all()
+
+
+def test_names_of_classes_are_whole() -> None:
+    name = "a very long name of a class, with synonyms, of which ImageNet has a good many $a_b$"
+    text = draw.classes_text([(name, 1.0)])
+    assert " ".join(text.split()[1:]) == name
+    assert draw.wrapped("evil\x1b[31m\nname") == "evil\\x1b[31m\\nname"
+
+
+@pytest.mark.parametrize("name", ["$\\frac{$", "猫.jpg", "\udce9.jpg", "a" * 300, ""])
+def test_no_name_stops_a_picture(name: str) -> None:
+    one = subject(name=name, classes=[(name, 1.0)], panels=[Panel(name, np.ones((2, 2)))])
+    assert pixels(picture(one)).shape[2] == 3
+    assert list(sheets([one, one]))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (900, 2), (700, 600)])
+def test_images_of_any_shape_are_drawn(size: tuple[int, int]) -> None:
+    assert pixels(picture(subject(size))).std() > 0
+
+
+def test_many_maps_wrap_and_many_images_take_several_sheets() -> None:
+    panels = [Panel(str(i), np.full((2, 2), i, np.float32)) for i in range(5)]
+    wide, high = (pixels(picture(subject(panels=panels[:n]))).shape[:2] for n in (3, 5))
+    assert high[1] == wide[1]
+    assert high[0] > wide[0]
+    assert len(list(sheets([subject().small()] * 65))) == 2
+
+
+def test_a_scale_starts_at_zero_and_ends_at_the_largest_value() -> None:
+    panels = [Panel("", np.array([[0.2, 0.7]])), Panel("", np.array([[0.1]]))]
+    scale = draw.scale_of(panels)
+    assert (scale.vmin, scale.vmax) == (0, 0.7)
+    assert draw.clipped(panels, scale) == "neither"
+    assert draw.scale_of([Panel("", np.zeros((2, 2)))]).vmax == 1
+
+
+def test_single_pixels_far_above_all_others_do_not_set_the_scale() -> None:
+    values = np.ones((224, 224))
+    values[3, 4] = 1000
+    panels = [Panel("", values)]
+    scale = draw.scale_of(panels)
+    assert scale.vmax == 1
+    assert draw.clipped(panels, scale) == "max"
+
+
+def test_a_small_subject_shows_the_same_part() -> None:
+    small = subject((1000, 500), box=(250.0, 0.0, 750.0, 500.0)).small()
+    assert small.image.size == (128, 64)
+    assert small.box == (32.0, 0.0, 96.0, 64.0)

@@ -1,0 +1,1 @@
+"""What a model looked at and what it learnt; takes a model and images, never a config."""

@@ -1,0 +1,266 @@
+"""Maps drawn over the upright photograph, in its own pixels, with their real scale beside them.
+
+The colours are viridis: its lightness rises evenly, so that it reads the same in grey and for eyes
+that tell fewer colours apart.
+"""
+
+import io
+import math
+import textwrap
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+from PIL import Image
+
+from vtrain.errors import printable
+
+COLOURS = "viridis"
+OPACITY = 0.65
+"""Of the map over the photograph, which is grey under it."""
+COLUMNS, INCHES, DPI = 4, 3.0, 110
+SHARPEST = 512
+"""Pixels of a side that a panel can show."""
+PIXELATED = 64
+"""Up to this side an image's pixels are drawn as squares: it has no more than they show."""
+WRAP = 34
+"""Characters of a title's line."""
+SHEET_COLUMNS, SHEET_ROWS = 8, 8
+OTHER_SCRIPTS = (
+    "CJK",
+    "WenQuanYi",
+    "PingFang",
+    "Hiragino",
+    "SimHei",
+    "YaHei",
+    "Malgun",
+    "Noto Sans",
+)
+"""Parts of the names of fonts that hold what matplotlib's own lacks."""
+
+Array = NDArray[np.float32]
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A map with what it is called. Shape: (rows, columns), not negative."""
+
+    title: str
+    values: Array
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a picture shows.
+
+    Attributes:
+        name: Of the image.
+        image: Upright.
+        box: (left, top, right, bottom) of what the model saw, in pixels of `image`; beyond its
+            border where the model saw a filling.
+        classes: The likeliest with their probabilities.
+        panels: The maps, which cover `box`.
+    """
+
+    name: str
+    image: Image.Image
+    box: Box
+    classes: Sequence[tuple[str, float]]
+    panels: Sequence[Panel]
+
+    def small(self) -> "Subject":
+        """Return the same with an image of thumbnail size; its pixels still count as before."""
+        reduced = self.image.copy()
+        reduced.thumbnail((SHARPEST // 4,) * 2)
+        scale = reduced.width / self.image.width, reduced.height / self.image.height
+        box = tuple(edge * scale[i % 2] for i, edge in enumerate(self.box))
+        return Subject(self.name, reduced, box, self.classes[:1], self.panels[:1])  # type: ignore[arg-type]
+
+
+def picture(subject: Subject) -> bytes:
+    """Return a PNG: the photograph with its classes, then each map over it with its scale."""
+    count = 1 + len(subject.panels)
+    columns = min(count, COLUMNS)
+    rows = math.ceil(count / columns)
+    with drawing():
+        # The list of classes needs room below the photograph.
+        lines = classes_text(subject.classes)
+        height = INCHES * rows + 0.16 * (lines.count("\n") + 1)
+        figure = Figure((INCHES * columns, height), dpi=DPI, layout="constrained")
+        axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+        for unused in axes[count:]:
+            unused.set_axis_off()
+        photograph(axes[0], subject)
+        axes[0].set_title(wrapped(subject.name), loc="left")
+        axes[0].text(0, -0.03, lines, transform=axes[0].transAxes, va="top", family="monospace")
+        for one, panel in zip(axes[1:], subject.panels, strict=False):
+            scale = scale_of([panel])
+            overlay(one, subject, panel, scale)
+            nothing = "" if panel.values.any() else "\nzero everywhere: no evidence"
+            one.set_title(wrapped(panel.title) + nothing, loc="left")
+            bar = figure.colorbar(
+                mappable(scale), ax=one, shrink=0.8, extend=clipped([panel], scale)
+            )
+            bar.ax.ticklabel_format(scilimits=(-2, 3))
+        return png(figure)
+
+
+def sheets(subjects: Sequence[Subject]) -> Iterator[bytes]:
+    """Yield PNGs with the first map of many images, all on one scale."""
+    scale = scale_of([subject.panels[0] for subject in subjects])
+    size = SHEET_COLUMNS * SHEET_ROWS
+    for start in range(0, len(subjects), size):
+        yield sheet(subjects[start : start + size], scale)
+
+
+def sheet(subjects: Sequence[Subject], scale: Normalize) -> bytes:
+    """Return a PNG of up to 64 images."""
+    columns = min(SHEET_COLUMNS, len(subjects))
+    rows = math.ceil(len(subjects) / columns)
+    with drawing():
+        # Placed by hand: a layout of so many axes would take as long as all their maps.
+        width, height, foot = 1.5, 1.95, 0.55
+        figure = Figure((width * columns, height * rows + foot), dpi=DPI)
+        total_width, total_height = figure.get_size_inches()
+        for i, subject in enumerate(subjects):
+            left, top = width * (i % columns), height * (i // columns)
+            bottom = total_height - top - 1.45
+            place = (left + 0.05, bottom, 1.4, 1.4)
+            axes = figure.add_axes(
+                (
+                    place[0] / total_width,
+                    place[1] / total_height,
+                    place[2] / total_width,
+                    place[3] / total_height,
+                )
+            )
+            overlay(axes, subject, subject.panels[0], scale)
+            named = "\n".join(f"{p:.0%} {wrapped(name, 22)}" for name, p in subject.classes[:1])
+            axes.text(0, -0.03, f"{wrapped(subject.name, 24)}\n{named}", va="top", fontsize=6,
+                      transform=axes.transAxes)  # fmt: skip
+        share = min(0.8, 4 / total_width)
+        axes = figure.add_axes((0.1 * share, 0.32 / total_height, share, 0.12 / total_height))
+        figure.colorbar(mappable(scale), cax=axes, orientation="horizontal")
+        axes.set_title("one scale for all", fontsize=6, pad=2)
+        axes.tick_params(labelsize=6)
+        return png(figure)
+
+
+def photograph(axes: Axes, subject: Subject, *, grey: bool = False) -> None:
+    """Draw the photograph; what the model did not see is pale, behind a dashed border."""
+    image = subject.image
+    width, height = image.size
+    shown = image.convert("L") if grey else image
+    if max(image.size) > SHARPEST:
+        shown = shown.copy()
+        shown.thumbnail((SHARPEST, SHARPEST))
+    how = "nearest" if max(image.size) <= PIXELATED else "antialiased"
+    axes.imshow(np.asarray(shown), cmap="gray", vmin=0, vmax=255, extent=(0, width, height, 0),
+                interpolation=how)  # fmt: skip
+    left, top, right, bottom = subject.box
+    inside = (max(left, 0), max(top, 0), min(right, width), min(bottom, height))
+    for x0, y0, x1, y1 in (
+        (0, 0, width, inside[1]),
+        (0, inside[3], width, height),
+        (0, inside[1], inside[0], inside[3]),
+        (inside[2], inside[1], width, inside[3]),
+    ):
+        if x1 - x0 > 0 and y1 - y0 > 0:
+            style: Any = {"facecolor": (1, 1, 1, 0.55), "edgecolor": "0.35", "hatch": "///"}
+            axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, lw=0, **style))
+    border = Rectangle(inside[:2], inside[2] - inside[0], inside[3] - inside[1], fill=False)
+    if inside != (0, 0, width, height):
+        border.set(edgecolor="black", linestyle="--", linewidth=1)
+        axes.add_patch(border)
+    axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
+
+
+def overlay(axes: Axes, subject: Subject, panel: Panel, scale: Normalize) -> None:
+    """Draw a map over the grey photograph, where the model saw it."""
+    photograph(axes, subject, grey=True)
+    left, top, right, bottom = subject.box
+    per_pixel = len(panel.values) > PIXELATED
+    how = "antialiased" if per_pixel else "bilinear"
+    axes.imshow(panel.values, cmap=COLOURS, norm=scale, alpha=OPACITY, interpolation=how,
+                extent=(left, right, bottom, top))  # fmt: skip
+    width, height = subject.image.size
+    # `imshow` has moved them to the map, which may be smaller than the photograph or reach beyond.
+    axes.set(xlim=(0, width), ylim=(height, 0))
+
+
+def scale_of(panels: Sequence[Panel]) -> Normalize:
+    """Return the scale from zero to the largest value, or near it where a few are far above."""
+    values = np.concatenate([panel.values.ravel() for panel in panels])
+    top, usual = float(values.max()), float(np.quantile(values, 0.995))
+    if values.size > 10_000 and top > 2 * usual > 0:  # single pixels, as integrated gradients have
+        top = usual
+    return Normalize(0, top or 1.0, clip=False)
+
+
+def clipped(panels: Sequence[Panel], scale: Normalize) -> str:
+    """Return whether the colour bar must say that some values are above it."""
+    assert scale.vmax is not None
+    return "max" if max(panel.values.max() for panel in panels) > scale.vmax else "neither"
+
+
+def mappable(scale: Normalize) -> ScalarMappable:
+    """Return what a colour bar is drawn of."""
+    return ScalarMappable(scale, COLOURS)
+
+
+def classes_text(classes: Sequence[tuple[str, float]]) -> str:
+    """Return a line or more for each class, its name whole."""
+    lines = []
+    for name, p in classes:
+        first, *rest = wrapped(name, 24).splitlines()
+        lines += [f"{p:6.1%} {first}", *(f"       {line}" for line in rest)]
+    return "\n".join(lines)
+
+
+def wrapped(text: str, width: int = WRAP) -> str:
+    """Return text in lines, nothing of it left out, and no character that steers anything."""
+    return "\n".join(textwrap.wrap(printable(text), width, break_on_hyphens=False)) or " "
+
+
+@cache
+def fonts() -> list[str]:
+    """Return matplotlib's own font, then those of this machine that hold other scripts."""
+    known = sorted({font.name for font in fontManager.ttflist})
+    return ["DejaVu Sans", *(n for n in known if any(part in n for part in OTHER_SCRIPTS))]
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Set what every figure shares."""
+    style: Any = {
+        "font.family": fonts(),
+        "font.monospace": ["DejaVu Sans Mono", *fonts()],
+        "font.size": 8,
+        "axes.titlesize": 8,
+        "text.parse_math": False,  # a class may be called $a$
+        "hatch.linewidth": 0.4,
+    }
+    with mpl.rc_context(style), warnings.catch_warnings():
+        # A script that no font has is drawn as boxes; the JSON file has every name.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        yield
+
+
+def png(figure: Figure) -> bytes:
+    """Return a figure as a file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
