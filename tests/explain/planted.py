@@ -37,12 +37,15 @@ class Planted:
 
 
 def patterns() -> Tensor:
-    """Return the mark of each class, a yellow shape on blue. Shape: -> (4, 3, 6, 6) uint8."""
-    y, x = np.mgrid[:MARK, :MARK]
-    shapes = [y // 2 % 2 == 0, x // 2 % 2 == 0, (y // 2 + x // 2) % 2 == 0, (y - x) % 5 < 2]
-    yellow, blue = np.array([255, 220, 0]), np.array([0, 40, 255])
-    marks = [np.where(shape[..., None], yellow, blue) for shape in shapes]
-    return torch.tensor(np.stack(marks)).permute(0, 3, 1, 2).to(torch.uint8)
+    """Return the mark of each class, a colour around white. Shape: -> (4, 3, 6, 6) uint8."""
+    marks = np.full((CLASSES, MARK, MARK, 3), 255)
+    colours = [(255, 0, 0), (0, 220, 0), (0, 0, 255), (255, 0, 255)]
+    inside = np.s_[MARK // 3 : -(MARK // 3)]
+    for mark, colour in zip(marks, colours, strict=True):
+        centre = mark[inside, inside].copy()
+        mark[:] = colour
+        mark[inside, inside] = centre
+    return torch.tensor(marks).permute(0, 3, 1, 2).to(torch.uint8)
 
 
 def photographs(count: int, rng: np.random.Generator) -> Tensor:
@@ -81,8 +84,8 @@ def trained(name: str, backgrounds: Tensor, steps: int, seed: int = 0) -> ImageC
     model: ImageClassifier = MODELS[name](
         num_classes=CLASSES, image_size=SIDE, **MODELS_32[name], drop_path_rate=0.0
     )
-    optimizer = torch.optim.AdamW(model.parameters(), 2e-3, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, steps, pct_start=0.2)
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, steps, pct_start=0.2)
     model.train()
     for _ in range(steps):
         chosen = torch.from_numpy(rng.integers(len(backgrounds), size=64))

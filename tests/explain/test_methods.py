@@ -180,8 +180,9 @@ def test_batches_are_small_where_attention_is_large() -> None:
     assert images_at_once(tiny("swin_t"), 512, 512) >= 1
 
 
-def test_auto_is_a_method() -> None:
+def test_auto_is_a_method_that_knows_classes_where_one_is_asked_for() -> None:
     for name, arguments in FAMILIES:
         model = tiny(name, **arguments)
         layout = model.attention_layout(model.image_size, model.image_size)
-        assert automatic(layout) in METHODS
+        assert automatic(layout, False) in METHODS
+        assert METHODS[automatic(layout, True)].of_class

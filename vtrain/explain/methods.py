@@ -189,9 +189,15 @@ METHODS = {
 }
 
 
-def automatic(layout: AttentionLayout) -> str:
-    """Return the method to choose where none is asked for; `docs/en/explain.md` says why."""
-    return "relevance" if layout.pooled else "gradcam"
+def automatic(layout: AttentionLayout, targeted: bool) -> str:
+    """Return the method to choose where none is asked for; `docs/en/explain.md` says why.
+
+    Rollout found a planted mark the most surely, but knows no class; of those that do it is another
+    one for each kind of head.
+    """
+    if not targeted:
+        return "rollout"
+    return "ig" if layout.pooled else "relevance"
 
 
 def check_request(model: ImageClassifier, layer: int | None, head: int | None) -> None:
@@ -228,6 +234,7 @@ def images_at_once(model: ImageClassifier, height: int, width: int) -> int:
     return max(1, min(32, WEIGHTS_AT_ONCE // numbers))
 
 
+@torch.enable_grad()  # whatever the caller has switched off
 def score(logits: Tensor, targets: Tensor) -> Tensor:
     """Return the sum of the targets' logits: each image's gradient is its own. -> ()."""
     return logits.gather(1, targets[:, None]).sum()

@@ -1,6 +1,7 @@
 """A trained model, built again from its checkpoint and ready to use."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -80,16 +81,8 @@ def model_of(checkpoint: Checkpoint, path: Path, device: torch.device | str = "c
     Raises:
         CheckpointError: The checkpoint does not describe a model, or its weights do not fit it.
     """
-    described = checkpoint.model
     try:
-        component, arguments = arguments_of(described)
-        build = partial(
-            component,
-            num_classes=len(checkpoint.classes),
-            image_size=described.image_size,
-            in_channels=described.in_channels,
-            **arguments,
-        )
+        build = builder_of(checkpoint)
         # On the meta device first: before any memory is taken for what a file claims.
         check_weights_fit(check_fits_memory(build), checkpoint.weights, path)
         model: ImageClassifier = build()
@@ -115,6 +108,27 @@ def arguments_of(described: ModelDescription) -> tuple[Component, dict[str, Any]
     stated = {"name": component.name, **described.arguments}
     section = component.section().model_validate_json(json.dumps(stated))
     return component, component.arguments(section)
+
+
+def builder_of(checkpoint: Checkpoint) -> Callable[[], ImageClassifier]:
+    """Return what builds the model that a checkpoint describes, with new weights."""
+    described = checkpoint.model
+    component, arguments = arguments_of(described)
+    return partial(
+        component,
+        num_classes=len(checkpoint.classes),
+        image_size=described.image_size,
+        in_channels=described.in_channels,
+        **arguments,
+    )
+
+
+def untrained_like(loaded: LoadedModel, seed: int = 0) -> ImageClassifier:
+    """Return a model of the same kind that has learnt nothing, in evaluation mode."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        model = builder_of(loaded.checkpoint)()
+    return model.to(loaded.device).eval()
 
 
 def check_weights_fit(model: ImageClassifier, weights: dict[str, Tensor], path: Path) -> None:

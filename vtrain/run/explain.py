@@ -2,7 +2,6 @@
 
 import logging
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,10 +117,7 @@ def explain_images(
     """
     paths = find_images(patterns)
     loaded = load_model(ckpt or newest_checkpoint(), choose_device("auto"))
-    size = loaded.geometry.image_size
-    layout = loaded.model.attention_layout(size, size)
-    method = automatic(layout) if question.method == "auto" else question.method
-    check_question(loaded, method, question)
+    method = method_of(loaded, question)
     folder = open_folder(output, force)
     work = _Work(loaded, paths, folder, method, question)
     answer = Answer(folder, method, loaded.path, list(work.explained()))
@@ -132,12 +128,18 @@ def explain_images(
     return answer
 
 
-def check_question(loaded: LoadedModel, method: str, question: Question) -> None:
-    """Refuse what the method would ignore, and what does not exist.
+def method_of(loaded: LoadedModel, question: Question) -> str:
+    """Return the method to use, and refuse what it would ignore and what does not exist.
 
     Raises:
         ConfigError: It says which.
     """
+    size, method = loaded.geometry.image_size, question.method
+    if method == "auto":
+        # A block or a head is a question to the attention of one block.
+        of_block = question.layer is not None or question.head is not None
+        layout = loaded.model.attention_layout(size, size)
+        method = "attention" if of_block else automatic(layout, bool(question.targets))
     known = METHODS[method]
     asked = {
         "target": (bool(question.targets), known.of_class),
@@ -154,6 +156,7 @@ def check_question(loaded: LoadedModel, method: str, question: Question) -> None
             what = f"--target '{name}' is no class of this model"
             raise ConfigError(what, loaded.path, suggest(name, list(loaded.classes)))
     check_request(loaded.model, question.layer, question.head)
+    return method
 
 
 def _takes(method: Any, name: str) -> bool:
@@ -176,6 +179,11 @@ def open_folder(output: Path | None, force: bool) -> Path:
         raise StorageError("this folder holds something already", output, hint)
     make_folder(output)
     return output
+
+
+def progress(total: int) -> "tqdm[Any]":
+    """Return a bar that shows itself where images take longer than two seconds, on a terminal."""
+    return tqdm(total=total, unit=" images", leave=False, disable=None, delay=PATIENCE)
 
 
 class _Work:
@@ -206,10 +214,7 @@ class _Work:
             images_at_once(self.loaded.model, size, size),
         )
         found: dict[int, Explained] = {}
-        with tqdm(
-            total=len(self.paths), desc="explain", unit="image", leave=False, file=sys.stderr,
-            disable=None, delay=PATIENCE,
-        ) as bar:  # fmt: skip
+        with progress(len(self.paths)) as bar:
             for batch in batches:
                 for number, one in self.explain_batch(batch):
                     found[number] = one

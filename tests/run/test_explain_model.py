@@ -1,0 +1,88 @@
+"""`vtrain explain --model` and `--faithfulness` on a run that the real command left."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.base_configs import SMALL_RUN
+from tests.harness import Vtrain
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the small config, made once."""
+    from vtrain.config import load_config
+    from vtrain.run.fit import fit
+    from vtrain.run.request import Request
+
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "small.yaml").write_text(SMALL_RUN)
+    return fit(Request(load_config(folder / "small.yaml"), "small", folder / "run"))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        Image.fromarray(rng.integers(0, 256, (20, 30, 3), np.uint8)).save(f"{number}.png")
+    return tmp_path
+
+
+def test_the_page_and_every_number_are_written(here: Path, trained: Path, vtrain: Vtrain) -> None:
+    done = vtrain("explain", "--model", "--ckpt", trained, "--against", trained, "--output", "out")
+    assert done.code == 0, done.err
+    data = json.loads((here / "out/model.json").read_text())
+    assert {"attention_reach", "filters", "positions", "cka", "cka_against"} <= data.keys()
+    np.testing.assert_allclose(data["cka"], data["cka_against"], rtol=1e-6)
+    np.testing.assert_allclose(np.diag(data["cka"]), 1, rtol=1e-6)
+    assert [layer["module"] for layer in data["attention_reach"]] == [
+        "blocks.0.attn", "blocks.1.attn",
+    ]  # fmt: skip
+    page = (here / "out/model.html").read_text()
+    assert page.count("data:image/png;base64,") >= 5
+    assert not re.search(r"(src|href)=\"(?!data:)", page)  # nothing is fetched
+
+
+def test_a_method_is_judged_beside_random_and_no_training(
+    here: Path, trained: Path, vtrain: Vtrain
+) -> None:
+    done = vtrain("explain", ".", "--faithfulness", "--ckpt", trained, "--output", "out",
+                  "--method", "relevance", "--format", "json")  # fmt: skip
+    assert done.code == 0, done.err
+    data = json.loads(done.out)
+    assert data == json.loads((here / "out/faithfulness.json").read_text())
+    assert (data["images"], data["method"]) == (6, "relevance")
+    assert set(data["area"]["deletion"]) == {"map", "random", "untrained"}
+    # All patches are deleted at the end, and none at the start, whatever the order.
+    for kind in ("deletion", "insertion"):
+        ends = {(round(c[0], 5), round(c[-1], 5)) for c in data["curve"][kind].values()}
+        assert len(ends) == 1
+    assert all("relevance" in line and "6 images" in line for line in data["verdict"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("", "no image is named"),
+        ("--model --target class_0", "--target has no effect with --model"),
+        ("--model --method ig", "--method has no effect with --model"),
+        ("--model --layer 0", "--layer has no effect with --model"),
+        ("x.png --against y", "--against has no effect without --model"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(vtrain: Vtrain, arguments: str, message: str) -> None:
+    done = vtrain("explain", *arguments.split())
+    assert done.code == 2
+    (line,) = done.errors
+    assert line.startswith(f"vtrain: error: {message} (command line)")
+
+
+def test_too_few_images_are_refused(here: Path, trained: Path, vtrain: Vtrain) -> None:
+    done = vtrain("explain", "--model", "0.png", "--ckpt", trained)
+    assert done.code == 3
+    assert "fewer than 4 readable images" in done.errors[0]

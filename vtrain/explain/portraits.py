@@ -1,0 +1,136 @@
+"""Figures of what a model learnt, from plain arrays. A PNG each."""
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from vtrain.explain.draw import COLOURS, DPI, drawing, png, wrapped
+from vtrain.explain.reach import Reach
+from vtrain.explain.weights import Array
+
+DIVERGING = "PuOr"
+"""Of numbers around zero; the ends differ in hue for every kind of eye."""
+
+
+def reach_figure(layers: Sequence[Reach], title: str) -> bytes:
+    """Draw each head's mean distance by depth, as published and renormalised, and uniform's."""
+    with drawing():
+        figure = Figure((9, 3.6), dpi=DPI, layout="constrained")
+        left, right = figure.subplots(1, 2, sharey=True)
+        for axes, name in ((left, "as_published"), (right, "renormalised")):
+            for depth, layer in enumerate(layers):
+                heads = np.sort(getattr(layer, name))
+                axes.plot([depth] * len(heads), heads, "o", ms=4, alpha=0.7, color="C0")
+            axes.plot([one.uniform for one in layers], "--", color="black", lw=1, label="uniform")
+            axes.set(xlabel="block", title=name.replace("_", " "), ylim=(0, None))
+            axes.legend(loc="lower right")
+        left.set_ylabel("mean attention distance, pixels")
+        figure.suptitle(wrapped(title, 90))
+        return png(figure)
+
+
+def entropy_figure(layers: Sequence[Reach]) -> bytes:
+    """Draw each head's entropy and its mass on the tokens in front of the map and on itself."""
+    with drawing():
+        figure = Figure((9, 3.2), dpi=DPI, layout="constrained")
+        panels = (
+            ("entropy", "entropy / its largest"),
+            ("prefix", "mass on prefix tokens"),
+            ("itself", "mass on the query itself"),
+        )
+        for axes, (name, label) in zip(figure.subplots(1, 3), panels, strict=True):
+            for depth, layer in enumerate(layers):
+                heads = getattr(layer, name)
+                axes.plot([depth] * len(heads), heads, "o", ms=4, alpha=0.7, color="C0")
+            axes.set(xlabel="block", title=label, ylim=(0, 1.02))
+        return png(figure)
+
+
+def tiles_figure(tiles: NDArray[np.float64], title: str, *, signed: bool = False) -> bytes:
+    """Draw pictures (M, rows, columns) on one scale, or (M, rows, columns, 3) each on its own."""
+    count = len(tiles)
+    columns = min(count, 14)
+    rows = -(-count // columns)
+    with drawing():
+        figure = Figure((0.62 * columns + 1.2, 0.62 * rows + 0.5), dpi=DPI, layout="constrained")
+        axes = np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).ravel()
+        top = float(np.abs(tiles).max()) or 1.0
+        low = -top if signed else float(tiles.min())
+        image = None
+        for one, tile in zip(axes, tiles, strict=False):
+            if tile.ndim == 3:
+                one.imshow((tile - tile.min()) / (np.ptp(tile) or 1))
+            else:
+                colours = DIVERGING if signed else COLOURS
+                image = one.imshow(tile, cmap=colours, vmin=low, vmax=top)
+        for one in axes:
+            one.set_axis_off()
+        if image is not None:
+            figure.colorbar(image, ax=axes.tolist(), shrink=0.8)
+        figure.suptitle(wrapped(title, 12 * max(columns, 5)), fontsize=8)
+        return png(figure)
+
+
+def positions_figure(cosines: Array, rows: int, columns: int) -> bytes:
+    """Draw the cosines of each position with all, a tile for each, where it lies."""
+    step_y, step_x = -(-rows // 14), -(-columns // 14)  # at most 14 x 14 tiles
+    shown_y, shown_x = range(0, rows, step_y), range(0, columns, step_x)
+    canvas = np.full((len(shown_y) * (rows + 1), len(shown_x) * (columns + 1)), np.nan)
+    for i, y in enumerate(shown_y):
+        for j, x in enumerate(shown_x):
+            tile = cosines[y * columns + x].reshape(rows, columns)
+            top, left = i * (rows + 1), j * (columns + 1)
+            canvas[top : top + rows, left : left + columns] = tile
+    with drawing():
+        figure = Figure((6, 5), dpi=DPI, layout="constrained")
+        axes = figure.subplots()
+        image = axes.imshow(canvas, cmap=COLOURS, interpolation="nearest")
+        axes.set_axis_off()
+        figure.colorbar(image, ax=axes, label="cosine")
+        return png(figure)
+
+
+def windows_figure(
+    photograph: NDArray[np.uint8],
+    numbers: Sequence[NDArray[np.int64]],
+    groups: Sequence[NDArray[np.int64]],
+    titles: Sequence[str],
+) -> bytes:
+    """Draw windows as lines over a photograph; what the mask keeps apart has its own shade."""
+    height, width = photograph.shape[:2]
+    with drawing():
+        figure = Figure((2.6 * len(numbers), 3), dpi=DPI, layout="constrained")
+        shades = mpl.colormaps["cividis"](np.linspace(0.25, 1, 4))
+        for axes, number, group, title in zip(
+            figure.subplots(1, len(numbers), squeeze=False)[0], numbers, groups, titles, strict=True
+        ):
+            extent = (0, width, height, 0)
+            axes.imshow(photograph, extent=extent, interpolation="nearest")
+            tint = shades[group].copy()
+            tint[..., 3] = np.where(group > 0, 0.75, 0.0)
+            axes.imshow(tint, extent=extent, interpolation="nearest")
+            rows, columns = number.shape
+            cell_y, cell_x = height / rows, width / columns
+            for y, x in zip(*np.nonzero(np.diff(number, axis=0)), strict=True):
+                edge = (y + 1) * cell_y
+                axes.plot([x * cell_x, (x + 1) * cell_x], [edge, edge], color="white", lw=1.2)
+            for y, x in zip(*np.nonzero(np.diff(number, axis=1)), strict=True):
+                edge = (x + 1) * cell_x
+                axes.plot([edge, edge], [y * cell_y, (y + 1) * cell_y], color="white", lw=1.2)
+            axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
+            axes.set_title(wrapped(title, 30))
+        return png(figure)
+
+
+def matrix_figure(matrix: Array, x: str, y: str) -> bytes:
+    """Draw a matrix of similarities from 0 to 1, the first layer at the lower left."""
+    with drawing():
+        figure = Figure((4.6, 4), dpi=DPI, layout="constrained")
+        axes = figure.subplots()
+        image = axes.imshow(matrix, cmap=COLOURS, vmin=0, vmax=1, origin="lower")
+        axes.set(xlabel=wrapped(x, 60), ylabel=wrapped(y, 60))
+        figure.colorbar(image, ax=axes, label="linear CKA")
+        return png(figure)

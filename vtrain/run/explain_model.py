@@ -1,0 +1,224 @@
+"""`vtrain explain --model` and `--faithfulness`: what was learnt, and what maps are worth."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vtrain.data.datasets.samples import subset
+from vtrain.data.datasets.stratified import stratified_sample
+from vtrain.device import choose_device
+from vtrain.errors import DataError
+from vtrain.explain.faithful import KINDS, ORDERS, Trust, sentences, trust
+from vtrain.explain.learnt import Section, page, sections_of, similarity_section
+from vtrain.explain.methods import images_at_once
+from vtrain.explain.similarity import FEWEST
+from vtrain.files.atomic import write_json, write_text
+from vtrain.inference.loaded import LoadedModel, load_model, untrained_like
+from vtrain.inference.outputs import batches_of_files
+from vtrain.run.evaluate import prepare
+from vtrain.run.explain import Question, method_of, open_folder, progress
+from vtrain.run.find_images import find_images
+from vtrain.run.predict import newest_checkpoint
+
+log = logging.getLogger(__name__)
+IMAGES = 128
+"""Of the validation images, where none are named; as many as in figure 7 of arXiv:2010.11929."""
+MAPS = 200
+"""Validation images that maps are judged on, where none are named."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was written, and what to say of it."""
+
+    folder: Path
+    data: dict[str, Any]
+    lines: list[str]
+
+
+def explain_model(
+    patterns: list[str],
+    ckpt: Path | None,
+    against: Path | None = None,
+    output: Path | None = None,
+    force: bool = False,
+) -> Findings:
+    """Write `model.html` and `model.json`: what the model learnt, beside another one if given.
+
+    It is shown the images that the patterns name, by default validation images of its run.
+
+    Raises:
+        DataError: There are fewer than four readable images.
+        CheckpointError: There is no usable checkpoint.
+        StorageError: The folder holds something already, and `force` is not given.
+    """
+    loaded = load_model(ckpt or newest_checkpoint(), choose_device("auto"))
+    other = None if against is None else load_model(against, choose_device("auto"))
+    folder = open_folder(output, force)
+    models = [loaded] if other is None else [loaded, other]
+    at_once = max(8, min(at_once_of(one) for one in models))
+    images = [images_of(one, loaded, patterns, at_once, IMAGES, FEWEST) for one in models]
+    first = next(iter(images[0]()), None)
+    if first is None:
+        what = f"fewer than {FEWEST} readable images"
+        raise DataError(what, patterns[0] if patterns else None, "name more of them")
+    photograph = loaded.geometry.denormalise(first[:1])[0].permute(1, 2, 0).cpu().numpy()
+    name = str(loaded.path)
+    sections = sections_of(loaded.model, images[0], photograph)
+    compared = [(str(m.path), m.model, batches) for m, batches in zip(models, images, strict=True)]
+    sections += [similarity_section(compared[0], one) for one in compared]
+    count = sum(len(batch) for batch in images[0]())
+    about = f"{loaded.checkpoint.model.name}, on {count} images"
+    write_text(folder / "model.html", page(f"What {name} learnt", about, sections))
+    data = {"checkpoint": name, "images": count} | {one.key: one.data for one in sections}
+    write_json(folder / "model.json", data)
+    return Findings(folder, data, summary(sections))
+
+
+def summary(sections: list[Section]) -> list[str]:
+    """Return the figures that fit a screen: the reach of each layer's heads."""
+    lines = ["mean attention distance in pixels: lowest and highest head, uniform attention"]
+    for layer in next(one.data for one in sections if one.key == "attention_reach"):
+        heads = layer["renormalised"]
+        lines.append(
+            f"  {layer['module']:24} {min(heads):7.1f} {max(heads):7.1f}  {layer['uniform']:7.1f}"
+        )
+    return lines
+
+
+def judge_maps(
+    patterns: list[str],
+    ckpt: Path | None,
+    question: Question,
+    output: Path | None = None,
+    force: bool = False,
+) -> Findings:
+    """Write `faithfulness.json`: whether a method's maps beat a random order and no training.
+
+    Raises:
+        DataError: No image could be read.
+        CheckpointError: There is no usable checkpoint.
+        ConfigError: A class, a block or a head does not exist, or the method does not look at it.
+        StorageError: The folder holds something already, and `force` is not given.
+    """
+    loaded = load_model(ckpt or newest_checkpoint(), choose_device("auto"))
+    method = method_of(loaded, question)
+    folder = open_folder(output, force)
+    untrained = untrained_like(loaded)
+    images = images_of(loaded, loaded, patterns, at_once_of(loaded), MAPS)
+    measured = trust(
+        loaded.model,
+        untrained,
+        with_targets(loaded, images(), question.targets),
+        method,
+        question.layer,
+        question.head,
+    )
+    data = facts(measured, method, str(loaded.path))
+    write_json(folder / "faithfulness.json", data)
+    return Findings(folder, data, [*table(measured), *sentences(measured, method)])
+
+
+def with_targets(
+    loaded: LoadedModel, batches: Iterable[Tensor], names: Iterable[str]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield images with the class to explain, once for each that is named, else the likeliest."""
+    numbers = [loaded.classes.index(name) for name in names]
+    for images in batches:
+        if not numbers:
+            with torch.no_grad():
+                likeliest = loaded.model(images).argmax(1)
+            yield images, likeliest
+        for number in numbers:
+            yield images, torch.full((len(images),), number, device=images.device)
+
+
+def facts(measured: Trust, method: str, checkpoint: str) -> dict[str, Any]:
+    """Return all figures as plain data."""
+    areas = {
+        kind: {order: float(measured.areas(kind, order).mean()) for order in ORDERS}
+        for kind in KINDS
+    }
+    gains = {kind: {over: list(measured.gain(kind, over)) for over in ORDERS[1:]} for kind in KINDS}
+    curves = {
+        kind: {order: measured.curves[kind, order].mean(0).tolist() for order in ORDERS}
+        for kind in KINDS
+    }
+    return {
+        "method": method,
+        "checkpoint": checkpoint,
+        "images": measured.images,
+        "area": areas,
+        "gain": gains,
+        "curve": curves,
+        "verdict": list(sentences(measured, method)),
+    }
+
+
+def table(measured: Trust) -> list[str]:
+    """Return the areas as lines of text."""
+    better = {"deletion": "lower", "insertion": "higher", "positive": "lower", "negative": "higher"}
+    lines = [f"{'area under the curve':22}" + "".join(f"{order:>11}" for order in ORDERS)]
+    for kind in KINDS:
+        areas = "".join(f"{measured.areas(kind, order).mean():11.3f}" for order in ORDERS)
+        lines.append(f"{f'{kind} ({better[kind]})':22}{areas}")
+    return lines
+
+
+def at_once_of(loaded: LoadedModel) -> int:
+    """Return how many images are looked at together."""
+    size = loaded.geometry.image_size
+    return images_at_once(loaded.model, size, size)
+
+
+def images_of(
+    loaded: LoadedModel,
+    source: LoadedModel,
+    patterns: list[str],
+    at_once: int,
+    count: int,
+    fewest: int = 1,
+) -> Callable[[], Iterator[Tensor]]:
+    """Return what yields images as a model sees them, the same each time, `fewest` in each batch.
+
+    They are those that the patterns name, or `count` validation images of the run of `source`.
+    """
+    device, geometry = choose_device("auto"), loaded.geometry
+    if patterns:
+        paths = find_images(patterns)
+
+        def unread(number: int, error: DataError) -> None:
+            log.warning("left out: %s", error)
+
+        def named() -> Iterator[Tensor]:
+            batches = batches_of_files(paths, geometry, device, unread, at_once)
+            with progress(len(paths)) as bar:
+                for batch in batches:
+                    if len(batch.images) >= fewest:
+                        yield geometry.normalise(batch.images)
+                    bar.update(len(batch.images))
+
+        return named
+    subject = prepare(
+        replace(source, geometry=geometry),
+        (f"train.eval_batch_size={at_once}", "train.device=auto"),
+        "val",
+    )
+    samples = subject.samples
+    if len(samples) > count:
+        samples = subset(samples, stratified_sample(samples.targets, count))
+    loader = subject.loader_of(samples)
+
+    def validation() -> Iterator[Tensor]:
+        with progress(len(samples)) as bar:
+            for batch in loader.batches():
+                if len(batch.images) >= fewest:
+                    yield geometry.normalise(batch.images)
+                bar.update(len(batch.images))
+
+    return validation
