@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
 from functools import partial, wraps
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
@@ -170,7 +171,7 @@ def config(*overrides: str) -> Config:
 
 
 STAND_INS: list[tuple[Any, str, Callable[..., Any]]] = [
-    (parts, "load_pretrained", lambda *_: nn.Identity()),
+    (model, "load_pretrained", lambda *_: SimpleNamespace(colours=None)),
     (model, "load_teacher", lambda *_: nn.Identity()),
     (trainer, "build_graph", lambda *_: None),
     (parallel, "shard", lambda model, _: model),
