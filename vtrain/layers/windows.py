@@ -46,7 +46,9 @@ class Windows(nn.Module):
         # padding has the largest number, so it is last when the places are sorted by token.
         # Both move with the model, but belong in no checkpoint.
         self.register_buffer("order", order, persistent=False)
-        self.register_buffer("inverse", order.argsort()[: height * width], persistent=False)
+        # A copy: a part of a tensor makes torch.export warn when it is saved.
+        inverse = order.argsort()[: height * width].clone()
+        self.register_buffer("inverse", inverse, persistent=False)
         mask = shift_mask(height + down, width + right, side, shift) if shift else None
         self.register_buffer("mask", mask, persistent=False)
 
