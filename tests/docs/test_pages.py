@@ -1,0 +1,77 @@
+"""The pages of the documentation: their commands run, and both languages say the same."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+PAGES = sorted(Path("docs/en").glob("*.md"))
+TRANSLATED = sorted(Path("docs/zh").glob("*.md"))
+BLOCK = re.compile(r"^```(.*?)\n(.*?)^```", re.M | re.S)
+TRIED = [Path("docs/en/start.md")]
+"""Pages whose commands are run in order, in one folder, as a reader would."""
+
+
+def blocks(page: Path, kind: str) -> list[str]:
+    return [
+        text for title, text in BLOCK.findall(page.read_text(encoding="utf-8")) if title == kind
+    ]
+
+
+def headings(page: Path) -> list[int]:
+    """Return the levels of a page's headings, in order."""
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    return [len(marks) for marks in re.findall(r"^(#+) ", text, re.M)]
+
+
+@pytest.mark.parametrize("page", TRANSLATED, ids=lambda page: page.name)
+def test_a_translation_has_the_same_headings_and_commands(page: Path) -> None:
+    original = Path("docs/en") / page.name
+    assert headings(page) == headings(original)
+    assert [title for title, _ in BLOCK.findall(page.read_text())] == [
+        title for title, _ in BLOCK.findall(original.read_text())
+    ]
+    assert blocks(page, "sh") == blocks(original, "sh")
+
+
+def photographs(folder: Path) -> None:
+    """Write small pictures of two kinds, such as the pages speak of."""
+    draw = np.random.default_rng(0)
+    for tint, kind in enumerate(("cats", "dogs")):
+        (folder / kind).mkdir(parents=True)
+        for i in range(20):
+            pixels = draw.integers(0, 90, (40, 50, 3), dtype=np.uint8)
+            pixels[..., tint] += 120
+            Image.fromarray(pixels).save(folder / kind / f"{i}.jpg")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", TRIED, ids=lambda page: page.name)
+def test_the_commands_of_a_page_run_in_order(page: Path, tmp_path: Path) -> None:
+    photographs(tmp_path / "photos")
+    vtrain = tmp_path / "bin" / "vtrain"
+    vtrain.parent.mkdir()
+    vtrain.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m vtrain "$@"\n')
+    vtrain.chmod(0o755)
+    path = f"{vtrain.parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {
+        **os.environ,
+        "PATH": path,
+        "PYTHONPATH": str(Path.cwd()),
+        "OMP_NUM_THREADS": "1",
+    }
+    for commands in blocks(page, "sh"):
+        done = subprocess.run(
+            ["bash", "-e", "-c", commands],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=280,
+        )
+        assert done.returncode == 0, f"{commands}{done.stderr}"
