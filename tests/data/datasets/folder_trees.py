@@ -1,4 +1,4 @@
-"""Random folders of images as people have them, and a model of what the README says of them."""
+"""Random folders of images as people have them, and a model of what docs/en/data.md says of them."""
 
 import os
 import random
@@ -14,8 +14,8 @@ Place: TypeAlias = tuple[str, ...]
 """Of a file or folder: the folders that lead to it, and its name."""
 FOLDER, FILE = "folder", "file"
 
-README = " ".join(Path("README.md").read_text().split())
-RULES = re.split(r" \d\. \*\*", README[README.index("1. **Passed over**") :])
+PAGE = " ".join(Path("docs/en/data.md").read_text().split())
+RULES = re.split(r" \d\. \*\*", PAGE[PAGE.index("1. **Passed over**") :])
 LEFTOVERS = {name.casefold() for name in re.findall("`(.+?)`", RULES[0])} - {"icon"} | {"icon\r"}
 WORDS = {
     split: re.findall(r"\*([\w ]+)\*", text)
@@ -77,7 +77,7 @@ class Tree:
         return sorted(p[-1] for p in self.things if p[:-1] == real)
 
 
-# ---- what the README says, in its order
+# ---- what docs/en/data.md says, in its order
 
 
 def is_leftover(name: str) -> bool:

@@ -28,7 +28,7 @@ class ImageFolder(Photographs):
 
     Classes are the folders of the training split, numbered in the order of their names; all images
     below such a folder are its own. With one folder of classes, set `val_fraction` or `fold`. The
-    README has the rules in full, under "What counts as an image of which class".
+    rules are in docs/en/data.md, under "What counts as an image of which class".
 
     Args:
         root: The folder.
