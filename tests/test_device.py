@@ -1,8 +1,17 @@
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
 from vtrain import device
-from vtrain.device import choose_device, choose_precision, cpu_flags
+from vtrain.device import (
+    check_compiler,
+    choose_device,
+    choose_precision,
+    cpu_flags,
+    naming_failures,
+)
 from vtrain.errors import DeviceError
 
 
@@ -45,3 +54,49 @@ def test_fp16_is_refused_on_a_cpu() -> None:
 
 def test_the_flags_of_this_processor_are_words() -> None:
     assert all(flag.isascii() and " " not in flag for flag in cpu_flags())
+
+
+@pytest.mark.parametrize(
+    ("device", "variable", "lacks"),
+    [("cpu", "CXX", "a C++ compiler"), ("cuda", "CC", "a C compiler")],
+)
+def test_compiling_is_refused_or_left_out_where_a_compiler_is_missing(
+    device: str,
+    variable: str,
+    lacks: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv(variable, "")
+    monkeypatch.setattr("vtrain.device.find_spec", lambda name: name)
+    place = torch.device(device)
+    with pytest.raises(DeviceError, match=re.escape(f"torch.compile needs {lacks}")) as refused:
+        check_compiler(True, place)
+    assert refused.value.where == "train.compile"
+    check_compiler(False, place)
+    with caplog.at_level("INFO", logger="vtrain"):
+        check_compiler("auto", place)
+    assert ("nothing is compiled" in caplog.text) == (device == "cuda")
+    (tmp_path / "my-compiler").touch(mode=0o755)
+    monkeypatch.setenv(variable, "my-compiler -O2")
+    check_compiler(True, place)
+
+
+def test_without_triton_a_gpu_does_not_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vtrain.device.find_spec", lambda name: None)
+    with pytest.raises(DeviceError, match="needs Triton"):
+        check_compiler(True, torch.device("cuda"))
+
+
+def test_what_the_compiler_cannot_do_is_no_bug_of_ours() -> None:
+    class CppCompileError(RuntimeError):
+        __module__ = "torch._inductor.exc"  # which takes seconds to import
+
+    with (
+        pytest.raises(DeviceError, match="compile failed: C") as named,
+        naming_failures("batch_size", "take less"),
+    ):
+        raise CppCompileError("C++ compile error: Python.h: No such file or directory")
+    assert named.value.hint == "set train.compile=false"

@@ -1,13 +1,21 @@
 """Choose the device and the precision, and say what they are."""
 
+import logging
+import os
 import platform
+import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from vtrain.errors import DeviceError
+
+log = logging.getLogger(__name__)
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -49,6 +57,38 @@ def choose_precision(name: str, device: torch.device) -> str:
     return "bf16" if "avx512_bf16" in flags or "amx_bf16" in flags else "fp32"
 
 
+def missing_compiler(device: torch.device) -> str | None:
+    """Say what torch.compile lacks on this machine; None if it has all it needs."""
+    if device.type == "cuda" and find_spec("triton") is None:
+        return "Triton; install the package triton"
+    # What torch looks for: C++ for the CPU; on a GPU, Triton compiles its launchers from C.
+    language, variable, usual = (
+        ("C++", "CXX", ("clang++",) if sys.platform == "darwin" else ("g++",))
+        if device.type == "cpu"
+        else ("C", "CC", ("gcc", "clang"))
+    )
+    names = os.environ.get(variable, "").split()[:1] or usual
+    if any(shutil.which(name) for name in names):
+        return None
+    return f"a {language} compiler; install {usual[0]}"
+
+
+def check_compiler(wanted: bool | Literal["auto"], device: torch.device) -> None:
+    """Refuse to compile where that cannot work, before anything is built; `auto` does without.
+
+    Raises:
+        DeviceError: Something that torch.compile needs is not installed.
+    """
+    missing = missing_compiler(device)
+    if missing is None or wanted is False or (wanted == "auto" and device.type == "cpu"):
+        return
+    what, hint = f"torch.compile needs {missing}".split("; ")
+    if wanted == "auto":
+        log.info("train.compile=auto: nothing is compiled, as %s: %s", what, hint)
+        return
+    raise DeviceError(what, "train.compile", f"{hint}, or set train.compile=false")
+
+
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
     """Return the context in which a forward pass runs in `precision`."""
     return torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32")
@@ -82,6 +122,9 @@ def naming_failures(key: str, hint: str) -> Iterator[None]:
         what = f"the device failed: {str(error).splitlines()[0]}"
         raise DeviceError(what, hint="the last checkpoint stands: go on with --resume") from error
     except RuntimeError as error:
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            what = f"torch.compile failed: {str(error).strip().splitlines()[0]:.200}"
+            raise DeviceError(what, "train.compile", "set train.compile=false") from error
         # Only CUDA's lack of memory has a class of its own; the CPU's is known by its text.
         lack = isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
         if not lack:

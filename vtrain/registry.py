@@ -18,7 +18,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from vtrain.errors import ConfigError
+from vtrain.errors import ConfigError, shortened
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
 """A number in [0, 1)."""
@@ -170,7 +170,9 @@ class Registry:
         """
         self._discover()
         if name not in self._components:
-            raise ConfigError(f"unknown {self.kind} '{name}'", hint=suggest(name, self.names()))
+            raise ConfigError(
+                f"unknown {self.kind} '{shortened(name)}'", hint=suggest(name, self.names())
+            )
         return self._components[name]
 
     def _discover(self) -> None:

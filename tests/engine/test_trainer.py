@@ -2,6 +2,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
@@ -289,3 +290,13 @@ def test_all_processes_cut_into_as_many_pieces(total: int, world_size: int, aske
         counts.add(count_pieces(batch, world_size, asked))
         assert len(batch.images) >= count_pieces(batch, world_size, asked)
     assert len(counts) == 1
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_the_last_step_spoilt_are_found_by_the_evaluation(value: float) -> None:
+    recorder = Recorder()
+    spoilt = replace(trainer(None, recorder), evaluate=lambda: {"val/loss": value})
+    with pytest.raises(DivergedError, match=r"val/loss is (nan|inf) after step 3") as diverged:
+        spoilt.fit(Loader())
+    assert diverged.value.step == 4
+    assert [kind for kind, *_ in recorder.events if kind in ("eval", "epoch")] == []

@@ -25,3 +25,8 @@ def test_dropout_follows_both_linear_layers_in_training_only() -> None:
     dropped = (mlp(x) == 0).float().mean()
     assert 0.3 < dropped < 0.7
     assert (mlp.eval()(x) != 0).all()
+
+
+def test_without_a_hidden_unit_it_is_refused() -> None:
+    with pytest.raises(ValueError, match="needs a larger mlp_ratio"):
+        MLP(64, 0)

@@ -1,6 +1,6 @@
 """What stands on the command line, and values that are not what YAML takes them for."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from vtrain.config.hints import wants_text
@@ -12,6 +12,8 @@ from vtrain.files.yaml import Document, Keys, parse_value
 
 COMPONENTS = {section.keys for section in SECTIONS if section.registry is not None}
 """Sections that name a component, and may be its name alone: `model: swin_t`."""
+
+SMALLEST, LARGEST = -(2**63), 2**63 - 1
 
 
 def apply_overrides(document: Document, overrides: Iterable[str]) -> dict[Keys, ConfigError]:
@@ -117,3 +119,25 @@ def _as_text(value: Any, text: str, is_typed: bool, may_be_null: bool) -> Any:
     if isinstance(value, str) and text[0] in "'\"" and text[0] == text[-1] != value[:1]:
         return value
     return text or value
+
+
+def too_large(document: Document) -> dict[Keys, ConfigError]:
+    """Return what is wrong with whole numbers of more than 64 bits, which torch has no type for."""
+    return {
+        keys: ConfigError(
+            f"{'.'.join(map(str, keys))} is {shortened(str(number), 40)}",
+            document.where(keys),
+            f"must be at most {LARGEST}" if number > 0 else f"must be at least {SMALLEST}",
+        )
+        for keys, number in _numbers(document.data, ())
+        if not SMALLEST <= number <= LARGEST
+    }
+
+
+def _numbers(value: Any, keys: Keys) -> Iterator[tuple[Keys, int]]:
+    """Yield every whole number of a document, with the keys that lead to it."""
+    if isinstance(value, int):
+        yield keys, value
+    elif isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _numbers(inner, (*keys, key))

@@ -9,7 +9,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from vtrain.config.messages import explain
-from vtrain.config.overrides import apply_overrides, keep_texts, name_components, remember
+from vtrain.config.overrides import (
+    apply_overrides,
+    keep_texts,
+    name_components,
+    remember,
+    too_large,
+)
 from vtrain.config.recipes import config_file
 from vtrain.config.retired import replace_retired
 from vtrain.config.schema import build_schema
@@ -85,6 +91,7 @@ def validated(document: Document, overrides: Iterable[str] = ()) -> Config:
     # Overrides come first: one of them may name the component whose keys are then allowed.
     schema = build_schema(document)
     unread = keep_texts(document, schema, unread)
+    unread |= too_large(document)
     mistakes += unread.values()
     try:
         # JSON's strict mode takes a list for a tuple and text for a path, but no text for a number.

@@ -19,7 +19,7 @@ from vtrain.errors import ConfigError, shortened
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
-INT = re.compile(r"[-+]?(0|[1-9][0-9]{0,29})")
+INT = re.compile(r"[-+]?(0|[1-9][0-9]{0,3999})")  # Python reads up to 4300 digits
 FLOAT = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?")
 CONSTANTS = {"": None, "~": None, "null": None, "true": True, "false": False}
 

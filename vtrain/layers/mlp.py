@@ -16,6 +16,8 @@ class MLP(nn.Module):
         self, embed_dim: int, hidden_dim: int, drop_rate: float = 0.0, keep_gelu: bool = True
     ) -> None:
         super().__init__()
+        if hidden_dim < 1:
+            raise ValueError(f"the MLP of {embed_dim} wide tokens needs a larger mlp_ratio")
         self.fc1 = Linear(embed_dim, hidden_dim)
         self.act = nn.GELU()  # the exact one: tanh is another function, and slower on CPU
         self.fc2 = Linear(hidden_dim, embed_dim)

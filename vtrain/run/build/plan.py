@@ -8,6 +8,7 @@ import torch
 
 from vtrain.config import Config
 from vtrain.data.datasets.samples import Samples, Source
+from vtrain.device import missing_compiler
 from vtrain.distributed import Rank
 from vtrain.errors import ConfigError
 
@@ -74,7 +75,8 @@ class Plan:
         train = self.config.train
         # A sharded model is compiled only where that is asked for.
         if train.compile == "auto":
-            return self.device.type == "cuda" and train.parallel == "ddp"
+            wanted = self.device.type == "cuda" and train.parallel == "ddp"
+            return wanted and missing_compiler(self.device) is None
         return train.compile
 
     @cached_property

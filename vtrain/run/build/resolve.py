@@ -4,7 +4,7 @@ import torch
 
 from vtrain.config import Config
 from vtrain.data.datasets.splits import Split
-from vtrain.device import choose_device, choose_precision
+from vtrain.device import check_compiler, choose_device, choose_precision
 from vtrain.distributed import Rank
 from vtrain.errors import ConfigError
 from vtrain.run.build.batch_size import SAMPLE, find_batch_size
@@ -34,6 +34,7 @@ def resolve(
     """
     device = choose_device(config.train.device) if device is None else device
     precision = choose_precision(config.train.precision, device)
+    check_compiler(config.train.compile, device)
     source = build_source(config) if source is None else source
     source.check_training()
     # The training split is read here and nowhere else before the parts: `Split` keeps it.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vtrain.errors import ConfigError
 from vtrain.registry import MODELS, Component, suggest
+from vtrain.report.plain import plain
 
 if TYPE_CHECKING:
     from vtrain.run.export import Exported
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 def metrics_text(metrics: Mapping[str, Any], as_json: bool) -> str:
     """Return metrics as one JSON object, or a line each."""
     if as_json:
-        return json.dumps(metrics)
+        return json.dumps(plain(metrics))  # NaN is no JSON
     return "\n".join(f"{name:12} {value:.6f}" for name, value in metrics.items())
 
 
