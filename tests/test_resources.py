@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -68,3 +69,37 @@ def faults(mode: str) -> int:
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's choice")
 def test_freed_memory_is_taken_again_without_asking_the_system() -> None:
     assert faults("keep") < 100 < faults("leave")
+
+
+def test_a_folder_that_is_gone_is_refused_before_a_library_ends_the_process(tmp_path: Path) -> None:
+    code = (
+        "import os; os.rmdir(os.getcwd())\n"
+        "import sys; from vtrain.cli import main; sys.argv = ['vtrain', 'models']; main()"
+    )
+    (tmp_path / "gone").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path / "gone",
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path.cwd())},
+    )
+    assert done.returncode == 5
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("vtrain: error: the current folder cannot be used")
+
+
+@pytest.mark.parametrize("missing", ["fcntl", "resource"])
+@pytest.mark.parametrize("command", ["models", "fit c.yaml", "check c.yaml"])
+def test_a_system_without_posix_is_named_in_one_line(missing: str, command: str) -> None:
+    """As on Windows; also a system that lacks other modules is told apart from a bug."""
+    blocked = (missing, "termios", "pwd", "grp", "tty")
+    code = (
+        f"import sys; sys.modules |= dict.fromkeys({blocked})\n"
+        f"from vtrain.cli import main; sys.argv = ['vtrain', *{command.split()}]; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 6
+    (line,) = done.stderr.splitlines()
+    assert f"this system has no {missing}" in line
+    assert "WSL" in line

@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from vtrain.errors import DeviceError
+from vtrain.errors import DeviceError, StorageError
 
 GROUP = Path("/sys/fs/cgroup")
 """Where a container's limits are; absent elsewhere."""
@@ -28,6 +28,19 @@ def require_posix() -> None:
         what = f"vtrain runs on Linux and macOS; this system has no {error.name}"
         hint = "on Windows use WSL 2, https://learn.microsoft.com/windows/wsl/install"
         raise DeviceError(what, platform.system() or sys.platform, hint) from None
+
+
+def require_folder() -> None:
+    """Refuse to start in a folder that is gone: libraries in C end the process there.
+
+    Raises:
+        StorageError: It was deleted, or may not be entered.
+    """
+    try:
+        Path.cwd()
+    except OSError as error:
+        what = f"the current folder cannot be used: {error.strerror}"
+        raise StorageError(what, hint="change to another folder") from None
 
 
 def machine_memory() -> int:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import torch
 from PIL import Image
 
 from tests.base_configs import FAULT_RUN
-from tests.faults import mounts, running
+from tests.faults import interrupts, mounts, running, values
 from tests.faults.product import differences, fault_config, newest_step, result
 from tests.faults.running import dying_after, fit, reference
 from tests.harness import Command, Result, run
@@ -488,8 +490,47 @@ class TestC:
         assert not canary.exists()
 
 
+def behind_stderr(kind: str) -> None:
+    """Put something under stderr of which no byte ever arrives."""
+    if kind == "closed":
+        os.close(2)
+    elif kind == "full disk":
+        os.dup2(os.open("/dev/full", os.O_WRONLY), 2)
+    else:
+        reader, writer = os.pipe()
+        os.close(reader)
+        os.dup2(writer, 2)
+
+
 class TestD:
-    """Config."""
+    """Config and command line."""
+
+    @pytest.mark.parametrize("kind", ["closed", "full disk", "no reader"])
+    def test_training_goes_on_whatever_stands_behind_stderr(
+        self, tmp_path: Path, kind: str
+    ) -> None:
+        run_dir = tmp_path / "run"
+        more = (*SHORT, "logging.every_steps=1", "data.cache=none", "data.num_workers=1")
+        ended = fit(tmp_path, run_dir, *more, prepare=partial(behind_stderr, kind)).wait()
+        assert (ended.code, ended.err) == (0, "")
+        assert RunFolder(run_dir).is_finished
+        assert "error" not in (run_dir / "vtrain.log").read_text().lower()
+
+    def test_a_run_whose_last_step_diverges_says_so(self, tmp_path: Path) -> None:
+        more = ("train.max_steps=1", "optimizer={name: sgd, lr: 1e30}", "train.ema_decay=null")
+        ended = fit(tmp_path, tmp_path / "run", *more, "schedule.warmup_epochs=0").wait()
+        one_line(ended, 7, "val/loss is nan after step 1", "lower optimizer.lr")
+
+    @pytest.mark.slow
+    def test_ctrl_c_at_random_moments_of_start_up_leaves_nothing_half_made(
+        self, tmp_path: Path
+    ) -> None:
+        trials = islice(interrupts.early(tmp_path, random.Random(5)), 8)
+        assert [found for found in trials if found] == []
+
+    def test_a_number_that_nobody_means_is_no_bug(self) -> None:
+        trials = islice(values.checks(random.Random(6)), 25)
+        assert [found for found in trials if found] == []
 
     @pytest.mark.parametrize("value", ["[1]", "[]", "[1, 2, 3]", "[a, b]", "{a: 1}", "7"])
     def test_a_list_of_the_wrong_length_or_type_is_a_mistake(
@@ -952,6 +993,26 @@ def out_of_memory_at(step: int) -> None:
 
 class TestK:
     """Devices and environment."""
+
+    def test_without_a_home_and_a_temporary_folder_a_run_needs_neither(
+        self, tmp_path: Path
+    ) -> None:
+        def bare() -> None:
+            os.environ.clear()
+            os.environ.update(TMPDIR="/nowhere", TEMP="/nowhere")
+
+        run_dir = tmp_path / "run"
+        more = (*SHORT, "data.cache=none", "data.num_workers=1")
+        ended = fit(tmp_path, run_dir, *more, prepare=bare).wait()
+        assert ended.code == 0, ended.err
+        assert run(tmp_path, "eval", "--ckpt", run_dir, prepare=bare).code == 0
+
+    @needs_mounts
+    def test_data_workers_without_dev_shm_are_refused_in_one_line(self, tmp_path: Path) -> None:
+        more = (*SHORT, "data.cache=none", "data.num_workers=1")
+        no_shm = mounts.read_only(Path("/dev/shm"))
+        ended = fit(tmp_path, tmp_path / "run", *more, prepare=no_shm).wait()
+        one_line(ended, 8, "data workers cannot start", "data.num_workers=0", "/dev/shm")
 
     def test_no_memory_in_the_first_step_names_the_batch_and_leaves_nothing(
         self, tmp_path: Path

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import torch
 
-from tests.faults import fuzz, running, saving, strace
+from tests.faults import fuzz, interrupts, running, saving, strace, values
 from tests.harness import fork
 
 Trials = Iterator[str | None]
@@ -158,6 +158,13 @@ def claims() -> list[Claim]:
         Claim("SIGKILL at a random moment: the same bits in the end", running.random_kills, 200, 6),
         Claim("a damaged config by the command line: exit 2", fuzz.checked_configs, 300),
         Claim("no space within a run: exit 5, checkpoints intact", running.runs_without_space, 50),
+        Claim("Ctrl-C while it starts: exit 130, nothing half-made", interrupts.early, 200),
+        Claim("Ctrl-C while it trains: exit 130, the step is saved", interrupts.later, 100),
+        Claim(
+            "a number nobody means, in any key: no bug",
+            lambda _, draw: values.checks(draw),
+            2000,
+        ),
         Claim("a storm of signals is one stop", running.storms, 20),
         Claim("forgetting an item of the state is noticed", running.forgetful),
         Claim(

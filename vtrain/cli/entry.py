@@ -15,7 +15,7 @@ from vtrain import screen
 from vtrain.cli.commands import COMMANDS, app
 from vtrain.cli.group import UnexpectedError
 from vtrain.errors import ConfigError, StoppedBySignal, VtrainError, printable
-from vtrain.resources import keep_freed_memory, require_posix
+from vtrain.resources import keep_freed_memory, require_folder, require_posix
 
 VALIDATOR_S_WORDS = (
     ("Value error, ", ""),
@@ -36,6 +36,7 @@ def run() -> None:
     # An error of ours is a line for each mistake, and a traceback only if that is asked for.
     try:
         require_posix()  # before what needs it is imported
+        require_folder()
         from vtrain.run.logs import to_console
 
         to_console()

@@ -19,7 +19,7 @@ from torch import Tensor
 from tests.data.loading.numbered import Calling, Marked, Same, bits, numbered, to_tensor
 from vtrain.data.loading.loader import TrainLoader
 from vtrain.data.loading.worker import PIECE
-from vtrain.data.loading.workers import worker_error
+from vtrain.data.loading.workers import check_open_files, check_semaphores, worker_error
 from vtrain.errors import DataError, WorkerError
 
 
@@ -283,3 +283,21 @@ def test_large_batches_travel_in_pieces_that_shared_memory_can_hold(
     )
     close.append(loader)
     assert [len(b.images) for b in loader.batches(0)] == [4 * PIECE + 1, PIECE + 2]
+
+
+def test_where_there_are_no_semaphores_the_key_and_the_folder_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_lock() -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("multiprocessing.context.ForkContext.Lock", lambda _: no_lock())
+    with pytest.raises(WorkerError, match="cannot start: Permission denied") as refused:
+        check_semaphores()
+    assert refused.value.where == "data.num_workers"
+    assert "/dev/shm" in str(refused.value.hint)
+
+
+def test_where_open_files_are_not_listed_workers_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "is_dir", lambda path: False)
+    check_open_files(2)

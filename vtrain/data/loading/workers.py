@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,7 @@ class Workers:
     def _start(self) -> None:
         if self._iterator is None:
             check_open_files(self._loader.num_workers)
+            check_semaphores()
         with _quiet_start():
             iterator = iter(self._loader)
         if iterator is not self._iterator:
@@ -178,10 +180,26 @@ def check_open_files(workers: int) -> None:
         WorkerError: The process may not open enough files.
     """
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = len(list(Path("/dev/fd").iterdir())) + FILES_PER_WORKER * workers + 16
+    listed = Path("/dev/fd")  # a container without /proc has none
+    used = len(list(listed.iterdir())) if listed.is_dir() else 64
+    needed = used + FILES_PER_WORKER * workers + 16
     if needed > allowed:
         what = f"{workers} data workers need {needed} open files, but {allowed} are allowed"
         raise WorkerError(what, None, "raise `ulimit -n`, or lower data.num_workers")
+
+
+def check_semaphores() -> None:
+    """Refuse to start workers where processes cannot wait for each other.
+
+    Raises:
+        WorkerError: The system has no semaphores to give; torch would leave a half-made loader.
+    """
+    try:
+        get_context("fork").Lock()
+    except (OSError, ImportError) as error:
+        what = f"data workers cannot start: {getattr(error, 'strerror', None) or error}"
+        hint = "set data.num_workers=0, or mount /dev/shm, which semaphores need"
+        raise WorkerError(what, "data.num_workers", hint) from error
 
 
 @contextmanager
