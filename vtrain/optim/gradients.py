@@ -13,9 +13,9 @@ from torch.optim import Optimizer
 from vtrain.errors import DivergedError
 
 EPSILON = 1e-6
+"""Added to a norm before it is divided by, as `torch.nn.utils.clip_grad_norm_` does."""
 STEADIER = "lower optimizer.lr, lengthen the warm-up or set train.grad_clip_norm"
 """What to do when numbers are no longer finite."""
-"""Added to a norm before it is divided by, as `torch.nn.utils.clip_grad_norm_` does."""
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
