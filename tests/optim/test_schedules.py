@@ -166,3 +166,9 @@ def test_with_a_budget_the_schedule_stands_where_the_clock_does() -> None:
     assert fitted_step(900, 1000, elapsed=0.5) == 900  # the steps end first
     assert fitted_step(10, 1000, elapsed=1.0) == 999
     assert fitted_step(10, 1000, elapsed=1.5) == 999
+
+
+@pytest.mark.parametrize("every", [1e-320, 0.05])
+def test_a_drop_at_every_part_of_a_step_is_refused(every: float) -> None:
+    with pytest.raises(ValueError, match="less than one step"):
+        SCHEDULES["step"](100, 10, every_epochs=every)

@@ -119,6 +119,8 @@ def step(
 ) -> Curve:
     """Multiply by `gamma` after every `every_epochs` epochs, counted from the start of the run."""
     interval = every_epochs * length.steps_per_epoch
+    if interval < 1:
+        raise ValueError(f"every_epochs ({every_epochs:g}) is less than one step of the optimizer")
     check_first_drop(length.warmup, interval, f"every_epochs ({every_epochs:g})")
     # Counted from the start of the run and not from the end of the warm-up, as papers state it.
     return lambda _, step: max(floor, gamma ** int(step / interval))

@@ -1,4 +1,4 @@
-"""Random folders of images as people have them, and a model of what docs/en/data.md says of them."""
+"""Random folders of images as people have them, and a model of the rules in docs/en/data.md."""
 
 import os
 import random
