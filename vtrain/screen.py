@@ -38,12 +38,14 @@ def prepare() -> None:
 
 
 def result(text: str) -> None:
-    """Write a result to stdout, and end its last line.
+    """Write a result to stdout, and end its last line; nothing at all if there is none.
 
     Raises:
         StorageError: It cannot be written.
         ReaderLeftError: Nobody reads it.
     """
+    if not text:
+        return
     encoding = sys.stdout.encoding or "utf-8"
     try:
         text.encode(encoding)

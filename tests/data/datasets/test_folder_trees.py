@@ -137,6 +137,7 @@ def test_some_random_folders_are_used_as_the_readme_says(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_all_random_folders_are_used_as_the_readme_says(
     tmp_path: Path, loaded: LoadedModel
 ) -> None:
