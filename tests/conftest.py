@@ -1,5 +1,6 @@
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,9 @@ from tests.base_configs import SMALL_RUN
 from tests.harness import Vtrain, run_here
 from vtrain.models.base import ImageClassifier
 from vtrain.registry import MODELS
+
+# Under `nohup` it is ignored, and stays so in every process that a test starts.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def stated(name: str, constant: str) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def test_no_command_is_another_s_word() -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["eval"], "Missing option '--ckpt' (command line): see vtrain eval --help"),
+        (["verify"], "Missing argument 'RUN_DIR|CKPT' (command line): see vtrain verify --help"),
         (["fit"], "Missing argument 'CONFIG' (command line): see vtrain fit --help"),
         (["predict", "--ckpt"], "requires an argument (command line): see vtrain predict --help"),
         (["--nope"], "No such option: --nope (command line): see vtrain --help"),

@@ -26,6 +26,10 @@ OF_A_START = {
     "train.loss": "likewise",
     "model.freeze": "what is wrong with it shows at the first start",
     "data.fold": "of a report over folds",
+    "data.image_size": "beside data.cache, which may change",
+    "data.mean": "said of the weights at a start; a run that goes on does not read them",
+    "data.std": "likewise",
+    "data.name": "of a dataset that is not there, without which no run has begun",
 }
 """Keys that messages name and a run that goes on cannot change, and why that is right."""
 

@@ -207,13 +207,13 @@ def facts_of(loaded: LoadedModel) -> dict[str, str]:
 def portable_config(loaded: LoadedModel) -> str:
     """Return the config of a checkpoint without what is this machine's: its paths and devices."""
     config = stored_config(loaded.checkpoint, loaded.path)
-    content: dict[str, Any] = config.model_dump(mode="json")
-    content["data"] = {
-        name: content["data"][name] for name, value in config.data if not is_a_place(value)
+    values: dict[str, Any] = config.model_dump(mode="json")
+    values["data"] = {
+        name: values["data"][name] for name, value in config.data if not is_a_place(value)
     }
-    content["model"]["pretrained"] = None
-    content["train"] |= {"distillation": None, "device": "cpu", "precision": "fp32"}
-    return dump_yaml(content)
+    values["model"]["pretrained"] = None
+    values["train"] |= {"distillation": None, "device": "cpu", "precision": "fp32"}
+    return dump_yaml(values)
 
 
 def is_a_place(value: object) -> bool:
