@@ -114,6 +114,18 @@ def test_a_name_that_the_encoding_cannot_say_is_escaped_and_that_is_said(
     assert (b"which lacks" in done.stderr) == ("\\" in written)
 
 
+def test_a_name_that_is_no_text_is_not_blamed_on_the_encoding_and_is_told_once() -> None:
+    code = 'screen.result("a\\udcff"); screen.result("b\\udcfe")'
+    done = subprocess.run(
+        [sys.executable, "-c", PREPARED + code],
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": "utf-8"},
+    )
+    assert done.stdout == b"a\\udcff\nb\\udcfe\n"
+    assert done.stderr.count(b"no text in UTF-8") == 1
+    assert b"PYTHONUTF8" not in done.stderr
+
+
 def test_a_file_name_that_is_no_text_is_escaped_on_both_streams() -> None:
     done = program('screen.result("\\udcff"); screen.words("\\udcff")', PYTHONUTF8="1")
     assert done.returncode == 0

@@ -33,6 +33,7 @@ def prepare() -> None:
                 if descriptor != number:
                     os.dup2(descriptor, number)
                     os.close(descriptor)
+    _SAID.clear()
     sys.stdout = _checked(sys.stdout, 1, required=True)
     sys.stderr = _checked(sys.stderr, 2, required=False)
 
@@ -50,13 +51,30 @@ def result(text: str) -> None:
     try:
         text.encode(encoding)
     except UnicodeEncodeError as error:
-        what = printable(ascii(error.object[error.start : error.end][:20]))
-        words(
-            f"{LABEL} is written in {encoding}, which lacks {what}: such characters are "
-            "written as escapes; PYTHONUTF8=1 or PYTHONIOENCODING=utf-8 keeps them"
-        )
+        _say_what_is_escaped(error, encoding)
     sys.stdout.write(text if text.endswith("\n") else text + "\n")
     sys.stdout.flush()
+
+
+_SAID: set[bool] = set()
+"""Which of the two notes on characters this command has given: once is enough."""
+
+
+def _say_what_is_escaped(error: UnicodeEncodeError, encoding: str) -> None:
+    """Say once which kind of character stdout cannot say."""
+    unsaid = error.object[error.start : error.end]
+    # Python keeps a byte of a file's name that is no UTF-8 as half of a surrogate pair.
+    is_no_text = any("\udc80" <= char <= "\udcff" for char in unsaid)
+    if is_no_text:
+        text = "a name holds bytes that are no text in UTF-8: they are written as escapes"
+    else:
+        text = (
+            f"{LABEL} is written in {encoding}, which lacks {printable(ascii(unsaid[:20]))}: such "
+            "characters are written as escapes; PYTHONUTF8=1 or PYTHONIOENCODING=utf-8 keeps them"
+        )
+    if is_no_text not in _SAID:
+        _SAID.add(is_no_text)
+        words(text)
 
 
 def words(text: str) -> None:

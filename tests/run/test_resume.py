@@ -113,6 +113,18 @@ def test_what_a_finished_run_says_can_be_pasted(small_run: Path, vtrain: Vtrain)
     assert status()["step"] == 6
 
 
+def test_two_limits_that_end_a_run_together_are_both_lifted(
+    small_run: Path, vtrain: Vtrain
+) -> None:
+    steps = ("train.epochs=1", "train.max_steps=3")
+    assert vtrain("fit", small_run, "--run-dir", "run", *steps).code == 0
+    done = vtrain("fit", "run", "--resume")
+    command = done.err.partition("for example: vtrain ")[2].split()
+    longer = vtrain(*command)
+    assert longer.code == 0, longer.err
+    assert '"epoch": 2' in Path("run/summary.json").read_text()
+
+
 def test_a_first_part_and_the_rest_are_the_whole(small_run: Path, vtrain: Vtrain) -> None:
     assert vtrain("fit", small_run, "--run-dir", "whole").code == 0
     for limit in (["train.max_steps=2"], ["train.max_steps=4"], []):

@@ -33,7 +33,11 @@ def is_complete(run: RunFolder, request: Request) -> bool:
     limit = ended_by(run, before)
     if goes_beyond(limit, before, after, run):
         return False
-    command = resume_command(run.path, [LONGER[limit].format(more=2 * before.train.epochs)])
+    limits = [limit]
+    if limit == "train.epochs" and before.train.max_steps is not None:
+        limits.append("train.max_steps")  # it ended with the epochs, and would end the run again
+    longer = [LONGER[key].format(more=2 * before.train.epochs) for key in limits]
+    command = resume_command(run.path, longer)
     changed = differences(before, after)
     late = [key for key in changed if rule_on_resume(after, key) != "free"]
     if late:

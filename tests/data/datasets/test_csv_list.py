@@ -263,3 +263,9 @@ def check_split(source: CsvList, split: str, rows: list[tuple[str, str]]) -> str
     labels = [source.classes[target] for target in samples.targets.tolist()]
     assert list(zip(map(samples.name, range(len(samples))), labels, strict=True)) == rows
     return "read"
+
+
+def test_a_root_that_is_not_there_is_told_before_any_image_is_read(tmp_path: Path) -> None:
+    file = listed(tmp_path, "path,label\na.png,cat\nb.png,dog\n")
+    with pytest.raises(DataError, match="no such folder"):
+        CsvList(file=file, root=tmp_path / "nowhere")

@@ -47,6 +47,9 @@ class CsvList(Photographs):
     ) -> None:
         self.file, self.root = file, file.parent if root is None else root
         self.origin = file
+        if root is not None and not root.is_dir():
+            hint = "data.root is where the list's relative paths start"
+            raise DataError("there is no such folder", root, hint)
         self._rows = _read(file, self.root)
         # A list of test images alone is enough for `vtrain eval`.
         first = self._rows[self.splits[0]]
