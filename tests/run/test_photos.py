@@ -6,6 +6,7 @@ from PIL import Image
 
 from tests.harness import Vtrain
 from vtrain.errors import ConfigError, DataError
+from vtrain.registry import MODELS
 from vtrain.run.photos import Photos, photos_config
 
 
@@ -106,3 +107,11 @@ def test_a_folder_without_images_is_one_line(tmp_path: Path, counts: dict[str, i
     (tmp_path / "x").mkdir()
     with pytest.raises(DataError):
         photos_config(folder(tmp_path / "x", counts))
+
+
+@pytest.mark.parametrize("named", ["model.name=vit_s", "model=vit_s", "model=swin_t"])
+def test_a_model_that_is_named_has_its_own_size(photos: Path, named: str) -> None:
+    model = photos_config(photos, [named]).model.model_dump()
+    expected = MODELS[model["name"]].default("embed_dim")
+    assert model["name"] == named.rpartition("=")[2]
+    assert model["embed_dim"] == expected

@@ -30,6 +30,7 @@ from vtrain.files.yaml import dump_yaml
 from vtrain.inference.loaded import LoadedModel, load_model
 from vtrain.run.evaluate import prepare
 from vtrain.run.predict import refuse_existing
+from vtrain.run.text.command import argument
 
 log = logging.getLogger(__name__)
 Format = Literal["onnx", "program", "safetensors", "timm"]
@@ -112,8 +113,8 @@ def export(ckpt: Path, overrides: Iterable[str], order: Order) -> Exported:
     proof = write(loaded, path, evidence, order)
     hints = {
         "onnx": (
-            f"vtrain predict IMAGE --ckpt {path}",
-            f"python {path.with_name(SCRIPT)} IMAGE",
+            f"vtrain predict IMAGE --ckpt {argument(path)}",
+            f"python {argument(path.with_name(SCRIPT))} IMAGE",
         ),
         "program": (f'torch.export.load("{path}").module()(images)',),
         "safetensors": (f'weights = safetensors.torch.load_file("{path}")',),

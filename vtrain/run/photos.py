@@ -88,6 +88,9 @@ def photos_config(root: Path, overrides: Sequence[str] = (), start: str | None =
     on_gpu = choose_device("auto").type == "cuda"
     if start is None:
         chosen = _from_scratch(photos, on_gpu)
+        if _names_model(overrides):
+            # Width and depth are those of that name; only the patches have to suit the images.
+            chosen["model"] = {"patch_size": _patch_size(overrides, chosen["data"]["image_size"])}
     else:
         chosen = _fine_tuned(photos, start, overrides)
     config = config_from_text(dump_yaml(chosen), f"config made for {root}", overrides)
@@ -166,7 +169,7 @@ def _fine_tuned(photos: Photos, start: str, overrides: Sequence[str]) -> dict[st
 
 def _model_of(start: str, overrides: Sequence[str]) -> tuple[dict[str, Any], int | None]:
     """Return the section `model` that the weights are for, and the pixels per side they know."""
-    if any(override.startswith(("model.name=", "model=")) for override in overrides):
+    if _names_model(overrides):
         return {"pretrained": start}, None
     path = checkpoint_of(Path(start))
     if path.suffix != ".pt" or not path.exists():
@@ -174,3 +177,13 @@ def _model_of(start: str, overrides: Sequence[str]) -> tuple[dict[str, Any], int
         raise ConfigError(what, start, "add its name, for example model.name=vit_s")
     model = Checkpoint.load(path).model
     return {"name": model.name, **model.arguments, "pretrained": str(path)}, model.image_size
+
+
+def _names_model(overrides: Sequence[str]) -> bool:
+    return any(override.startswith(("model.name=", "model=")) for override in overrides)
+
+
+def _patch_size(overrides: Sequence[str], image_size: int) -> int:
+    """Return the pixels per side of a patch: Swin merges patches by itself, three times."""
+    of_swin = any("swin" in override for override in overrides)
+    return max(2, image_size // (TOKENS * 2 if of_swin else TOKENS))
