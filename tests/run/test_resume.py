@@ -15,6 +15,7 @@ from PIL import Image
 from tests.data.pictures import over_photographs
 from tests.harness import Result, Vtrain, interrupt
 from vtrain.engine.trainer import Trainer
+from vtrain.files.atomic import PREFIX, SUFFIX
 from vtrain.files.checkpoint import Checkpoint
 from vtrain.files.runs import RunFolder
 from vtrain.run.resume import went_wrong
@@ -111,6 +112,14 @@ def test_what_a_finished_run_says_can_be_pasted(small_run: Path, vtrain: Vtrain)
     command = done.err.partition("for example: ")[2].splitlines()[0]
     assert vtrain(*shlex.split(command)[1:]).code == 0
     assert status()["step"] == 6
+
+
+def test_what_a_kill_leaves_in_a_finished_run_is_swept(small_run: Path, vtrain: Vtrain) -> None:
+    assert vtrain("fit", small_run, "--run-dir", "run", "train.max_steps=1").code == 0
+    left = Path("run", f"{PREFIX}predictions.npz{SUFFIX}")
+    left.write_bytes(b"half")
+    assert vtrain("fit", "run", "--resume").code == 0
+    assert not left.exists()
 
 
 def test_two_limits_that_end_a_run_together_are_both_lifted(

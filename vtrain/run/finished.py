@@ -4,6 +4,7 @@ import logging
 
 from vtrain.config import Config, load_config, rule_on_resume
 from vtrain.errors import ConfigError
+from vtrain.files.atomic import sweep
 from vtrain.files.runs import RunFolder
 from vtrain.run.request import Request
 from vtrain.run.resume import check_fixed, differences
@@ -47,6 +48,7 @@ def is_complete(run: RunFolder, request: Request) -> bool:
     idle = f" ({', '.join(changed)} would change nothing)" if changed else ""
     log.info("the run is already complete%s; see %s", idle, run.summary)
     log.info("%s ended it; to train on, for example: %s", limit, command)
+    sweep(run.path)  # what is left of predictions whose writing was killed
     return True
 
 
