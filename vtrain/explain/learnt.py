@@ -1,7 +1,6 @@
 """What a model learnt, as sections of a page: text, figures, and every number behind them."""
 
 import base64
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +23,7 @@ from vtrain.explain.weights import (
     similarity,
     window_of,
 )
+from vtrain.files.plain import plain
 from vtrain.models.base import ImageClassifier
 
 Batches = Callable[[], Iterable[Tensor]]
@@ -185,12 +185,3 @@ def page(title: str, about: str, sections: Sequence[Section]) -> str:
     )
     template = environment.get_template("learnt.html")
     return template.render(title=title, about=about, sections=sections)
-
-
-def plain(value: Any) -> Any:
-    """Return data that JSON can hold: arrays as lists, numbers that are not finite as null."""
-    if isinstance(value, np.ndarray | np.generic):
-        return plain(value.tolist())
-    if isinstance(value, list):
-        return [plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

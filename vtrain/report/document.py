@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from vtrain.files.plain import plain
 from vtrain.report.analysis import Analysis
-from vtrain.report.plain import class_rows, csv_text, plain
+from vtrain.report.plain import class_rows, csv_text
 
 
 def analysis_data(analysis: Analysis) -> dict[str, Any]:

@@ -1,32 +1,16 @@
-"""Results as plain data for JSON, and as CSV for spreadsheets."""
+"""Results as rows, and as CSV for spreadsheets."""
 
 import csv
 import dataclasses
 import io
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from vtrain.files.plain import plain
 
 if TYPE_CHECKING:
     from vtrain.report.metrics import PerClass
-
-
-def plain(value: Any) -> Any:
-    """Return data that JSON can hold: numbers that are not finite become null."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, np.ndarray | np.generic):
-        return plain(value.tolist())
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if isinstance(value, bool | int | float | str | None) else str(value)
 
 
 def class_rows(classes: Sequence[str], figures: "PerClass") -> list[dict[str, Any]]:

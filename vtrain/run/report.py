@@ -4,13 +4,13 @@ import logging
 from pathlib import Path
 
 from vtrain.files.atomic import write_json, write_text
+from vtrain.files.plain import plain
 from vtrain.files.runs import RunFolder
 from vtrain.report.analysis import Analysis, analyse
 from vtrain.report.comparison import Comparison, Run, compare_runs, joined_folds
 from vtrain.report.document import analysis_data, per_class_csv
 from vtrain.report.measured import Measured
 from vtrain.report.page import run_page, runs_page
-from vtrain.report.plain import plain
 from vtrain.run.measure import measure
 from vtrain.run.run_facts import image_reader, read_run
 

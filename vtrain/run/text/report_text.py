@@ -5,6 +5,7 @@ import math
 from typing import Literal
 
 from vtrain.errors import printable
+from vtrain.files.plain import plain
 from vtrain.report.analysis import Analysis
 from vtrain.report.comparison import (
     Against,
@@ -15,7 +16,6 @@ from vtrain.report.comparison import (
 )
 from vtrain.report.document import analysis_data, per_class_csv
 from vtrain.report.page import figure_text, number, percent, value
-from vtrain.report.plain import plain
 from vtrain.run.text.tables import columns
 
 Form = Literal["table", "json", "csv"]

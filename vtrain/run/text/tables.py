@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from vtrain.errors import ConfigError
+from vtrain.files.plain import plain
 from vtrain.registry import MODELS, Component, suggest
-from vtrain.report.plain import plain
 
 if TYPE_CHECKING:
     from vtrain.run.export import Exported

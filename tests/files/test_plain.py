@@ -2,8 +2,8 @@ from pathlib import Path
 
 import numpy as np
 
+from vtrain.files.plain import plain
 from vtrain.report.intervals import Interval
-from vtrain.report.plain import plain
 
 
 def test_plain_data_keep_their_values() -> None:
