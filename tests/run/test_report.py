@@ -17,18 +17,6 @@ from vtrain.report.predictions import Predictions
 from vtrain.run.run_facts import changes_of, read_run
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of the small config, made once; tests change copies of it."""
-    from vtrain.config import load_config
-    from vtrain.run.fit import fit
-    from vtrain.run.request import Request
-
-    folder = tmp_path_factory.mktemp("trained")
-    (folder / "small.yaml").write_text(SMALL_RUN)
-    return fit(Request(load_config(folder / "small.yaml"), "small", folder / "run"))
-
-
 @pytest.fixture
 def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the run, in the folder where the test stands."""
