@@ -6,6 +6,7 @@ import typer
 
 from vtrain import screen
 from vtrain.cli.options import refuse_ignored
+from vtrain.errors import ConfigError
 
 
 def keys(
@@ -24,7 +25,10 @@ def keys(
     from vtrain.run.keys import keys_json, keys_text, schema_text
 
     if schema:
-        refuse_ignored({"json": as_json, "WORDS": words}, beside="schema")
+        refuse_ignored({"json": as_json}, beside="schema")
+        if words:
+            what = f"--schema is of all keys, and not of '{' '.join(words)}' alone"
+            raise ConfigError(what, "command line", "leave one of them out")
         screen.result(schema_text())
     else:
         screen.result(keys_json(words or ()) if as_json else keys_text(words or ()))
