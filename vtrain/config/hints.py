@@ -6,17 +6,10 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from vtrain.config.schema import build_schema
+from vtrain.config.schema import REGISTRIES, build_schema
 from vtrain.config.words import NO_KEYS, PEERS_WORDS
 from vtrain.files.yaml import Document, Keys
-from vtrain.registry import (
-    LOSSES,
-    OPTIMIZERS,
-    SCHEDULES,
-    SOURCES,
-    Registry,
-    Section,
-)
+from vtrain.registry import MODELS, Section
 
 NEAR = 0.75
 """How alike words of different sections must be: of such many, a bad guess is likelier."""
@@ -24,13 +17,6 @@ MOST = 3
 """Keys that one hint offers."""
 SHOWN = 160
 """Characters of a list of keys."""
-COMPONENTS: dict[Keys, Registry] = {
-    ("data",): SOURCES,
-    ("optimizer",): OPTIMIZERS,
-    ("schedule",): SCHEDULES,
-    ("train", "loss"): LOSSES,
-}
-"""Sections of which each name has keys of its own; a model's are listed by `vtrain models NAME`."""
 
 
 def sections_in(annotation: Any) -> Iterator[type[Section]]:
@@ -141,8 +127,8 @@ def meant(keys: Keys, schema: type[Section], data: Any) -> tuple[list[str], str]
 
 def _owners(keys: Keys) -> str:
     """Return the components that have a key which the chosen one lacks, as text."""
-    registry = COMPONENTS.get(keys[:-1])
-    if registry is None:
+    registry = REGISTRIES.get(keys[:-1])
+    if registry in (None, MODELS):  # `vtrain models NAME` lists a model's
         return ""
     owners = [name for name in registry.names() if keys[-1] in registry[name].fields()]
     return " and ".join(owners[:MOST]) + " and others" * (len(owners) > MOST)

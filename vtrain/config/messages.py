@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from vtrain.config.hints import COMPONENTS, meant, names
+from vtrain.config.hints import meant, names
+from vtrain.config.schema import REGISTRIES
 from vtrain.errors import ConfigError, shortened
 from vtrain.files.yaml import Document, Keys
 from vtrain.registry import Section, suggest
@@ -98,7 +99,7 @@ EXAMPLES: dict[Keys, str] = {
 
 def needed(keys: Keys) -> str:
     """Say what to write where a key is missing."""
-    registry = COMPONENTS.get(keys[:-1]) if keys[-1] == "name" else None
+    registry = REGISTRIES.get(keys[:-1]) if keys[-1] == "name" else None
     if registry is not None:
         return f"choose one of {names(registry.names())}"
     return EXAMPLES.get(keys, "it has no default; give it a value")

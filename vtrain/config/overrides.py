@@ -5,13 +5,10 @@ from typing import Any
 
 from vtrain.config.hints import wants_text
 from vtrain.config.retired import COMMAND_LINE
-from vtrain.config.schema import SECTIONS
+from vtrain.config.schema import REGISTRIES
 from vtrain.config.sections import Config
 from vtrain.errors import ConfigError, shortened
 from vtrain.files.yaml import Document, Keys, parse_value
-
-COMPONENTS = {section.keys for section in SECTIONS if section.registry is not None}
-"""Sections that name a component, and may be its name alone: `model: swin_t`."""
 
 SMALLEST, LARGEST = -(2**63), 2**63 - 1
 
@@ -44,7 +41,7 @@ def _apply(document: Document, override: str, unread: dict[Keys, ConfigError]) -
         value = parse_value(text, name)
     except ConfigError as error:
         value, unread[keys] = text, error
-    if keys in COMPONENTS and isinstance(value, str):
+    if keys in REGISTRIES and isinstance(value, str):
         # Another component, as with `model.name`: what the file says beside its name stays.
         before = section.get(keys[-1])
         value = {**(before if isinstance(before, dict) else {}), "name": value}
@@ -84,7 +81,7 @@ def _section_above(document: Document, keys: tuple[str, ...], name: str) -> dict
 
 def name_components(document: Document) -> None:
     """Write `{name: swin_t}` for `swin_t` wherever a name chooses what else a section may have."""
-    for keys in COMPONENTS:
+    for keys in REGISTRIES:
         *path, last = map(str, keys)
         parent: Any = document.data
         for key in path:

@@ -74,6 +74,8 @@ SECTIONS = (
     SectionSchema(("checkpoint",), CheckpointSection, (CheckpointStore,)),
 )
 """Every section that has keys of constructors, in the order in which mistakes are found."""
+REGISTRIES = {section.keys: section.registry for section in SECTIONS if section.registry}
+"""Sections that name a component, and may be its name alone: `model: swin_t`."""
 
 
 def build_schema(document: Document) -> type[Config]:

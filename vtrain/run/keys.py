@@ -12,19 +12,14 @@ from typing import Any
 
 from vtrain.config.json_schema import json_schema
 from vtrain.config.keys import Key, all_keys
+from vtrain.config.schema import REGISTRIES
 from vtrain.config.words import NO_KEYS, PEERS_WORDS
 from vtrain.errors import ConfigError
-from vtrain.registry import LOSSES, MODELS, OPTIMIZERS, SCHEDULES, SOURCES, Registry
+from vtrain.registry import MODELS
 
 MOST_FOUND = 5
 """Keys that a search shows: who does not find it among so many asks in other words."""
-COMPONENTS: dict[str, Registry] = {
-    "model.name": MODELS,
-    "data.name": SOURCES,
-    "optimizer.name": OPTIMIZERS,
-    "schedule.name": SCHEDULES,
-    "train.loss.name": LOSSES,
-}
+COMPONENTS = {".".join((*map(str, keys), "name")): one for keys, one in REGISTRIES.items()}
 """Keys whose choices are components, with a first line each."""
 
 
