@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 from tests.base_configs import MINIMAL
-from vtrain.config.json_schema import json_schema
+from vtrain.config.json_schema import json_schema, raw_schema
 from vtrain.config.read import validated
 from vtrain.errors import ConfigError
 from vtrain.files.yaml import Document, parse_yaml, read_yaml
@@ -35,6 +35,42 @@ def test_a_misspelt_key_is_told_about_its_own_component() -> None:
     data = parse_yaml(MINIMAL, "run.yaml").data
     data["model"]["depht"] = 3
     assert says_no(data) == ["Additional properties are not allowed ('depht' was unexpected)"]
+
+
+@pytest.mark.parametrize(
+    ("section", "name"),
+    [("model", "swin_t"), ("schedule", "cosine"), ("model", "swin_x"), ("optimizer", "adamw"),
+     ("data", "fake"), ("data", "image_folder"), ("schedule", "multi_step")],
+)  # fmt: skip
+def test_a_section_may_be_the_name_of_its_component(section: str, name: str) -> None:
+    data = parse_yaml(MINIMAL, "run.yaml").data
+    data[section] = name
+    assert (not says_no(data)) == takes(data)
+
+
+def test_a_policy_of_augmentation_may_be_a_name() -> None:
+    data = parse_yaml(MINIMAL, "run.yaml").data
+    for name in ("augmix", "augmics"):
+        data["augment"] = {"policy": name}
+        assert (not says_no(data)) == takes(data) == (name == "augmix")
+
+
+def test_it_has_every_key_and_no_mark_that_vtrain_alone_reads() -> None:
+    def marks(node: object) -> set[str]:
+        if isinstance(node, list):
+            return {mark for item in node for mark in marks(item)}
+        if not isinstance(node, dict):
+            return set()
+        # A config's key of that name would be a schema, not a value.
+        names = {"overfit", "resume", "eval"} & node.keys()
+        own = {mark for mark in names if not isinstance(node[mark], dict)}
+        return own.union(*map(marks, node.values()))
+
+    assert marks(SCHEMA) == set()
+    raw = raw_schema()["$defs"]
+    assert {name: set(one["properties"]) for name, one in raw.items() if "properties" in one} == {
+        name: set(one["properties"]) for name, one in SCHEMA["$defs"].items() if "properties" in one
+    }
 
 
 VALUES = [

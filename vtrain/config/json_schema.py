@@ -141,9 +141,8 @@ def _for_editors(node: Any, definitions: Any) -> Any:
         return [_for_editors(item, definitions) for item in node]
     if not isinstance(node, dict):
         return node
-    # What vtrain alone reads is left out, and titles, which repeat the key.
     kept = {
-        key: value if key in ("default", "enum") else _for_editors(value, definitions)
+        key: _rewritten(key, value, definitions)
         for key, value in node.items()
         if key not in NOT_FOR_EDITORS
     }
@@ -154,7 +153,17 @@ def _for_editors(node: Any, definitions: Any) -> Any:
     return kept | {"anyOf": rewritten} if rewritten else kept
 
 
-NOT_FOR_EDITORS = ("overfit", "resume", "title", "discriminator", "anyOf", "oneOf")
+NOT_FOR_EDITORS = ("overfit", "resume", "eval", "title", "discriminator", "anyOf", "oneOf")
+"""What vtrain alone reads, titles, which repeat the key, and what is written anew."""
+
+
+def _rewritten(keyword: str, value: Any, definitions: Any) -> Any:
+    """Rewrite what stands under one keyword of a schema."""
+    if keyword in ("default", "enum", "const"):
+        return value
+    if keyword in ("properties", "$defs"):  # their keys are a config's, and no keywords
+        return {key: _for_editors(schema, definitions) for key, schema in value.items()}
+    return _for_editors(value, definitions)
 
 
 def _members(members: list[Any], definitions: Any) -> list[Any]:
@@ -175,10 +184,16 @@ def component_name(node: Any, definitions: Any) -> str:
 
 
 def _choice(components: dict[str, Any], definitions: Any) -> dict[str, Any]:
-    """Return the schema of a section whose key `name` decides which other keys it has."""
+    """Return the schema of a section whose key `name` decides which other keys it has.
+
+    Text alone is the name of a component that needs no other key.
+    """
+
+    def needed(member: Any) -> set[str]:
+        return set(definitions[member["$ref"].rpartition("/")[2]].get("required", []))
 
     def needs_name(member: Any) -> bool:
-        return "name" in definitions[member["$ref"].rpartition("/")[2]].get("required", [])
+        return "name" in needed(member)
 
     rules = [
         {"if": {"properties": {"name": {"const": name}}, "required": ["name"]}, "then": member}
@@ -192,4 +207,6 @@ def _choice(components: dict[str, Any], definitions: Any) -> dict[str, Any]:
     ]
     required = ["name"] if all(map(needs_name, components.values())) else []
     name = {"name": {"enum": list(components)}}
-    return {"type": "object", "properties": name, "required": required, "allOf": rules}
+    section = {"type": "object", "properties": name, "required": required, "allOf": rules}
+    alone = [name for name, member in components.items() if needed(member) <= {"name"}]
+    return {"if": {"type": "string"}, "then": {"enum": alone}, "else": section}
