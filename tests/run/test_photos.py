@@ -115,3 +115,24 @@ def test_a_model_that_is_named_has_its_own_size(photos: Path, named: str) -> Non
     expected = MODELS[model["name"]].default("embed_dim")
     assert model["name"] == named.rpartition("=")[2]
     assert model["embed_dim"] == expected
+
+
+@pytest.mark.parametrize("override", ["data.root=elsewhere", "data.name=fake", "data=fake"])
+def test_a_second_folder_is_refused(photos: Path, override: str) -> None:
+    with pytest.raises(ConfigError, match="is given beside a folder of images"):
+        photos_config(photos, [override])
+
+
+def test_images_that_cannot_be_read_say_why(photos: Path) -> None:
+    for file in photos.rglob("*.png"):
+        file.write_bytes(b"no image")
+    with pytest.raises(DataError, match="no image can be read") as caught:
+        photos_config(photos)
+    assert caught.value.hint is not None
+    assert "not a readable image" in caught.value.hint
+
+
+def test_a_folder_is_checked_and_measured_as_it_is_trained(vtrain: Vtrain, photos: Path) -> None:
+    assert "train: 18 images in 2 classes" in vtrain("check", str(photos), "--data").out
+    assert "median shorter side" in vtrain("check", str(photos)).err
+    assert "images/s" in vtrain("bench", str(photos), "--seconds", "0.1").out

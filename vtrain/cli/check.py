@@ -24,9 +24,9 @@ def check(
         refuse_ignored({"data": data, "json": as_json}, beside="lr-find")
     if not data:
         refuse_ignored({"json": as_json}, without="data")
-    from vtrain.config import load_config
+    from vtrain.run.request import config_at
 
-    loaded = load_config(config, overrides or ())
+    loaded = config_at(config, overrides or ())
     if lr_find:
         from vtrain.run.find_lr import find_lr
 

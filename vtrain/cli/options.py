@@ -12,7 +12,9 @@ from vtrain.files.paths import at_home
 
 ConfigPath = Annotated[
     Path,
-    typer.Argument(metavar="CONFIG", help="A YAML file, a recipe, or a run folder."),
+    typer.Argument(
+        metavar="CONFIG", help="A YAML file, a recipe, a run folder, or a folder of images."
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,

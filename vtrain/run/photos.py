@@ -6,7 +6,6 @@ its reasons, and the run's `config.yaml` has all of it, to be changed and traine
 
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -16,7 +15,7 @@ from vtrain.config import Config, config_from_text
 from vtrain.data.datasets.folder import ImageFolder
 from vtrain.data.datasets.samples import FileSamples
 from vtrain.device import choose_device
-from vtrain.errors import ConfigError, DataError
+from vtrain.errors import ConfigError, DataError, printable
 from vtrain.files.checkpoint import Checkpoint
 from vtrain.files.runs import checkpoint_of
 from vtrain.files.yaml import dump_yaml
@@ -31,6 +30,8 @@ SEEN = 30_000
 """Images that a model from scratch sees at least, over all epochs."""
 TOKENS = 8
 """Patches per side of an image: 64 in all, which a processor can train."""
+OF_THE_FOLDER = ("data", "data.name", "data.root")
+"""Keys that say what the folder says already: its images were looked at, not others."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,14 @@ class Photos:
 
 def _sides(samples: FileSamples) -> list[int]:
     """Return the shorter sides of some images, evenly spread over the classes."""
-    sides = []
+    sides, unreadable = [], ""
     for index in range(0, len(samples), max(1, len(samples) // LOOKED_AT)):
-        with suppress(DataError):  # the run itself says what is done about unreadable images
+        try:
             sides.append(min(samples.image(index).size))
+        except DataError as error:  # the run itself says what is done about unreadable images
+            unreadable = error.what
     if not sides:
-        raise DataError(
-            "no image can be read", samples.root, "`vtrain check FOLDER --data` says why"
-        )
+        raise DataError("no image can be read", samples.root, f"of the last: {unreadable}")
     return sides
 
 
@@ -84,6 +85,10 @@ def photos_config(root: Path, overrides: Sequence[str] = (), start: str | None =
         ConfigError: An override is wrong, or nothing says which model the weights are for.
         CheckpointError: `start` is a checkpoint that cannot be read.
     """
+    for override in overrides:
+        if (key := override.partition("=")[0]) in OF_THE_FOLDER:
+            what = f"{key} is given beside a folder of images"
+            raise ConfigError(what, "command line", "name one of them")
     photos = Photos.of(root)
     on_gpu = choose_device("auto").type == "cuda"
     if start is None:
@@ -104,7 +109,8 @@ def _say(photos: Photos, config: Config, device: str) -> None:
     start = f"from {model.pretrained}" if model.pretrained else f"from scratch, on {device}"
     held_out = data.model_dump()["val_fraction"]
     lines = [
-        f"photos  {photos.images} images of {photos.classes} classes in {photos.root}",
+        f"photos  {photos.images} images of {photos.classes} classes in "
+        f"{printable(str(photos.root))}",
         f"        model     {model.name} {start}",
         f"        pixels    {data.image_size}; the median shorter side is {photos.side}",
         f"        epochs    {train.epochs}; the fewer images, the more",

@@ -68,7 +68,7 @@ def find_request(
         raise ConfigError("--from is for a folder of images", "command line", hint)
     name = _name(path) if named is None else named.name
     if not resume:
-        return Request(_config(path, overrides, start), name, run_dir, False, typed)
+        return Request(config_at(path, overrides, start), name, run_dir, False, typed)
     if named is not None and run_dir is not None and not _same(named.path, run_dir):
         if path.is_dir():
             what = f"--run-dir names another run than {path}"
@@ -81,13 +81,23 @@ def find_request(
         path = unfinished.config if is_photos else path
         run, config = unfinished, load_config(path, overrides, _remembered(unfinished))
     else:
-        return Request(_config(path, overrides, start), name, run_dir, True, typed)
+        return Request(config_at(path, overrides, start), name, run_dir, True, typed)
     overridden = tuple(dict.fromkeys((*_overridden(run), *typed)))
     return Request(config, run.name, run.path, True, overridden)
 
 
-def _config(path: Path, overrides: Sequence[str], start: str | None) -> Config:
-    """Return the config at a path, or one made for the folder of images there."""
+def config_at(path: Path, overrides: Sequence[str] = (), start: str | None = None) -> Config:
+    """Return the config at a path, or one made for the folder of images there.
+
+    Args:
+        path: A YAML file, a recipe's name, a run folder, or a folder of images.
+        overrides: `dotted.key=value`, as typed.
+        start: Weights to fine-tune on a folder of images.
+
+    Raises:
+        ConfigError: The config is not valid.
+        DataError: The folder holds no images that can be learnt from.
+    """
     if run_of(path) is None and path.is_dir():
         from vtrain.run.photos import photos_config  # torch, which a mistake in YAML must not load
 
