@@ -8,9 +8,8 @@ from typing import Annotated, Literal
 import typer
 
 from vtrain import screen
-from vtrain.cli.options import refuse_ignored
+from vtrain.cli.options import patterns_at_home, refuse_ignored
 from vtrain.errors import ConfigError, printable
-from vtrain.files.paths import at_home
 
 
 def explain(
@@ -76,8 +75,7 @@ def explain(
             "head": head is not None,
         }
         refuse_ignored(of_maps, beside="model")
-    # A pattern is text, in which only the home folder is replaced.
-    patterns = [str(at_home(name)) if name.startswith("~") else name for name in images or ()]
+    patterns = patterns_at_home(images or ())
     if not (patterns or model or faithfulness):
         what = "no image is named"
         raise ConfigError(what, "command line", "give files, folders or globs, or --model")

@@ -1,6 +1,6 @@
 """What several commands share: arguments, and the rule that no option is ignored in silence."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,6 +35,11 @@ def refuse_ignored(
     for name, value in options.items():
         if value:
             raise ConfigError(f"--{name} has no effect {reason}", "command line", hint)
+
+
+def patterns_at_home(patterns: Iterable[str]) -> list[str]:
+    """Return patterns of file names with the home folder in place of `~`; nothing else changes."""
+    return [str(at_home(name)) if name.startswith("~") else name for name in patterns]
 
 
 def with_home(command: Callable[..., None]) -> Callable[..., None]:

@@ -6,9 +6,8 @@ from typing import Annotated, Literal
 import typer
 
 from vtrain import screen
-from vtrain.cli.options import refuse_ignored
+from vtrain.cli.options import patterns_at_home, refuse_ignored
 from vtrain.errors import printable
-from vtrain.files.paths import at_home
 
 
 def predict(
@@ -52,8 +51,7 @@ def predict(
         refuse_ignored({"force": force}, without="output")
     if conformal is not None:
         refuse_ignored({"top-k": top_k, "reject": reject}, beside="conformal")
-    # A pattern is text, in which only the home folder is replaced.
-    images = [str(at_home(name)) if name.startswith("~") else name for name in images]
+    images = patterns_at_home(images)
     from vtrain.run.text.predictions import form_of, prediction_lines
 
     form = form_of(output, output_format)
