@@ -15,7 +15,8 @@ from onnx import TensorProto, helper
 from tests.export.cases import CLASSES, GEOMETRY, evidence, loaded, written
 from vtrain.errors import CheckpointError, ConfigError
 from vtrain.inference.onnx_loaded import load_onnx_model
-from vtrain.inference.onnx_model import from_bytes, is_onnx, load_onnx
+from vtrain.inference.onnx_model import from_bytes, is_onnx, load_onnx, threads
+from vtrain.resources import cpu_count
 
 WHERE = Path("x.onnx")
 FACTS = {
@@ -154,3 +155,13 @@ def test_a_name_says_what_is_a_file_for_onnxruntime() -> None:
     assert is_onnx(Path("M.ONNX"))
     assert not is_onnx(Path("runs/x.onnx/best.pt"))
     assert not is_onnx(None)
+
+
+@pytest.mark.parametrize(
+    ("set_to", "used"), [("3", 3), ("4,2", 4), (" 2 ", 2), ("", None), ("0", None), ("all", None)]
+)
+def test_threads_are_as_openmp_reads_its_variable(
+    monkeypatch: pytest.MonkeyPatch, set_to: str, used: int | None
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", set_to)
+    assert threads() == (used or cpu_count())

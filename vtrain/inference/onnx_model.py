@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +106,12 @@ def from_bytes(content: bytes, path: Path) -> OnnxModel:
     return model
 
 
+def threads() -> int:
+    """Return how many threads to use: as OpenMP's variable says, or one for each core."""
+    first, *_ = os.environ.get("OMP_NUM_THREADS", "").split(",")  # of a list, the outer level's
+    return int(first) if re.fullmatch("[1-9][0-9]{0,3}", first.strip()) else cpu_count()
+
+
 def _opened(
     content: bytes, path: Path
 ) -> tuple["InferenceSession", dict[str, str], dict[str, list[Any]]]:
@@ -116,7 +123,7 @@ def _opened(
     onnxruntime.set_default_logger_severity(4)  # what matters is raised
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or cpu_count())
+    options.intra_op_num_threads = threads()
     try:
         # From memory: a file cannot name others to be read beside it. Without a second attempt,
         # which prints.
