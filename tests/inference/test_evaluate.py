@@ -63,6 +63,7 @@ def totals_of(samples: ArraySamples, processes: int, batch_size: int) -> list[fl
             Preprocess(2),
             batch_size=batch_size,
             rank=Rank(rank, world_size=processes),
+            on_bad_image="error",
             num_workers="auto",
             cache="auto",
         )

@@ -62,14 +62,16 @@ def check_data(config: Config, as_json: bool) -> tuple[str, DataError | None]:
 
 def refused(report: ScanReport, on_bad_image: OnBadImage) -> DataError | None:
     """Return the error over bad images with which `fit` would end, if there is one."""
-    train, val = report.splits["train"], report.splits["val"]
-    skipped = on_bad_image == "skip" and len(train.bad) <= most_skipped(train.images)
-    bad = [*val.bad] if skipped else [*train.bad, *val.bad]
+    stopping = [
+        split
+        for split in (report.splits["train"], report.splits["val"])
+        if len(split.bad) > (most_skipped(split.images) if on_bad_image == "skip" else 0)
+    ]
+    bad = [image for split in stopping for image in split.bad]
     if not bad:
         return None
     what = "1 image cannot be read" if len(bad) == 1 else f"{len(bad):,} images cannot be read"
     hint = "mend or remove what is listed"
-    if train.bad and not skipped:
-        most = most_skipped(train.images)
-        hint += f"; data.on_bad_image=skip leaves out up to {most} of the training images"
+    if all(len(split.bad) <= most_skipped(split.images) for split in stopping):
+        hint += "; or data.on_bad_image=skip leaves them out"
     return DataError(f"{what}, so that fit would stop; first: {bad[0].what}", bad[0].name, hint)

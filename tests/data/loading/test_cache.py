@@ -126,7 +126,12 @@ def test_a_cached_evaluation_decodes_once(monkeypatch: pytest.MonkeyPatch) -> No
         return torch.zeros(3, 2, 2, dtype=torch.uint8)
 
     loader = EvalLoader(
-        Fake(num_images=40).split("val"), preprocess, batch_size=4, num_workers="auto", cache="auto"
+        Fake(num_images=40).split("val"),
+        preprocess,
+        batch_size=4,
+        on_bad_image="error",
+        num_workers="auto",
+        cache="auto",
     )
     for _ in range(3):
         assert sum(len(batch.images) for batch in loader.batches()) == 10
@@ -142,7 +147,13 @@ def test_batches_on_a_gpu_have_the_bits_of_batches_in_memory(mode: str) -> None:
     samples = Fake(num_images=1000).split("train")
     on_gpu, in_memory = (
         EvalLoader(
-            samples, preprocess, batch_size=64, device=device, num_workers="auto", cache=mode
+            samples,
+            preprocess,
+            batch_size=64,
+            device=device,
+            on_bad_image="error",
+            num_workers="auto",
+            cache=mode,
         )
         for device in ("cuda", "cpu")
     )

@@ -180,6 +180,7 @@ def test_evaluation_sees_every_image_exactly_once(count: int) -> None:
                 to_tensor,
                 batch_size=batch_size,
                 rank=Rank(rank, world_size=world_size),
+                on_bad_image="error",
                 num_workers="auto",
                 cache="auto",
             )

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from tests.data.loading.numbered import Marked, Same, ids_in, numbered
 from vtrain.data.datasets.samples import ArraySamples, FileSamples
-from vtrain.data.loading.loader import TrainLoader
+from vtrain.data.loading.loader import EvalLoader, TrainLoader
+from vtrain.data.loading.unreadable import Unreadable
 from vtrain.errors import DataError
 
 
@@ -91,7 +92,7 @@ def test_skip_leaves_bad_images_out_and_repeats_no_other(
 @pytest.mark.parametrize("cache", ["none", "ram"])
 def test_too_many_bad_images_are_an_error_after_all(cache: str) -> None:
     loader = TrainLoader(
-        Spoilt(numbered(100), {1, 2}),
+        Spoilt(numbered(100), set(range(11))),
         Same(),
         batch_size=32,
         seed=0,
@@ -99,8 +100,42 @@ def test_too_many_bad_images_are_an_error_after_all(cache: str) -> None:
         num_workers=0,
         on_bad_image="skip",
     )
-    with pytest.raises(DataError, match="2 of 100 images cannot be read, more than 1%"):
+    with pytest.raises(DataError, match="11 of 100 images cannot be read, and 10 may be left out"):
         list(loader.batches(0))
+
+
+@pytest.mark.parametrize(
+    ("count", "most"), [(1, 0), (2, 1), (33, 3), (100, 10), (999, 10), (1001, 11), (50_000, 500)]
+)
+def test_a_hundredth_may_be_left_out_or_of_few_images_a_tenth(count: int, most: int) -> None:
+    unreadable = Unreadable("skip", count)
+    for index in range(most):
+        unreadable.report(index, DataError("damaged", index))
+    with pytest.raises(DataError, match=f"{most + 1} of {count} images"):
+        unreadable.report(most, DataError("damaged", most))
+
+
+@pytest.mark.parametrize("cache", ["none", "ram"])
+def test_validation_is_of_the_images_that_can_be_read_and_says_so_once(
+    cache: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad = {4, 5, 6, 7, 30}  # a whole batch of four, and one of another
+    loader = EvalLoader(
+        Spoilt(numbered(60), bad),
+        lambda image: Same()(image, 0, 0),
+        batch_size=4,
+        on_bad_image="skip",
+        num_workers=0,
+        cache=cache,
+    )
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            batches = list(loader.batches())
+            assert [i for b in batches for i in b.indices.tolist()] == sorted(set(range(60)) - bad)
+            assert all(len(batch.images) for batch in batches)
+    assert [m for m in caplog.messages if "figures" in m] == [
+        "the figures are of 55 of these 60 images: the others cannot be read"
+    ]
 
 
 def test_a_file_that_vanishes_is_a_bad_image(tmp_path: Path) -> None:

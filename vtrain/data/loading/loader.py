@@ -29,7 +29,7 @@ from vtrain.data.loading.workers import TIMEOUT
 from vtrain.distributed import Rank
 from vtrain.registry import CHANGEABLE_ON_RESUME, FREE_ON_RESUME, off
 
-# What a user can do about a bad image: only while training may it be left out.
+# What a user can do about a bad image.
 BAD_HINT = "`vtrain check CONFIG --data` lists all; data.on_bad_image=skip leaves them out"
 ALONE = Rank()
 
@@ -50,8 +50,8 @@ class TrainLoader:
         repeats: Views of each image in a batch (repeated augmentation); an epoch has so many fewer
             images.
         balanced: Whether every class comes equally often, however rare it is.
-        on_bad_image: Whether an image that cannot be read ends the training, or is left out of its
-            batch.
+        on_bad_image: Whether an image that cannot be read ends the run, or is left out: of its
+            batch, and of the figures on validation images.
         num_workers: Processes that decode images; `auto` is 0 for cached images, else what the
             machine has.
         cache: Where decoded images are kept: nowhere, in memory, or on the training device; `auto`
@@ -169,6 +169,7 @@ class EvalLoader:
         rank: Rank = ALONE,
         device: torch.device | str = "cpu",
         *,
+        on_bad_image: OnBadImage,
         num_workers: NumWorkers,
         cache: CacheMode,
     ) -> None:
@@ -179,24 +180,34 @@ class EvalLoader:
         self.decoded = Decoded(
             own,
             _FixedTransform(preprocess),
-            Unreadable("error", len(own)),  # metrics of fewer images could not be compared
+            Unreadable(on_bad_image, len(own), BAD_HINT),
             torch.device(device),
             num_workers,
             cache,
             show=rank.is_main,
         )
+        self._told = 0
 
     def __len__(self) -> int:
         """Batches of this process."""
         return math.ceil(len(self.own) / self.batch_size)
 
     def batches(self) -> Iterator[Batch]:
-        """Yield this process's images."""
+        """Yield this process's images; a batch of which none can be read is left out."""
         local = chunks(torch.arange(len(self.own)), self.batch_size)
         parts = [Share(part, int(part[0]), len(part)) for part in local]
         for batch in feed(self.decoded, parts, epoch=0):
             # The samples here are this process's alone; others know them by their place in all.
-            yield replace(batch, indices=self.own[batch.indices])
+            if len(batch.indices):
+                yield replace(batch, indices=self.own[batch.indices])
+        self._tell(self.decoded.unreadable.skipped)
+
+    def _tell(self, skipped: int) -> None:
+        """Say of how many images the figures are: of others they could not be compared."""
+        if skipped > self._told:
+            self._told, count = skipped, len(self.own)
+            what = "the figures are of %s of these %s images: the others cannot be read"
+            logger.warning(what, f"{count - skipped:,}", f"{count:,}")
 
     def close(self) -> None:
         self.decoded.close()

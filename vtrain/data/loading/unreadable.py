@@ -9,6 +9,8 @@ from vtrain.errors import DataError, VtrainError
 OnBadImage: TypeAlias = Literal["error", "skip"]
 MAX_SKIPPED = 0.01
 """The part of a dataset that `skip` may leave out before it is an error after all."""
+FEW = 10
+"""Images that may be left out of a small dataset even so, as long as they are a tenth at most."""
 MAX_WARNINGS = 10
 """Images that are named in a warning; the others are named in the log file only."""
 
@@ -17,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 def most_skipped(count: int) -> int:
     """Return how many of `count` images `skip` may leave out."""
-    return math.ceil(MAX_SKIPPED * count)
+    return min(max(math.ceil(MAX_SKIPPED * count), min(FEW, count // 10)), count - 1)
 
 
 class Unreadable:
@@ -32,6 +34,11 @@ class Unreadable:
     def __init__(self, policy: OnBadImage, count: int, hint: str | None = None) -> None:
         self.policy, self.count, self.hint = policy, count, hint
         self._skipped: set[int] = set()
+
+    @property
+    def skipped(self) -> int:
+        """How many images have been left out."""
+        return len(self._skipped)
 
     def report(self, index: int, error: VtrainError) -> None:
         """Stop at an image, or note that it is left out.
@@ -48,10 +55,10 @@ class Unreadable:
         if index in self._skipped:  # it was named in an earlier epoch
             return
         self._skipped.add(index)
-        skipped = len(self._skipped)
+        skipped = self.skipped
         level = logging.WARNING if skipped <= MAX_WARNINGS else logging.INFO
         logger.log(level, "left out: %s", error)
-        if skipped > most_skipped(self.count):
-            what = f"{skipped} of {self.count} images cannot be read, more than {MAX_SKIPPED:.0%}"
-            hint = "run `vtrain check CONFIG --data` for the list"
+        if skipped > (most := most_skipped(self.count)):
+            what = f"{skipped} of {self.count} images cannot be read, and {most} may be left out"
+            hint = "mend or remove what `vtrain check CONFIG --data` lists"
             raise DataError(f"{what}; the last one is {error.what}", error.where, hint)
