@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest
 from sklearn.metrics import (
     average_precision_score,
     precision_recall_fscore_support,
@@ -90,7 +91,26 @@ def test_overall_figures_are_those_of_scikit_learn_and_of_a_loop(scores: Scores)
         total += sum((p - (k == target)) ** 2 for k, p in enumerate(row))
     assert ours.brier == pytest.approx(total / len(scores), rel=1e-5, abs=1e-12)
     assert ours.accuracy_interval.low <= ours.accuracy <= ours.accuracy_interval.high
-    assert ours.macro_f1_interval.low <= ours.macro_f1_interval.high
+    for name in ("top5", "balanced_accuracy", "macro_precision", "macro_f1", "nll", "brier"):
+        low, high = getattr(ours, f"{name}_interval")
+        assert low <= high
+    assert ours.nll_interval.low - 1e-12 <= ours.nll <= ours.nll_interval.high + 1e-12
+
+
+def test_the_intervals_of_a_class_are_those_of_scipy(scores: Scores) -> None:
+    ours = per_class(scores)
+    for k in range(scores.num_classes):
+        true, given = scores.targets == k, scores.predicted == k
+        for name, trials in (("recall", true), ("precision", given)):
+            ends = [getattr(ours, f"{name}_{end}")[k] for end in ("low", "high")]
+            if np.isnan(getattr(ours, name)[k]):
+                assert np.isnan(ends).all()
+            elif trials.any():
+                hits, count = int((true & given).sum()), int(trials.sum())
+                theirs = binomtest(hits, count).proportion_ci(method="wilson")
+                assert ends == pytest.approx([theirs.low, theirs.high], abs=1e-12)
+            else:
+                assert ends == [0, 1], "of no prediction nothing is known"
 
 
 def test_top_5_is_that_of_scikit_learn(scores: Scores) -> None:

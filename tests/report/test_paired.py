@@ -3,7 +3,8 @@ import pytest
 from scipy.stats import binom
 
 from tests.report.cases import CASES, random_scores
-from vtrain.report.paired import compare, mcnemar, paired_interval
+from vtrain.report.intervals import mean_interval
+from vtrain.report.paired import compare, mcnemar
 from vtrain.report.scores import Scores
 
 
@@ -46,9 +47,9 @@ def test_the_interval_is_that_of_resampling_pairs() -> None:
     rng = np.random.default_rng(3)
     means = [differences[rng.integers(400, size=400)].mean() for _ in range(4000)]
     expected = np.quantile(means, [0.025, 0.975])
-    assert paired_interval(differences, draws=4000) == pytest.approx(expected, abs=0.004)
+    assert mean_interval(differences, draws=4000) == pytest.approx(expected, abs=0.004)
     continuous = differences + rng.random(400) * 1e-9 + np.arange(400) * 1e-12
-    assert paired_interval(np.repeat(continuous, 3), 50).low < differences.mean()
+    assert mean_interval(np.repeat(continuous, 3), 50).low < differences.mean()
 
 
 def test_equal_runs_are_called_equal_in_94_of_100_simulations() -> None:

@@ -39,6 +39,7 @@ class Calibration:
     ece_interval: Interval
     ece_by_chance: float
     equal_mass_ece: float
+    equal_mass_ece_interval: Interval
     equal_mass_ece_by_chance: float
     max_error: float
     classwise_ece: float
@@ -57,6 +58,7 @@ def calibrate(scores: Scores) -> Calibration:
         ece_interval=ece_interval(confidence, correct, width),
         ece_by_chance=ece_by_chance(confidence, width),
         equal_mass_ece=ece(confidence, correct, mass),
+        equal_mass_ece_interval=ece_interval(confidence, correct, mass),
         equal_mass_ece_by_chance=ece_by_chance(confidence, mass),
         max_error=max(gaps),
         classwise_ece=classwise_ece(scores),

@@ -49,6 +49,18 @@ def percentile_interval(values: Array, level: float = LEVEL) -> Interval:
     return Interval(float(low), float(high))
 
 
+def mean_interval(values: Array, draws: int = DRAWS, seed: int = 0) -> Interval:
+    """Return the bootstrap interval of a mean over images. Shape: (N,)."""
+    distinct, counts = np.unique(values, return_counts=True)
+    rng = np.random.default_rng(seed)
+    n = len(values)
+    if len(distinct) <= 1000:  # few values, such as -1, 0, 1: draw how often each comes
+        weights = rng.multinomial(n, counts / n, size=draws)
+        return percentile_interval(weights @ distinct / n)
+    means = [values[rng.integers(n, size=n)].mean() for _ in range(draws)]
+    return percentile_interval(np.array(means))
+
+
 def bootstrap(
     statistic: Callable[[Array], Array], count: int, draws: int = DRAWS, seed: int = 0
 ) -> Interval:

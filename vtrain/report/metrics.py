@@ -4,7 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vtrain.report.intervals import DRAWS, Interval, percentile_interval, wilson
+from vtrain.report.intervals import (
+    DRAWS,
+    Interval,
+    mean_interval,
+    percentile_interval,
+    wilson,
+    wilson_arrays,
+)
 from vtrain.report.scores import Array, Scores
 
 
@@ -17,8 +24,11 @@ class Overall:
     accuracy: float
     accuracy_interval: Interval
     top5: float
+    top5_interval: Interval
     balanced_accuracy: float
+    balanced_accuracy_interval: Interval
     macro_precision: float
+    macro_precision_interval: Interval
     macro_f1: float
     macro_f1_interval: Interval
     weighted_precision: float
@@ -26,8 +36,10 @@ class Overall:
     mean_average_precision: float
     mean_roc_auc: float
     nll: float
+    nll_interval: Interval
     brier: float
     """Mean over images of sum_k (p_k - y_k)^2, in 0 .. 2."""
+    brier_interval: Interval
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,11 @@ class PerClass:
     f1: Array
     average_precision: Array
     roc_auc: Array
+    precision_low: Array
+    """Wilson's interval, as of the recall; it takes the number of predictions as given."""
+    precision_high: Array
+    recall_low: Array
+    recall_high: Array
 
     def worst_first(self) -> Array:
         """Return the classes by F1, the worst first; those without images come last."""
@@ -68,7 +85,14 @@ def per_class(scores: Scores) -> PerClass:
     hits = np.bincount(scores.targets[scores.correct], minlength=k)
     precision, recall, f1 = _precision_recall_f1(hits, support, predicted)
     average_precision, roc_auc = _ranking(scores)
-    return PerClass(support, predicted, precision, recall, f1, average_precision, roc_auc)
+    intervals = [
+        np.where(np.isnan(share), np.nan, end)
+        for share, trials in ((precision, predicted), (recall, support))
+        for end in wilson_arrays(hits, trials)
+    ]
+    return PerClass(
+        support, predicted, precision, recall, f1, average_precision, roc_auc, *intervals
+    )
 
 
 def _precision_recall_f1(hits: Array, support: Array, predicted: Array) -> tuple[Array, ...]:
@@ -112,47 +136,62 @@ def overall(scores: Scores, classes: PerClass) -> Overall:
     count = len(scores)
     present = classes.support > 0
     weights = classes.support[present] / count
-    hits = int(scores.correct.sum())
+    hits, top5 = int(scores.correct.sum()), int((scores.true_rank < 5).sum())
+    squares = squared_errors(scores)
+    of_precision, of_recall, of_f1 = macro_intervals(scores)
     return Overall(
         images=count,
         classes=scores.num_classes,
         accuracy=hits / count,
         accuracy_interval=wilson(hits, count),
-        top5=float(np.mean(scores.true_rank < 5)),
+        top5=top5 / count,
+        top5_interval=wilson(top5, count),
         balanced_accuracy=float(classes.recall[present].mean()),
+        balanced_accuracy_interval=of_recall,
         macro_precision=float(classes.precision[present].mean()),
+        macro_precision_interval=of_precision,
         macro_f1=float(classes.f1[present].mean()),
-        macro_f1_interval=macro_f1_interval(scores),
+        macro_f1_interval=of_f1,
         weighted_precision=float(weights @ classes.precision[present]),
         weighted_f1=float(weights @ classes.f1[present]),
         mean_average_precision=float(classes.average_precision[present].mean()),
         mean_roc_auc=_mean(classes.roc_auc[present]),
         nll=float(scores.loss.mean()),
-        brier=brier(scores),
+        nll_interval=mean_interval(scores.loss),
+        brier=float(squares.mean()),
+        brier_interval=mean_interval(squares),
     )
 
 
-def brier(scores: Scores) -> float:
-    """Return the mean of sum_k (p_k - y_k)^2 = sum_k p_k^2 - 2 p_true + 1."""
+def squared_errors(scores: Scores) -> Array:
+    """Return sum_k (p_k - y_k)^2 = sum_k p_k^2 - 2 p_true + 1 of each image. Shape: (N,)."""
     squares = np.einsum("nk,nk->n", scores.probs, scores.probs, dtype=np.float64)
-    return float(np.mean(squares - 2 * np.exp(-scores.loss) + 1))
+    return np.asarray(squares - 2 * np.exp(-scores.loss) + 1)
 
 
-def macro_f1_interval(scores: Scores, draws: int = DRAWS, seed: int = 0) -> Interval:
-    """Return the bootstrap interval of macro F1 over images."""
+def macro_intervals(
+    scores: Scores, draws: int = DRAWS, seed: int = 0
+) -> tuple[Interval, Interval, Interval]:
+    """Return the bootstrap intervals over images of macro precision, recall and F1.
+
+    The means are over the classes that are in a draw.
+    """
     k = scores.num_classes
     cells, counts = np.unique(scores.targets * k + scores.predicted, return_counts=True)
     true, given = cells // k, cells % k
     rng = np.random.default_rng(seed)
-    values = np.empty(draws)
+    values = np.empty((draws, 3))
     for draw in range(draws):
         # Resampling images is resampling the cells of the confusion matrix that they fall into.
         resample = rng.multinomial(len(scores), counts / counts.sum())
         support = np.bincount(true, resample, k)
         predicted = np.bincount(given, resample, k)
         hits = np.bincount(true, resample * (true == given), k)
-        values[draw] = np.nanmean(_precision_recall_f1(hits, support, predicted)[2])
-    return percentile_interval(values)
+        present = support > 0
+        figures = _precision_recall_f1(hits[present], support[present], predicted[present])
+        values[draw] = [figure.mean() for figure in figures]
+    precision, recall, f1 = (percentile_interval(column) for column in values.T)
+    return precision, recall, f1
 
 
 def _mean(values: Array) -> float:

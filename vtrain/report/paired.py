@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest
 
-from vtrain.report.intervals import DRAWS, Interval, percentile_interval
-from vtrain.report.scores import Array, Scores
+from vtrain.report.intervals import DRAWS, Interval, mean_interval
+from vtrain.report.scores import Scores
 
 SIGNIFICANCE = 0.05
 
@@ -46,12 +46,12 @@ def compare(a: Scores, b: Scores, draws: int = DRAWS, seed: int = 0) -> Paired:
         accuracy_a=float(a.correct.mean()),
         accuracy_b=float(b.correct.mean()),
         difference=float(gains.mean()),
-        difference_interval=paired_interval(gains, draws, seed),
+        difference_interval=mean_interval(gains, draws, seed),
         only_a=only_a,
         only_b=only_b,
         p_value=mcnemar(only_a, only_b),
         nll_difference=float(losses.mean()),
-        nll_difference_interval=paired_interval(losses, draws, seed),
+        nll_difference_interval=mean_interval(losses, draws, seed),
     )
 
 
@@ -59,15 +59,3 @@ def mcnemar(only_a: int, only_b: int) -> float:
     """Return the exact two-sided p-value: a fair coin decides each image that one gets wrong."""
     discordant = only_a + only_b
     return float(binomtest(only_a, discordant).pvalue) if discordant else 1.0
-
-
-def paired_interval(differences: Array, draws: int = DRAWS, seed: int = 0) -> Interval:
-    """Return the bootstrap interval of a mean difference over images. Shape: (N,)."""
-    values, counts = np.unique(differences, return_counts=True)
-    rng = np.random.default_rng(seed)
-    n = len(differences)
-    if len(values) <= 1000:  # few values, such as -1, 0, 1: draw how often each comes
-        weights = rng.multinomial(n, counts / n, size=draws)
-        return percentile_interval(weights @ values / n)
-    means = [differences[rng.integers(n, size=n)].mean() for _ in range(draws)]
-    return percentile_interval(np.array(means))

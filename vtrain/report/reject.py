@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vtrain.report.intervals import Interval, wilson
+from vtrain.report.intervals import DRAWS, Interval, percentile_interval, wilson
 from vtrain.report.scores import Array, Scores, halves
 
 WANTED = (0.9, 0.95, 0.99, 0.999)
@@ -52,6 +52,7 @@ class Reject:
 
     aurc: float
     """Area under the risk-coverage curve: the mean of the risks over all coverages."""
+    aurc_interval: Interval
     excess_aurc: float
     """More than if every mistake were less sure than every right answer."""
     coverage: list[float]
@@ -69,6 +70,7 @@ def reject_curve(scores: Scores, points: int = 200, seed: int = 0) -> Reject:
     ideal = risks(scores.correct.astype(np.float64), scores.correct)
     return Reject(
         aurc=float(risk.mean()),
+        aurc_interval=aurc_interval(scores.confidence, scores.correct),
         excess_aurc=float(risk.mean() - ideal.mean()),
         coverage=((chosen + 1) / count).tolist(),
         risk=risk[chosen].tolist(),
@@ -82,9 +84,26 @@ def risks(confidence: Array, correct: Array) -> Array:
 
     Images of equal confidence have no order, so each counts as their mean. Shape: (N,) -> (N,).
     """
-    _, group, sizes = np.unique(-confidence, return_inverse=True, return_counts=True)
-    mistakes = np.bincount(group, ~correct) / sizes
+    _, group = np.unique(-confidence, return_inverse=True)
+    return _risks(group, ~correct, int(group.max()) + 1)
+
+
+def _risks(group: Array, wrong: Array, groups: int) -> Array:
+    """Return the risks of images that are in groups of equal confidence, the surest first."""
+    sizes = np.bincount(group, minlength=groups)
+    mistakes = np.bincount(group, wrong, groups) / np.maximum(sizes, 1)
     return np.asarray(np.cumsum(np.repeat(mistakes, sizes)) / np.arange(1, len(group) + 1))
+
+
+def aurc_interval(confidence: Array, correct: Array, draws: int = DRAWS, seed: int = 0) -> Interval:
+    """Return the bootstrap interval of the area under the curve, over images. Shape: (N,) each."""
+    _, group = np.unique(-confidence, return_inverse=True)
+    rng, n, groups = np.random.default_rng(seed), len(group), int(group.max()) + 1
+    areas = np.empty(draws)
+    for draw in range(draws):
+        drawn = rng.integers(n, size=n)
+        areas[draw] = _risks(group[drawn], ~correct[drawn], groups).mean()
+    return percentile_interval(areas)
 
 
 def threshold_for(scores: Scores, wanted: float) -> Threshold:

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from vtrain.report.calibration import ece, equal_width_bins
+from vtrain.report.intervals import Interval, mean_interval
 from vtrain.report.scores import Array, Scores, halves, log_softmax, row_slices
 
 LIMITS = (0.05, 20.0)
@@ -29,6 +30,8 @@ class Temperature:
     """Fitted on the other half."""
     nll_before: float
     nll_after: float
+    nll_change_interval: Interval
+    """Of the change of the NLL on the judged images, each beside itself."""
     ece_before: float
     ece_after: float
 
@@ -49,6 +52,7 @@ def judge_temperature(scores: Scores, seed: int = 0) -> Temperature | None:
         half_temperature=half,
         nll_before=float(judged.loss.mean()),
         nll_after=float(scaled.loss.mean()),
+        nll_change_interval=mean_interval(scaled.loss - judged.loss),
         ece_before=_ece(judged),
         ece_after=_ece(scaled),
     )
