@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.base_configs import SMALL_RUN
@@ -277,3 +278,68 @@ def test_cost_and_corruptions_are_measured_where_asked_for(
     refused = vtrain("report", run, run, "--cost")
     assert refused.code == 2
     assert "--cost is for one run" in refused.err
+
+
+def test_the_galleries_show_what_the_model_looked_at(
+    run: Path, vtrain: Vtrain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def maps() -> int:
+        assert vtrain("report", run).code == 0
+        return (run / "report.html").read_text().count('alt="what the model looked at"')
+
+    assert maps() > 10
+    page = (run / "report.html").read_text()
+    assert maps() == page.count('<div class="pair">'), "each image that is shown has one"
+    assert (run / "report.html").read_text() == page, "the same ones again"
+    assert "by rollout" in page
+    macs = vtrain_macs(run)
+    monkeypatch.setattr("vtrain.run.gallery_maps.MOST_GMACS", 3.5 * macs / 1e9)
+    images = {m.split('"')[0] for m in page.split('class="pair"><img src="')[1:]}
+    assert len(images) > 3
+    assert 3 <= maps() <= 6, "of a large model three images, which may be in two galleries"
+    assert "Beside the first images" in (run / "report.html").read_text()
+
+
+def vtrain_macs(run: Path) -> int:
+    from vtrain.inference.loaded import load_model
+    from vtrain.models.profile import count_macs
+
+    return count_macs(load_model(run).model)
+
+
+def test_a_map_is_that_of_explain(run: Path) -> None:
+    from vtrain.explain.methods import METHODS, Request
+    from vtrain.explain.small import overlaid
+    from vtrain.inference.loaded import load_model
+    from vtrain.report.thumbnails import thumbnail
+    from vtrain.run.gallery_maps import gallery_maps
+    from vtrain.run.run_facts import image_reader
+
+    read_back = read_run(run)
+    predictions = read_back.predictions
+    assert predictions is not None
+    read = image_reader(read_back.facts, predictions)
+    assert read is not None
+    found = gallery_maps(run, predictions, [4, 2, 4], read)
+    loaded = load_model(run)
+    assert list(found.pictures) == [4, 2]
+    for index, uri in found.pictures.items():
+        image = read(index)
+        pixels = loaded.preprocess(image)
+        request = Request(torch.zeros(1, 1, dtype=torch.int64))
+        alone = METHODS["rollout"].function(loaded.model, pixels, request)[0].values[0]
+        box = loaded.geometry.seen_box(image.size)
+        assert uri == thumbnail(overlaid(image, box, alone.numpy(), 160))
+
+
+def test_why_there_is_no_map_is_told(run: Path, vtrain: Vtrain) -> None:
+    path = run / "predictions.npz"
+    old = Predictions.load(path)
+    Predictions(old.logits, old.targets, old.ids, old.classes, {**old.about, "step": 1}).save(path)
+    assert vtrain("report", run).code == 0
+    page = (run / "report.html").read_text()
+    assert "is not shown: the predictions are not of the checkpoint, which is of step 6" in page
+    for name in ("best.pt", "last.pt"):
+        (run / name).unlink()
+    assert vtrain("report", run).code == 0
+    assert "is not shown: the checkpoint cannot be used" in (run / "report.html").read_text()

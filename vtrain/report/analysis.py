@@ -37,6 +37,11 @@ class Galleries:
     suspects: list[Example]
     """In the order of the suspicious labels, as far as they are shown."""
 
+    def indices(self) -> list[int]:
+        """Return the numbers of all images, those first that say most; some come twice."""
+        every = (self.sure_and_wrong, self.suspects, self.right_but_unsure, self.most_typical)
+        return [example.index for examples in every for example in examples]
+
 
 @dataclass(frozen=True)
 class Analysis:

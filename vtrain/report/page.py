@@ -15,7 +15,7 @@ from vtrain.report.confusion import MAX_SHOWN, row_normalised
 from vtrain.report.facts import Row, RunFacts, curve, flat
 from vtrain.report.figures import Series
 from vtrain.report.measured import Measured
-from vtrain.report.thumbnails import ReadImage, thumbnails
+from vtrain.report.thumbnails import Maps, ReadImage, thumbnails
 
 CURVES = (
     ("loss", ("train/loss", "val/loss")),
@@ -38,6 +38,7 @@ def run_page(
     read: ReadImage | None = None,
     folds: Comparison | None = None,
     measured: Measured | None = None,
+    maps: Maps | None = None,
 ) -> str:
     """Return the report of one run.
 
@@ -47,6 +48,7 @@ def run_page(
         read: Gives the images that the predictions are of, where they are at hand.
         folds: The runs whose predictions were joined, where there are several.
         measured: What was measured with the model, where that was asked for.
+        maps: What the model looked at on the images of the galleries.
     """
     context: dict[str, Any] = {
         "facts": facts,
@@ -55,6 +57,7 @@ def run_page(
         "a": None,
         "folds": folds,
         "m": measured or Measured(),
+        "maps": maps or Maps(),
     }
     if isinstance(analysis, Analysis):
         context |= _analysis_context(analysis, read)
@@ -94,17 +97,6 @@ def training_curves(rows: Sequence[Row]) -> list[tuple[str, list[str], Markup]]:
 def _analysis_context(a: Analysis, read: ReadImage | None) -> dict[str, Any]:
     """Return what the sections on predictions show besides the analysis itself."""
     shown = a.shown_classes()
-    gallery = a.galleries
-    chosen = (
-        example.index
-        for examples in (
-            gallery.sure_and_wrong,
-            gallery.right_but_unsure,
-            gallery.most_typical,
-            gallery.suspects,
-        )
-        for example in examples
-    )
     support = a.per_class.support
     return {
         "a": a,
@@ -124,7 +116,7 @@ def _analysis_context(a: Analysis, read: ReadImage | None) -> dict[str, Any]:
         "risk_coverage": figures.curves(
             "risk", [Series(a.reject.coverage, a.reject.risk)], "share kept", "error among kept"
         ),
-        "images": {} if read is None else thumbnails(chosen, read),
+        "images": {} if read is None else thumbnails(a.galleries.indices(), read),
         "can_read": read is not None,
         "suspects": a.labels.suspects[:MAX_SUSPECTS],
     }

@@ -1,6 +1,7 @@
 """Small pictures that stand in the page itself."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from PIL import Image
 
@@ -13,6 +14,23 @@ SMALL = 64
 
 ReadImage = Callable[[int], Image.Image]
 """Returns image `index` of those that the predictions are of."""
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What a model looked at, as data URIs by the number of the image.
+
+    Attributes:
+        method: How the maps were made.
+        pictures: Those that could be.
+        left_out: Whether there are fewer than images, as the model is large.
+        missing: Why there are none at all.
+    """
+
+    method: str = ""
+    pictures: Mapping[int, str] = field(default_factory=dict)
+    left_out: bool = False
+    missing: str = ""
 
 
 def thumbnails(indices: Iterable[int], read: ReadImage) -> dict[int, str]:

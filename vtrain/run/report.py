@@ -11,6 +11,8 @@ from vtrain.report.comparison import Comparison, Run, compare_runs, joined_folds
 from vtrain.report.document import analysis_data, per_class_csv
 from vtrain.report.measured import Measured
 from vtrain.report.page import run_page, runs_page
+from vtrain.report.thumbnails import Maps
+from vtrain.run.gallery_maps import gallery_maps
 from vtrain.run.measure import measure
 from vtrain.run.run_facts import image_reader, read_run
 
@@ -45,15 +47,20 @@ def write_report(
 ) -> Analysis | None:
     """Write the page of a run, or of folds that were joined, and what belongs beside it."""
     facts, predictions = run.facts, run.predictions
-    analysis, read = None, None
+    analysis, read, maps = None, None, None
     if predictions is not None:
         counts = facts.train_counts or {}
         known = all(name in counts for name in predictions.classes)
         per_class = [counts[name] for name in predictions.classes] if known else None
         analysis, read = analyse(predictions, per_class), image_reader(facts, predictions)
         write_text(output.with_name("per_class.csv"), per_class_csv(analysis))
+        if folds is not None:
+            maps = Maps(missing="each fold has a model of its own; the page of a fold has them")
+        elif read is not None:
+            chosen = analysis.galleries.indices()
+            maps = gallery_maps(Path(facts.folder), predictions, chosen, read)
     missing = NO_PREDICTIONS.format(facts.folder)
-    write_text(output, run_page(facts, analysis or missing, read, folds, measured))
+    write_text(output, run_page(facts, analysis or missing, read, folds, measured, maps))
     data = None if analysis is None else analysis_data(analysis)
     twin = {"run": facts, "predictions": data, "folds": folds, "measured": measured}
     write_json(output.with_suffix(".json"), plain(twin))
