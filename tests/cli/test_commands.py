@@ -91,6 +91,9 @@ def test_no_command_is_another_s_word() -> None:
         (["--nope"], "No such option: --nope (command line): see vtrain --help"),
         (["fit", "x.yaml", "--lr", "1"], "(command line): write optimizer.lr=VALUE, without"),
         (["fit", "x.yaml", "--batch-size", "1"], "(command line): write train.batch_size=VALUE,"),
+        (["fit", "x.yaml", "--nproc-per-node", "2"], "torchrun --nproc-per-node=N --no-python"),
+        (["fit", "x.yaml", "--gpus", "2"], "torchrun --nproc-per-node=N --no-python vtrain fit"),
+        (["eval", "--ckpt", "hf-hub:timm/x"], "other programs' weights begin a run: fit CONFIG"),
         (["predict", "x.png", "--lr", "1"], "see vtrain predict --help"),
     ],
 )
@@ -134,3 +137,8 @@ def test_paths_may_begin_with_the_home_folder(
     assert vtrain(*predict).code == 0
     assert (home / "out.txt").is_file()
     assert not (small_run.parent / "~").exists()
+
+
+def test_the_help_of_fit_says_how_several_processes_start(vtrain: Vtrain) -> None:
+    said = " ".join(vtrain("fit", "--help").out.split())
+    assert "torchrun --nproc-per-node=N --no-python vtrain fit CONFIG" in said

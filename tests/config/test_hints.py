@@ -4,7 +4,7 @@ import pytest
 
 from tests.base_configs import MINIMAL
 from vtrain.config import config_from_text
-from vtrain.config.hints import all_keys, key_of_option
+from vtrain.config.hints import all_keys, hint_on_option
 from vtrain.config.schema import build_schema
 from vtrain.config.words import NO_KEYS, PEERS_WORDS
 from vtrain.errors import ConfigError
@@ -41,7 +41,7 @@ def mistakes(*overrides: str, text: str = MINIMAL) -> list[str]:
         ("augment.policy={name: augmix, frobnicate: 3}", "the keys of 'augment.policy' are "),
         ("train.frobnicate=1", "(see vtrain keys train)"),
         ("output_dir=x", "--run-dir DIR"),
-        ("train.gpus=8", "torchrun"),
+        ("train.gpus=8", "torchrun --nproc-per-node=N"),
         ("frobnicate=1", "the sections are augment, checkpoint, "),
     ],
 )
@@ -50,6 +50,12 @@ def test_an_unknown_key_is_answered_with_the_one_that_was_meant(override: str, h
     assert line.startswith("unknown key '")
     assert f"(command line '{override}'): " in line
     assert hint in line
+
+
+@pytest.mark.parametrize("devices", ["0,1", "cuda:0,1", "[0, 1]"])
+def test_several_devices_are_answered_with_the_line_of_torchrun(devices: str) -> None:
+    (line,) = mistakes(f"train.device={devices}")
+    assert "torchrun --nproc-per-node=N --no-python vtrain fit" in line
 
 
 @pytest.mark.parametrize("word", ["frobnicate", "zzz", "widget", "qwerty"])
@@ -82,9 +88,9 @@ def test_every_word_of_a_peer_stands_for_a_key_that_there_is() -> None:
 
 
 def test_an_option_of_another_program_is_answered_with_a_key() -> None:
-    assert key_of_option("--batch-size") == "train.batch_size"
-    assert key_of_option("--lr") == "optimizer.lr"
-    assert key_of_option("--frobnicate") is None
+    assert hint_on_option("--batch-size") == "write train.batch_size=VALUE, without dashes"
+    assert hint_on_option("--lr") == "write optimizer.lr=VALUE, without dashes"
+    assert hint_on_option("--frobnicate") is None
 
 
 @pytest.mark.parametrize(

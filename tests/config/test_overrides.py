@@ -88,3 +88,18 @@ def test_another_component_on_the_command_line_keeps_what_the_file_says_beside_i
 
 def test_the_last_of_two_overrides_counts_also_if_the_first_is_no_yaml() -> None:
     assert config("train.epochs=[1", "train.epochs=3").train.epochs == 3
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("model=resnet50", "data=nothing", "optimizer=nadam", "schedule=triangle"),
+        *("train.loss=mse", "augment.policy=none_such", "model.name=resnet50"),
+        "model={name: resnet50}",
+    ],
+)
+def test_an_unknown_component_is_looked_for_where_it_was_typed(override: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config(override)
+    (line,) = caught.value.lines()
+    assert f"(command line '{override}')" in line

@@ -44,6 +44,32 @@ def assert_loads(model: ImageClassifier, path: Path, expected: nn.Module) -> Non
 # Files.
 
 
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("timm/vit_tiny_patch16_224", "did you mean hf-hub:timm/vit_tiny_patch16_224?"),
+        ("hf:google/vit-base", "did you mean hf-hub:google/vit-base?"),
+        ("hf_hub:timm/a.b_in1k", "did you mean hf-hub:timm/a.b_in1k?"),
+        ("timm:vit_tiny", "did you mean hf-hub:timm/vit_tiny?"),
+        ("https://huggingface.co/timm/vit_tiny", "did you mean hf-hub:timm/vit_tiny?"),
+        ("https://dl.fbaipublicfiles.com/deit/d.pth", "download the file first"),
+        ("imagenet", "hf-hub:OWNER/NAME"),
+        ("true", "hf-hub:OWNER/NAME"),
+        ("weights/vit.pth", "write a file"),
+        ("here/vit_tiny", "write a file"),
+    ],
+)
+def test_weights_that_are_not_there_are_answered_with_the_right_form(
+    source: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("here").mkdir()
+    for given in (source, str(tmp_path / source)):  # as it is typed, and as a config keeps it
+        with pytest.raises(CheckpointError, match="no such checkpoint") as caught:
+            load_pretrained(tiny("vit_ti"), given)
+        assert said in str(caught.value)
+
+
 @pytest.mark.parametrize("save", [torch.save, save_file])
 def test_both_kinds_of_file_are_read(file: Path, save) -> None:
     source = other("vit_ti")

@@ -97,6 +97,19 @@ def test_weights_of_another_program_need_a_model_s_name(photos: Path) -> None:
     assert named.model.pretrained == str(Path("weights.safetensors").absolute())
 
 
+@pytest.mark.parametrize("first", ["first", "first/best.pt"])
+def test_weights_named_by_an_override_choose_the_model_as_from_does(
+    vtrain: Vtrain, photos: Path, first: str
+) -> None:
+    vtrain("fit", photos, "train.max_steps=1", "model.depth=2", "--run-dir", "first")
+    config = photos_config(photos, [f"model.pretrained={first}"])
+    assert config.model_dump() == photos_config(photos, start=first).model_dump()
+    with pytest.raises(ConfigError, match="both name weights"):
+        photos_config(photos, [f"model.pretrained={first}"], "other.pt")
+    with pytest.raises(ConfigError, match="do not say which model they are for"):
+        photos_config(photos, ["model.pretrained=hf-hub:timm/vit_small_patch16_224.augreg_in1k"])
+
+
 def test_weights_beside_a_config_are_refused(vtrain: Vtrain, photos: Path) -> None:
     done = vtrain("fit", "vit_digits", "--from", "x.pt")
     assert (done.code, len(done.errors)) == (2, 1)

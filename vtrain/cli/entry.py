@@ -87,11 +87,11 @@ def _usage_error(error: Any) -> ConfigError:
     command = "vtrain" if function is None else f"vtrain {named}"
     option = getattr(error, "option_name", "")  # only an unknown option has one
     if option and function is not None and "overrides" in inspect.signature(function).parameters:
-        from vtrain.config.hints import key_of_option
+        from vtrain.config.hints import hint_on_option
 
-        key = key_of_option(option)
-        if key is not None:
-            hint = f"write {key}=VALUE, without dashes; see {command} --help"
+        hint = hint_on_option(option)
+        if hint is not None:
+            hint = f"{hint}; see {command} --help"
             return ConfigError(f"No such option: {option}", "command line", hint)
     what = error.format_message().rstrip(".")
     for old, new in VALIDATOR_S_WORDS:

@@ -39,7 +39,10 @@ def fit(
         typer.Option(min=1, metavar="N", help="Only see whether the model memorises N images."),
     ] = None,
 ) -> None:
-    """Train the model that CONFIG describes, or one that suits a folder of images."""
+    """Train the model that CONFIG describes, or one that suits a folder of images.
+
+    On N GPUs: torchrun --nproc-per-node=N --no-python vtrain fit CONFIG
+    """
     if overfit is not None:  # it keeps no run
         others = {"run-dir": run_dir, "resume": resume, "accept-data-change": accept_data_change}
         refuse_ignored(others, beside="overfit")

@@ -149,10 +149,12 @@ def names(words: list[str]) -> str:
     return text if len(text) <= SHOWN else text[:SHOWN].rpartition(",")[0] + ", ..."
 
 
-def key_of_option(option: str) -> str | None:
-    """Return the key that stands for an option of other programs, such as `--batch-size`."""
+def hint_on_option(option: str) -> str | None:
+    """Say what to write instead of an option of other programs, such as `--batch-size`."""
     word = option.strip("-").replace("-", "_")
     named = {"model": "vit_s", "data": "image_folder", "optimizer": "adamw"}
     document = Document("command line", {key: {"name": name} for key, name in named.items()})
     schema = build_schema(document)
-    return next(iter(keys_called(word, schema)), None)
+    for key in keys_called(word, schema):
+        return f"write {key}=VALUE, without dashes"
+    return NO_KEYS.get(word)

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from vtrain.config.hints import meant, names
 from vtrain.config.schema import REGISTRIES
+from vtrain.config.words import SEVERAL
 from vtrain.errors import ConfigError, shortened
 from vtrain.files.yaml import Document, Keys
 from vtrain.registry import Section, suggest
@@ -129,8 +130,11 @@ def requirement(detail: Any, keys: Keys = ()) -> str:
         return REQUIREMENTS[kind]
     if kind == "literal_error":
         return f"must be {context['expected']}"
+    if keys == ("model", "pretrained"):
+        return "must be a file, a run folder, or hf-hub:OWNER/NAME of the Hugging Face hub"
     if keys == ("train", "device") or "cuda" in str(context.get("pattern")):
-        return "must be auto, cpu, cuda or cuda:N"
+        several = f"; {SEVERAL}" if "," in str(detail["input"]) else ""
+        return f"must be auto, cpu, cuda or cuda:N{several}"
     if kind == "union_tag_invalid":
         return suggest(context["tag"], context["expected_tags"].replace("'", "").split(", "))
     text: str = detail["msg"].removeprefix("Value error, ")

@@ -45,6 +45,11 @@ def _apply(document: Document, override: str, unread: dict[Keys, ConfigError]) -
         # Another component, as with `model.name`: what the file says beside its name stays.
         before = section.get(keys[-1])
         value = {**(before if isinstance(before, dict) else {}), "name": value}
+        document.places[(*keys, "name")] = name
+    elif isinstance(value, dict):  # nothing in it is of the file
+        for known in (document.places, document.lines):
+            for inner in [place for place in known if place[: len(keys)] == keys]:
+                del known[inner]
     section[keys[-1]] = value
     document.texts[keys] = text
     document.places[keys] = name  # its mistakes name the command line, not the file

@@ -92,15 +92,15 @@ _KEYS = {
 PEERS_WORDS = {word: key for key, words in _KEYS.items() for word in words.split()}
 """Another program's word -> the key that means it."""
 
+SEVERAL = "for N of them type torchrun --nproc-per-node=N --no-python vtrain fit ..."
 _OPTIONS = {
     "name the run's folder on the command line, as --run-dir DIR": "output output_dir out_dir "
     "save_dir run_dir project experiment exp_name log_dir logdir workdir work_dir",
     "add --resume to the command line": "resume resume_from_checkpoint auto_resume",
     "the dataset says how many there are; a list or folders name them": "num_classes nb_classes nc "
     "n_classes classes num_labels",
-    "train.device takes one GPU; for several start vtrain with torchrun": "gpus devices world_size "
-    "num_gpus ngpus n_gpu nproc num_processes nnodes num_nodes distributed strategy ddp sync_bn "
-    "local_rank",
+    f"train.device takes one GPU; {SEVERAL}": "gpus devices world_size num_gpus ngpus n_gpu nproc "
+    "nproc_per_node num_processes nnodes num_nodes distributed strategy ddp sync_bn local_rank",
     "vtrain writes metrics.jsonl and TensorBoard's files, which W&B and MLflow can read": "wandb "
     "mlflow comet use_wandb log_wandb",
     "name the checkpoint on the command line, as --ckpt CKPT": "ckpt checkpoint_path",

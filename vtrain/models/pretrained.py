@@ -15,12 +15,17 @@ from torch import Tensor
 
 from vtrain.data.datasets.class_names import places
 from vtrain.errors import CheckpointError, ConfigError
-from vtrain.files.weights import KNOWN_NAMES, read_weights
+from vtrain.files.weights import ENDINGS, KNOWN_NAMES, read_weights
 from vtrain.models.base import ImageClassifier
 from vtrain.models.weights.fitting import fit_to_shape
 from vtrain.models.weights.key_mappings import KeyMapping, State, translate
 
 HUB = "hf-hub:"
+FORMS = f"write a file, a run folder, or {HUB}OWNER/NAME of the Hugging Face hub"
+PEERS_FORM = re.compile(
+    r"(?:https?:/+)?(?:www\.)?(?:huggingface|hf)\.co/|(?:hf|hub|huggingface|hf[_-]hub):/*", re.I
+)
+"""How other programs begin the address of a repository of the hub."""
 
 
 class Fate(Enum):
@@ -96,7 +101,7 @@ def load_pretrained(
         CheckpointError: The file cannot be used, or its weights do not fit the model.
         ConfigError: The hub is named, and the package that reads it is not installed.
     """
-    file = read_weights(fetch(source) if source.startswith(HUB) else Path(source))
+    file = read_weights(fetch(source) if source.startswith(HUB) else local(source))
     try:
         mapping, given = translate(file.tensors)
     except RuntimeError:  # of torch, which cannot stack or split them
@@ -178,6 +183,35 @@ def with_classes(given: State, heads: list[str], known: list[str], classes: list
     rows = torch.tensor(numbers)
     ordered = {n: given[n][rows] for n in heads if n in given and len(given[n]) == len(known)}
     return {**given, **ordered}
+
+
+def local(source: str) -> Path:
+    """Return a file or folder of weights.
+
+    Raises:
+        CheckpointError: It is not there; where it may be of the hub, the message says how to write
+            that.
+    """
+    path = Path(source)
+    if path.exists():
+        return path
+    # As it was typed: a config has made it a path, and that absolute.
+    typed = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    raise CheckpointError("no such checkpoint", source, _meant(str(typed)))
+
+
+def _meant(source: str) -> str:
+    """Say how to write what is no file: other programs have other words for weights of the hub."""
+    repository = PEERS_FORM.sub("", source, count=1).rstrip("/")
+    repository = re.sub(r"^timm:/*", "timm/", repository)
+    if ":/" in repository:
+        return "only files and the Hugging Face hub are read: download the file first"
+    folder, _, name = repository.partition("/")
+    is_name = re.fullmatch(r"[\w.-]*\w/\w[\w.-]*", repository) is not None
+    # In a folder that is there, or with the ending of a file, it is a file that is not there.
+    if is_name and not Path(folder).exists() and Path(name).suffix not in ENDINGS:
+        return f"did you mean {HUB}{repository}?"
+    return FORMS
 
 
 def fetch(source: str) -> Path:

@@ -19,6 +19,7 @@ from vtrain.errors import ConfigError, DataError, printable
 from vtrain.files.checkpoint import Checkpoint
 from vtrain.files.runs import checkpoint_of
 from vtrain.files.yaml import dump_yaml
+from vtrain.models.pretrained import HUB
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ SEEN = 30_000
 """Images that a model from scratch sees at least, over all epochs."""
 TOKENS = 8
 """Patches per side of an image: 64 in all, which a processor can train."""
+WEIGHTS = "model.pretrained="
 OF_THE_FOLDER = ("data", "data.name", "data.root")
 """Keys that say what the folder says already: its images were looked at, not others."""
 
@@ -89,6 +91,7 @@ def photos_config(root: Path, overrides: Sequence[str] = (), start: str | None =
         if (key := override.partition("=")[0]) in OF_THE_FOLDER:
             what = f"{key} is given beside a folder of images"
             raise ConfigError(what, "command line", "name one of them")
+    overrides, start = _start(overrides, start)
     photos = Photos.of(root)
     on_gpu = choose_device("auto").type == "cuda"
     if start is None:
@@ -177,12 +180,24 @@ def _model_of(start: str, overrides: Sequence[str]) -> tuple[dict[str, Any], int
     """Return the section `model` that the weights are for, and the pixels per side they know."""
     if _names_model(overrides):
         return {"pretrained": start}, None
-    path = checkpoint_of(Path(start))
+    path = Path(start) if start.startswith(HUB) else checkpoint_of(Path(start))
     if path.suffix != ".pt" or not path.exists():
         what = "other programs' weights do not say which model they are for"
         raise ConfigError(what, start, "add its name, for example model.name=vit_s")
     model = Checkpoint.load(path).model
     return {"name": model.name, **model.arguments, "pretrained": str(path)}, model.image_size
+
+
+def _start(overrides: Sequence[str], start: str | None) -> tuple[list[str], str | None]:
+    """Return the overrides without those that name weights, and the weights to fine-tune."""
+    # The small model that is chosen from scratch has a shape of its own, which no weights fit.
+    others = [override for override in overrides if not override.startswith(WEIGHTS)]
+    named = [override.removeprefix(WEIGHTS) for override in overrides if override not in others]
+    if start is not None and named:
+        what = "--from and model.pretrained both name weights"
+        raise ConfigError(what, "command line", "leave one of them out")
+    chosen = next((text for text in named[-1:] if text not in {"", "null", "~"}), start)
+    return others, chosen
 
 
 def _names_model(overrides: Sequence[str]) -> bool:
