@@ -7,6 +7,7 @@ import torch
 
 from vtrain.inference.evaluate import means, sums, top_k_hits
 from vtrain.inference.outputs import NO_TARGET
+from vtrain.report.scores import Scores
 
 
 @pytest.mark.parametrize("classes", [1, 2, 4, 5, 6, 30])
@@ -48,3 +49,25 @@ def test_sums_of_parts_are_the_sums_of_the_whole() -> None:
 def test_means_have_the_names_of_the_contract() -> None:
     totals = torch.tensor([4.0, 2.0, 1.0, 3.0], dtype=torch.float64)
     assert means(totals) == {"val/loss": 0.5, "val/top1": 0.25, "val/top5": 0.75}
+
+
+def test_of_equal_logits_the_first_class_counts_as_in_a_report() -> None:
+    draw = torch.Generator().manual_seed(0)
+    logits = torch.randn(400, 12, generator=draw).to(torch.bfloat16).mul(4).round().float() / 4
+    targets = torch.randint(12, (400,), generator=draw)
+    ties = logits.sort(1).values
+    assert (ties[:, -1] == ties[:, -2]).sum() > 20
+    hits = top_k_hits(logits, targets, 5)
+    scores = Scores(logits.numpy(), targets.numpy())
+    assert hits[:, 0].tolist() == scores.correct.tolist()
+    assert hits.any(1).tolist() == (scores.true_rank < 5).tolist()
+    order = (-logits).sort(dim=1, stable=True).indices[:, :5]
+    assert torch.equal(hits, order == targets[:, None])
+
+
+def test_nan_is_never_hit() -> None:
+    logits = torch.full((3, 4), float("nan"))
+    assert not top_k_hits(logits, torch.arange(3), 4).any()
+    infinite = torch.tensor([[0.0, float("inf"), -float("inf")]])
+    assert top_k_hits(infinite, torch.tensor([1]), 3).tolist() == [[True, False, False]]
+    assert top_k_hits(infinite, torch.tensor([2]), 3).tolist() == [[False, False, True]]

@@ -75,8 +75,18 @@ def test_against_compares_the_same_images_however_they_are_ordered() -> None:
     lost = np.flatnonzero(a.scores().correct & ~right)
     won = np.flatnonzero(right & ~a.scores().correct)
     assert (found.paired.only_a, found.paired.only_b) == (len(lost), len(won))
-    assert found.lost == [a.ids[i] for i in lost[:24]]
-    assert found.won == [a.ids[i] for i in won[:24]]
+    for listed, places, answers in ((found.lost, lost, "base"), (found.won, won, "run")):
+        assert len(listed) == min(24, len(places))
+        assert {one.image for one in listed} <= {a.ids[i] for i in places}
+        assert all(getattr(one, answers)[0] == one.label for one in listed)
+        assert all(one.base[0] != one.run[0] for one in listed)
+        sure = [min(one.base[1], one.run[1]) for one in listed]
+        assert sure == sorted(sure, reverse=True)
+    first = found.lost[0]
+    i = a.ids.index(first.image)
+    probs = np.exp(noisy[i]) / np.exp(noisy[i]).sum()
+    assert first.run == (a.classes[probs.argmax()], pytest.approx(probs.max(), rel=1e-5))
+    assert first.label == a.classes[a.targets[i]]
 
 
 def test_what_cannot_be_compared_has_a_reason() -> None:

@@ -228,6 +228,11 @@ def test_runs_are_compared_on_the_same_images(run: Path, vtrain: Vtrain) -> None
     assert "2 runs: best top-1" in done.out
     page = Path("both.html").read_text()
     assert "McNemar" in page
+    compared = json.loads(vtrain("report", other, "--against", run, "--format", "json").out)
+    shown = [*compared["against"][0]["lost"], *compared["against"][0]["won"]]
+    assert shown
+    assert all(one["image"] in page for one in shown)
+    assert page.count('class="pair"><img src="data:image/png;base64,') == len(shown)
     content = json.loads(vtrain("report", other, "--against", run, "--format", "json").out)
     (against,) = content["against"]
     right = old.scores().correct

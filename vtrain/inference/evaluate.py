@@ -20,10 +20,17 @@ NAMES = ("val/loss", "val/top1", "val/top5")
 def top_k_hits(logits: Tensor, targets: Tensor, k: int) -> Tensor:
     """Return whether each target is the likeliest, the second likeliest, ... or the k-th.
 
+    Of equal logits, which half precision often has, the first class is the likelier, as for argmax
+    and in a report: `topk` takes any. NaN is never hit.
+
     Shape: (B, K), (B,) -> (B, min(k, K)) bool, at most one of them true in each row.
     """
-    nearest = logits.topk(min(k, logits.shape[1]), dim=1).indices  # (B, k) classes
-    return nearest == targets[:, None]  # NO_TARGET is no class, and so never hit
+    columns = torch.arange(logits.shape[1], device=logits.device)
+    labels = targets[:, None]
+    true = logits.gather(1, labels.clamp(min=0))
+    behind = (logits < true) | ((logits == true) & (columns >= labels))  # itself among them
+    rank = logits.shape[1] - behind.sum(1, keepdim=True)
+    return (rank == columns[:k]) & (labels != NO_TARGET)
 
 
 def sums(logits: Tensor, targets: Tensor) -> Tensor:

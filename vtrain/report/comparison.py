@@ -12,6 +12,7 @@ from vtrain.report.facts import RunFacts, best, flat, last
 from vtrain.report.paired import Paired, compare
 from vtrain.report.plain import csv_text
 from vtrain.report.predictions import Predictions, aligned, joined
+from vtrain.report.scores import Array, Scores
 
 REPEATED = ("seed", "data.fold")
 """Keys, or what they begin with, in which repetitions of one experiment differ."""
@@ -55,6 +56,16 @@ class Repetitions:
 
 
 @dataclass(frozen=True)
+class Disputed:
+    """An image that one of two runs gets right; each answer with its probability."""
+
+    image: str
+    label: str
+    base: tuple[str, float]
+    run: tuple[str, float]
+
+
+@dataclass(frozen=True)
 class Against:
     """A run against the base, on the same images; `reason` says why there is no comparison."""
 
@@ -62,9 +73,9 @@ class Against:
     base: str
     paired: Paired | None
     reason: str | None
-    lost: list[str]
-    """Images that only the base gets right."""
-    won: list[str]
+    lost: list[Disputed]
+    """Images that only the base gets right, those first of which both are the surest."""
+    won: list[Disputed]
     """Images that only this run gets right."""
 
 
@@ -182,16 +193,24 @@ def against(run: Run, base: Run) -> Against:
         a, b = aligned(base.predictions, run.predictions)
     except DataError as error:
         return Against(name, base_name, None, error.what, [], [])
-    ids = base.predictions.ids
-    lost, won = np.flatnonzero(a.correct & ~b.correct), np.flatnonzero(b.correct & ~a.correct)
-    return Against(
-        name,
-        base_name,
-        compare(a, b),
-        None,
-        [ids[i] for i in lost[:MAX_IMAGES]],
-        [ids[i] for i in won[:MAX_IMAGES]],
-    )
+    lost = disputed(base.predictions, a, b, a.correct & ~b.correct)
+    won = disputed(base.predictions, a, b, b.correct & ~a.correct)
+    return Against(name, base_name, compare(a, b), None, lost, won)
+
+
+def disputed(named: Predictions, a: Scores, b: Scores, which: Array) -> list[Disputed]:
+    """Return up to `MAX_IMAGES` of some images with both answers. Shape: `which` (N,) bool."""
+    places = np.flatnonzero(which)
+    surer = np.minimum(a.confidence, b.confidence)[places]
+    names = named.classes
+    return [
+        Disputed(
+            named.ids[i],
+            names[a.targets[i]],
+            *((names[s.predicted[i]], float(s.confidence[i])) for s in (a, b)),
+        )
+        for i in places[np.lexsort((places, -surer))][:MAX_IMAGES].tolist()
+    ]
 
 
 def comparison_rows(comparison: Comparison) -> tuple[list[str], list[list[Any]]]:

@@ -1,7 +1,7 @@
 """The report as one HTML file: no script, no address outside of it, everything else escaped."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -64,8 +64,16 @@ def run_page(
     return _environment().get_template("run.html").render(context)
 
 
-def runs_page(comparison: Comparison, facts: Sequence[RunFacts]) -> str:
-    """Return the comparison of several runs, whose facts are in the order of its lines."""
+def runs_page(
+    comparison: Comparison, facts: Sequence[RunFacts], images: Mapping[str, str] | None = None
+) -> str:
+    """Return the comparison of several runs.
+
+    Args:
+        comparison: Of the runs.
+        facts: What their folders say, in the order of the comparison's lines.
+        images: Data URIs of those that one run gets right and the other wrong, by their names.
+    """
     drawn = facts[: len(figures.SERIES)]  # no more can be told apart
     pictures = []
     for number, (title, name) in enumerate(OVERLAID):
@@ -75,6 +83,7 @@ def runs_page(comparison: Comparison, facts: Sequence[RunFacts]) -> str:
             pictures.append((title, figures.curves(f"overlay{number}", series, "step", title)))
     context = {
         "c": comparison,
+        "images": images or {},
         "names": [one.name for one in drawn],
         "curves": pictures,
         "more": len(facts) > len(drawn),

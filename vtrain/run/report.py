@@ -11,12 +11,14 @@ from vtrain.report.comparison import Comparison, Run, compare_runs, joined_folds
 from vtrain.report.document import analysis_data, per_class_csv
 from vtrain.report.measured import Measured
 from vtrain.report.page import run_page, runs_page
-from vtrain.report.thumbnails import Maps
+from vtrain.report.thumbnails import Maps, thumbnails
 from vtrain.run.gallery_maps import gallery_maps
 from vtrain.run.measure import measure
 from vtrain.run.run_facts import image_reader, read_run
 
 log = logging.getLogger(__name__)
+MAX_DISPUTED = 200
+"""Thumbnails of a comparison: at most about 2 MB."""
 NO_PREDICTIONS = (
     "There are no predictions in the run's folder, so nothing can be told but how it was trained: "
     "vtrain eval --ckpt {} writes them."
@@ -86,6 +88,26 @@ def report_runs(paths: list[Path], against: Path | None, output: Path | None) ->
     if whole is not None:
         write_report(whole, output, comparison)
     else:
-        write_text(output, runs_page(comparison, [run.facts for run in runs]))
+        images = disputed_images(runs, comparison)
+        write_text(output, runs_page(comparison, [run.facts for run in runs], images))
         log.info("report %s", output)
     return comparison
+
+
+def disputed_images(runs: list[Run], comparison: Comparison) -> dict[str, str]:
+    """Return thumbnails of images that one run gets right and the base wrong, by their names.
+
+    The first comparisons have them: a page holds no more than `MAX_DISPUTED`.
+    """
+    names = [one.image for found in comparison.against for one in [*found.lost, *found.won]]
+    if not names:
+        return {}
+    base = next(run for run in runs if run.facts.name == comparison.against[0].base)
+    assert base.predictions is not None, "what is disputed was compared"
+    read = image_reader(base.facts, base.predictions)
+    if read is None:
+        return {}
+    places = {name: index for index, name in enumerate(base.predictions.ids)}
+    chosen = list(dict.fromkeys(names))[:MAX_DISPUTED]
+    found = thumbnails((places[name] for name in chosen), read)
+    return {base.predictions.ids[index]: picture for index, picture in found.items()}
