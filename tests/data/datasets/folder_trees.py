@@ -5,7 +5,7 @@ import random
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -21,12 +21,13 @@ WORDS = {
     split: re.findall(r"\*([\w ]+)\*", text)
     for split, text in zip(("train", "val", "test"), RULES[3].split(";")[:3], strict=True)
 }
-ENDINGS = ["", *re.findall(r"\*(\w+)\*", RULES[3].split("followed by")[1].split(".")[0])]
+ENDINGS = ["", *re.findall(r"\*(\w+)\*", RULES[3].split("each alone or with")[1].split(".")[0])]
 SPLITS = {
-    re.sub(r"\W", "", word + ending): split
+    re.sub(r"\W", "", name): split
     for split, words in WORDS.items()
     for word in words
     for ending in ENDINGS
+    for name in (word + ending, ending + word)
 }
 
 
@@ -92,8 +93,13 @@ def class_of(name: str) -> str:
     return unicodedata.normalize("NFC", name).strip()
 
 
-def split_of(name: str) -> str | None:
-    return SPLITS.get(re.sub("[ ._-]", "", name.casefold()))
+def splits_of(names: Iterable[str]) -> dict[str, str]:
+    """Return which of the names in one folder are splits; rule 4."""
+    plain = {name: re.sub("[ ._-]", "", name.casefold()) for name in names}
+    with_number = {n: SPLITS.get(re.sub("[0-9]*$", "", word)) for n, word in plain.items()}
+    if len(set(with_number.values()) - {None}) > 1:
+        return {name: split for name, split in with_number.items() if split}
+    return {name: SPLITS[word] for name, word in plain.items() if word in SPLITS}
 
 
 @dataclass
@@ -141,21 +147,21 @@ class Model:
         tree, root = self.tree, ("set",)
         folders = [n for n in tree.names(root) if tree.is_folder((*root, n)) and not is_leftover(n)]
         named: dict[str, str] = {}
-        for name in folders:
-            if split := split_of(name):
-                first = named.setdefault(split, name)
-                if tree.real((*root, first)) != tree.real((*root, name)):
-                    self.refused.add("both name the")
+        own_names = splits_of(folders)
+        for name, split in own_names.items():
+            first = named.setdefault(split, name)
+            if tree.real((*root, first)) != tree.real((*root, name)):
+                self.refused.add("both name the")
         linked = {tree.real((*root, name)) for name in named.values()}
         looks = {}
         for name in folders:
             place, real = (*root, name), tree.real((*root, name))
             own = not self.inside(real, root) or (real == place and real not in linked)
-            if split_of(name) or own:
+            if name in own_names or own:
                 peek = Model(tree, True)
                 found = list(peek.images(place, real, set()))
                 looks[name] = (any(len(p) == 3 for p in found), any(len(p) > 3 for p in found))
-        others = [name for name, look in looks.items() if not split_of(name) and any(look)]
+        others = [name for name, look in looks.items() if name not in own_names and any(look)]
         kinds = [looks[name] for name in named.values()]
         if named and others:
             if kinds == [(True, False)]:
@@ -183,7 +189,7 @@ class Model:
         shared = {name for name in counts if counts[name] > 1}
         if len(filled) > 1 and not itself and all(names & shared for names in inner):
             self.asks = True
-            if len({split_of(name) for name in shared} - {None}) > 1:
+            if len(set(splits_of(shared).values())) > 1:
                 self.refused.add("put the splits first")
         return found
 
@@ -216,7 +222,17 @@ def expected(tree: Tree, follow_links: bool) -> tuple[dict[str, dict[str, set[Pl
 # ---- random trees
 
 CLASSES = ["cat", "Dog", "bus", "caf\xe9", "cafe\u0301", "7", "07", "2024-06-01", "x.png", "thumb"]
-LIKE_SPLITS = ["train", "Training_Set", "VAL", "valid", "dev", "hold-out", "Test", "test images"]
+LIKE_SPLITS = [
+    "train",
+    "Training_Set",
+    "VAL",
+    "valid",
+    "dev",
+    "hold-out",
+    "Test",
+    "test images",
+    "val2",
+]
 FILES = ["1.png", "2.JPG", "3.jpeg", "4.png"]
 OTHERS = ["notes.txt", "5.heicx", "README", "._1.png", ".DS_Store", "Thumbs.db", "desktop.INI"]
 LEFT = ["@eaDir", "#Recycle", "lost+found", "__MACOSX", ".hidden", "Thumbs", ".ipynb_checkpoints"]

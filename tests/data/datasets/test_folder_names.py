@@ -2,7 +2,13 @@ import unicodedata
 
 import pytest
 
-from vtrain.data.datasets.folder_names import class_name, is_leftover, split_of
+from vtrain.data.datasets.folder_names import (
+    absent_classes,
+    class_name,
+    is_leftover,
+    split_of,
+    splits_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -21,6 +27,37 @@ def test_splits_are_known_by_their_usual_names_in_any_capitals(split: str, names
 @pytest.mark.parametrize("name", ["trains", "retrain", "tester", "invalid", "value", "test1", ""])
 def test_other_names_are_no_split(name: str) -> None:
     assert split_of(name) is None
+
+
+@pytest.mark.parametrize(
+    ("names", "splits"),
+    [
+        ("train2017 val2017", {"train2017": "train", "val2017": "val"}),
+        ("train_2014 Test-2015 cat", {"train_2014": "train", "Test-2015": "test"}),
+        ("train val1", {"train": "train", "val1": "val"}),
+        ("images_train images_val", {"images_train": "train", "images_val": "val"}),
+        ("test1 test2 test3", {}),
+        ("test1 cat", {}),
+        ("train cat", {"train": "train"}),
+        ("1 2 2017", {}),
+    ],
+)
+def test_numbers_behind_a_split_count_beside_another_split(
+    names: str, splits: dict[str, str]
+) -> None:
+    assert splits_of(names.split()) == splits
+
+
+@pytest.mark.parametrize(
+    ("present", "said"),
+    [
+        ("abcdefg", []),
+        ("abcdef", ["val has no images of 1 class: g"]),
+        ("a", ["val has no images of 6 classes: b, c, d, e, f and 1 more"]),
+    ],
+)
+def test_absent_classes_are_counted_and_named(present: str, said: list[str]) -> None:
+    assert absent_classes("val", "abcdefg", present) == said
 
 
 SYSTEMS = """

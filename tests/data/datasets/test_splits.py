@@ -1,4 +1,5 @@
 import random
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,7 +166,25 @@ def test_what_no_image_of_a_class_is_chosen_for_is_said() -> None:
     split.source.files[:1] = [few]
     assert not split.notes
     split.split("val")
-    assert split.notes == ("no image of 1 classes is held out: a",)
+    assert split.notes == ("the held-out part has no images of 1 class: a",)
+
+
+@pytest.mark.parametrize("fraction", [0.01, 0.1, 0.2])
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_where_nothing_is_held_out_the_error_names_a_share_that_does(
+    count: int, fraction: float
+) -> None:
+    for first in range(0, 400, 10):
+        listed = Listed([])
+        listed.files = [f"{c}/{first + n}.png" for c in "ab" for n in range(count)]
+        try:
+            Split(listed, val_fraction=fraction).split("val")
+        except DataError as error:
+            least = re.search(r"data\.val_fraction=([\d.]+) or more", error.hint or "")
+            assert (least is None) == (count == 1)
+            if least is not None:
+                assert float(least[1]) > fraction
+                assert len(Split(listed, val_fraction=float(least[1])).split("val"))
 
 
 def test_a_share_by_name_has_as_many_of_each_class_and_grows_with_the_limit() -> None:

@@ -182,7 +182,7 @@ def test_names_of_numbers_that_count_from_one_are_asked_for(root: Path) -> None:
         named(root, "one\ntwo\nthree\n", "1", "2", "3").split("train")
     source = named(root, "one\ntwo\nthree\n", "1", "3", first=1)
     assert [source.classes[k] for k in source.split("train").targets] == ["one", "three"]
-    assert source.notes == ("train has no images of 1 classes: two",)
+    assert source.notes == ("train has no images of 1 class: two",)
     with pytest.raises(DataError, match=r"class 0 .* lines are 1 to 2 .* data\.first_class=0"):
         named(root, "one\ntwo\n", "0", "1", first=1).split("train")
     with pytest.raises(DataError, match=r"lines are 0 to 1 .*: give every number a line$"):

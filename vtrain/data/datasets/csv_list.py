@@ -11,7 +11,7 @@ from typing import Annotated, get_args
 import torch
 
 from vtrain.data.datasets.class_names import alike, class_notes, tidy
-from vtrain.data.datasets.folder_names import first_five, split_of
+from vtrain.data.datasets.folder_names import absent_classes, first_five, split_of
 from vtrain.data.datasets.samples import FileSamples, Paths, Photographs, SplitName
 from vtrain.errors import DataError, printable
 from vtrain.registry import CHANGEABLE_ON_RESUME, SOURCES
@@ -92,10 +92,7 @@ class CsvList(Photographs):
     def _absent(self) -> Iterator[str]:
         """Say which classes a split lacks."""
         for split, rows in self._rows.items():
-            present = {label for _, label in rows}
-            absent = [name for name in self.classes if name not in present]
-            if absent:
-                yield f"{split} has no images of {len(absent)} classes: {first_five(absent)}"
+            yield from absent_classes(split, self.classes, {label for _, label in rows})
 
 
 def _read(file: Path, root: Path) -> dict[SplitName, list[Row]]:

@@ -16,7 +16,7 @@ from vtrain.data.datasets.folder_listing import (
     list_folder,
     two_forms,
 )
-from vtrain.data.datasets.folder_names import class_name, first_five, is_leftover, split_of
+from vtrain.data.datasets.folder_names import class_name, first_five, is_leftover, splits_of
 from vtrain.data.datasets.samples import FileSamples, Paths, Photographs, SplitName
 from vtrain.errors import DataError
 from vtrain.registry import CHANGEABLE_ON_RESUME, SOURCES
@@ -166,7 +166,7 @@ def _nested(folder: Path, listing: FolderListing) -> list[str]:
         return []
     outer, inner = first_five(list(listing.files)), first_five(common)
     what = f"the classes are {outer}, and the folders in them have the same names ({inner})"
-    if len({split_of(name) for name in common} - {None}) > 1:
+    if len(set(splits_of(common).values())) > 1:
         hint = f"put the splits first: {common[0]}/{next(iter(listing.files))}/"
         raise DataError(what, folder, hint)
     hint = f"if those are the classes, put them first: {common[0]}/{next(iter(listing.files))}/"

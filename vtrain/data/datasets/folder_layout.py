@@ -15,7 +15,7 @@ from vtrain.data.datasets.folder_listing import (
     is_folder,
     list_folder,
 )
-from vtrain.data.datasets.folder_names import first_five, printable_name, split_of
+from vtrain.data.datasets.folder_names import first_five, printable_name, splits_of
 from vtrain.data.datasets.samples import SplitName
 from vtrain.data.progress import Progress
 from vtrain.errors import DataError
@@ -68,10 +68,9 @@ def read_layout(root: Path) -> Layout:
 def _named_like_splits(root: Path, entries: list[Entry]) -> dict[SplitName, Entry]:
     """Return the one folder that is named like each split."""
     named: dict[SplitName, Entry] = {}
-    for entry in entries:
-        split = split_of(entry.name) if is_folder(entry) else None
-        if split is None:
-            continue
+    folders = {entry.name: entry for entry in entries if is_folder(entry)}
+    for name, split in splits_of(folders).items():
+        entry = folders[name]
         first = named.setdefault(split, entry)
         # One may be a link to the other.
         if first is not entry and os.path.realpath(first.path) != os.path.realpath(entry.path):
@@ -86,7 +85,7 @@ def _others(entries: list[Entry], named: dict[SplitName, Entry], walk: Walk) -> 
     return [
         entry
         for entry in entries
-        if is_folder(entry) and not split_of(entry.name) and walk.enters(entry)
+        if is_folder(entry) and entry not in named.values() and walk.enters(entry)
         if os.path.realpath(entry.path) not in splits
     ]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from vtrain.data.datasets.folder_names import (
+    absent_classes,
     class_name,
     first_five,
     is_leftover,
@@ -248,11 +249,7 @@ class FolderListing:
     def notes(self, classes: tuple[str, ...]) -> list[str]:
         """Say what was ignored and which classes are absent."""
         where = self.folder.name if self.folder != self.root else "the folder"
-        absent = [name for name in classes if name not in self.files]
-        notes = []
-        if absent:
-            words = "1 class" if len(absent) == 1 else f"{len(absent)} classes"
-            notes.append(f"{where} has no images of {words}: {first_five(absent)}")
+        notes = absent_classes(where, classes, self.files)
         return notes + self.passed.notes(where, sum(map(len, self.files.values())))
 
     def common_folders(self) -> list[str]:

@@ -1,6 +1,7 @@
 """What the name of a file or folder says: that of a split, of a leftover, or of a class."""
 
 import os
+from collections.abc import Container, Iterable
 from typing import TYPE_CHECKING
 
 from vtrain.data.datasets.class_names import tidy
@@ -13,13 +14,14 @@ SPLIT_WORDS: dict["SplitName", str] = {
     "val": "val valid validate validation dev development eval evaluate evaluation holdout heldout",
     "test": "test tests testing",
 }
-SPLIT_ENDINGS = ("", "set", "split", "data", "images")
-"""`train_set`, `Test Images` and so on."""
+BESIDE_SPLIT = ("", "set", "split", "data", "image", "images", "img", "imgs", "photos")
+"""`train_set`, `Test Images`, `images_val` and so on."""
 SPLIT_NAMES: dict[str, "SplitName"] = {
-    word + ending: split
+    name: split
     for split, words in SPLIT_WORDS.items()
     for word in words.split()
-    for ending in SPLIT_ENDINGS
+    for beside in BESIDE_SPLIT
+    for name in (word + beside, beside + word)
 }
 """Names without spaces, `-`, `_` and `.`, in small letters -> the split that they name."""
 SEPARATORS = str.maketrans("", "", " -_.")
@@ -46,6 +48,18 @@ def split_of(name: str) -> "SplitName | None":
     return SPLIT_NAMES.get(name.casefold().translate(SEPARATORS))
 
 
+def splits_of(names: Iterable[str]) -> dict[str, "SplitName"]:
+    """Return those of the names in one folder that stand for splits.
+
+    With a number, as in `train2017`, they do beside a name of another split: `test1` and `test2`
+    alone may be classes.
+    """
+    found = {name: split_of(name) or split_of(name.rstrip("0123456789 -_.")) for name in names}
+    splits = {name: split for name, split in found.items() if split is not None}
+    several = len(set(splits.values())) > 1
+    return {name: split for name, split in splits.items() if several or split_of(name)}
+
+
 def is_leftover(name: str) -> bool:
     """Whether a file or folder is hidden, or left behind by a system and not by the user."""
     return name.startswith(".") or name.casefold() in LEFTOVERS
@@ -65,6 +79,13 @@ def class_name(name: str) -> str:
 def printable_name(name: str) -> str:
     """Return a file name as text that any terminal, JSON or CSV file can hold."""
     return os.fsencode(name).decode(errors="backslashreplace")
+
+
+def absent_classes(where: str, classes: Iterable[str], present: Container[str]) -> list[str]:
+    """Return a note on those of the classes that have no images in some place, if there are any."""
+    absent = [name for name in classes if name not in present]
+    count = "1 class" if len(absent) == 1 else f"{len(absent)} classes"
+    return [f"{where} has no images of {count}: {first_five(absent)}"] if absent else []
 
 
 def first_five(names: list[str]) -> str:

@@ -5,15 +5,17 @@ between training and validation. Those of an array are chosen by their positions
 each class. No choice depends on a run's `seed`, so that runs with several seeds are comparable.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from typing import Annotated, get_args
 
+import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from vtrain.data.datasets.folder_names import first_five, printable_name
+from vtrain.data.datasets.folder_names import absent_classes, printable_name
 from vtrain.data.datasets.places import places
 from vtrain.data.datasets.samples import (
     Photographs,
@@ -167,7 +169,8 @@ class Split:
         samples, (held_out, _) = self._official("train"), self._held_out
         chosen = held_out if name == "val" else ~held_out
         if not chosen.any():
-            raise DataError(f"there are too few images to hold some out of {len(samples)}")
+            what = f"there are too few images to hold some out of {len(samples)}"
+            raise DataError(what, None, self._larger())
         return subset(samples, chosen.nonzero()[:, 0])
 
     @cached_property
@@ -191,16 +194,28 @@ class Split:
         held_out[kept] = False
         return held_out, tuple(sorted(_key(samples, i) for i in kept))
 
+    def _larger(self) -> str:
+        """Say what would hold an image out where nothing does."""
+        samples = self._official("train")
+        if not self.val_fraction or not self._has_names(samples):
+            return "add images, or take fewer folds" if self.fold else "add images"
+        several = samples.targets.bincount()[samples.targets] > 1  # an only one is trained on
+        if not several.any():
+            return "add images: one of each class is trained on"
+        least = float(self._places(samples)[several].min())
+        return f"add images, or set data.val_fraction={math.floor(100 * least + 1) / 100:g} or more"
+
     def _absent_classes(self) -> Iterator[str]:
         """Say which classes have no image in a part of the split."""
         targets, (held_out, _) = self._official("train").targets, self._held_out
-        K = len(self.classes)
-        all_ = targets.bincount(minlength=K)
-        for part, chosen in (("held out", held_out), ("left for training", ~held_out)):
-            absent = (all_ > 0) & (targets[chosen].bincount(minlength=K) == 0)
-            names = [self.classes[k] for k in absent.nonzero()[:, 0].tolist()]
-            if names:
-                yield f"no image of {len(names)} classes is {part}: {first_five(names)}"
+
+        def classes_in(chosen: Tensor) -> list[str]:
+            return [self.classes[k] for k in torch.unique(chosen).tolist()]
+
+        known = classes_in(targets)
+        parts = {"the held-out part": held_out, "the part left for training": ~held_out}
+        for part, chosen in parts.items():
+            yield from absent_classes(part, known, classes_in(targets[chosen]))
 
     def _has_names(self, samples: Samples) -> bool:
         return not self.by_position and len(samples) > 0 and samples.key(0) is not None

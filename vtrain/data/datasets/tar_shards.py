@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vtrain.data.datasets.class_names import alike, class_notes, read_names
-from vtrain.data.datasets.folder_names import first_five, is_leftover
+from vtrain.data.datasets.folder_names import absent_classes, first_five, is_leftover
 from vtrain.data.datasets.samples import Paths, Photographs, SplitName
 from vtrain.data.datasets.tar_index import Index
 from vtrain.errors import DataError
@@ -220,9 +220,7 @@ class WebDataset(Photographs):
     def _absent(self, split: SplitName, index: Index) -> Iterator[str]:
         """Say which classes have no images."""
         present = {self._class_of(label, split) for label in set(index.labels)}
-        absent = [name for name in self.classes if name not in present]
-        if absent:
-            yield f"{split} has no images of {len(absent)} classes: {first_five(absent)}"
+        yield from absent_classes(split, self.classes, present)
 
     def _index(self, name: SplitName) -> "Index":
         if name not in self._indexes:
