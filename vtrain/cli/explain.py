@@ -49,8 +49,16 @@ def explain(
     model: Annotated[
         bool, typer.Option("--model", help="Draw what the model learnt instead.")
     ] = False,
+    features: Annotated[
+        bool, typer.Option("--features", help="Draw and measure how features tell classes apart.")
+    ] = False,
     against: Annotated[
-        Path | None, typer.Option(metavar="CKPT", help="With --model: beside another model.")
+        Path | None,
+        typer.Option(metavar="CKPT", help="With --model or --features: beside another model."),
+    ] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.npz", help="With --features: keep them for other programs."),
     ] = None,
     output: Annotated[
         Path | None,
@@ -62,38 +70,45 @@ def explain(
     force: Annotated[bool, typer.Option("--force", help="Write into a folder in use.")] = False,
 ) -> None:
     """Draw what a model looked at on images, judge such maps, or draw what it learnt."""
-    if output is None:
-        refuse_ignored({"force": force}, without="output")
-    if not model:
-        refuse_ignored({"against": against}, without="model")
-    else:
-        of_maps: dict[str, object] = {
-            "target": target,
-            "faithfulness": faithfulness,
-            "method": method != "auto",
-            "layer": layer is not None,
-            "head": head is not None,
-        }
-        refuse_ignored(of_maps, beside="model")
     patterns = patterns_at_home(images or ())
-    if not (patterns or model or faithfulness):
-        what = "no image is named"
-        raise ConfigError(what, "command line", "give files, folders or globs, or --model")
+    wanted = {"features": features, "model": model, "faithfulness": faithfulness}
+    # The first one leads; the others have no effect beside it, nor has what maps alone look at.
+    leading = next((name for name, given in wanted.items() if given), None)
+    of_maps: dict[str, object] = {
+        "target": target,
+        "method": method != "auto",
+        "layer": layer is not None,
+        "head": head is not None,
+    }
+    if leading in ("features", "model"):
+        wanted.pop(leading)
+        refuse_ignored({**wanted, **of_maps}, beside=leading)
+    else:
+        refuse_ignored({"against": against}, without="model")
+    if leading != "features":
+        refuse_ignored({"save": save}, without="features")
+    if output is None and save is None:
+        refuse_ignored({"force": force}, without="output")
+    check_images(patterns, leading)
     from vtrain.run.explain import Question, explain_images
     from vtrain.run.predict import Tally
     from vtrain.run.text.explain_text import answer_text
 
     question = Question(method, tuple(target or ()), layer, head)
-    if model or faithfulness:
-        from vtrain.run.explain_model import explain_model, judge_maps
+    if leading is not None:
+        if leading == "features":
+            from vtrain.run.explain_features import explain_features
 
-        found = (
-            explain_model(patterns, ckpt, against, output, force)
-            if model
-            else judge_maps(patterns, ckpt, question, output, force)
-        )
-        as_json = output_format == "json"
-        screen.result(json.dumps(found.data) if as_json else "\n".join(found.lines))
+            found = explain_features(ckpt, against, output, save, force)
+        else:
+            from vtrain.run.explain_model import explain_model, judge_maps
+
+            found = (
+                explain_model(patterns, ckpt, against, output, force)
+                if leading == "model"
+                else judge_maps(patterns, ckpt, question, output, force)
+            )
+        screen.result(json.dumps(found.data) if output_format == "json" else "\n".join(found.lines))
         screen.words(f"figures are in {printable(str(found.folder))}")
         return
     answer = explain_images(patterns, ckpt, question, output, force)
@@ -102,3 +117,17 @@ def explain(
     tally = Tally()
     deque(tally.counting(answer.predictions), maxlen=0)
     tally.raise_failures()  # last: those of all other images are there by now
+
+
+def check_images(patterns: list[str], leading: str | None) -> None:
+    """Refuse images where none are looked at, and none where some are needed.
+
+    Raises:
+        ConfigError: It says which.
+    """
+    if leading == "features" and patterns:
+        what = "--features takes the validation images of the run, whose classes are known"
+        raise ConfigError(what, "command line", f"leave out {printable(patterns[0])}")
+    if leading is None and not patterns:
+        what = "no image is named"
+        raise ConfigError(what, "command line", "give files, folders or globs, or --model")

@@ -52,6 +52,8 @@ class Section:
     text: str
     figures: Sequence[Drawn] = ()
     data: Any = field(default_factory=dict)
+    table: Sequence[Sequence[str]] = ()
+    """Rows of text, the head of the table first."""
 
 
 def sections_of(

@@ -11,6 +11,8 @@ from vtrain.explain.draw import COLOURS, DPI, drawing, png, wrapped
 from vtrain.explain.reach import Reach
 from vtrain.explain.weights import Array
 
+MARKS = "osD^vP*X<>dhp8"
+"""Of classes in a scatter: hue alone would not tell so many apart, in grey least of all."""
 DIVERGING = "PuOr"
 """Of numbers around zero; the ends differ in hue for every kind of eye."""
 
@@ -133,4 +135,33 @@ def matrix_figure(matrix: Array, x: str, y: str) -> bytes:
         image = axes.imshow(matrix, cmap=COLOURS, vmin=0, vmax=1, origin="lower")
         axes.set(xlabel=wrapped(x, 60), ylabel=wrapped(y, 60))
         figure.colorbar(image, ax=axes, label="linear CKA")
+        return png(figure)
+
+
+def scatter_figure(
+    planes: Sequence[Array], labels: NDArray[np.int64], names: Sequence[str], titles: Sequence[str]
+) -> bytes:
+    """Draw the same images on the planes of several models, a class by its colour and its mark.
+
+    Of many classes the most frequent have them, and the others are small grey dots. Shape: planes
+    (N, 2) each, labels (N,), which count in `names`.
+    """
+    counts = np.bincount(labels, minlength=len(names))
+    shown = np.argsort(-counts, kind="stable")[: len(MARKS)]
+    shown = np.sort(shown[counts[shown] > 0])
+    colours = mpl.colormaps[COLOURS](np.linspace(0, 0.95, len(shown)))
+    with drawing():
+        figure = Figure((5 * len(planes) + 1.5, 5), dpi=DPI, layout="constrained")
+        rest = ~np.isin(labels, shown)
+        axes = figure.subplots(1, len(planes), squeeze=False)[0]
+        for one, points, title in zip(axes, planes, titles, strict=True):
+            if rest.any():
+                one.plot(*points[rest].T, ".", ms=3, color="0.8", label=f"{rest.sum()} of others")
+            for number, (label, colour) in enumerate(zip(shown, colours, strict=True)):
+                chosen = points[labels == label]
+                one.plot(*chosen.T, MARKS[number], ms=5, color=colour, mec="0.25", mew=0.4,
+                         label=wrapped(names[label], 24))  # fmt: skip
+            one.set(xticks=[], yticks=[], title=wrapped(title, 60))
+        handles, texts = axes[0].get_legend_handles_labels()
+        figure.legend(handles, texts, loc="outside right center")
         return png(figure)

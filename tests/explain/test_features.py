@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import tiny
+from tests.models.agreement import shaken
+from vtrain.explain.features import plane, pre_logits
+
+
+@pytest.mark.parametrize("name", ["vit_ti", "tnt_ti", "swin_t", "swinv2_t"])
+def test_features_are_what_the_head_multiplies(name: str) -> None:
+    model = shaken(tiny(name)).eval()
+    images = torch.randn(3, 3, 32, 32)
+    with torch.no_grad(), pre_logits(model) as kept:
+        logits = model(images)
+        model(images[:1])
+    assert [len(one) for one in kept] == [3, 1]
+    head = model.head.fc if hasattr(model.head, "fc") else model.head
+    torch.testing.assert_close(kept[0] @ head.weight.T + head.bias, logits)
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_of_two_heads_features_are_the_mean_of_what_both_read() -> None:
+    model = shaken(tiny("deit_ti_distilled")).eval()
+    images = torch.randn(2, 3, 32, 32)
+    model.head_dist.load_state_dict(model.head.state_dict())  # one head for the mean of both
+    with torch.no_grad(), pre_logits(model) as kept:
+        logits = model(images)
+    torch.testing.assert_close(kept[0] @ model.head.weight.T + model.head.bias, logits)
+
+
+def test_the_plane_keeps_classes_together_and_is_the_same_each_time() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 25)
+    X = rng.normal(size=(50, 8)) + 20 * labels[:, None]
+    points = plane(X)
+    assert points is not None
+    np.testing.assert_array_equal(points, plane(X))
+    distances = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    np.fill_diagonal(distances, np.inf)
+    assert (labels[distances.argmin(1)] == labels).all()
+
+
+@pytest.mark.parametrize(
+    "X", [np.ones((4, 3)), np.random.default_rng(0).normal(size=(4, 3)), np.full((30, 3), 0.1)]
+)
+def test_what_cannot_be_drawn_is_not(X: np.ndarray) -> None:
+    assert plane(X) is None
+
+
+def test_five_images_and_one_feature_can_be_drawn() -> None:
+    points = plane(np.arange(5.0)[:, None])
+    assert points is not None
+    assert np.isfinite(points).all()
