@@ -12,8 +12,8 @@ from vtrain.registry import LOSSES, MODELS, OPTIMIZERS, SCHEDULES, SOURCES, Regi
 
 ROWS = (
     "errors interrupt | rng resources registry distributed device files screen | layers optim data"
-    " | models engine | inference | config callbacks api bench explain report export"
-    " | run | cli | __main__"
+    " | models engine | inference | config callbacks bench explain report export"
+    " | run | cli api | __main__"
 )
 RANK = {name: rank for rank, row in enumerate(ROWS.split("|")) for name in row.split()}
 SOURCE = sorted(Path("vtrain").rglob("*.py"))

@@ -1,9 +1,11 @@
 """A result that cannot be written is said once, a word for a person that cannot is no error."""
 
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -152,3 +154,18 @@ def test_streams_are_prepared_once() -> None:
 def test_an_unbuffered_stream_is_checked_too() -> None:
     done = program('screen.result("x")', '"$@" > /dev/full', PYTHONUNBUFFERED="1")
     assert StorageError.__name__ in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("shell", "expected"),
+    [(None, False), (SimpleNamespace(), False), (SimpleNamespace(kernel=1), True)],
+    ids=["no shell", "IPython on a terminal", "a notebook"],
+)
+def test_a_notebook_shows_bars_and_a_file_does_not(
+    shell: object, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ipython = SimpleNamespace(get_ipython=lambda: shell)
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    assert screen.shows_bars(io.StringIO()) is expected
+    monkeypatch.delitem(sys.modules, "IPython")
+    assert not screen.shows_bars(io.StringIO())

@@ -3,16 +3,29 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vtrain.api import create_model, list_models, load_model
+    from vtrain.api import create_model, evaluate, fit, list_models, load_model, predict
 
-__all__ = ["__version__", "create_model", "list_models", "load_model"]
+__all__ = [
+    "__version__",
+    "create_model",
+    "evaluate",
+    "fit",
+    "list_models",
+    "load_model",
+    "predict",
+]
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
     """Import the API on first use, so that `import vtrain` does not import torch."""
-    if name in {"create_model", "list_models", "load_model"}:
+    if name in __all__:
         from vtrain import api
 
         return getattr(api, name)
     raise AttributeError(f"module 'vtrain' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    """List the API, for completion in a notebook."""
+    return sorted({*globals(), *__all__})

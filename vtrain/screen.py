@@ -84,6 +84,12 @@ def words(text: str) -> None:
         sys.stderr.flush()
 
 
+def shows_bars(stream: TextIO) -> bool:
+    """Whether a line there can be written over, as a bar does: on a terminal or in a notebook."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return hasattr(shell, "kernel") or stream.isatty()
+
+
 class _Output(io.RawIOBase):
     """An output that says in our words that it is lost, if it is `required`, and else nothing."""
 

@@ -36,7 +36,17 @@ def test_a_translation_has_the_same_headings_and_commands(page: Path) -> None:
     assert [title for title, _ in BLOCK.findall(page.read_text())] == [
         title for title, _ in BLOCK.findall(original.read_text())
     ]
-    assert blocks(page, "sh") == blocks(original, "sh")
+    for kind in ("sh", "python"):
+        assert blocks(page, kind) == blocks(original, kind)
+
+
+def test_the_python_of_its_page_runs_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "".join(blocks(Path("docs/en/python.md"), "python"))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "python.md", "exec"), {})
+    assert list(tmp_path.glob("runs/vit_digits/*/summary.json"))
 
 
 def photographs(folder: Path) -> None:

@@ -7,14 +7,15 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
+from vtrain import screen
 from vtrain.engine.callback import Callback
 from vtrain.engine.state import Metrics, TrainState
 
 
 class Progress(Callback):
-    """Shows a bar for each epoch, on a terminal only, and one lasting line when it is evaluated.
+    """Shows a bar for each epoch where that can go, and one lasting line when it is evaluated.
 
     Elsewhere there is also a line for each log within an epoch, unless an epoch is no longer than
     what lies between two.
@@ -30,7 +31,7 @@ class Progress(Callback):
         log_every: int = 1,
     ) -> None:
         self.epochs, self.steps_per_epoch, self.total_steps = epochs, steps_per_epoch, total_steps
-        self.stream, self.terminal = stream, stream.isatty()
+        self.stream, self.terminal = stream, screen.shows_bars(stream)
         self.num_classes, self.log_every = num_classes, log_every
         self.bar: tqdm[Any] | None = None
         self.latest: Metrics = {}

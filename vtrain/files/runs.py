@@ -33,6 +33,9 @@ class RunFolder:
 
     path: Path
 
+    def __fspath__(self) -> str:
+        return str(self.path)
+
     config = _File("config.yaml")
     """Every value of the config, resolved. It is there once a run has all its parts."""
     metrics = _File("metrics.jsonl")

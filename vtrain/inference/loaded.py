@@ -1,6 +1,7 @@
 """A trained model, built again from its checkpoint and ready to use."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -61,7 +62,7 @@ class LoadedModel:
         return self.geometry.normalise(pixels[None].to(self.device))
 
 
-def load_model(ckpt: Path | str, device: torch.device | str = "cpu") -> LoadedModel:
+def load_model(ckpt: str | os.PathLike[str], device: torch.device | str = "cpu") -> LoadedModel:
     """Load a checkpoint for use.
 
     Args:
@@ -70,6 +71,13 @@ def load_model(ckpt: Path | str, device: torch.device | str = "cpu") -> LoadedMo
 
     Raises:
         CheckpointError: It is absent, damaged, or not a checkpoint of vtrain.
+
+    Examples:
+        >>> import vtrain
+        >>> run = vtrain.fit("vit_digits", model={"depth": 1}, train={"max_steps": 3})
+        >>> loaded = vtrain.load_model(run)
+        >>> len(loaded.classes)
+        10
     """
     path = checkpoint_of(Path(ckpt))
     return model_of(Checkpoint.load(path), path, device)

@@ -24,6 +24,24 @@ def to_console() -> None:
 
 
 @contextmanager
+def shown() -> Iterator[None]:
+    """Show the same on stderr while the block runs, unless this program logs in its own way."""
+    level = ROOT.level
+    handler = None if ROOT.hasHandlers() else logging.StreamHandler(sys.stderr)
+    # Without a level of its own it would have that of Python, which leaves information out.
+    ROOT.setLevel(logging.INFO if handler is None else logging.DEBUG)
+    if handler is not None:
+        handler.setLevel(logging.INFO)
+        ROOT.addHandler(handler)
+    try:
+        yield
+    finally:
+        ROOT.setLevel(level)
+        if handler is not None:
+            ROOT.removeHandler(handler)
+
+
+@contextmanager
 def logging_to(path: Path) -> Iterator[None]:
     """Write everything, with times and tracebacks, to a file while the block runs."""
     append(path, "")  # what cannot be written is to be known at once

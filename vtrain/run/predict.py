@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
+from vtrain import screen
 from vtrain.errors import CheckpointError, ConfigError, DataError, StorageError
 from vtrain.files.runs import RUNS, RunFolder
 from vtrain.inference.files import OnError, Prediction, decoded
@@ -78,7 +79,7 @@ def _in_order(
 ) -> Iterator[Prediction]:
     """Yield a prediction of each path, those that could not be read in their places."""
     # Nothing is to be seen for long where the results go to a file: then a bar, on a terminal.
-    hide = True if sys.stdout.isatty() else None
+    hide = sys.stdout.isatty() or not screen.shows_bars(sys.stderr)
     with tqdm(total=len(paths), unit=" images", delay=2, disable=hide) as bar:
         due = 0
         for number, classes in chain(ranked, [(len(paths), [])]):

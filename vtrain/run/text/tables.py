@@ -58,14 +58,13 @@ def models_text(pattern: str) -> str:
 def _models_table(names: list[str]) -> str:
     import torch
 
-    from vtrain.api import create_model
     from vtrain.models.profile import count_macs, count_parameters
 
     rows = [["name", "parameters", "GMACs", "pixels"]]
     references = ["reference"]
     for name in names:
         with torch.device("meta"):  # the largest would take gigabytes
-            model = create_model(name)
+            model = MODELS[name]()
         macs = f"{count_macs(model) / 1e9:.2f}"
         rows.append([name, f"{count_parameters(model):,}", macs, str(model.image_size)])
         references.append(MODELS[name].reference)
