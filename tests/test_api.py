@@ -92,7 +92,7 @@ def test_overrides_are_what_a_command_line_has() -> None:
     ("keywords", "words"),
     [
         ({"train": {"epochs": 3, "batch_size": 7}}, ["train.epochs=3", "train.batch_size=7"]),
-        ({"model": "tnt_ti"}, ["model=tnt_ti"]),
+        ({"model": "deit_ti"}, ["model=deit_ti"]),
         ({"optimizer": {"lr": 2e-5}}, ["optimizer.lr=0.00002"]),
         ({"data": {"root": "2024"}}, ["data.root='2024'"]),
     ],
