@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.report.cases import CASES, HOSTILE, facts, hostile_predictions, predictions
+from tests.report.cases import (
+    CASES,
+    HOSTILE,
+    facts,
+    hostile_predictions,
+    predictions,
+    random_scores,
+)
 from vtrain.errors import DataError
 from vtrain.report.analysis import analyse
 from vtrain.report.comparison import Run, compare_runs
@@ -167,6 +174,8 @@ def test_what_cannot_be_told_is_said() -> None:
 
     one = text(CASES["one image"])
     assert "no temperature can be judged" in one
+    assert "a bootstrap of it says nothing" in one
+    assert "a bootstrap of it says nothing" not in text(CASES["two images"])
     assert "no conformal sets can be judged" in one
     assert "how many images of each class the model was trained on" in one
     assert "only their names are shown" in one
@@ -191,6 +200,18 @@ def test_a_thousand_classes_are_readable() -> None:
     assert "The other 10 classes" in page
     assert "All 40 classes" in page
     assert page.count("<th title=") == 2 * 30
+
+
+@pytest.mark.slow
+def test_a_page_of_a_thousand_classes_is_small_and_has_every_class() -> None:
+    scores = random_scores(4000, 1000, skill=6)
+    page = run_page(facts(), analyse(predictions(scores)), picture)
+    assert len(page.encode()) < 8e6
+    assert "The other 970 classes" in page
+    assert "All 1000 classes" in page
+    assert page.count("<th title=") == 2 * 30
+    for k in range(1000):
+        assert f">class {k}<" in page
 
 
 def test_an_image_that_is_gone_is_told() -> None:

@@ -64,6 +64,8 @@ class Corruptions:
     each: list[Corruption]
     mean_drop: float
     """Over all corruptions and severities."""
+    reach: float
+    """Half of the widest interval that the accuracy of so many images can have."""
 
 
 def under_corruptions(
@@ -92,7 +94,9 @@ def under_corruptions(
         each.append(Corruption(name, operation.meaning, amounts, accuracy, drop))
     drops = [value for one in each for value in one.drop]
     mean_drop = sum(drops) / len(drops)
-    return Corruptions(count, clean / count, wilson(clean, count), each, mean_drop)
+    widest = wilson(count / 2, count)
+    reach = (widest.high - widest.low) / 2
+    return Corruptions(count, clean / count, wilson(clean, count), each, mean_drop, reach)
 
 
 def corrupted(images: Tensor, operation: Operation, severity: int) -> Tensor:

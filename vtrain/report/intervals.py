@@ -21,6 +21,10 @@ class Interval(NamedTuple):
     high: float
 
 
+UNKNOWN = Interval(float("nan"), float("nan"))
+"""One image does not say how images differ."""
+
+
 def wilson(hits: float, count: float, level: float = LEVEL) -> Interval:
     """Return the interval of a share of independent hits; of no trial it is [0, 1].
 
@@ -50,10 +54,12 @@ def percentile_interval(values: Array, level: float = LEVEL) -> Interval:
 
 
 def mean_interval(values: Array, draws: int = DRAWS, seed: int = 0) -> Interval:
-    """Return the bootstrap interval of a mean over images. Shape: (N,)."""
+    """Return the bootstrap interval of a mean over images; of one it is unknown. Shape: (N,)."""
     distinct, counts = np.unique(values, return_counts=True)
     rng = np.random.default_rng(seed)
     n = len(values)
+    if n < 2:
+        return UNKNOWN
     if len(distinct) <= 1000:  # few values, such as -1, 0, 1: draw how often each comes
         weights = rng.multinomial(n, counts / n, size=draws)
         return percentile_interval(weights @ distinct / n)
@@ -72,6 +78,8 @@ def bootstrap(
         draws: Bootstrap samples in all.
         seed: Of the resampling.
     """
+    if count < 2:
+        return UNKNOWN
     blocks = [statistic(weights) for weights in resampled(count, draws, seed)]
     return percentile_interval(np.concatenate(blocks))
 

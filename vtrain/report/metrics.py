@@ -6,6 +6,7 @@ import numpy as np
 
 from vtrain.report.intervals import (
     DRAWS,
+    UNKNOWN,
     Interval,
     mean_interval,
     percentile_interval,
@@ -176,6 +177,8 @@ def macro_intervals(
 
     The means are over the classes that are in a draw.
     """
+    if len(scores) < 2:
+        return UNKNOWN, UNKNOWN, UNKNOWN
     k = scores.num_classes
     cells, counts = np.unique(scores.targets * k + scores.predicted, return_counts=True)
     true, given = cells // k, cells % k

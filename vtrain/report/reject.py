@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vtrain.report.intervals import DRAWS, Interval, percentile_interval, wilson
+from vtrain.report.intervals import DRAWS, UNKNOWN, Interval, percentile_interval, wilson
 from vtrain.report.scores import Array, Scores, halves
 
 WANTED = (0.9, 0.95, 0.99, 0.999)
@@ -97,6 +97,8 @@ def _risks(group: Array, wrong: Array, groups: int) -> Array:
 
 def aurc_interval(confidence: Array, correct: Array, draws: int = DRAWS, seed: int = 0) -> Interval:
     """Return the bootstrap interval of the area under the curve, over images. Shape: (N,) each."""
+    if len(confidence) < 2:
+        return UNKNOWN
     _, group = np.unique(-confidence, return_inverse=True)
     rng, n, groups = np.random.default_rng(seed), len(group), int(group.max()) + 1
     areas = np.empty(draws)
