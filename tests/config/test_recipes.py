@@ -50,3 +50,23 @@ def test_a_name_that_is_nearly_right_gets_the_right_one() -> None:
 def test_no_other_file_is_a_recipe(name: str) -> None:
     with pytest.raises(ConfigError, match="there is no recipe"):
         find_recipe(name)
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ("Photo", "did you mean 'photos'?"),
+        ("smal", "did you mean 'small.yaml'?"),
+        ("swin_t_cifr", "did you mean 'swin_t_cifar' (a recipe)?"),
+        ("Nosuch", "give a YAML file, a run folder, a folder of images, or what `vtrain recipes`"),
+    ],
+)
+def test_a_name_that_is_not_there_is_answered_with_what_lies_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, hint: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    Path("small.yaml").touch()
+    with pytest.raises(ConfigError, match="no such config, run, folder or recipe") as caught:
+        config_file(Path(given))
+    assert hint in str(caught.value)

@@ -1,6 +1,7 @@
 """Advice that errors give can be followed by a run that goes on, or says that it cannot."""
 
 import ast
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import pytest
 from tests.base_configs import EVERY_SECTION
 from vtrain.config import Config, config_from_text, rule_on_resume
 from vtrain.errors import DataError, DeviceError, DivergedError, VtrainError
+from vtrain.files.runs import RunFolder
 from vtrain.optim.gradients import STEADIER
 from vtrain.registry import Section
-from vtrain.run.advice import KEY, SETTING, for_a_resume, remedy
+from vtrain.run.advice import KEY, SETTING, after_a_failure, for_a_resume, remedy
 
 SOURCES = list(Path("vtrain").resolve().rglob("*.py"))
 
@@ -144,3 +146,26 @@ def test_a_hint_that_a_run_cannot_follow_says_so() -> None:
     assert for_a_resume(hint, given) == f"{hint}, in a new run: this one keeps data.val_fraction"
     for hint in ("set data.on_bad_image=skip", "start a new run with model.pretrained", None):
         assert for_a_resume(hint, given) == hint
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            DataError("no such image file", "x.png"),
+            "once that is mended, what is saved goes on with",
+        ),
+        (DataError("bad", "x", "data.on_bad_image=skip"), "what is saved can go on with"),
+        (DeviceError("memory"), "what is saved can go on with"),
+    ],
+)
+def test_what_has_to_be_mended_first_is_said_first(
+    error: VtrainError, said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "vtrain")
+    run = RunFolder(tmp_path)
+    run.last.touch()
+    with pytest.raises(type(error)), after_a_failure(run, config()):
+        raise error
+    (line,) = caplog.messages
+    assert line.startswith(f"{said}: ".replace(" with: ", " with: vtrain fit "))

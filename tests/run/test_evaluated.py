@@ -17,6 +17,7 @@ from vtrain.errors import DataError
 from vtrain.files.checkpoint import Checkpoint
 from vtrain.run.build.data import build_source
 from vtrain.run.evaluate import renumbered
+from vtrain.run.evaluated import split_name
 
 
 def said(done: Result) -> str:
@@ -140,9 +141,9 @@ def test_other_held_out_images_than_the_runs_are_told(here: Path, vtrain: Vtrain
     ("arguments", "code", "message"),
     [
         (
-            ("--split", "valid"),
+            ("--split", "third"),
             2,
-            "there is no split called 'valid' (--split): choose one of train",
+            "there is no split called 'third' (--split): choose one of train",
         ),
         (("data.root=flat", "--split", "val"), 3, "there is no val split"),
         (("data.root=flat", "--split", "test"), 3, "take --split train"),
@@ -218,3 +219,40 @@ def test_classes_are_matched_by_name_where_there_are_images() -> None:
     assert renumbered(targets, ("b", "x", "a"), ("a", "b")).tolist() == [0, 1, 0]
     with pytest.raises(DataError, match=r"class 'x' \(1 of 2 classes are unknown"):
         renumbered(torch.tensor([0, 1]), ("a", "x"), ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("run", "did you mean vtrain eval --ckpt run?"),
+        ("run/best.pt", "did you mean vtrain eval --ckpt run/best.pt?"),
+        ("flat", "did you mean vtrain eval data.root=flat?"),
+        ("c.yaml", "write KEY=VALUE"),
+    ],
+)
+def test_a_word_that_is_no_override_is_answered_with_what_to_type(
+    vtrain: Vtrain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str, hint: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("run", "flat"):
+        Path(name).mkdir()
+    Path("run/config.yaml").touch()
+    done = vtrain("eval", word)
+    assert (done.code, len(done.errors)) == (2, 1)
+    assert hint in done.err
+
+
+@pytest.mark.parametrize("word", ["dev", "Validation", "valid", "eval", "val"])
+def test_a_split_goes_by_its_usual_words(word: str) -> None:
+    assert split_name(word) == "val"
+
+
+def test_images_that_have_moved_are_asked_for(here: Path, vtrain: Vtrain) -> None:
+    (here / "photos").rename(here / "gone")
+    try:
+        done = vtrain("eval", "--ckpt", "run")
+    finally:  # other tests look at them
+        (here / "gone").rename(here / "photos")
+    assert done.code == 3
+    assert "if it has moved, add data.root=PLACE" in done.err
+    assert vtrain("eval", "--ckpt", "run", "data.root=photos").code == 0

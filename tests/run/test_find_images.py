@@ -84,3 +84,17 @@ def test_what_names_no_image_is_refused(pattern: str) -> None:
 def test_a_url_is_refused() -> None:
     with pytest.raises(ConfigError, match="only local images"):
         find_images(["https://example.org/1.png"])
+
+
+def test_an_image_that_is_named_twice_is_taken_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "vtrain")
+    assert found("new/b/2.png", "new", "new/b/../b/2.png") == ["new/b/2.png", "new/1.PNG"]
+    assert "2 images are named more than once: taken once" in caplog.messages
+
+
+@pytest.mark.parametrize("name", ["run", "run/best.pt", "best.pt", "model.onnx", "w.safetensors"])
+def test_a_model_among_the_images_is_answered_with_its_option(name: str) -> None:
+    Path("run").mkdir()
+    Path("run/config.yaml").touch()
+    with pytest.raises(ConfigError, match=f"not an image .*: write --ckpt {name} behind the"):
+        find_images(["new", name])

@@ -147,3 +147,13 @@ def test_anybodys_config_yaml_is_no_run(here: Path) -> None:
 def test_a_checkpoint_in_the_configs_place_is_answered_with_its_run(name: str) -> None:
     with pytest.raises(ConfigError, match=r"checkpoint, not a config .*the folder of its run"):
         asked(name)
+
+
+@pytest.mark.parametrize("path", ["Nosuch", "no/such", "none.yaml"])
+def test_a_config_that_is_not_there_is_all_that_is_said(
+    path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "vtrain")
+    with pytest.raises(ConfigError, match="a run folder"):
+        asked(path)
+    assert not caplog.messages

@@ -1,5 +1,6 @@
 """The recipes that come with vtrain: YAML files of `configs/`, found by name from any folder."""
 
+import difflib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from vtrain.errors import ConfigError
 from vtrain.registry import suggest
 
 # A link in a checkout, and a copy of the files in what pip installs.
+YAML = (".yaml", ".yml")
 FOLDER = Path(vtrain.__file__).parent / "configs"
 
 
@@ -69,8 +71,20 @@ def config_file(given: Path) -> Path:
     """
     if given.suffix or len(given.parts) != 1 or given.exists():
         return given
-    try:
+    names = [recipe.stem for recipe in FOLDER.glob("*.yaml")]
+    if given.name in names:
         return find_recipe(given.name).path
-    except ConfigError as error:
-        hint = f"{error.hint} (a recipe); or give the path of a YAML file"
-        raise ConfigError("no such config or recipe", given, hint) from None
+    raise ConfigError("no such config, run, folder or recipe", given, _meant(given, names))
+
+
+def _meant(given: Path, names: list[str]) -> str:
+    """Say what may be meant by a name that is not there: what lies here, or a recipe."""
+    here = [path for path in Path().iterdir() if path.is_dir() or path.suffix in YAML]
+    of = {path.stem.lower(): path.name for path in sorted(here)}
+    near = difflib.get_close_matches(given.name.lower(), of, n=1, cutoff=0.75)
+    if near:
+        return f"did you mean '{of[near[0]]}'?"
+    near = difflib.get_close_matches(given.name, names, n=1)
+    if near:
+        return f"did you mean '{near[0]}' (a recipe)?"
+    return "give a YAML file, a run folder, a folder of images, or what `vtrain recipes` lists"

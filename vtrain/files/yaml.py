@@ -59,7 +59,9 @@ def read_yaml(path: Path) -> Document:
     """
     if not path.is_file():
         problem = "is not a regular file" if path.exists() else "was not found"
-        raise ConfigError(f"the config {problem}", path, "give the path of a YAML file")
+        raise ConfigError(
+            f"the config {problem}", path, "give a YAML file, a run folder or a folder of images"
+        )
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)  # one more byte than allowed shows that there are more

@@ -29,8 +29,13 @@ def after_a_failure(run: RunFolder, config: Config) -> Iterator[None]:
         raise
     except VtrainError as error:
         if run.last.exists():
-            command = resume_command(run.path, remedy(error, config))
-            log.info("what is saved can go on with: %s", command)
+            change = remedy(error, config)
+            command = resume_command(run.path, change)
+            # An image that is still damaged would end the run again.
+            when = "once that is mended, what is saved goes on"
+            if change or not isinstance(error, DataError):
+                when = "what is saved can go on"
+            log.info("%s with: %s", when, command)
         raise
 
 

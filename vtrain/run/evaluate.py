@@ -21,7 +21,14 @@ from vtrain.data.loading.loader import EvalLoader
 from vtrain.device import autocast, choose_device, choose_precision
 from vtrain.distributed import Rank
 from vtrain.engine.state import Metrics
-from vtrain.errors import CheckpointError, ConfigError, DataError, StorageError, printable
+from vtrain.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    StorageError,
+    printable,
+    shortened,
+)
 from vtrain.files import manifest
 from vtrain.files.checkpoint import Checkpoint
 from vtrain.files.runs import RunFolder
@@ -33,9 +40,12 @@ from vtrain.inference.onnx_model import is_onnx
 from vtrain.inference.outputs import NO_TARGET, Outputs, outputs_of
 from vtrain.registry import bind
 from vtrain.report.predictions import Predictions
+from vtrain.run.advice import for_moved_data
 from vtrain.run.evaluated import Evaluated, choose_images
+from vtrain.run.find_images import is_model
 from vtrain.run.predict import newest_checkpoint
 from vtrain.run.predictions import keep, predictions_of
+from vtrain.run.text.command import argument
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +95,8 @@ def evaluate_checkpoint(
     # Before the evaluation, which may take an hour.
     if output is not None and output.exists():
         raise StorageError("this file is there already", output, "choose another name")
+    overrides = list(overrides)
+    _refuse_words(overrides)
     ckpt = newest_checkpoint().parent if ckpt is None else ckpt
     loaded = _load(ckpt, average)
     evaluation = evaluate_model(loaded, overrides, split)
@@ -94,6 +106,24 @@ def evaluate_checkpoint(
     if average is None and RunFolder(ckpt).is_started and evaluation.predictions is not None:
         _keep(evaluation, RunFolder(ckpt))
     return evaluation
+
+
+def _refuse_words(overrides: Iterable[str]) -> None:
+    """Refuse what is no override, and say how a run or other images are named.
+
+    Raises:
+        ConfigError: There is such a word.
+    """
+    for word in overrides:
+        if "=" in word:
+            continue
+        path = Path(word)
+        hint = "write KEY=VALUE, for example data.root=photos"
+        if is_model(path):
+            hint = f"did you mean vtrain eval --ckpt {argument(path)}?"
+        elif path.is_dir():
+            hint = f"did you mean vtrain eval data.root={argument(path)}?"
+        raise ConfigError("not an override", f"command line '{shortened(word)}'", hint)
 
 
 def _load(ckpt: Path, average: int | None) -> LoadedModel:
@@ -174,7 +204,11 @@ def prepare(
     config = chosen.changed
     device = choose_device(config.train.device)
     precision = choose_precision(config.train.precision, device)
-    images = choose_images(loaded, chosen, split)
+    try:
+        images = choose_images(loaded, chosen, split)
+    except DataError as error:
+        error.hint = for_moved_data(error, config)
+        raise
     # Another dataset may number the same classes in another way, or lack some of them.
     targets = renumbered(images.samples.targets, images.source.classes, loaded.classes)
     batch_size = config.train.eval_batch_size or config.train.batch_size

@@ -5,11 +5,12 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast, get_args
+from typing import get_args
 
 import torch
 
 from vtrain.config import Config, EvaluationConfig
+from vtrain.data.datasets.folder_names import split_of
 from vtrain.data.datasets.samples import Samples, SplitName
 from vtrain.data.datasets.splits import MOVED, TEST_CHOOSES, Split
 from vtrain.data.inspect.fingerprint import fingerprint
@@ -42,14 +43,13 @@ class Evaluated:
 
 
 def split_name(text: str) -> SplitName:
-    """Return the split that an option names.
+    """Return the split that an option names, in any of its usual words.
 
     Raises:
         ConfigError: There is none of that name.
     """
-    for name in get_args(SplitName):
-        if text.strip().lower() == name:
-            return cast(SplitName, name)
+    if (split := split_of(text)) is not None:
+        return split
     hint = f"choose one of {', '.join(get_args(SplitName))}"
     raise ConfigError(f"there is no split called '{text}'", "--split", hint)
 

@@ -2,24 +2,36 @@
 
 import glob
 import logging
+import os
 from pathlib import Path
 
 from vtrain.data.datasets.folder_listing import PassedOver, images_below
 from vtrain.data.datasets.folder_names import LEFTOVERS, is_leftover, leftover_kind
 from vtrain.errors import ConfigError, DataError
 from vtrain.files.images import is_image_name
+from vtrain.files.runs import RunFolder
+from vtrain.run.text.command import argument
 
 log = logging.getLogger(__name__)
 
 
+MODELS = (".pt", ".pth", ".safetensors", ".onnx")
+"""Endings of files that are no images, whatever they are called."""
+
+
+def is_model(path: Path) -> bool:
+    """Whether a path is that of a run or of a file with a model."""
+    return path.suffix.lower() in MODELS or (path.is_dir() and RunFolder(path).is_started)
+
+
 def find_images(patterns: list[str]) -> list[Path]:
-    """Return the image files that files, folders and globs name, in their order.
+    """Return the image files that files, folders and globs name, in their order, each once.
 
     Below a folder the rules of training hold; links are followed. What is passed over is said.
 
     Raises:
         DataError: One of them names no image.
-        ConfigError: One of them is a URL.
+        ConfigError: One of them is a URL, a run or a checkpoint.
     """
     paths: list[Path] = []
     for pattern in patterns:
@@ -27,6 +39,9 @@ def find_images(patterns: list[str]) -> list[Path]:
             raise ConfigError("only local images are read", pattern, "download the file first")
         passed = PassedOver()
         path = Path(pattern)
+        if is_model(path):
+            what = "this is a model or a run, not an image"
+            raise ConfigError(what, pattern, f"write --ckpt {argument(path)} behind the images")
         # A broken link is named by the user: it is an image that cannot be read, not no image.
         if path.exists() or path.is_symlink():
             found = _of(path, passed)
@@ -38,7 +53,19 @@ def find_images(patterns: list[str]) -> list[Path]:
         for text in passed.reasons().values():
             log.info("ignored %s in %s", text, pattern)
         paths += found
-    return paths
+    return _each_once(paths)
+
+
+def _each_once(paths: list[Path]) -> list[Path]:
+    """Leave out what has come before: it would count twice in whatever is made of the answers."""
+    once: dict[str, Path] = {}
+    for path in paths:
+        once.setdefault(os.path.normpath(path), path)
+    again = len(paths) - len(once)
+    if again:
+        words = "1 image is" if again == 1 else f"{again} images are"
+        log.info("%s named more than once: taken once", words)
+    return list(once.values())
 
 
 def _of(path: Path, passed: PassedOver) -> list[Path]:

@@ -18,6 +18,7 @@ from vtrain.files.runs import RUNS, RunFolder
 from vtrain.inference.files import OnError, Prediction, decoded
 from vtrain.inference.onnx_model import OnnxModel, is_onnx, load_onnx
 from vtrain.run.find_images import find_images
+from vtrain.run.text.command import resume_command
 
 if TYPE_CHECKING:  # torch takes seconds, and an ONNX file needs none of it
     from vtrain.inference.loaded import LoadedModel
@@ -171,7 +172,11 @@ def newest_checkpoint() -> Path:
     """
     run = RunFolder.newest(finished=True)
     if run is None:
-        raise CheckpointError("no finished run", RUNS, "name a checkpoint with --ckpt")
+        stopped = RunFolder.newest(finished=False)
+        hint = "name a checkpoint with --ckpt, or train first: vtrain fit FOLDER"
+        if stopped is not None:
+            hint = f"{stopped.path} is not: it goes on with {resume_command(stopped.path)}"
+        raise CheckpointError("no finished run", RUNS, hint)
     log.info("using %s", run.checkpoint)
     return run.checkpoint
 

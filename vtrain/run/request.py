@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from vtrain.config import Config, load_config
+from vtrain.config.recipes import config_file
 from vtrain.errors import ConfigError
 from vtrain.files.runs import RunFolder
+from vtrain.files.yaml import read_yaml
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +68,7 @@ def find_request(
     if start is not None and not is_photos:
         hint = "write model.pretrained=... for a config"
         raise ConfigError("--from is for a folder of images", "command line", hint)
+    _look_for(path)
     name = _name(path) if named is None else named.name
     if not resume:
         return Request(config_at(path, overrides, start), name, run_dir, False, typed)
@@ -84,6 +87,12 @@ def find_request(
         return Request(config_at(path, overrides, start), name, run_dir, True, typed)
     overridden = tuple(dict.fromkeys((*_overridden(run), *typed)))
     return Request(config, run.name, run.path, True, overridden)
+
+
+def _look_for(path: Path) -> None:
+    """Refuse a config that is not there, before anything is said of its runs."""
+    if not path.exists():
+        read_yaml(config_file(path))
 
 
 def config_at(path: Path, overrides: Sequence[str] = (), start: str | None = None) -> Config:

@@ -381,3 +381,22 @@ def test_a_server_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 def test_a_config_names_shards_webdataset(root: Path) -> None:
     source = SOURCES["webdataset"](root=root)
     assert isinstance(source, WebDataset)
+
+
+def test_a_label_that_is_not_utf_8_is_refused(root: Path) -> None:
+    shard(root / "train-2.tar", ("5.png", picture(5)), ("5.cls", "café".encode("latin-1")))
+    with pytest.raises(DataError, match=r"5\.cls is not UTF-8 text .*: write labels as UTF-8"):
+        WebDataset(root=root).split("train")
+
+
+def test_images_whose_names_hold_a_further_dot_are_named(root: Path) -> None:
+    further = (("a.v1.png", picture(5)), ("a.v1.cls", b"cat"), ("b.v2.JPG", picture(6)))
+    shard(root / "train-2.tar", *further)
+    source = WebDataset(root=root)
+    assert len(source.split("train")) == 3
+    (note,) = [note for note in source.notes if note.startswith("warning")]
+    assert "ignored 2 of these, which are images" in note
+    assert note.endswith("a.v1.png, b.v2.JPG")
+    shard(root / "dots.tar", *further)
+    with pytest.raises(DataError, match=r"hold no images .*another dot before the ending: a\.v1"):
+        WebDataset(root=root, train="dots.tar").split("train")

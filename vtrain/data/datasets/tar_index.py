@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vtrain.data.datasets.class_names import tidy
-from vtrain.data.datasets.folder_names import is_leftover
+from vtrain.data.datasets.folder_names import first_five, is_leftover
 from vtrain.errors import DataError
 from vtrain.files.images import MAX_FILE_BYTES, is_image_name
 
@@ -38,11 +38,18 @@ class Index:
     places: list[tuple[int, int, int]] = field(default_factory=list)
     ignored: int = 0
     hidden: int = 0
+    dotted: list[str] = field(default_factory=list)
+    """Names of images that belong to no sample, as they hold a further dot."""
 
     def notes(self) -> Iterator[str]:
         """Say what was passed over."""
         if self.ignored:
             yield f"ignored {self.ignored} files in shards that belong to no image"
+        if self.dotted:
+            yield (
+                f"warning: ignored {len(self.dotted)} of these, which are images, as their names "
+                f"hold another dot before the ending: {first_five(self.dotted)}"
+            )
         if self.hidden:
             yield f"ignored {self.hidden} hidden files in shards"
 
@@ -106,6 +113,7 @@ class Index:
             raise DataError("a name stands twice in a shard", where, "pack it again")
         self.ignored += len(members) - len(images[:1]) - len(labels[:1])  # of several, the first
         if not images:
+            self.dotted += [member.name for member in members if is_image_name(member.name)]
             return
         if not labels:
             raise DataError("an image has no class", where, f"expected a file {key}.cls beside it")
@@ -126,7 +134,11 @@ def _is_hidden(name: str) -> bool:
 def _label(archive: tarfile.TarFile, member: tarfile.TarInfo, where: str) -> str:
     """Read the class of an image."""
     content = b"" if member.size > MAX_LABEL_BYTES else _content(archive, member)
-    label = tidy(content.removeprefix(b"\xef\xbb\xbf").decode(errors="backslashreplace"))
+    try:
+        label = tidy(content.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        what = f"{member.name} is not UTF-8 text"
+        raise DataError(what, where, "write labels as UTF-8, and pack it again") from None
     if not label or any(unicodedata.category(c) in {"Cc", "Zl", "Zp"} for c in label):
         size = f"{member.size:,} bytes" if member.size else "an empty file"
         what = f"{member.name} is {size}, not one line with a class"

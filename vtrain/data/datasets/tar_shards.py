@@ -229,7 +229,8 @@ class WebDataset(Photographs):
             for number in tqdm(range(len(shards)), "reading shards", delay=2, disable=None):
                 index.add(number)
             if not index.keys:
-                raise DataError(f"the {name} shards hold no images", self.root)
+                hint = "; ".join(index.notes()) or None
+                raise DataError(f"the {name} shards hold no images", self.root, hint)
             self._indexes[name] = index
         return self._indexes[name]
 
