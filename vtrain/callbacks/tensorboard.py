@@ -1,4 +1,4 @@
-"""TensorBoard: curves, the learning-rate schedule and a grid of augmented training images."""
+"""TensorBoard: curves, the learning-rate schedule, training images, maps of validation images."""
 
 import contextlib
 import logging
@@ -19,13 +19,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 METRICS = ("val/top1", "val/top5", "val/loss")
 """Columns of the HParams tab; their values are the last of the curves."""
+MAPS_EVERY = 5
+"""Epochs between maps of validation images; there are also some of the last evaluation."""
 
 
 class TensorBoard(Callback):
     """Writes event files; a resumed run hides what an interrupted one wrote after its checkpoint.
 
     Training goes on without them if they cannot be written. `picture` draws some augmented training
-    images, None shows none; `hparams` are the config's dotted keys, for the tab of that name.
+    images, `maps` what the model looks at on validation images, None shows none; `hparams` are the
+    config's dotted keys, for the tab of that name.
     """
 
     def __init__(
@@ -33,8 +36,10 @@ class TensorBoard(Callback):
         folder: Path,
         picture: Callable[[], Image.Image] | None,
         hparams: Mapping[str, object] | None = None,
+        maps: Callable[[], Image.Image] | None = None,
     ) -> None:
         self.folder, self.picture, self.hparams = folder, picture, hparams or {}
+        self.maps, self.maps_due = maps, False
         self.writer: SummaryWriter | None = None
 
     def on_fit_start(self, state: TrainState) -> None:
@@ -67,14 +72,28 @@ class TensorBoard(Callback):
 
     def on_eval_end(self, state: TrainState, metrics: Metrics) -> None:
         self._scalars(state, metrics)
+        self.maps_due = True
+        if state.epoch % MAPS_EVERY == 0:
+            self._maps(state)
         with self._best_effort():
             if self.writer is not None:
                 self.writer.flush()
 
     def on_fit_end(self, state: TrainState) -> None:
+        if state.step == state.evaluated_step:  # else a signal has left only seconds
+            self._maps(state)
         with self._best_effort():
             if self.writer is not None:
                 self.writer.close()
+
+    def _maps(self, state: TrainState) -> None:
+        """Draw validation images, once for each evaluation."""
+        if self.maps is not None and self.maps_due:
+            with self._best_effort():
+                if self.writer is not None:
+                    pixels = np.asarray(self.maps())
+                    self.writer.add_image("val/explain", pixels, state.step, dataformats="HWC")
+        self.maps_due = False
 
     def _scalars(self, state: TrainState, metrics: Metrics) -> None:
         with self._best_effort():

@@ -150,6 +150,9 @@ class LoggingSection(Section):
     """Write TensorBoard event files."""
     images: Annotated[int, Field(ge=0, le=256)] = 16
     """Augmented training images in TensorBoard's grid."""
+    explain: Annotated[int, Field(ge=0, le=64)] = 0
+    """Validation images that TensorBoard shows with what the model looks at, every 5 epochs and at
+    the end."""
 
 
 class Config(Section):

@@ -8,6 +8,7 @@ from vtrain.config import Config
 from vtrain.errors import printable
 from vtrain.run.build.batch_size import profile_run
 from vtrain.run.build.data import build_input, build_preprocess, build_train_loader
+from vtrain.run.build.maps import check_maps
 from vtrain.run.build.model import build_model, build_teacher, load_start
 from vtrain.run.build.optim import build_criterion, build_optimizer, build_schedule
 from vtrain.run.build.resolve import check_watched, resolve
@@ -29,6 +30,7 @@ def check_config(config: Config) -> str:
     config, source = plan.config, plan.source
     num_classes = len(source.classes)
     check_watched(config, num_classes)
+    check_maps(config)
     preprocess = build_preprocess(config, source)
     val = source.split("val")
     input_ = build_input(config, preprocess, plan.train, num_classes)

@@ -34,6 +34,7 @@ from vtrain.run import advice, finished
 from vtrain.run.build.batch_size import memory_advice
 from vtrain.run.build.callbacks import build_callbacks
 from vtrain.run.build.data import build_source
+from vtrain.run.build.maps import check_maps
 from vtrain.run.build.parts import Parts, build_parts
 from vtrain.run.build.resolve import check_watched, resolve
 from vtrain.run.build.trainer import build_trainer
@@ -171,6 +172,7 @@ def _train(
     source = build_source(config, None if start is None else start.checkpoint.dataset)
     if start is None:
         check_watched(config, len(source.classes))
+        check_maps(config)
     plan = resolve(config, device, rank, batch_size=stored, source=source)
     parts = build_parts(plan, pretrained=start is None)
     dataset = dataset_fingerprint(source.classes, plan.train, parts.val, source)

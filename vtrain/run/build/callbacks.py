@@ -15,6 +15,7 @@ from vtrain.files.checkpoint import Checkpoint
 from vtrain.files.runs import RunFolder
 from vtrain.files.store import CheckpointStore
 from vtrain.report.facts import flat
+from vtrain.run.build.maps import ValidationMaps
 from vtrain.run.build.model import describe_model
 from vtrain.run.build.parts import Parts
 
@@ -67,7 +68,11 @@ def build_outputs(parts: Parts, run: RunFolder, history: History) -> list[Callba
     if config.logging.tensorboard:
         count = config.logging.images
         picture = partial(parts.picture, count) if count else None
-        outputs.append(TensorBoard(run.tensorboard, picture, flat(config.model_dump(mode="json"))))
+        maps = (
+            ValidationMaps(parts, config.logging.explain).draw if config.logging.explain else None
+        )
+        values = flat(config.model_dump(mode="json"))
+        outputs.append(TensorBoard(run.tensorboard, picture, values, maps))
     return outputs
 
 
