@@ -109,7 +109,7 @@ def count_macs(model: ImageClassifier, image_size: int | None = None) -> int:
     This is how the field counts. A forward pass may do less: with class-token pooling ViT's last
     block skips the rows that no head reads.
     """
-    copied, images = _meta_copy(model), _images(model, image_size, 1, "meta")
+    copied, images = meta_copy(model), _images(model, image_size, 1, "meta")
     # Features, then heads, and not a plain call: that may skip rows which no head reads.
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         copied.forward_head(copied.forward_features(images))
@@ -119,10 +119,10 @@ def count_macs(model: ImageClassifier, image_size: int | None = None) -> int:
 def _stages(model: ImageClassifier, image_size: int | None, batch_size: int) -> Iterator[Stage]:
     """Run the model and yield what each part returns, equal neighbours as one."""
     seen: list[tuple[str, tuple[Shape, ...]]] = []
-    copied = _meta_copy(model)
+    copied = meta_copy(model)
     for name, part in _parts(copied):
         part.register_forward_hook(
-            lambda _module, _inputs, output, name=name: seen.append((name, _shapes(output)))
+            lambda _module, _inputs, output, name=name: seen.append((name, shapes_of(output)))
         )
     with torch.no_grad():
         copied.forward_head(copied.forward_features(_images(model, image_size, batch_size, "meta")))
@@ -141,10 +141,11 @@ def _parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield name, child
 
 
-def _shapes(output: Any) -> tuple[Shape, ...]:
+def shapes_of(output: Any) -> tuple[Shape, ...]:
+    """Return the shape of each tensor of a module's result."""
     if isinstance(output, Tensor):
         return (tuple(output.shape),)
-    return tuple(shape for part in output for shape in _shapes(part))
+    return tuple(shape for part in output for shape in shapes_of(part))
 
 
 def _activation_bytes(
@@ -161,7 +162,7 @@ def _activation_bytes(
     # attention is fused, and on the CPU it is for every 16-bit type but bf16: fp16 stands in.
     is_bf16 = precision == "bf16"
     low = torch.bfloat16 if is_bf16 and device == "cpu" else torch.float16
-    copied = _meta_copy(model).train()
+    copied = meta_copy(model).train()
     with FakeTensorMode(allow_non_fake_inputs=True):
         copied.to_empty(device="cpu")
         images = _images(model, image_size, batch_size, "cpu")
@@ -177,7 +178,7 @@ def _activation_bytes(
         return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
 
-def _meta_copy(model: ImageClassifier) -> ImageClassifier:
+def meta_copy(model: ImageClassifier) -> ImageClassifier:
     """Return a copy of the model without data, in evaluation mode."""
     # `deepcopy` takes what `memo` holds for a tensor's id, so that no data is ever copied.
     memo: dict[int, Any] = {}
