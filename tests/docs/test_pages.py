@@ -2,13 +2,17 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
+
+from vtrain.cli.commands import app
 
 PAGES = sorted(Path("docs/en").glob("*.md"))
 TRANSLATED = sorted(Path("docs/zh").glob("*.md"))
@@ -47,6 +51,21 @@ def test_the_python_of_its_page_runs_in_order(
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "python.md", "exec"), {})
     assert list(tmp_path.glob("runs/vit_digits/*/summary.json"))
+
+
+@pytest.mark.parametrize("page", [*PAGES, *TRANSLATED, Path("README.md")], ids=str)
+def test_every_command_and_option_of_a_page_exists(page: Path) -> None:
+    commands = typer.main.get_command(app).commands
+    for text in blocks(page, "sh"):
+        lines = [shlex.split(line, comments=True) for line in text.splitlines()]
+        for _, name, *arguments in [line for line in lines if line[:1] == ["vtrain"]]:
+            if name.startswith("-"):
+                continue
+            known = {option for p in commands[name].params for option in p.opts} | {"--help"}
+            given = {
+                a.split("=")[0].strip("[]") for a in arguments if a.strip("[").startswith("--")
+            }
+            assert given <= known, f"vtrain {name} in {page}"
 
 
 def photographs(folder: Path) -> None:

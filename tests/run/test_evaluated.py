@@ -78,6 +78,28 @@ def test_all_of_another_folder_is_evaluated_and_not_the_part_that_training_held_
     assert "7 of 30 images of" in part  # which was asked for
 
 
+def test_predictions_of_a_run_are_of_its_own_validation_images_whatever_is_evaluated(
+    here: Path, vtrain: Vtrain
+) -> None:
+    plant(Path("new"), *(f"{c}/{n}.png" for c in ("cat", "dog") for n in range(15)))
+    Path("list.csv").write_text("path,label\nnew/cat/1.png,cat\n")
+    before = Path("held/predictions.npz").read_bytes()
+    for other in (
+        ("data.root=new",),
+        ("data.root=flat", "data.val_fraction=0.5"),
+        ("data.name=csv", "data.file=list.csv"),
+        ("--split", "train"),
+        ("--split", "test", f"data.root={here}/photos"),
+    ):
+        done = vtrain("eval", "--ckpt", "held", *other)
+        assert done.code == 0, done.err
+        assert "predictions.npz is left as it is" in done.err
+        assert Path("held/predictions.npz").read_bytes() == before
+    # How the run's own images are read does not make them others.
+    assert vtrain("eval", "--ckpt", "held", "data.num_workers=0").code == 0
+    assert Path("held/predictions.npz").read_bytes() == before
+
+
 def test_one_class_and_empty_folders_can_be_evaluated(here: Path, vtrain: Vtrain) -> None:
     plant(Path("new"), "cat/1.png", "cat/2.png", "cat/notes.xyz")
     Path("new/bird").mkdir()

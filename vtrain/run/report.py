@@ -81,29 +81,28 @@ def report_runs(paths: list[Path], against: Path | None, output: Path | None) ->
     if against is not None and against not in paths:
         paths = [against, *paths]
     runs = [read_run(path) for path in paths]
-    comparison = compare_runs(runs, None if against is None else runs[paths.index(against)])
+    base = None if against is None else runs[paths.index(against)]
+    comparison = compare_runs(runs, base)
     if output is None:
         return comparison
     whole = joined_folds(runs, comparison)
     if whole is not None:
         write_report(whole, output, comparison)
     else:
-        images = disputed_images(runs, comparison)
+        images = {} if base is None else disputed_images(base, comparison)
         write_text(output, runs_page(comparison, [run.facts for run in runs], images))
         log.info("report %s", output)
     return comparison
 
 
-def disputed_images(runs: list[Run], comparison: Comparison) -> dict[str, str]:
-    """Return thumbnails of images that one run gets right and the base wrong, by their names.
+def disputed_images(base: Run, comparison: Comparison) -> dict[str, str]:
+    """Return thumbnails of images that either a run or the base gets right, by their names.
 
     The first comparisons have them: a page holds no more than `MAX_DISPUTED`.
     """
     names = [one.image for found in comparison.against for one in [*found.lost, *found.won]]
-    if not names:
+    if not names or base.predictions is None:
         return {}
-    base = next(run for run in runs if run.facts.name == comparison.against[0].base)
-    assert base.predictions is not None, "what is disputed was compared"
     read = image_reader(base.facts, base.predictions)
     if read is None:
         return {}
