@@ -149,3 +149,29 @@ def test_a_folder_is_checked_and_measured_as_it_is_trained(vtrain: Vtrain, photo
     assert "train: 18 images in 2 classes" in vtrain("check", str(photos), "--data").out
     assert "median shorter side" in vtrain("check", str(photos)).err
     assert "images/s" in vtrain("bench", str(photos), "--seconds", "0.1").out
+
+
+@pytest.mark.parametrize("place", ["here", "named", "below"])
+def test_a_run_s_folder_is_not_made_among_the_classes(
+    vtrain: Vtrain, photos: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.chdir(photos)
+    more = {"here": [], "named": ["--run-dir", "run"], "below": ["--run-dir", photos / "cat/run"]}
+    before = sorted(photos.rglob("*"))
+    done = vtrain("fit", ".", "train.max_steps=1", *more[place])
+    assert (done.code, len(done.errors)) == (2, 1)
+    assert "would be a class of the images" in done.err
+    assert sorted(photos.rglob("*")) == before
+    if place == "here":  # one is enough: a run takes a while
+        advised = done.err.rpartition("for example ")[2].split()
+        assert vtrain("fit", ".", "train.max_steps=1", *advised).code == 0
+
+
+def test_a_run_s_folder_may_lie_beside_the_splits(
+    vtrain: Vtrain, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (photos.parent / "set").mkdir()
+    photos.rename(photos.parent / "set/train")
+    monkeypatch.chdir(photos.parent / "set")
+    for _ in range(2):
+        assert vtrain("fit", ".", "train.max_steps=1").code == 0

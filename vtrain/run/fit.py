@@ -15,12 +15,20 @@ from vtrain import distributed
 from vtrain.callbacks.history import History
 from vtrain.callbacks.stopping import StopOnSignal
 from vtrain.config import Config
+from vtrain.data.datasets.folder_layout import read_layout
 from vtrain.data.inspect.fingerprint import dataset_fingerprint
 from vtrain.data.loading.workers import naming_lost_workers
 from vtrain.device import choose_device, naming_failures
 from vtrain.distributed import Rank
 from vtrain.engine.stop import StopSignals
-from vtrain.errors import DataError, DivergedError, StoppedBySignal, StorageError, VtrainError
+from vtrain.errors import (
+    ConfigError,
+    DataError,
+    DivergedError,
+    StoppedBySignal,
+    StorageError,
+    VtrainError,
+)
 from vtrain.files.atomic import make_folder, write_json, write_text
 from vtrain.files.lock import RunLock
 from vtrain.files.runs import RUNS, Beginning, RunFolder
@@ -100,6 +108,7 @@ def _agreed_folder(request: Request, stack: ExitStack) -> tuple[RunFolder, bool]
 
 def _choose_folder(request: Request) -> tuple[RunFolder, Beginning]:
     """Choose the run's folder and make it."""
+    _refuse_among_images(request.run_dir or RUNS, request.config)
     if request.run_dir is None:
         above = Beginning(RUNS / request.name)
         run = RunFolder.new(request.name)
@@ -114,6 +123,17 @@ def _choose_folder(request: Request) -> tuple[RunFolder, Beginning]:
             "add --resume, or choose another --run-dir",
         )
     return run, beginning
+
+
+def _refuse_among_images(folder: Path, config: Config) -> None:
+    """Refuse to make a folder where the next listing of the images would take it for a class."""
+    root = getattr(config.data, "root", None)
+    if config.data.name != "image_folder" or root is None or RunFolder(folder).is_started:
+        return
+    for images in read_layout(root).splits.values():
+        if folder.resolve().is_relative_to(images.resolve()):
+            what = f"the run's folder would be a class of the images, as it lies in {images}"
+            raise ConfigError(what, folder, "name one elsewhere, for example --run-dir ../run")
 
 
 @contextmanager
