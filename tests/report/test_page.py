@@ -21,8 +21,11 @@ from vtrain.errors import DataError
 from vtrain.report.analysis import analyse
 from vtrain.report.comparison import Run, compare_runs
 from vtrain.report.facts import Change, RunFacts
+from vtrain.report.figures import data_uri
 from vtrain.report.page import count, number, percent, run_page, runs_page, value
+from vtrain.report.predictions import Predictions
 from vtrain.report.scores import Scores
+from vtrain.report.thumbnails import Maps
 
 VOID = {"meta", "img", "br", "input", "link", "hr"}
 
@@ -76,11 +79,16 @@ def hostile_pages() -> dict[str, str]:
     )
     p = hostile_predictions()
     other = RunFacts(HOSTILE[2], "x", {"seed": poison}, rows=facts().rows)
-    runs = [Run(made, p), Run(other, p), Run(facts(poison), None)]
+    noisy = Predictions(p.logits[::-1].copy(), p.targets, p.ids, p.classes, p.about)
+    runs = [Run(made, p), Run(other, noisy), Run(facts(poison), None)]
+    compared = compare_runs(runs, runs[0])
+    lost = compared.against[0].lost
+    assert len(lost) > 3
+    shown = {one.image: data_uri(picture(1), "PNG") for one in lost[:2]}
     return {
-        "run": run_page(made, analyse(p, [5] * len(HOSTILE)), picture),
+        "run": run_page(made, analyse(p, [5] * len(HOSTILE)), picture, maps=Maps(missing=poison)),
         "no predictions": run_page(made, poison),
-        "runs": runs_page(compare_runs(runs, runs[0]), [run.facts for run in runs]),
+        "runs": runs_page(compared, [run.facts for run in runs], shown),
     }
 
 
@@ -212,6 +220,16 @@ def test_a_page_of_a_thousand_classes_is_small_and_has_every_class() -> None:
     assert page.count("<th title=") == 2 * 30
     for k in range(1000):
         assert f">class {k}<" in page
+
+
+def test_maps_stand_beside_the_images_that_have_one() -> None:
+    analysis = analyse(predictions(CASES["random"]))
+    first = analysis.galleries.sure_and_wrong[1].index
+    one = data_uri(Image.new("RGB", (3, 3)), "PNG")
+    page = run_page(facts(), analysis, picture, maps=Maps("some method", {first: one}, True))
+    assert f'alt=""><img src="{one}"' in page
+    assert "Beside the first images is what the model looked at, by some method" in page
+    assert "what the model looked at" not in run_page(facts(), analysis, picture)
 
 
 def test_an_image_that_is_gone_is_told() -> None:
