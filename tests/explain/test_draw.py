@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vtrain.data.inspect import lettering
 from vtrain.explain import draw
 from vtrain.explain.draw import Panel, Subject, picture, sheets
 
@@ -75,12 +76,32 @@ def test_many_maps_wrap_and_many_images_take_several_sheets() -> None:
     assert len(list(sheets([subject().small()] * 65))) == 2
 
 
-def test_a_scale_starts_at_zero_and_ends_at_the_largest_value() -> None:
+def test_a_scale_goes_from_the_smallest_to_the_largest_value() -> None:
     panels = [Panel("", np.array([[0.2, 0.7]])), Panel("", np.array([[0.1]]))]
     scale = draw.scale_of(panels)
-    assert (scale.vmin, scale.vmax) == (0, 0.7)
+    assert (scale.vmin, scale.vmax) == (0.1, 0.7)
     assert draw.clipped(panels, scale) == "neither"
-    assert draw.scale_of([Panel("", np.zeros((2, 2)))]).vmax == 1
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "begins", "said"),
+    [
+        (0.0, 0.0, 0, "zero everywhere: no evidence"),
+        (1.0, 1.0, 0, "flat: all within 0.0% of the largest"),
+        (0.0095, 0.01, 0, "flat: all within 5.0% of the largest"),
+        (0.008, 0.01, 0.008, ""),
+    ],
+)
+def test_a_flat_map_looks_flat_and_is_said_to_be(
+    low: float, high: float, begins: float, said: str
+) -> None:
+    values = np.full((4, 4), low)
+    values[0, 0] = high
+    scale = draw.scale_of([Panel("", values)])
+    assert (scale.vmin, scale.vmax) == (begins, high or 1)
+    assert draw.flatness(values) == said
+    shades = mpl.colormaps[draw.COLOURS](scale(np.array([low, high])))[:, :3].mean(1)
+    assert (np.ptp(shades) < 0.1) == bool(said)
 
 
 def test_single_pixels_far_above_all_others_do_not_set_the_scale() -> None:
@@ -96,3 +117,17 @@ def test_a_small_subject_shows_the_same_part() -> None:
     small = subject((1000, 500), box=(250.0, 0.0, 750.0, 500.0)).small()
     assert small.image.size == (128, 64)
     assert small.box == (32.0, 0.0, 96.0, 64.0)
+
+
+@pytest.mark.parametrize(
+    "name", ["Łódź", "кошка", "猫", "고양이", "ねこ", "\U00010348", "é".join("ab")]
+)
+def test_no_letter_is_an_empty_box(name: str) -> None:
+    """A letter is drawn by a font that has it or by its number; matplotlib warns of any other."""
+    one = subject(name=name, classes=[(name, 1.0)], panels=[Panel(name, np.eye(2))])
+    assert pixels(picture(one)).std() > 0
+    assert list(sheets([one, one]))
+    known = all(lettering.font_of(letter) for letter in name)
+    assert (draw.wrapped(name) == name) == known
+    if not known:
+        assert draw.wrapped(name).isascii()

@@ -7,7 +7,6 @@ that tell fewer colours apart.
 import io
 import math
 import textwrap
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image
 
+from vtrain.data.inspect.lettering import runs
 from vtrain.errors import printable
 
 COLOURS = "viridis"
@@ -38,17 +38,8 @@ PIXELATED = 64
 WRAP = 34
 """Characters of a title's line."""
 SHEET_COLUMNS, SHEET_ROWS = 8, 8
-OTHER_SCRIPTS = (
-    "CJK",
-    "WenQuanYi",
-    "PingFang",
-    "Hiragino",
-    "SimHei",
-    "YaHei",
-    "Malgun",
-    "Noto Sans",
-)
-"""Parts of the names of fonts that hold what matplotlib's own lacks."""
+FLAT = 0.1
+"""A map is flat whose values differ by no more than this share of the largest."""
 
 Array = NDArray[np.float32]
 Box = tuple[float, float, float, float]
@@ -81,6 +72,12 @@ class Subject:
     classes: Sequence[tuple[str, float]]
     panels: Sequence[Panel]
 
+    @property
+    def text(self) -> str:
+        """All that a picture may have to write."""
+        names = [name for name, _ in self.classes]
+        return "".join([self.name, *names, *(panel.title for panel in self.panels)])
+
     def small(self) -> "Subject":
         """Return the same with an image of thumbnail size; its pixels still count as before."""
         reduced = self.image.copy()
@@ -95,7 +92,7 @@ def picture(subject: Subject) -> bytes:
     count = 1 + len(subject.panels)
     columns = min(count, COLUMNS)
     rows = math.ceil(count / columns)
-    with drawing():
+    with drawing(subject.text):
         # The list of classes needs room below the photograph.
         lines = classes_text(subject.classes)
         height = INCHES * rows + 0.16 * (lines.count("\n") + 1)
@@ -105,12 +102,13 @@ def picture(subject: Subject) -> bytes:
             unused.set_axis_off()
         photograph(axes[0], subject)
         axes[0].set_title(wrapped(subject.name), loc="left")
-        axes[0].text(0, -0.03, lines, transform=axes[0].transAxes, va="top", family="monospace")
+        axes[0].text(0, -0.03, lines, transform=axes[0].transAxes, va="top",
+                     family=["DejaVu Sans Mono", *mpl.rcParams["font.family"]])  # fmt: skip
         for one, panel in zip(axes[1:], subject.panels, strict=False):
             scale = scale_of([panel])
             overlay(one, subject, panel, scale)
-            nothing = "" if panel.values.any() else "\nzero everywhere: no evidence"
-            one.set_title(wrapped(panel.title) + nothing, loc="left")
+            said = flatness(panel.values)
+            one.set_title(wrapped(panel.title) + (said and f"\n{said}"), loc="left")
             bar = figure.colorbar(
                 mappable(scale), ax=one, shrink=0.8, extend=clipped([panel], scale)
             )
@@ -130,7 +128,7 @@ def sheet(subjects: Sequence[Subject], scale: Normalize) -> bytes:
     """Return a PNG of up to 64 images."""
     columns = min(SHEET_COLUMNS, len(subjects))
     rows = math.ceil(len(subjects) / columns)
-    with drawing():
+    with drawing("".join(subject.text for subject in subjects)):
         # Placed by hand: a layout of so many axes would take as long as all their maps.
         width, height, foot = 1.5, 1.95, 0.55
         figure = Figure((width * columns, height * rows + foot), dpi=DPI)
@@ -148,8 +146,9 @@ def sheet(subjects: Sequence[Subject], scale: Normalize) -> bytes:
                 )
             )
             overlay(axes, subject, subject.panels[0], scale)
+            flat = "\nflat" if flatness(subject.panels[0].values) else ""
             named = "\n".join(f"{p:.0%} {wrapped(name, 22)}" for name, p in subject.classes[:1])
-            axes.text(0, -0.03, f"{wrapped(subject.name, 24)}\n{named}", va="top", fontsize=6,
+            axes.text(0, -0.03, f"{wrapped(subject.name, 24)}\n{named}{flat}", va="top", fontsize=6,
                       transform=axes.transAxes)  # fmt: skip
         share = min(0.8, 4 / total_width)
         axes = figure.add_axes((0.1 * share, 0.32 / total_height, share, 0.12 / total_height))
@@ -202,12 +201,31 @@ def overlay(axes: Axes, subject: Subject, panel: Panel, scale: Normalize) -> Non
 
 
 def scale_of(panels: Sequence[Panel]) -> Normalize:
-    """Return the scale from zero to the largest value, or near it where a few are far above."""
+    """Return the scale from the smallest to the largest value, or near it if few are far above.
+
+    That of a flat map begins at 0, so that it looks as flat as it is.
+    """
     values = np.concatenate([panel.values.ravel() for panel in panels])
-    top, usual = float(values.max()), float(np.quantile(values, 0.995))
+    low, top = float(values.min()), float(values.max())
+    usual = float(np.quantile(values, 0.995))
     if values.size > 10_000 and top > 2 * usual > 0:  # single pixels, as integrated gradients have
         top = usual
-    return Normalize(0, top or 1.0, clip=False)
+    return Normalize(0 if is_flat(low, top) else low, top or 1.0, clip=False)
+
+
+def is_flat(low: float, top: float) -> bool:
+    """Return whether a map of values from `low` to `top` tells no place from another."""
+    return top - low <= FLAT * top
+
+
+def flatness(values: Array) -> str:
+    """Say that a map is flat, or nothing."""
+    low, top = float(values.min()), float(values.max())
+    if top == 0:
+        return "zero everywhere: no evidence"
+    if not is_flat(low, top):
+        return ""
+    return f"flat: all within {(top - low) / top:.1%} of the largest"
 
 
 def clipped(panels: Sequence[Panel], scale: Normalize) -> str:
@@ -231,31 +249,36 @@ def classes_text(classes: Sequence[tuple[str, float]]) -> str:
 
 
 def wrapped(text: str, width: int = WRAP) -> str:
-    """Return text in lines, nothing of it left out, and no character that steers anything."""
-    return "\n".join(textwrap.wrap(printable(text), width, break_on_hyphens=False)) or " "
+    """Return text in lines, nothing of it left out, and no character that steers anything.
+
+    A letter that no font of this machine has is written by its number.
+    """
+    letters = "".join(run for _, run in runs(printable(text)))
+    return "\n".join(textwrap.wrap(letters, width, break_on_hyphens=False)) or " "
 
 
 @cache
-def fonts() -> list[str]:
-    """Return matplotlib's own font, then those of this machine that hold other scripts."""
-    known = sorted({font.name for font in fontManager.ttflist})
-    return ["DejaVu Sans", *(n for n in known if any(part in n for part in OTHER_SCRIPTS))]
+def family_of(path: str) -> str:
+    """Return the name of a font's file for matplotlib, which may not have known of it."""
+    known = {font.fname: font.name for font in fontManager.ttflist}
+    if path not in known:
+        fontManager.addfont(path)
+    return known.get(path) or fontManager.ttflist[-1].name
 
 
 @contextmanager
-def drawing() -> Iterator[None]:
-    """Set what every figure shares."""
+def drawing(text: str = "") -> Iterator[None]:
+    """Set what every figure shares, and the fonts that have the letters of `text`."""
+    paths = dict.fromkeys(path for path, _ in runs(printable(text)))
+    families = list(dict.fromkeys(["DejaVu Sans", *map(family_of, paths)]))
     style: Any = {
-        "font.family": fonts(),
-        "font.monospace": ["DejaVu Sans Mono", *fonts()],
+        "font.family": families,
         "font.size": 8,
         "axes.titlesize": 8,
         "text.parse_math": False,  # a class may be called $a$
         "hatch.linewidth": 0.4,
     }
-    with mpl.rc_context(style), warnings.catch_warnings():
-        # A script that no font has is drawn as boxes; the JSON file has every name.
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+    with mpl.rc_context(style):
         yield
 
 

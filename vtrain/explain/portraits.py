@@ -129,7 +129,7 @@ def windows_figure(
 
 def matrix_figure(matrix: Array, x: str, y: str) -> bytes:
     """Draw a matrix of similarities from 0 to 1, the first layer at the lower left."""
-    with drawing():
+    with drawing(x + y):
         figure = Figure((4.6, 4), dpi=DPI, layout="constrained")
         axes = figure.subplots()
         image = axes.imshow(matrix, cmap=COLOURS, vmin=0, vmax=1, origin="lower")
@@ -150,7 +150,7 @@ def scatter_figure(
     shown = np.argsort(-counts, kind="stable")[: len(MARKS)]
     shown = np.sort(shown[counts[shown] > 0])
     colours = mpl.colormaps[COLOURS](np.linspace(0, 0.95, len(shown)))
-    with drawing():
+    with drawing("".join([*titles, *(names[label] for label in shown)])):
         figure = Figure((5 * len(planes) + 1.5, 5), dpi=DPI, layout="constrained")
         rest = ~np.isin(labels, shown)
         axes = figure.subplots(1, len(planes), squeeze=False)[0]

@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from vtrain.data.loading.batches import Batch
+from vtrain.data.progress import Progress
 from vtrain.device import choose_device
 from vtrain.errors import CheckpointError, ConfigError, StorageError
-from vtrain.explain.draw import Panel, Subject, picture, sheets
+from vtrain.explain.draw import Panel, Subject, flatness, picture, sheets
 from vtrain.explain.methods import (
     METHODS,
     Map,
@@ -35,8 +35,6 @@ from vtrain.run.find_images import find_images
 from vtrain.run.predict import TOP_K, newest_checkpoint
 
 log = logging.getLogger(__name__)
-PATIENCE = 2.0
-"""Seconds before a progress bar is shown."""
 
 
 @dataclass(frozen=True)
@@ -181,11 +179,6 @@ def open_folder(output: Path | None, force: bool) -> Path:
     return output
 
 
-def progress(total: int) -> "tqdm[Any]":
-    """Return a bar that shows itself where images take longer than two seconds, on a terminal."""
-    return tqdm(total=total, unit=" images", leave=False, disable=None, delay=PATIENCE)
-
-
 class _Work:
     """Images on their way from files to pictures, a batch at a time."""
 
@@ -214,11 +207,11 @@ class _Work:
             images_at_once(self.loaded.model, size, size),
         )
         found: dict[int, Explained] = {}
-        with progress(len(self.paths)) as bar:
+        with Progress("explaining", "images", len(self.paths)) as bar:
             for batch in batches:
                 for number, one in self.explain_batch(batch):
                     found[number] = one
-                    bar.update()
+                    bar.add(1)
         for number, path in enumerate(self.paths):
             failed = Prediction(str(path), [], self.errors.get(number))
             yield found.get(number) or Explained(failed)
@@ -291,6 +284,7 @@ def described(values: Any, box: tuple[float, float, float, float]) -> dict[str, 
         "min": float(values.min()),
         "max": float(values.max()),
         "hottest": [x, y],
+        "flat": flatness(values) or None,
     }
 
 

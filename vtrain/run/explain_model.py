@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vtrain.data.datasets.samples import subset
 from vtrain.data.datasets.stratified import stratified_sample
+from vtrain.data.progress import Progress
 from vtrain.device import choose_device
 from vtrain.errors import DataError
 from vtrain.explain.faithful import KINDS, ORDERS, Trust, sentences, trust
@@ -21,7 +22,7 @@ from vtrain.files.atomic import write_json, write_text
 from vtrain.inference.loaded import LoadedModel, load_model, untrained_like
 from vtrain.inference.outputs import batches_of_files
 from vtrain.run.evaluate import prepare
-from vtrain.run.explain import Question, method_of, open_folder, progress
+from vtrain.run.explain import Question, method_of, open_folder
 from vtrain.run.find_images import find_images
 from vtrain.run.predict import newest_checkpoint
 
@@ -197,11 +198,11 @@ def images_of(
 
         def named() -> Iterator[Tensor]:
             batches = batches_of_files(paths, geometry, device, unread, at_once)
-            with progress(len(paths)) as bar:
+            with Progress("looking at", "images", len(paths)) as bar:
                 for batch in batches:
                     if len(batch.images) >= fewest:
                         yield geometry.normalise(batch.images)
-                    bar.update(len(batch.images))
+                    bar.add(len(batch.images))
 
         return named
     subject = prepare(
@@ -215,10 +216,10 @@ def images_of(
     loader = subject.loader_of(samples)
 
     def validation() -> Iterator[Tensor]:
-        with progress(len(samples)) as bar:
+        with Progress("looking at", "images", len(samples)) as bar:
             for batch in loader.batches():
                 if len(batch.images) >= fewest:
                     yield geometry.normalise(batch.images)
-                bar.update(len(batch.images))
+                bar.add(len(batch.images))
 
     return validation

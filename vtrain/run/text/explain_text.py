@@ -20,7 +20,7 @@ def answer_text(answer: Answer, form: Literal["table", "json"]) -> str:
         for found in one.maps:
             named = ": ".join(part for part in (found["class"], found["name"]) if part)
             x, y = found["hottest"]
-            place = f"strongest at x {x:.0f}, y {y:.0f}"
+            place = found["flat"] or f"strongest at x {x:.0f}, y {y:.0f}"
             rows.append(printable(f"  {answer.method}{named and ': '}{named}  {place}"))
         if one.picture is not None:
             rows.append(f"  {printable(one.picture)}")
