@@ -17,7 +17,7 @@ from vtrain.cli.commands import app
 PAGES = sorted(Path("docs/en").glob("*.md"))
 TRANSLATED = sorted(Path("docs/zh").glob("*.md"))
 BLOCK = re.compile(r"^```(.*?)\n(.*?)^```", re.M | re.S)
-TRIED = [Path("docs/en/start.md")]
+TRIED = [Path("docs/en/start.md"), Path("docs/en/models.md")]
 """Pages whose commands are run in order, in one folder, as a reader would."""
 
 
@@ -40,7 +40,7 @@ def test_a_translation_has_the_same_headings_and_commands(page: Path) -> None:
     assert [title for title, _ in BLOCK.findall(page.read_text())] == [
         title for title, _ in BLOCK.findall(original.read_text())
     ]
-    for kind in ("sh", "python"):
+    for kind in ("sh", "python", "text"):
         assert blocks(page, kind) == blocks(original, kind)
 
 
