@@ -246,9 +246,9 @@ def test_classes_are_matched_by_name_where_there_are_images() -> None:
 @pytest.mark.parametrize(
     ("word", "hint"),
     [
-        ("run", "did you mean vtrain eval --ckpt run?"),
-        ("run/best.pt", "did you mean vtrain eval --ckpt run/best.pt?"),
-        ("flat", "did you mean vtrain eval data.root=flat?"),
+        ("run", "did you mean --ckpt run?"),
+        ("run/best.pt", "did you mean --ckpt run/best.pt?"),
+        ("flat", "did you mean data.root=flat?"),
         ("c.yaml", "write KEY=VALUE"),
     ],
 )

@@ -120,9 +120,9 @@ def _refuse_words(overrides: Iterable[str]) -> None:
         path = Path(word)
         hint = "write KEY=VALUE, for example data.root=photos"
         if is_model(path):
-            hint = f"did you mean vtrain eval --ckpt {argument(path)}?"
+            hint = f"did you mean --ckpt {argument(path)}?"
         elif path.is_dir():
-            hint = f"did you mean vtrain eval data.root={argument(path)}?"
+            hint = f"did you mean data.root={argument(path)}?"
         raise ConfigError("not an override", f"command line '{shortened(word)}'", hint)
 
 
