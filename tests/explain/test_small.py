@@ -16,7 +16,8 @@ def test_each_pixel_is_the_blend_of_grey_and_the_colour_of_its_cell() -> None:
     colours = mpl.colormaps[COLOURS]
     for y in range(6):
         for x in range(8):
-            colour = 255 * np.array(colours(values[y, x] / values.max())[:3])
+            share = (values[y, x] - values.min()) / np.ptp(values)
+            colour = 255 * np.array(colours(share)[:3])
             expected = (1 - OPACITY) * grey[y, x] + OPACITY * colour
             assert ours[y, x] == pytest.approx(expected, abs=2.5)
 
@@ -38,3 +39,9 @@ def test_the_hottest_place_lies_where_it_is_in_a_box_that_was_cropped() -> None:
 def test_nothing_in_a_map_or_beyond_the_border_is_no_error(box: tuple[float, ...]) -> None:
     drawn = overlaid(Image.new("RGB", (10, 10), "white"), box, np.zeros((2, 2), np.float32), 64)
     assert drawn.size == (10, 10)
+
+
+def test_a_flat_map_looks_flat() -> None:
+    values = np.array([[0.5, 0.5], [0.5, np.nextafter(0.5, 1)]], np.float32)
+    drawn = np.asarray(overlaid(Image.new("RGB", (8, 8)), (0, 0, 8, 8), values, 8), int)
+    assert np.ptp(drawn, axis=(0, 1)).max() <= 1

@@ -4,13 +4,13 @@ import matplotlib as mpl
 import numpy as np
 from PIL import Image
 
-from vtrain.explain.draw import COLOURS, OPACITY, Array, Box
+from vtrain.explain.draw import COLOURS, OPACITY, Array, Box, Panel, scale_of
 
 
 def overlaid(image: Image.Image, box: Box, values: Array, side: int) -> Image.Image:
     """Return a grey photograph with a map over what the model saw of it.
 
-    The brightest colour is the map's own greatest value, the darkest is 0.
+    The scale is the map's own, as in `draw.picture`.
 
     Shape: `values` (rows, columns), not negative -> an RGB image of at most `side` x `side` pixels.
     """
@@ -19,7 +19,7 @@ def overlaid(image: Image.Image, box: Box, values: Array, side: int) -> Image.Im
     across, down = grey.width / image.width, grey.height / image.height
     left, right = (round(box[i] * across) for i in (0, 2))
     top, bottom = (round(box[i] * down) for i in (1, 3))
-    share = values / max(float(values.max()), 1e-30)
+    share = scale_of([Panel("", values)])(values).clip(0, 1)
     size = (max(1, right - left), max(1, bottom - top))
     smooth = Image.fromarray(share.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
     colours = mpl.colormaps[COLOURS](np.asarray(smooth), bytes=True)[..., :3]
