@@ -17,7 +17,7 @@ from vtrain.cli.commands import app
 PAGES = sorted(Path("docs/en").glob("*.md"))
 TRANSLATED = sorted(Path("docs/zh").glob("*.md"))
 BLOCK = re.compile(r"^```(.*?)\n(.*?)^```", re.M | re.S)
-TRIED = [Path("docs/en/start.md"), Path("docs/en/models.md")]
+TRIED = [Path(f"docs/en/{name}.md") for name in ("start", "howto", "models")]
 """Pages whose commands are run in order, in one folder, as a reader would."""
 
 
@@ -44,13 +44,22 @@ def test_a_translation_has_the_same_headings_and_commands(page: Path) -> None:
         assert blocks(page, kind) == blocks(original, kind)
 
 
-def test_the_python_of_its_page_runs_in_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["howto", "python"])
+def test_the_python_of_a_page_runs_in_order(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code = "".join(blocks(Path("docs/en/python.md"), "python"))
+    code = "".join(blocks(Path(f"docs/en/{name}.md"), "python"))
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, "python.md", "exec"), {})
-    assert list(tmp_path.glob("runs/vit_digits/*/summary.json"))
+    exec(compile(code, name, "exec"), {})
+    assert list(tmp_path.glob("runs/**/summary.json"))
+
+
+@pytest.mark.parametrize("page", [*PAGES, *TRANSLATED], ids=str)
+def test_every_page_that_is_linked_is_there(page: Path) -> None:
+    links = re.findall(
+        r"\]\(([^)#:]+)(?:#[^)]*)?\)", BLOCK.sub("", page.read_text(encoding="utf-8"))
+    )
+    assert not [link for link in links if not (page.parent / link).exists()]
 
 
 @pytest.mark.parametrize("page", [*PAGES, *TRANSLATED, Path("README.md")], ids=str)
