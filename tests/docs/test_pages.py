@@ -54,7 +54,9 @@ def test_the_python_of_a_page_runs_in_order(
     assert list(tmp_path.glob("runs/**/summary.json"))
 
 
-@pytest.mark.parametrize("page", [*PAGES, *TRANSLATED], ids=str)
+@pytest.mark.parametrize(
+    "page", [*PAGES, *TRANSLATED, Path("README.md"), Path("README.zh.md")], ids=str
+)
 def test_every_page_that_is_linked_is_there(page: Path) -> None:
     links = re.findall(
         r"\]\(([^)#:]+)(?:#[^)]*)?\)", BLOCK.sub("", page.read_text(encoding="utf-8"))
@@ -75,6 +77,22 @@ def test_every_command_and_option_of_a_page_exists(page: Path) -> None:
                 a.split("=")[0].strip("[]") for a in arguments if a.strip("[").startswith("--")
             }
             assert given <= known, f"vtrain {name} in {page}"
+
+
+def figures(page: str) -> list[str]:
+    """Return the numbers of a page from its table on, those of blocks and links left out."""
+    text = re.sub(r"\]\([^)]*\)", "", BLOCK.sub("", Path(page).read_text(encoding="utf-8")))
+    return re.findall(
+        r"\d+(?:\.\d+)?", text[text.index("| config" if "zh" not in page else "| 配置") :]
+    )
+
+
+def test_the_chinese_readme_has_the_headings_commands_and_figures_of_the_other() -> None:
+    english, chinese = Path("README.md"), Path("README.zh.md")
+    assert headings(chinese) == headings(english)
+    assert BLOCK.findall(chinese.read_text(encoding="utf-8")) == BLOCK.findall(english.read_text())
+    assert sorted(figures("README.zh.md")) == sorted(figures("README.md"))
+    assert len(english.read_text().splitlines()) <= 100
 
 
 def photographs(folder: Path) -> None:
