@@ -10,12 +10,13 @@ from vtrain.explain.methods import METHODS, Request, automatic
 from vtrain.models.base import ImageClassifier
 from vtrain.registry import MODELS
 
-STEPS, IMAGES, ENOUGH = 250, 100, 0.9
+IMAGES, ENOUGH = 100, 0.9
+STEPS = {"vit_ti": 800, "deit_ti_distilled": 800, "tnt_ti": 250, "swin_t": 800, "swinv2_t": 250}
 FINDS = {
-    "vit_ti": set(),
+    "vit_ti": {"rollout", "ig"},
     "deit_ti_distilled": set(),
     "tnt_ti": {"rollout", "ig"},
-    "swin_t": {"rollout", "relevance"},
+    "swin_t": {"rollout", "relevance", "ig"},
     "swinv2_t": {"rollout"},
 }
 """The methods that put at least half of the mark among the hottest tenth of the pixels, for 90 % of
@@ -27,7 +28,7 @@ the images that are classified right. Where none does, `auto` is only the best t
 @pytest.mark.parametrize("name", MODELS_32)
 def test_the_methods_to_be_trusted_find_the_mark(name: str) -> None:
     rng = np.random.default_rng(1)
-    model = trained(name, photographs(3000, rng), STEPS)
+    model = trained(name, photographs(3000, rng), STEPS[name])
     planted = plant(photographs(IMAGES, rng), rng)
     images = normalised(planted.images)
     with torch.no_grad():
@@ -50,7 +51,7 @@ def test_the_methods_to_be_trusted_find_the_mark(name: str) -> None:
 def check_trust(
     name: str, model: ImageClassifier, images: torch.Tensor, targets: torch.Tensor
 ) -> None:
-    """What finds the mark beats a random order in deletion; insertion is printed beside it."""
+    """What finds the mark beats a random order: in deletion, and in insertion if trained longer."""
     torch.manual_seed(7)
     untrained: ImageClassifier = MODELS[name](
         num_classes=4, image_size=32, **MODELS_32[name]
@@ -60,4 +61,4 @@ def check_trust(
         for kind in ("deletion", "insertion"):
             mean, low, high = measured.gain(kind, "random")
             print(f"  {method} {kind}: {mean:.3f} [{low:.3f}, {high:.3f}]")  # noqa: T201
-            assert kind == "insertion" or low > 0, method
+            assert low > 0 or (kind == "insertion" and STEPS[name] < 800), method
