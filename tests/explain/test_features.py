@@ -1,10 +1,14 @@
+import io
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.conftest import tiny
 from tests.models.agreement import shaken
 from vtrain.explain.features import plane, pre_logits
+from vtrain.explain.portraits import scatter_figure
 
 
 @pytest.mark.parametrize("name", ["vit_ti", "tnt_ti", "swin_t", "swinv2_t"])
@@ -52,3 +56,13 @@ def test_five_images_and_one_feature_can_be_drawn() -> None:
     points = plane(np.arange(5.0)[:, None])
     assert points is not None
     assert np.isfinite(points).all()
+
+
+def test_of_many_classes_the_most_frequent_have_marks() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.concatenate([np.arange(1000), np.repeat([7, 900], 50)])
+    names = [f"猫 class {number}" for number in range(1000)]
+    points = rng.normal(size=(len(labels), 2))
+    drawn = scatter_figure([points, points], labels, names, ["one", "другой"])
+    with Image.open(io.BytesIO(drawn)) as image:
+        assert image.width > 2 * image.height
