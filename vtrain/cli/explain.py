@@ -3,13 +3,17 @@
 import json
 from collections import deque
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from vtrain import screen
 from vtrain.cli.options import patterns_at_home, refuse_ignored
 from vtrain.errors import ConfigError, printable
+
+if TYPE_CHECKING:  # they import torch, which a slip on the command line need not wait for
+    from vtrain.run.explain import Answer
+    from vtrain.run.explain_model import Findings
 
 
 def explain(
@@ -72,7 +76,7 @@ def explain(
     """Draw what a model looked at on images, judge such maps, or draw what it learnt."""
     patterns = patterns_at_home(images or ())
     wanted = {"features": features, "model": model, "faithfulness": faithfulness}
-    # The first one leads; the others have no effect beside it, nor has what maps alone look at.
+    # The first one leads: the others have no effect beside it.
     leading = next((name for name, given in wanted.items() if given), None)
     of_maps: dict[str, object] = {
         "target": target,
@@ -81,8 +85,7 @@ def explain(
         "head": head is not None,
     }
     if leading in ("features", "model"):
-        wanted.pop(leading)
-        refuse_ignored({**wanted, **of_maps}, beside=leading)
+        refuse_ignored({**wanted, leading: False, **of_maps}, beside=leading)
     else:
         refuse_ignored({"against": against}, without="model")
     if leading != "features":
@@ -90,33 +93,46 @@ def explain(
     if output is None and save is None:
         refuse_ignored({"force": force}, without="output")
     check_images(patterns, leading)
+    # Only now what takes long to import.
     from vtrain.run.explain import Question, explain_images
+
+    question = Question(method, tuple(target or ()), layer, head)
+    if leading is None:
+        show_maps(explain_images(patterns, ckpt, question, output, force), output_format)
+    elif leading == "faithfulness":
+        from vtrain.run.explain_model import judge_maps
+
+        show_findings(judge_maps(patterns, ckpt, question, output, force), output_format)
+    elif leading == "model":
+        from vtrain.run.explain_model import explain_model
+
+        show_findings(explain_model(patterns, ckpt, against, output, force), output_format)
+    else:
+        from vtrain.run.explain_features import explain_features
+
+        show_findings(explain_features(ckpt, against, output, save, force), output_format)
+
+
+def show_maps(answer: "Answer", form: Literal["table", "json"]) -> None:
+    """Print what was found on images, and where the pictures are.
+
+    Raises:
+        VtrainError: An image could not be read; all others are done and printed by then.
+    """
     from vtrain.run.predict import Tally
     from vtrain.run.text.explain_text import answer_text
 
-    question = Question(method, tuple(target or ()), layer, head)
-    if leading is not None:
-        if leading == "features":
-            from vtrain.run.explain_features import explain_features
-
-            found = explain_features(ckpt, against, output, save, force)
-        else:
-            from vtrain.run.explain_model import explain_model, judge_maps
-
-            found = (
-                explain_model(patterns, ckpt, against, output, force)
-                if leading == "model"
-                else judge_maps(patterns, ckpt, question, output, force)
-            )
-        screen.result(json.dumps(found.data) if output_format == "json" else "\n".join(found.lines))
-        screen.words(f"figures are in {printable(str(found.folder))}")
-        return
-    answer = explain_images(patterns, ckpt, question, output, force)
-    screen.result(answer_text(answer, output_format))
+    screen.result(answer_text(answer, form))
     screen.words(f"pictures, maps and explain.json are in {printable(str(answer.folder))}")
     tally = Tally()
     deque(tally.counting(answer.predictions), maxlen=0)
-    tally.raise_failures()  # last: those of all other images are there by now
+    tally.raise_failures()
+
+
+def show_findings(found: "Findings", form: Literal["table", "json"]) -> None:
+    """Print what was found about a model, and where its figures are."""
+    screen.result(json.dumps(found.data) if form == "json" else "\n".join(found.lines))
+    screen.words(f"figures are in {printable(str(found.folder))}")
 
 
 def check_images(patterns: list[str], leading: str | None) -> None:

@@ -218,13 +218,15 @@ def _train(
         received = stop.agree()  # one may have come since the last step
     seconds = time.monotonic() - started
     if received is not None:
-        raise StoppedBySignal(
-            f"stopped by {signal.Signals(received).name} after step {parts.state.step}, "
-            f"which is saved; go on with: {resume_command(run.path)}",
-            received,
-        )
+        raise _stopped(received, parts.state.step, run)
     if rank.is_main:
         _conclude(parts, run, history, seconds)
+
+
+def _stopped(received: int, step: int, run: RunFolder) -> StoppedBySignal:
+    name = signal.Signals(received).name
+    said = f"stopped by {name} after step {step}, which is saved"
+    return StoppedBySignal(f"{said}; go on with: {resume_command(run.path)}", received)
 
 
 def _announce(parts: Parts, run: RunFolder, start: ResumePoint | None, request: Request) -> None:
