@@ -1,9 +1,11 @@
+from typing import Literal
+
 import pytest
 import torch
 
 from tests.conftest import tiny
 from tests.models.agreement import meta
-from vtrain.models.profile import count_macs, count_parameters, profile
+from vtrain.models.profile import activation_bytes, count_macs, count_parameters, profile
 from vtrain.models.vit import ViT
 from vtrain.registry import MODELS
 
@@ -126,3 +128,13 @@ def test_every_model_can_be_profiled(name: str) -> None:
     assert given.macs > 0
     assert given.memory.activations > 0
     assert given.stages[-1].shapes == ((2, 10),)
+
+
+@pytest.mark.parametrize(("precision", "device"), [("fp32", "cpu"), ("bf16", "cuda")])
+@pytest.mark.parametrize("name", ["vit_ti", "deit_ti_distilled", "tnt_ti", "swin_t", "swinv2_t"])
+def test_the_activations_of_a_large_batch_are_those_of_a_run_of_it(
+    name: str, precision: Literal["fp32", "bf16"], device: str
+) -> None:
+    model, size = tiny(name), 11
+    given = profile(model, batch_size=size, precision=precision, device=device)
+    assert given.memory.activations == activation_bytes(model, None, size, precision, device)

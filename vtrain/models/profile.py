@@ -64,6 +64,10 @@ class Profile:
         return self.macs / 1e9
 
 
+SAMPLES = (2, 4)
+"""Images of two small batches. Of one image alone some operations keep a view, not a copy."""
+
+
 def profile(
     model: ImageClassifier,
     *,
@@ -92,7 +96,7 @@ def profile(
         gradients=4 * trainable,
         optimizer=round(4 * trainable * optimizer_states),
         ema=4 * parameters if ema else 0,
-        activations=_activation_bytes(model, image_size, batch_size, precision, device),
+        activations=_activations(model, image_size, batch_size, precision, device),
     )
     stages = tuple(_stages(model, image_size, batch_size))
     return Profile(parameters, trainable, count_macs(model, image_size), stages, memory)
@@ -148,7 +152,22 @@ def shapes_of(output: Any) -> tuple[Shape, ...]:
     return tuple(shape for part in output for shape in shapes_of(part))
 
 
-def _activation_bytes(
+def _activations(
+    model: ImageClassifier, image_size: int | None, batch_size: int, precision: str, device: str
+) -> int:
+    """Return the bytes of activations; those of large batches follow from two small ones.
+
+    What is kept is a constant and a share for each image. Attention goes through a large batch in
+    thousands of pieces, each of which would be followed here.
+    """
+    few, more = SAMPLES
+    if batch_size <= more:
+        return activation_bytes(model, image_size, batch_size, precision, device)
+    base, other = (activation_bytes(model, image_size, size, precision, device) for size in SAMPLES)
+    return base + (batch_size - few) * (other - base) // (more - few)
+
+
+def activation_bytes(
     model: ImageClassifier, image_size: int | None, batch_size: int, precision: str, device: str
 ) -> int:
     """Return the bytes that autograd keeps between the forward and the backward pass."""

@@ -1,6 +1,5 @@
 """Validation images with what the model looks at on them, while it is trained."""
 
-import io
 from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import cached_property
@@ -18,6 +17,7 @@ from vtrain.data.loading.loader import EvalLoader
 from vtrain.device import naming_failures
 from vtrain.distributed import Rank
 from vtrain.errors import ConfigError
+from vtrain.files.images import decode_image
 from vtrain.inference.outputs import outputs_of
 from vtrain.registry import bind
 from vtrain.run.build.parts import Parts
@@ -85,8 +85,7 @@ class ValidationMaps:
                 pixels, targets = (one[start : start + at_once] for one in self._chosen)
                 subjects += self._subjects(pixels, targets)
             (sheet,) = sheets(subjects)
-        with Image.open(io.BytesIO(sheet)) as drawn:
-            return drawn.convert("RGB")
+        return decode_image(sheet)
 
     def _subjects(self, pixels: Tensor, targets: Tensor) -> "Iterator[Subject]":
         """Yield what the sheet shows of some images. Shape: (B, 3, S, S) uint8, (B,)."""
