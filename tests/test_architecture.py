@@ -12,7 +12,7 @@ from vtrain.registry import LOSSES, MODELS, OPTIMIZERS, SCHEDULES, SOURCES, Regi
 
 ROWS = (
     "errors interrupt | rng resources registry distributed device files screen | layers optim data"
-    " | models engine | inference | config callbacks bench explain report export"
+    " | models engine | inference | config callbacks bench explain report export serve"
     " | run | cli api | __main__"
 )
 RANK = {name: rank for rank, row in enumerate(ROWS.split("|")) for name in row.split()}

@@ -140,8 +140,15 @@ RULES = {
             "from urllib import request",
             "import http.server",
             "bind(('0.0.0.0', 1))",
+            "import uvicorn",
+            "from starlette.applications import Starlette",
         ),
-        ("vtrain/files/downloads.py",),
+        (
+            "vtrain/files/downloads.py",
+            "vtrain/serve/app.py",  # what `vtrain serve` is for, to whom `serve/gate.py` lets it
+            "vtrain/serve/gate.py",
+            "vtrain/serve/server.py",
+        ),
     ),
     "object collectives": Rule(
         "collectives of objects unpickle what a peer sent",
@@ -172,6 +179,8 @@ MODULES = {
         "aiohttp",
         "httpx",
         "socketserver",
+        "uvicorn",
+        "starlette",
     ],
     "yaml": ["yaml"],
     "dynamic import": ["runpy"],

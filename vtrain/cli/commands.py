@@ -20,12 +20,13 @@ from vtrain.cli.options import with_home
 from vtrain.cli.predict import predict
 from vtrain.cli.recipes import recipes
 from vtrain.cli.report import report
+from vtrain.cli.serve import serve
 from vtrain.cli.verify import verify
 
 COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     "Use": {"fit": fit, "eval": evaluate, "predict": predict},
     "Understand": {"explain": explain, "report": report},
-    "Hand on": {"export": export},
+    "Hand on": {"export": export, "serve": serve},
     "Look after": {
         "recipes": recipes,
         "keys": keys,

@@ -19,12 +19,20 @@ def overlaid(image: Image.Image, box: Box, values: Array, side: int) -> Image.Im
     across, down = grey.width / image.width, grey.height / image.height
     left, right = (round(box[i] * across) for i in (0, 2))
     top, bottom = (round(box[i] * down) for i in (1, 3))
-    share = scale_of([Panel("", values)])(values).clip(0, 1)
-    size = (max(1, right - left), max(1, bottom - top))
-    smooth = Image.fromarray(share.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
-    colours = mpl.colormaps[COLOURS](np.asarray(smooth), bytes=True)[..., :3]
+    colours = coloured(values, (max(1, right - left), max(1, bottom - top)))
     photograph = grey.convert("RGB")
     covered = photograph.copy()
     # What lies beyond the photograph, where the model saw a filling, is cut off by `paste`.
-    covered.paste(Image.fromarray(np.ascontiguousarray(colours)), (left, top))
+    covered.paste(colours, (left, top))
     return Image.blend(photograph, covered, OPACITY)
+
+
+def coloured(values: Array, size: tuple[int, int]) -> Image.Image:
+    """Return a map in colours, on a scale of its own, brought to a size of (width, height).
+
+    Shape: `values` (rows, columns), not negative -> an RGB image.
+    """
+    share = scale_of([Panel("", values)])(values).clip(0, 1)
+    smooth = Image.fromarray(share.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
+    colours = mpl.colormaps[COLOURS](np.asarray(smooth), bytes=True)[..., :3]
+    return Image.fromarray(np.ascontiguousarray(colours))
