@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import subprocess
 import sys
 from pathlib import Path
 
@@ -165,3 +166,20 @@ def test_threads_are_as_openmp_reads_its_variable(
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", set_to)
     assert threads() == (used or cpu_count())
+
+
+def test_nothing_is_told_to_the_makers_of_onnxruntime(tmp_path: Path) -> None:
+    """It writes an identifier for its messages when it is imported, unless it was told not to."""
+    code = (
+        "from vtrain.inference.onnx_model import from_bytes\n"
+        "try: from_bytes(b'x', __import__('pathlib').Path('x.onnx'))\n"
+        "except Exception as error: print(type(error).__name__)\n"
+        "import sys; print('onnxruntime' in sys.modules)"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**environment, "TMPDIR": str(tmp_path)},
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.stdout == "CheckpointError\nTrue\n", done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -25,7 +25,7 @@ from vtrain.export.proof import (
 from vtrain.export.script import SCRIPT, predict_script
 from vtrain.files.atomic import replacing, scratch_folder, write_text
 from vtrain.inference.loaded import LoadedModel
-from vtrain.inference.onnx_model import INSTALL, LARGEST_FILE, from_bytes
+from vtrain.inference.onnx_model import INSTALL, LARGEST_FILE, from_bytes, keep_private
 
 OPSET = 20
 """The default of torch's exporter, which has a node for GELU; 18 to 23 can be written."""
@@ -83,6 +83,7 @@ def check_installed() -> None:
     Raises:
         ConfigError: The message says how to install it.
     """
+    keep_private()
     try:
         import onnx  # noqa: F401 - only whether they are there
         import onnxruntime  # noqa: F401
@@ -129,6 +130,8 @@ def onnx_bytes(module: nn.Module, images: Tensor, opset: int, facts: Mapping[str
 def halved(content: bytes) -> bytes:
     """Return the same model with weights and arithmetic in fp16; inputs and outputs stay fp32."""
     import onnx
+
+    keep_private()
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     with _quietly():
@@ -144,6 +147,7 @@ def quantised(content: bytes, beside: Path) -> bytes:
     advises for transformers, and with no need of images to calibrate by. It writes only to a path:
     into a folder that is there for a moment, where `beside` will be.
     """
+    keep_private()
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 

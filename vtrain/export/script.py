@@ -37,6 +37,11 @@ HEAD = '''"""Name the classes of images by an ONNX file that `vtrain export` wro
 Prints JSON. Decoding, resizing and cropping are those of vtrain {version}, copied from its source;
 `Model.predict` is what to call from your own program. Licence of this file: Apache-2.0.
 """
+
+import os
+
+# Before its import: else onnxruntime sends usage data. Your own setting wins.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 '''
 
 MAIN = '''

@@ -106,6 +106,16 @@ def from_bytes(content: bytes, path: Path) -> OnnxModel:
     return model
 
 
+def keep_private() -> None:
+    """Keep onnxruntime from sending usage data to its makers; call it before it is imported.
+
+    From its import on it writes an identifier into the folder for temporary files and asks for the
+    address of its makers' server, unless this variable is set (seen with strace on 1.32.0).
+    A value of the user's own wins.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+
 def threads() -> int:
     """Return how many threads to use: as OpenMP's variable says, or one for each core."""
     first, *_ = os.environ.get("OMP_NUM_THREADS", "").split(",")  # of a list, the outer level's
@@ -116,6 +126,7 @@ def _opened(
     content: bytes, path: Path
 ) -> tuple["InferenceSession", dict[str, str], dict[str, list[Any]]]:
     """Return a session, what the file says of itself, and shapes of one image by their names."""
+    keep_private()
     try:
         import onnxruntime
     except ImportError:
