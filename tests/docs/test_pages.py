@@ -62,6 +62,14 @@ def test_every_page_that_is_linked_is_there(page: Path) -> None:
         r"\]\(([^)#:]+)(?:#[^)]*)?\)", BLOCK.sub("", page.read_text(encoding="utf-8"))
     )
     assert not [link for link in links if not (page.parent / link).exists()]
+    if Path("docs") in page.parents:  # the site has nothing else
+        outside = [link for link in links if not under_docs(page.parent / link)]
+        assert not outside, "name what is outside docs without a link"
+
+
+def under_docs(path: Path) -> bool:
+    """Return whether a path, `..` resolved, lies in the folder that the site is built from."""
+    return path.resolve().is_relative_to(Path("docs").resolve())
 
 
 @pytest.mark.parametrize("page", [*PAGES, *TRANSLATED, Path("README.md")], ids=str)

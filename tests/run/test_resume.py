@@ -149,7 +149,13 @@ def test_a_first_part_and_the_rest_are_the_whole(small_run: Path, vtrain: Vtrain
         (["data.num_images=9"], 2, "other values of data.num_images (run)"),
         (["optimizer.lr=0.5", "model.depth=3"], 2, "other values of model.depth (run)"),
         (["train.epochs=4", "model.depth=3"], 2, "other values of model.depth (run)"),
-        (["data.num_workers=0"], 2, "finished, and data.num_workers would change nothing (run)"),
+        (["train.max_steps=1"], 2, "finished, and train.max_steps would change nothing (run)"),
+        (["data.num_workers=0"], 0, "the run is finished, so data.num_workers changes nothing"),
+        (
+            ["data.num_workers=0", "optimizer.lr=0.5"],
+            2,
+            "finished, and data.num_workers, optimizer.lr would change nothing (run)",
+        ),
         ([], 0, "the run is already complete; see run/summary.json"),
     ],
 )

@@ -2,7 +2,7 @@
 
 import logging
 
-from vtrain.config import Config, load_config
+from vtrain.config import Config, load_config, rule_on_resume
 from vtrain.errors import ConfigError
 from vtrain.files.atomic import sweep
 from vtrain.files.runs import RunFolder
@@ -40,10 +40,12 @@ def is_complete(run: RunFolder, request: Request) -> bool:
     longer = [LONGER[key].format(more=2 * before.train.epochs) for key in limits]
     command = resume_command(run.path, longer)
     changed = differences(before, after)
-    if changed:  # whatever the key: who types one expects something of it
+    if any(key in LONGER or rule_on_resume(after, key) != "free" for key in changed):
         what = f"the run is finished, and {', '.join(changed)} would change nothing"
         hint = f"train on with `{command}`, or start a new run"
         raise ConfigError(what, run.path, hint)
+    if changed:  # they say how to train, not what: a job's own command, begun again, is no mistake
+        log.info("the run is finished, so %s changes nothing", ", ".join(changed))
     log.info("the run is already complete; see %s", run.summary)
     log.info("%s ended it; to train on, for example: %s", limit, command)
     sweep(run.path)  # what is left of predictions whose writing was killed
