@@ -1,4 +1,5 @@
 import math
+import re
 
 import numpy as np
 import pytest
@@ -9,20 +10,59 @@ from tests.models.agreement import shaken
 from vtrain.explain.reach import Geometry, attention_reach
 from vtrain.explain.recording import record
 from vtrain.layers.windows import Windows
+from vtrain.models.base import ImageClassifier
 from vtrain.models.layout import AttentionLayer
 
 
-def uniform(rows: int, size: int, windows: Windows | None = None) -> float:
-    layer = AttentionLayer("", "", rows, rows, (), windows)
-    return Geometry.of(layer, size, size).uniform
+def looks_at_all_alike(name: str, **arguments: object) -> ImageClassifier:
+    """Return a model whose scores are all 0, so that only windows and masks say what is seen."""
+    model = tiny(name, image_size=224, **arguments).eval()
+    for key, parameter in model.named_parameters():
+        if re.search(r"qkv|qk\b|\bq\b|relative_position_bias", key):
+            parameter.data.zero_()
+    return model
 
 
-def test_uniform_attention_reaches_as_far_as_known() -> None:
-    """224 pixels: a ViT's patches of 16, the stages of a Swin, the words of a TNT's patch."""
-    assert uniform(14, 224) == pytest.approx(116.5, abs=0.05)
-    for rows, known in ((56, 14.4), (28, 28.9), (14, 57.8), (7, 115.5)):
-        assert uniform(rows, 224, Windows(rows, rows, 7)) == pytest.approx(known, abs=0.05)
-    assert uniform(8, 32, Windows(8, 8, 4)) == pytest.approx(8.0, abs=0.05)
+STAGES = {"patch_size": 4, "window_size": 7, "embed_dim": 8}
+STAGES |= {"depths": (2, 1, 1, 1), "num_heads": (2, 2, 2, 2)}
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "level", "known"),
+    [
+        ("vit_ti", {"patch_size": 16}, "patches", [116.5, 116.5]),
+        ("deit_ti_distilled", {"patch_size": 16, "depth": 1}, "patches", [116.5]),
+        ("tnt_ti", {"patch_size": 16, "depth": 1}, "patches", [116.5]),
+        ("tnt_ti", {"patch_size": 16, "depth": 1}, "words", [8.0]),
+        ("swin_t", STAGES, "patches", [14.4, None, 28.9, 57.8, 115.5]),  # the second is shifted
+    ],
+)
+def test_uniform_attention_reaches_as_far_as_known(name, arguments, level, known) -> None:
+    """At 224 pixels: both the dashed line and heads that look at all alike."""
+    model = looks_at_all_alike(name, **arguments)
+    layers = [r for r in attention_reach(model, [torch.randn(1, 3, 224, 224)]) if r.level == level]
+    for layer, pixels in zip(layers, known, strict=True):
+        np.testing.assert_allclose(layer.renormalised, layer.uniform, rtol=1e-5)
+        np.testing.assert_allclose(layer.entropy, 1, rtol=1e-5)
+        if pixels is not None:
+            assert layer.uniform == pytest.approx(pixels, abs=0.05)
+
+
+def test_the_dashed_line_equals_a_double_loop_over_what_the_mask_lets_meet() -> None:
+    """Shifted and padded: 8 x 8 tokens of 4 pixels, windows of 5, rolled by 2."""
+    windows = Windows(8, 8, 5, 2)
+    total = 0.0
+    for q in range(64):
+        met = []
+        for k in range(64):
+            (y, x), (v, u) = ((t // 8 - 2, t % 8 - 2) for t in (q, k))
+            # What the roll brings round the corner is a window of its own.
+            parts = [(a // 5, a < 0) for a in (y, x)], [(a // 5, a < 0) for a in (v, u)]
+            if parts[0] == parts[1]:
+                met.append(4 * math.hypot(y - v, x - u))
+        total += sum(met) / len(met) / 64
+    layer = AttentionLayer("", "", 8, 8, (), windows)
+    assert Geometry.of(layer, 32, 32).uniform == pytest.approx(total, rel=1e-9)
 
 
 @pytest.mark.parametrize("name", ["vit_ti", "deit_ti_distilled"])
@@ -86,3 +126,17 @@ def test_words_reach_no_further_than_their_patch() -> None:
     assert (inner.level, outer.level) == ("words", "patches")
     assert (inner.renormalised <= 2 * math.hypot(3, 3)).all()
     assert inner.uniform == pytest.approx(4.0, abs=0.05)
+
+
+def test_the_reach_of_words_equals_a_double_loop() -> None:
+    model, images = shaken(tiny("tnt_ti", inner_stride=2)).eval(), torch.randn(2, 3, 32, 32)
+    found = attention_reach(model, [images])[0]
+    weights = record(model, images).weights["blocks.0.attn_in"].double()  # (2 * 16, H, 16, 16)
+    for head in range(weights.shape[1]):
+        total = 0.0
+        for A in weights[:, head].tolist():
+            for q in range(16):
+                for k in range(16):  # words are 2 pixels apart
+                    total += A[q][k] * 2 * math.hypot(q // 4 - k // 4, q % 4 - k % 4) / 512
+        assert found.as_published[head] == pytest.approx(total, rel=1e-6)
+        assert found.renormalised[head] == pytest.approx(total, rel=1e-6)
