@@ -55,6 +55,7 @@ class Words:
         side, pairs = self.image_size // self["patch_size"], []
         for _ in self["depths"]:
             pairs.append((side, min(side, self["window_size"])))
+            # Merging halves the side, after padding an odd one.
             side = -(-side // 2)
         return tuple(pairs)
 
@@ -70,6 +71,7 @@ def timm_architecture(words: Words) -> tuple[str, dict[str, Any]]:
     Raises:
         ConfigError: timm has no word for it.
     """
+    # The names returned below only choose timm's class: the arguments override every size in them.
     arguments = {
         "img_size": words.image_size,
         "in_chans": words.in_channels,

@@ -17,6 +17,7 @@ from vtrain.models.tnt import TNT
 from vtrain.models.vit import ViT
 
 State = dict[str, Tensor]
+# Each pattern is applied to what those before it have left, so their order carries meaning.
 Rename = tuple[str, str | Callable[[re.Match[str]], str]]
 
 TORCHVISION_VIT: tuple[Rename, ...] = (
@@ -53,6 +54,7 @@ HUGGING_FACE_BLOCK: tuple[Rename, ...] = (
 )
 HUGGING_FACE_VIT: tuple[Rename, ...] = (
     *HUGGING_FACE_BLOCK,
+    # The block's names have taken `attn.proj` away: queries, keys and values are left.
     (r"\.attn\.", ".attention.attention."),
     (r"^cls_token$", "embeddings.cls_token"),
     (r"^dist_token$", "embeddings.distillation_token"),
@@ -81,6 +83,7 @@ def foreign_state(state: State, words: Words, library: Library) -> State:
         return state
     if library == "torchvision":
         if words.kind is ViT:
+            # Zeros first: a bias that the model has replaces them.
             state = {**_zero_biases(state), **state}
             return _renamed(state, TORCHVISION_VIT)
         return _renamed(_joined_bias(state), TORCHVISION_SWIN)
@@ -103,6 +106,7 @@ def spoken_arguments(words: Words, library: Library) -> dict[str, Any]:
 
 
 def _hugging_face(state: State, words: Words) -> State:
+    # Apart from the body: heads stand outside of its prefix.
     heads = {name: tensor for name, tensor in state.items() if name.startswith("head")}
     body = _split_qkv({name: tensor for name, tensor in state.items() if name not in heads})
     if words.kind is not ViT:
@@ -139,6 +143,7 @@ def _with_positions(state: State, words: Words, library: Library) -> State:
         return state
     if kind == "learned_2d":
         columns, rows = state.pop("pos_embed_x"), state.pop("pos_embed_y")
+        # As `ViT` adds them: patches go row by row, and the column's half comes first.
         parts = [columns.repeat(1, grid, 1), rows.repeat_interleave(grid, dim=1)]
         state["pos_embed"] = torch.cat(parts, dim=-1)
     elif kind == "sincos_2d":
@@ -160,6 +165,7 @@ def _with_tnt_positions(state: State, words: Words) -> State:
         "pixel_pos": torch.zeros(1, words["inner_dim"], side, side),
         "patch_pos": torch.zeros(1, 1 + grid * grid, words["embed_dim"]),
     }
+    # Positions that the model has replace the zeros.
     return {**zeros, **state}
 
 

@@ -73,6 +73,7 @@ def write_onnx(
             what = "the file does not state the classes and the preprocessing of the model"
             raise CheckpointError(what, path, NOT_KEPT)
         proof = prove(model.logits, evidence, path, tolerance=tolerance, agreement=agreement)
+    # Last: where the file is refused, no script for it is left behind.
     write_text(path.with_name(SCRIPT), predict_script(path.name, __version__))
     return proof
 
@@ -105,6 +106,7 @@ def onnx_bytes(module: nn.Module, images: Tensor, opset: int, facts: Mapping[str
         CheckpointError: It is too large for one file.
     """
     size = sum(tensor.nbytes for tensor in module.state_dict().values())
+    # A tenth is left for the graph itself and for what the file says.
     if size > LARGEST_FILE * 0.9:
         what = f"a model of {size / 1e9:.1f} GB is too large for one ONNX file"
         raise CheckpointError(what, None, "use --format program")

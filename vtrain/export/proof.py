@@ -73,6 +73,7 @@ def prove(
     """
     try:
         logits = np.concatenate([runtime(evidence.images[part]) for part in parts(len(evidence))])
+    # Another program's runtime fails in ways of its own, all of which mean the same here.
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0][:150]
         what = f"the file cannot be asked for {' and for '.join(map(str, BATCHES))} images"

@@ -148,6 +148,7 @@ def _part(module: ModuleType, only: tuple[str, ...]) -> tuple[list[ast.stmt], st
         start, end = end, node.end_lineno or end
         if isinstance(node, ast.Import | ast.ImportFrom):
             imports += [] if _of_vtrain(node) else [node]
+        # The first statement is the module's docstring: the script has its own.
         elif start > 0 and (not only or getattr(node, "name", None) in only):
             assert not any(map(_of_vtrain, ast.walk(node))), f"{module} imports inside a function"
             kept.append(text)

@@ -54,6 +54,7 @@ def write_timm_folder(
             model = loaded_by_timm(folder)
         check_preprocessing(model, loaded, path)
         proof = prove(runtime(model, loaded, "normalised"), evidence, path)
+    # What timm loaded was for the comparison alone: the user's folder begins here.
     make_folder(path)
     write_bytes(path / "model.safetensors", content)
     write_text(path / "config.json", json.dumps(config, indent=2) + "\n")

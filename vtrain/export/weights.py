@@ -66,6 +66,7 @@ def write_weights(
         if theirs is not None:
             with refusing(path):
                 theirs.load_state_dict(read, strict=True)
+            # Theirs is the comparison that is told: it is what the file is for.
             proof = prove(runtime(theirs.eval(), loaded, "normalised"), evidence, path)
     write_bytes(path, content)
     return proof
@@ -80,6 +81,7 @@ def weights_bytes(
         own = torchvision_model(words).state_dict()
         computed = r"relative_position_index", r"relative_coords_table"
         state |= {name: own[name] for name in own if name.endswith(computed)}
+    # Clones, as safetensors refuses tensors that share memory: pieces of one `qkv` do.
     whole: dict[str, Tensor] = {name: t.contiguous().clone() for name, t in state.items()}
     content: bytes = save(whole, {"format": "pt", **facts, **described(loaded, "normalised")})
     return content

@@ -83,6 +83,7 @@ def equal_mass_bins(confidence: Array, bins: int = BINS) -> Array:
 
 def ece(confidence: Array, correct: Array, bins: Array) -> float:
     """Return the sum over bins of n_b / N |accuracy_b - confidence_b|. Shape: (N,) each."""
+    # n_b times the gap of two means is the gap of two sums, so n_b need not be known.
     return float(np.abs(np.bincount(bins, correct - confidence)).sum() / len(bins))
 
 
@@ -120,6 +121,7 @@ def reliability_bins(confidence: Array, correct: Array, bins: int = BINS) -> lis
     members = equal_width_bins(confidence, bins)
     counts = np.bincount(members, minlength=bins)
     hits = np.bincount(members, correct, bins)
+    # NaN, so that an empty bin has no mean, and not a mean of 0.
     filled = np.where(counts, counts, np.nan)
     means = np.bincount(members, confidence, bins) / filled
     lows, highs = wilson_arrays(hits, counts)

@@ -154,6 +154,7 @@ def repetitions(lines: Sequence[Line], keys: Sequence[str]) -> list[Repetitions]
     shared = [key for key in keys if not key.startswith(REPEATED)]
     groups: dict[str, list[Line]] = {}
     for line in lines:
+        # As text: a value may be a list, which cannot be a key.
         groups.setdefault(repr([line.values[key] for key in shared]), []).append(line)
     if all(len(group) == 1 for group in groups.values()):
         return []
@@ -193,6 +194,7 @@ def against(run: Run, base: Run) -> Against:
         a, b = aligned(base.predictions, run.predictions)
     except DataError as error:
         return Against(name, base_name, None, error.what, [], [])
+    # The base names both: `aligned` has put the run's images and classes in its order.
     lost = disputed(base.predictions, a, b, a.correct & ~b.correct)
     won = disputed(base.predictions, a, b, b.correct & ~a.correct)
     return Against(name, base_name, compare(a, b), None, lost, won)
@@ -202,6 +204,7 @@ def disputed(named: Predictions, a: Scores, b: Scores, which: Array) -> list[Dis
     """Return up to `MAX_IMAGES` of some images with both answers. Shape: `which` (N,) bool."""
     places = np.flatnonzero(which)
     surer = np.minimum(a.confidence, b.confidence)[places]
+    # `lexsort` takes its last key first; the number settles ties, so that a page can be repeated.
     names = named.classes
     return [
         Disputed(
@@ -240,6 +243,7 @@ def joined_folds(runs: Sequence[Run], comparison: Comparison) -> Run | None:
         None where the runs are something else, or not all of them kept their predictions.
     """
     predictions = [run.predictions for run in runs if run.predictions is not None]
+    # Runs without a key that differs are the same run twice, and no folds.
     are_folds = comparison.keys and all(key.startswith("data.fold") for key in comparison.keys)
     if not are_folds or len(predictions) < len(runs):
         return None

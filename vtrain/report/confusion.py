@@ -35,6 +35,7 @@ def confused_pairs(matrix: Array, limit: int = 20) -> list[ConfusedPair]:
 
     Shape: `matrix` (K, K), rows are the true classes.
     """
+    # Above the diagonal alone: each pair once, and no right answer.
     joined = np.triu(matrix + matrix.T, 1)
     first, second = np.nonzero(joined)
     order = np.lexsort((second, first, -joined[first, second]))[:limit]

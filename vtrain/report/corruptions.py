@@ -83,6 +83,7 @@ def under_corruptions(
         count += len(targets)
         clean += _hits(predict, images, targets)
         for name, operation in OPERATIONS.items():
+            # Every corruption of a batch in turn, so that each image is read once.
             for severity in range(SEVERITIES):
                 damaged = corrupted(images, operation, severity)
                 hits[name][severity] += _hits(predict, damaged, targets)
@@ -94,6 +95,7 @@ def under_corruptions(
         each.append(Corruption(name, operation.meaning, amounts, accuracy, drop))
     drops = [value for one in each for value in one.drop]
     mean_drop = sum(drops) / len(drops)
+    # Of all shares, one half has the widest interval.
     widest = wilson(count / 2, count)
     reach = (widest.high - widest.low) / 2
     return Corruptions(count, clean / count, wilson(clean, count), each, mean_drop, reach)
@@ -104,6 +106,7 @@ def corrupted(images: Tensor, operation: Operation, severity: int) -> Tensor:
     amount = operation.amounts[severity]
     if operation.op is Op.BLUR:  # augmentation's own ends six pixels away, however large the image
         sigma = amount * images.shape[-1]
+        # Three deviations to each side hold 99.7 % of a normal curve.
         blurred: Tensor = gaussian_blur(images, [2 * math.ceil(3 * sigma) + 1] * 2, [sigma] * 2)
         return blurred
     ops = torch.full((len(images),), int(operation.op))

@@ -89,6 +89,7 @@ def histogram(name: str, values: Array, x: str, y: str) -> Markup:
     figure, axes = _figure()
     low, high = int(values.min()), int(values.max())
     step = max(1, (high - low) // 30)  # ranges of whole numbers, so that each holds as many
+    # Half-way between whole numbers, so that no value lies on an edge.
     edges = (np.arange(low, high + step + 1, step) - 0.5).tolist()
     axes.hist(values, edges, color=SERIES[0], alpha=0.7)
     axes.set(xlabel=x, ylabel=y)
@@ -132,9 +133,11 @@ def _svg(figure: Figure, name: str, label: str) -> Markup:
     buffer = io.StringIO()
     # Without any metadata no address of a vocabulary stands in the file, nor a date.
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    # With no salt of its own matplotlib draws ids at random, and no page could be repeated.
     with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     text = buffer.getvalue()
+    # Without the head of an XML file, which may not stand inside of HTML.
     text = text[text.index("<svg") :]
     text = re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2)  # the page says how wide
     text = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}-", text)

@@ -51,6 +51,7 @@ def suspicious_labels(scores: Scores) -> SuspiciousLabels:
             for place in worst[margin[worst] > 0]:  # not one that the model agrees with
                 index = int(members[place])
                 suspect = Suspect(index, int(label), int(other), float(margin[place]))
+                # Several classes may claim an image: the strongest claim stands.
                 if index not in suspects or suspects[index].margin < suspect.margin:
                     suspects[index] = suspect
     ranked = sorted(suspects.values(), key=lambda s: (-s.margin, s.index))
@@ -69,11 +70,13 @@ def confident_joint(scores: Scores) -> Array:
     thresholds = np.full(k, np.inf)
     for label in np.flatnonzero(support):
         mean = scores.probs[targets == label, label].mean(dtype=np.float64)
+        # Both numbers are cleanlab's: a floor, and room for rounding.
         thresholds[label] = max(mean, 2e-6) - 1e-6
     candidates = np.where(scores.probs >= thresholds, scores.probs, -1.0)
     best = candidates.argmax(1)  # of several classes the likeliest
     counted = candidates[np.arange(len(targets)), best] >= 0
     joint = np.zeros((k, k))
     np.add.at(joint, (targets[counted], best[counted]), 1)
+    # Cleanlab's, too: of each class at least one label is taken to be right.
     np.fill_diagonal(joint, np.maximum(np.diag(joint), 1))
     return np.asarray(joint * (support / joint.sum(1))[:, None])

@@ -63,6 +63,7 @@ class PerClass:
 
     def worst_first(self) -> Array:
         """Return the classes by F1, the worst first; those without images come last."""
+        # No F1 is above 1, so 2 sorts last.
         key = np.where(np.isnan(self.f1), 2.0, self.f1)
         return np.lexsort((np.arange(len(key)), -self.support, key))
 
@@ -86,6 +87,7 @@ def per_class(scores: Scores) -> PerClass:
     hits = np.bincount(scores.targets[scores.correct], minlength=k)
     precision, recall, f1 = _precision_recall_f1(hits, support, predicted)
     average_precision, roc_auc = _ranking(scores)
+    # In the order of the fields: both ends of the precision, then both of the recall.
     intervals = [
         np.where(np.isnan(share), np.nan, end)
         for share, trials in ((precision, predicted), (recall, support))
@@ -115,6 +117,7 @@ def _ranking(scores: Scores) -> tuple[Array, Array]:
     total, k = scores.logits.shape
     precision, auc = np.full(k, np.nan), np.full(k, np.nan)
     for label in np.unique(scores.targets):
+        # Logarithms tell sure images apart whose probabilities round to the same 1.
         column = scores.log_probs[:, label]
         ranked = np.sort(column)
         positives = np.sort(column[scores.targets == label])
@@ -156,6 +159,7 @@ def overall(scores: Scores, classes: PerClass) -> Overall:
         weighted_precision=float(weights @ classes.precision[present]),
         weighted_f1=float(weights @ classes.f1[present]),
         mean_average_precision=float(classes.average_precision[present].mean()),
+        # NaN of a class that has all images: there is no other to rank it above.
         mean_roc_auc=_mean(classes.roc_auc[present]),
         nll=float(scores.loss.mean()),
         nll_interval=mean_interval(scores.loss),

@@ -115,6 +115,7 @@ def _analysis_context(a: Analysis, read: ReadImage | None) -> dict[str, Any]:
         "shown": shown.tolist(),
         "rates": row_normalised(a.matrix)[np.ix_(shown, shown)].tolist(),
         "counts": a.matrix[np.ix_(shown, shown)].tolist(),
+        # Beyond what a table can show, the whole matrix is drawn as well.
         "picture": figures.matrix_picture(a.matrix[np.ix_(a.order, a.order)])
         if len(a.classes) > MAX_SHOWN
         else None,
@@ -135,7 +136,7 @@ def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("vtrain.report", "templates"),
         autoescape=True,  # names of classes, files and runs are a stranger's text
-        undefined=jinja2.StrictUndefined,
+        undefined=jinja2.StrictUndefined,  # a misspelt name fails and leaves no blank
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -159,6 +160,7 @@ def number(amount: float | None, digits: int = 3) -> str:
     """Return a number with so many decimals, a small one with so many significant digits."""
     if amount is None or math.isnan(amount):
         return DASH
+    # Below that the decimals would hold one significant digit at most.
     small = 0 < abs(amount) < 10 ** -(digits - 1) and digits > 1
     return f"{amount:.{digits}g}" if small else f"{amount:,.{digits}f}"
 

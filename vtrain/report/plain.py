@@ -33,6 +33,7 @@ def csv_text(head: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
 
 def inert(cell: object) -> object:
     """Keep a spreadsheet from running text that looks like a formula."""
+    # The characters are those of OWASP's page on "CSV injection"; numbers are no text and stay.
     if isinstance(cell, str | PurePath) and str(cell).startswith(("=", "+", "-", "@", "\t", "\r")):
         return f"'{cell}"
     return "" if cell is None else cell

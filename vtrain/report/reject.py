@@ -67,6 +67,7 @@ def reject_curve(scores: Scores, points: int = 200, seed: int = 0) -> Reject:
     risk = risks(scores.confidence, scores.correct)
     count = len(risk)
     chosen = np.unique(np.linspace(0, count - 1, min(points, count)).round().astype(np.int64))
+    # The best order there is: every right answer is surer than every mistake.
     ideal = risks(scores.correct.astype(np.float64), scores.correct)
     return Reject(
         aurc=float(risk.mean()),
@@ -91,6 +92,7 @@ def risks(confidence: Array, correct: Array) -> Array:
 def _risks(group: Array, wrong: Array, groups: int) -> Array:
     """Return the risks of images that are in groups of equal confidence, the surest first."""
     sizes = np.bincount(group, minlength=groups)
+    # A resample may leave a group without images.
     mistakes = np.bincount(group, wrong, groups) / np.maximum(sizes, 1)
     return np.asarray(np.cumsum(np.repeat(mistakes, sizes)) / np.arange(1, len(group) + 1))
 
@@ -100,6 +102,7 @@ def aurc_interval(confidence: Array, correct: Array, draws: int = DRAWS, seed: i
     if len(confidence) < 2:
         return UNKNOWN
     _, group = np.unique(-confidence, return_inverse=True)
+    # Images are ranked once: a resample changes only how often each one counts.
     rng, n, groups = np.random.default_rng(seed), len(group), int(group.max()) + 1
     areas = np.empty(draws)
     for draw in range(draws):
@@ -119,6 +122,7 @@ def threshold_for(scores: Scores, wanted: float) -> Threshold:
     nan = float("nan")
     if not len(reached):
         return Threshold(wanted, None, nan, Interval(nan, nan), nan, Interval(nan, nan))
+    # Accuracy may fall below and rise again: the last place where it suffices keeps the most.
     last = int(reached[-1])
     n, right = last + 1, int(hits[last])
     return Threshold(

@@ -46,6 +46,7 @@ def judge_temperature(scores: Scores, seed: int = 0) -> Temperature | None:
     temperature = fit_temperature(scores.logits, scores.targets)
     return Temperature(
         temperature=temperature,
+        # A bounded search stops just short of its bounds: within 1 % counts as there.
         at_limit=bool(scores.correct.all())
         or not 1.01 * LIMITS[0] < temperature < LIMITS[1] / 1.01,
         images=len(judged),
@@ -63,6 +64,7 @@ def fit_temperature(logits: Array, targets: Array) -> float:
 
     The cross entropy is convex in the inverse temperature, so it has one minimum.
     """
+    # In logarithms, in which 1/2 and 2 are equally far from 1.
     low, high = np.log(LIMITS)
     best = minimize_scalar(
         lambda x: mean_loss(logits, targets, np.exp(x)),

@@ -49,6 +49,7 @@ class Api:
     def __init__(self, served: Served, page: Page, limits: Limits) -> None:
         self.served, self.page, self.limits = served, page, limits
         self.batcher = Batcher(served.probabilities, limits.batch, limits.gather_seconds)
+        # Threads do: Pillow decodes without holding Python's lock.
         self.decoders = ThreadPoolExecutor(min(4, cpu_count()), "decode")
         self.waiting = self.held = 0
         """Requests that are being answered, and bytes of their bodies."""
@@ -80,6 +81,7 @@ class Api:
         try:
             yield
         finally:
+            # The task before the threads: it hands work to one of them.
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
@@ -144,6 +146,7 @@ class Api:
 
     async def example(self, request: Request) -> Response:
         """Return one of the run's own images, by its number on the page."""
+        # Looked up as text: nothing of a request becomes an index or a path.
         known = {str(number): shown for number, shown in enumerate(self.served.examples)}
         shown = known.get(request.path_params["number"])
         if shown is None:
@@ -164,6 +167,7 @@ class Api:
         if kind.startswith("multipart/"):
             hint = "send the bytes of the file alone, as curl --data-binary @FILE does"
             raise RefusedError(415, f"the body is a form: {hint}")
+        # Nothing has been awaited since the check, so two requests cannot take the last place.
         self.waiting += 1
         body = bytearray()
         try:
@@ -178,6 +182,7 @@ class Api:
         most = self.limits.body_bytes
         too_large = RefusedError(413, f"an image file may have {most:,} bytes")
         stated = request.headers.get("content-length", "")
+        # Cut, as Python refuses to convert thousands of digits; 20 of them are too large anyway.
         if stated.isascii() and stated.isdigit() and int(stated[:20]) > most:
             raise too_large
         try:

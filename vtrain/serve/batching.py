@@ -66,6 +66,7 @@ class Batcher:
                     if not answer.done():
                         answer.set_exception(error)
                 continue
+            # Meanwhile some may have given up, whose future takes no result.
             for row, (_, answer) in zip(rows, batch, strict=True):
                 if not answer.done():
                     answer.set_result(row)
@@ -80,6 +81,7 @@ class Batcher:
                 batch.append(self._queue.get_nowait())
                 continue
             left = end - loop.time()
+            # Nothing else is on its way, as for a client that is alone: waiting would gain nothing.
             if left <= 0 or self._coming == 0:
                 break
             try:

@@ -86,13 +86,16 @@ class Gate:
         if not self.knows(host_of(headers.get("host", ""))):
             return refused(403, "this server is not called that: use the address that it printed")
         origin = headers.get("origin")
+        # Browsers send this header and let no page change it; programs send none.
         foreign = headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
         # A link may lead to the page; nothing else of another site may ask for anything.
         if foreign and scope["method"] == "GET" and scope["path"] == "/":
             foreign = headers.get("sec-fetch-mode") != "navigate"
+        # Both schemes, as a proxy in front may be the end of TLS.
         own = [f"{scheme}://{headers.get('host')}" for scheme in ("http", "https")]
         if foreign or (origin is not None and origin not in own):
             return refused(403, "this is for its own page and for programs, not for other pages")
+        # What looks whether the server is alive knows no token, and learns no more than that.
         if self.token is None or scope["path"] == "/health":
             return None
         return self.check_token(scope, headers)

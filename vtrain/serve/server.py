@@ -56,6 +56,7 @@ def bound(host: str, port: int) -> socket.socket:
         hint = "give an address of this machine"
         raise ConfigError(f"--host {host} is no address", "command line", hint) from None
     taken = socket.socket(kind, socket.SOCK_STREAM)
+    # A port can be taken again at once after a server that has just ended.
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         taken.bind(place)
@@ -109,6 +110,7 @@ def serve(app: ASGIApp, taken: socket.socket, limits: Limits | None = None) -> N
 def configured(app: ASGIApp, limits: Limits) -> uvicorn.Config:
     """Return uvicorn's settings: it says nothing, believes no proxy, and waits for nobody long."""
 
+    # Uvicorn makes the protocols itself, so the limit comes along in a class.
     class Protocol(PatientProtocol):
         head_seconds = limits.head_seconds
 
@@ -164,6 +166,7 @@ class PatientProtocol(H11Protocol):
         self._given_up = self.loop.call_later(self.head_seconds, self._give_up)
 
     def _give_up(self) -> None:
+        # An answer that takes its time is no head that is late.
         is_answering = self.cycle is not None and not self.cycle.response_complete
         if not is_answering and not self.transport.is_closing():
             self.transport.close()
