@@ -64,6 +64,7 @@ def evaluation_config(
     try:
         run = read()
     except ConfigError:
+        # Without its paths the config is not valid by itself: the overrides say where images are.
         run, is_elsewhere = read(overrides), True
     name = run.data.name
     for override, section, key, value in _assigned(overrides):

@@ -108,10 +108,13 @@ def meant(keys: Keys, schema: type[Section], data: Any) -> tuple[list[str], str]
     """
     *path, word = map(str, keys)
     word = word.lower().replace("-", "_")
+    # From the surest guess to the least sure: the very name, what other programs say, the spelling
+    # within this section, the key of another component, the spelling anywhere.
     found = keys_called(word, schema)
     if not found and word in NO_KEYS:
         return [], NO_KEYS[word]
     allowed = sorted({k for s in sections_at(schema, keys[:-1], data) for k in s.model_fields})
+    # difflib's own cutoff: among the few keys of one section a far guess is still a good one.
     near = difflib.get_close_matches(word, allowed, n=1, cutoff=0.6)
     if not found and near:
         found = [".".join([*path, *near])]
@@ -146,6 +149,7 @@ def _listed(section: str, allowed: list[str]) -> str:
 def names(words: list[str]) -> str:
     """List names, as many as are read in one glance."""
     text = ", ".join(words)
+    # Cut behind a whole name.
     return text if len(text) <= SHOWN else text[:SHOWN].rpartition(",")[0] + ", ..."
 
 

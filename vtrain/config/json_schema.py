@@ -122,6 +122,7 @@ def _own_texts(cls: type[BaseModel]) -> tuple[tuple[str, str], ...]:
     assert isinstance(definition, ast.ClassDef)
     return tuple(
         (attribute.target.id, " ".join(text.value.value.split()))
+        # Each statement with the one right below it, which is its text if it is a string.
         for attribute, text in zip(definition.body, definition.body[1:], strict=False)
         if isinstance(attribute, ast.AnnAssign)
         and isinstance(attribute.target, ast.Name)

@@ -72,6 +72,7 @@ def _walk(
         if not sections:
             component = node["properties"].get("name", {}).get("const", "")
             yield prefix + key, component, value, key in node.get("required", []), optional
+        # A section that may be null is off unless it is given; so is all that is in it.
         is_off = {"type": "null"} in value.get("anyOf", [])
         for section in sections:
             off = prefix + key if is_off else optional
@@ -121,6 +122,7 @@ def in_words(node: Any, definitions: Any) -> str:
         return "one of " * (len(choices) > 1) + ", ".join(map(_yaml, choices))
     if node.get("type") == "array":
         return _list_in_words(node, definitions)
+    # The one pattern of a config, as a regular expression says little to a person.
     if "cuda" in node.get("pattern", ""):
         return "auto, cpu, cuda or cuda:N"
     kind = str(node.get("type", "anything"))

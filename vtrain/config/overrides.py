@@ -118,6 +118,7 @@ def _as_text(value: Any, text: str, is_typed: bool, may_be_null: bool) -> Any:
     """Return the text of a value, unless that says null, is quoted, or is none."""
     if value is None and (may_be_null or not is_typed) and text in ("", "~", "null"):
         return value
+    # Quoted on the command line: YAML has taken the quotes away, which were not meant.
     if isinstance(value, str) and text[0] in "'\"" and text[0] == text[-1] != value[:1]:
         return value
     return text or value

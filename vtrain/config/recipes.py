@@ -9,8 +9,8 @@ import vtrain
 from vtrain.errors import ConfigError
 from vtrain.registry import suggest
 
-# A link in a checkout, and a copy of the files in what pip installs.
 YAML = (".yaml", ".yml")
+# A link in a checkout, and a copy of the files in what pip installs.
 FOLDER = Path(vtrain.__file__).parent / "configs"
 
 

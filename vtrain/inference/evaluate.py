@@ -27,6 +27,7 @@ def top_k_hits(logits: Tensor, targets: Tensor, k: int) -> Tensor:
     """
     columns = torch.arange(logits.shape[1], device=logits.device)
     labels = targets[:, None]
+    # No column is `NO_TARGET`: the first stands in, and the last line leaves it out.
     true = logits.gather(1, labels.clamp(min=0))
     behind = (logits < true) | ((logits == true) & (columns >= labels))  # itself among them
     rank = logits.shape[1] - behind.sum(1, keepdim=True)

@@ -133,6 +133,7 @@ def builder_of(checkpoint: Checkpoint) -> Callable[[], ImageClassifier]:
 
 def untrained_like(loaded: LoadedModel, seed: int = 0) -> ImageClassifier:
     """Return a model of the same kind that has learnt nothing, in evaluation mode."""
+    # The caller's random numbers go on as if none had been drawn; weights are made on the CPU.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model = builder_of(loaded.checkpoint)()

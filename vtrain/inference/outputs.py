@@ -80,5 +80,6 @@ def batches_of_files(
     for numbers, images in decoded(paths, preprocess, on_error, batch_size):
         targets = torch.full((len(numbers),), NO_TARGET, device=device)
         pixels = torch.stack(images).to(device)  # (B, 3, S, S) uint8
+        # Where the batch begins, also if its first files could not be read.
         start = numbers[0] - numbers[0] % batch_size
         yield Batch(pixels, targets, torch.tensor(numbers), start, len(numbers))

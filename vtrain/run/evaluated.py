@@ -66,6 +66,7 @@ def choose_images(
         DataError: There are no such images.
     """
     run, as_run = loaded.checkpoint.dataset, not config.has_other_split
+    # As the run's own first, with its split: the images themselves tell whether they are.
     source = build_source(config.changed, run) if _may_be_own(config) else None
     if source is not None and config.is_other_data and not _is_moved(source, run):
         source = None

@@ -35,6 +35,8 @@ from vtrain.run.find_images import find_images
 from vtrain.run.predict import TOP_K, newest_checkpoint
 
 log = logging.getLogger(__name__)
+LOOKED_AT = {"target": "of_class", "layer": "takes_layer", "head": "takes_head"}
+"""Options, and the attribute of a method that says whether it looks at them."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,7 @@ def explain_images(
     paths = find_images(patterns)
     loaded = load_model(ckpt or newest_checkpoint(), choose_device("auto"))
     method = method_of(loaded, question)
+    # Last of what may be refused: no empty folder stays behind.
     folder = open_folder(output, force)
     work = _Work(loaded, paths, folder, method, question)
     answer = Answer(folder, method, loaded.path, list(work.explained()))
@@ -138,15 +141,14 @@ def method_of(loaded: LoadedModel, question: Question) -> str:
         of_block = question.layer is not None or question.head is not None
         layout = loaded.model.attention_layout(size, size)
         method = "attention" if of_block else automatic(layout, bool(question.targets))
-    known = METHODS[method]
-    asked = {
-        "target": (bool(question.targets), known.of_class),
-        "layer": (question.layer is not None, known.takes_layer),
-        "head": (question.head is not None, known.takes_head),
+    given = {
+        "target": bool(question.targets),
+        "layer": question.layer is not None,
+        "head": question.head is not None,
     }
-    for name, (given, looked_at) in asked.items():
-        if given and not looked_at:
-            able = [key for key, one in METHODS.items() if _takes(one, name)]
+    for name in (name for name, is_given in given.items() if is_given):
+        if not getattr(METHODS[method], LOOKED_AT[name]):
+            able = [key for key, one in METHODS.items() if getattr(one, LOOKED_AT[name])]
             what = f"--{name} has no effect with --method {method}"
             raise ConfigError(what, "command line", f"use --method {' or '.join(able)}")
     for name in question.targets:
@@ -155,11 +157,6 @@ def method_of(loaded: LoadedModel, question: Question) -> str:
             raise ConfigError(what, loaded.path, suggest(name, list(loaded.classes)))
     check_request(loaded.model, question.layer, question.head)
     return method
-
-
-def _takes(method: Any, name: str) -> bool:
-    looked_at = {"target": "of_class", "layer": "takes_layer", "head": "takes_head"}
-    return bool(getattr(method, looked_at[name]))
 
 
 def open_folder(output: Path | None, force: bool) -> Path:
@@ -212,6 +209,7 @@ class _Work:
                 for number, one in self.explain_batch(batch):
                     found[number] = one
                     bar.add(1)
+        # Files that could not be read are in no batch: they get their places here.
         for number, path in enumerate(self.paths):
             failed = Prediction(str(path), [], self.errors.get(number))
             yield found.get(number) or Explained(failed)
@@ -224,6 +222,7 @@ class _Work:
         if not logits.isfinite().all():
             what = "the model's logits are not finite, so that nothing explains them"
             raise CheckpointError(what, self.loaded.path)
+        # The maps take passes of their own, as most methods need gradients.
         request = Request(self.targets(logits), self.question.layer, self.question.head)
         maps = METHODS[self.method].function(self.loaded.model, images, request)
         top = logits.softmax(1).topk(min(TOP_K, logits.shape[1]))

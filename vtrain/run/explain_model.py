@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from vtrain.data.datasets.samples import subset
 from vtrain.data.datasets.stratified import stratified_sample
+from vtrain.data.loading.batches import Batch
 from vtrain.data.progress import Progress
 from vtrain.device import choose_device
 from vtrain.errors import DataError
@@ -62,6 +64,7 @@ def explain_model(
     other = None if against is None else load_model(against, choose_device("auto"))
     folder = open_folder(output, force)
     models = [loaded] if other is None else [loaded, other]
+    # One size for both: similarity compares what two models say of the same batch.
     at_once = max(8, min(at_once_of(one) for one in models))
     images = [images_of(one, loaded, patterns, at_once, IMAGES, FEWEST) for one in models]
     first = next(iter(images[0]()), None)
@@ -189,37 +192,48 @@ def images_of(
 
     They are those that the patterns name, or `count` validation images of the run of `source`.
     """
-    device, geometry = choose_device("auto"), loaded.geometry
-    if patterns:
-        paths = find_images(patterns)
+    geometry = loaded.geometry
+    batches_of, total = (
+        _named_batches(loaded, patterns, at_once)
+        if patterns
+        else _validation_batches(loaded, source, at_once, count)
+    )
 
-        def unread(number: int, error: DataError) -> None:
-            log.warning("left out: %s", error)
+    def images() -> Iterator[Tensor]:
+        with Progress("looking at", "images", total) as bar:
+            for batch in batches_of():
+                if len(batch.images) >= fewest:
+                    yield geometry.normalise(batch.images)
+                bar.add(len(batch.images))
 
-        def named() -> Iterator[Tensor]:
-            batches = batches_of_files(paths, geometry, device, unread, at_once)
-            with Progress("looking at", "images", len(paths)) as bar:
-                for batch in batches:
-                    if len(batch.images) >= fewest:
-                        yield geometry.normalise(batch.images)
-                    bar.add(len(batch.images))
+    return images
 
-        return named
+
+Batches = Callable[[], Iterable[Batch]]
+"""Makes the batches anew each time, as an iterator is used up after one look at them."""
+
+
+def _named_batches(loaded: LoadedModel, patterns: list[str], at_once: int) -> tuple[Batches, int]:
+    """Return the batches of the files that patterns name, and how many files they are."""
+    paths, device = find_images(patterns), choose_device("auto")
+
+    def unread(number: int, error: DataError) -> None:
+        log.warning("left out: %s", error)
+
+    return partial(batches_of_files, paths, loaded.geometry, device, unread, at_once), len(paths)
+
+
+def _validation_batches(
+    loaded: LoadedModel, source: LoadedModel, at_once: int, count: int
+) -> tuple[Batches, int]:
+    """Return the batches of up to `count` validation images of a run, and how many they are."""
+    # The images of one run, prepared as the other model was trained to see them.
     subject = prepare(
-        replace(source, geometry=geometry),
+        replace(source, geometry=loaded.geometry),
         (f"train.eval_batch_size={at_once}", "train.device=auto"),
         "val",
     )
     samples = subject.samples
     if len(samples) > count:
         samples = subset(samples, stratified_sample(samples.targets, count))
-    loader = subject.loader_of(samples)
-
-    def validation() -> Iterator[Tensor]:
-        with Progress("looking at", "images", len(samples)) as bar:
-            for batch in loader.batches():
-                if len(batch.images) >= fewest:
-                    yield geometry.normalise(batch.images)
-                bar.add(len(batch.images))
-
-    return validation
+    return subject.loader_of(samples).batches, len(samples)

@@ -132,9 +132,9 @@ def check(order: Order, path: Path) -> None:
         check_installed()
     if order.form == "timm":
         check_timm()
-        strangers = [p.name for p in path.iterdir() if p.name not in FILES] if path.is_dir() else []
-        if strangers:  # with --force, too: what is not ours stays ours not to touch
-            what = f"this folder holds other files, such as {strangers[0]}"
+        others = [p.name for p in path.iterdir() if p.name not in FILES] if path.is_dir() else []
+        if others:  # with --force, too: what is not ours stays ours not to touch
+            what = f"this folder holds other files, such as {others[0]}"
             raise StorageError(what, path, "choose another name")
     if not order.force:
         refuse_existing(path)

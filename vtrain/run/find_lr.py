@@ -57,6 +57,7 @@ def find_lr(config: Config) -> str:
         write_bytes(path, picture(tested, losses))
         return f"no suggestion: {error}; see {path}"
     write_bytes(path, picture(tested, losses, best))
+    # Steps were made at the rates themselves; the key is what `lr_base_size` scales to them.
     lr: float = config.optimizer.lr  # type: ignore[attr-defined] # a key of every optimizer
     return f"suggested: optimizer.lr={best * lr / plan.lr:.2g}; see {path}"
 

@@ -20,7 +20,7 @@ def to_console() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
     handler.setFormatter(logging.Formatter("%(message)s"))
-    ROOT.handlers = [handler]
+    ROOT.handlers = [handler]  # not one more: two commands in one process would say all twice
 
 
 @contextmanager

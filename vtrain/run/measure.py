@@ -46,6 +46,7 @@ def _speeds(subject: Subject) -> list[Speed]:
         images = torch.randint(256, (count, 3, size, size), dtype=torch.uint8)
         on_device = images.to(subject.device)
 
+        # Bound as a default: the loop gives its variable another batch before this is called again.
         def work(images: Tensor = on_device) -> int:
             subject.predict(images)
             return len(images)

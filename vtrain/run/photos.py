@@ -172,6 +172,7 @@ def _fine_tuned(photos: Photos, start: str, overrides: Sequence[str]) -> dict[st
     config["augment"] = {"crop": "resized", "crop_scale": [0.5, 1.0]}
     config["optimizer"] = {"name": "adamw", "lr": 5e-4, "weight_decay": 0.05, "layer_decay": 0.75}
     config["schedule"] = {"name": "cosine", "warmup_epochs": 1}
+    # Weights that know images already need to see a third as many.
     config["train"]["epochs"] = min(40, max(10, round(SEEN / 3 / photos.images)))
     return config
 
@@ -180,6 +181,7 @@ def _model_of(start: str, overrides: Sequence[str]) -> tuple[dict[str, Any], int
     """Return the section `model` that the weights are for, and the pixels per side they know."""
     if _names_model(overrides):
         return {"pretrained": start}, None
+    # What lies on the Hub is never a checkpoint of vtrain, so nothing is looked up for it.
     path = Path(start) if start.startswith(HUB) else checkpoint_of(Path(start))
     if path.suffix != ".pt" or not path.exists():
         what = "other programs' weights do not say which model they are for"

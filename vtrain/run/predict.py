@@ -83,6 +83,8 @@ def _in_order(
     hide = sys.stdout.isatty() or not screen.shows_bars(sys.stderr)
     with tqdm(total=len(paths), unit=" images", delay=2, disable=hide) as bar:
         due = 0
+        # A number beyond the end stands last, for what is unreadable behind the last image. Errors
+        # are known in time: a batch is yielded after all that goes wrong in it.
         for number, classes in chain(ranked, [(len(paths), [])]):
             for unread in range(due, number):
                 yield Prediction(str(paths[unread]), [], errors[unread])

@@ -78,6 +78,7 @@ def report_runs(paths: list[Path], against: Path | None, output: Path | None) ->
     Raises:
         CheckpointError: One of them is no run, or its predictions are damaged.
     """
+    # The base is one of the runs, whether it is listed among them or not.
     if against is not None and against not in paths:
         paths = [against, *paths]
     runs = [read_run(path) for path in paths]

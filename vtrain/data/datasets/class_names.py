@@ -25,6 +25,7 @@ def places(classes: Sequence[str], known: Sequence[str]) -> tuple[list[int], lis
     more than that.
     """
     pairs = list(reversed(list(enumerate(known))))  # of two equal ones, the first is found
+    # A name as it is written wins over one that is only tidied to it.
     numbers = {tidy(name): number for number, name in pairs} | {name: n for n, name in pairs}
     found = [numbers.get(name, numbers.get(tidy(name))) for name in classes]
     unknown = [name for name, number in zip(classes, found, strict=True) if number is None]
@@ -85,6 +86,7 @@ def read_names(file: Path) -> list[str]:
     except (OSError, UnicodeDecodeError):
         raise DataError("cannot read the names of classes", file, "one a line, in UTF-8") from None
     names = [tidy(line) for line in lines]
+    # An editor leaves blank lines at the end; one in between would move every number below it.
     while names and not names[-1]:
         del names[-1]
     seen: dict[str, int] = {}

@@ -96,6 +96,7 @@ class ImageFolder(Photographs):
             raise DataError(f"there are no images{listing.passed.said()}", folder, EXPECTED)
         counts = torch.tensor([len(listing.files.get(name, ())) for name in self.classes])
         targets = torch.arange(len(counts)).repeat_interleave(counts)
+        # Kept for `check_training`: what nothing can be trained on may still be evaluated.
         if folder == self.folders.get("train"):
             self._fault = self._training_fault(listing)
         notes = self._notes.setdefault(folder, [])

@@ -168,6 +168,7 @@ class Walk:
     def is_image(self, entry: Entry) -> bool:
         """Whether a file is an image; it is counted if not."""
         name = entry.name
+        # Asked of each of a million files: slices of the text, as a `Path` takes far longer.
         dot = name.rfind(".")
         if dot > 0 and name[dot:].lower() in EXTENSIONS and name[0] != ".":
             # A broken link is a bad image, which the loader's policy is for.
@@ -228,6 +229,7 @@ class FolderListing:
 
     def _add(self, entry: Entry) -> None:
         """List what may be a class folder."""
+        # Counted by itself: of a class without images it says what lies there instead.
         passed = self._walk.passed = PassedOver()
         if not is_folder(entry):
             passed.loose += self._walk.is_image(entry)

@@ -190,6 +190,7 @@ class Split:
             i for i in held_out.nonzero()[:, 0].tolist() if before and _key(samples, i) in before
         ]
         held_out[kept] = False
+        # After the run's own are back in training: a class that has one of them needs no other.
         kept += only_ones(targets, place, held_out)
         held_out[kept] = False
         return held_out, tuple(sorted(_key(samples, i) for i in kept))

@@ -84,6 +84,7 @@ class ValidationMaps:
             for start in range(0, len(self._chosen[0]), at_once):
                 pixels, targets = (one[start : start + at_once] for one in self._chosen)
                 subjects += self._subjects(pixels, targets)
+            # One is enough: `logging.explain` allows no more images than a sheet holds.
             (sheet,) = sheets(subjects)
         return decode_image(sheet)
 

@@ -37,6 +37,7 @@ def form_of(output: Path | None, form: Form | None) -> Form:
     if by_name is None:
         hint = "name it .csv (which spreadsheets open), .json, .jsonl or .txt"
         raise ConfigError(f"predictions are not written as {ending}", output, hint)
+    # A name in .txt promises nothing, so that any form may be asked for.
     if form not in (None, by_name) and by_name != "table":
         what = f"--format {form} is not what a name in {ending} promises"
         raise ConfigError(what, output, "leave out --format, or give the file another ending")
@@ -69,6 +70,7 @@ def _json(predictions: Iterable[Prediction]) -> Iterator[str]:
     last = None
     try:
         for prediction in predictions:
+            # Held back until another one follows: the last of a list has no comma.
             if last is not None:
                 yield last + ","
             last = textwrap.indent(json.dumps(prediction.to_dict(), indent=2), "  ")
