@@ -150,6 +150,18 @@ def test_what_a_failed_beginning_made_goes_again_and_nothing_else(tmp_path: Path
     assert (tmp_path / "begun" / "vtrain.log").exists()
 
 
+def test_what_a_run_wrote_before_its_first_step_goes_if_it_is_over(tmp_path: Path) -> None:
+    beginning = Beginning(tmp_path / "a" / "run")
+    (tmp_path / "a" / "run" / "tensorboard").mkdir(parents=True)
+    for name in ("config.yaml", "env.json", "status.json", "metrics.jsonl", "tensorboard/events"):
+        (tmp_path / "a" / "run" / name).touch()
+    beginning.undo()
+    assert (tmp_path / "a" / "run" / "config.yaml").exists()
+    beginning.is_over = True
+    beginning.undo()
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("text", ["", "{", "[1]", "\udcff"])
 def test_a_damaged_status_is_unknown_and_no_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "status.json").write_bytes(text.encode(errors="surrogateescape"))

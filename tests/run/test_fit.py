@@ -12,6 +12,7 @@ from tests.harness import Vtrain, interrupt
 from vtrain.data.loading.workers import naming_lost_workers
 from vtrain.errors import WorkerError
 from vtrain.files.lock import RunLock
+from vtrain.files.runs import RunFolder
 
 
 @pytest.fixture
@@ -102,3 +103,41 @@ def test_a_run_that_ends_while_another_command_starts_is_not_begun_again(
     again = vtrain("fit", small_run, "--run-dir", "run", "--resume", "train.max_steps=1")
     assert again.code == 0
     assert "already complete" in again.err
+
+
+@pytest.mark.parametrize("place", [[], ["--run-dir", "run"], ["--run-dir", "mine"], ["--resume"]])
+@pytest.mark.parametrize(
+    "more", [[], ["data.cache=none", "data.num_workers=0"], ["data.cache=none"]], ids=str
+)
+def test_a_new_run_whose_first_images_cannot_be_read_leaves_nothing(
+    photos: Path, vtrain: Vtrain, place: list[str], more: list[str]
+) -> None:
+    """Neither a run of its own nor a file in a folder that was there before."""
+    for path in Path("photos/train").rglob("*.png"):
+        path.write_bytes(b"x")
+    Path("mine/tensorboard").mkdir(parents=True)
+    for name in ("notes.txt", "status.json", "tensorboard/events.of.another"):
+        Path("mine", name).write_text("mine")
+    before = set(Path().rglob("*"))
+    done = vtrain("fit", photos, "logging.tensorboard=true", *place, *more)
+    assert done.code == 3
+    assert "not a readable image" in done.err
+    assert set(Path().rglob("*")) == before
+
+
+def test_a_run_that_goes_on_and_fails_before_a_step_loses_nothing(
+    photos: Path, vtrain: Vtrain
+) -> None:
+    assert vtrain("fit", photos, "--run-dir", "run", "train.max_steps=1").code == 0
+    kept = {
+        path: path.read_bytes()
+        for path in Path("run").iterdir()
+        if path.suffix in (".pt", ".jsonl", ".npz")
+    }
+    for path in Path("photos/train").rglob("*.png"):
+        path.write_bytes(b"x")
+    more = ("train.max_steps=null", "--accept-data-change")
+    assert vtrain("fit", "run", "--resume", *more).code == 3
+    assert {path: path.read_bytes() for path in kept} == kept
+    assert Path("run/config.yaml").exists()
+    assert RunFolder(Path("run")).read_status()["code"] == 3

@@ -164,16 +164,25 @@ class Beginning:
     """A place where a run may begin, as it is now: what comes to it can be taken away again."""
 
     def __init__(self, path: Path) -> None:
-        run = RunFolder(path)
-        self.run = run
-        self.folders = [folder for folder in (path, *path.parents) if not folder.exists()]
-        self.files = [file for file in (run.log, run.lock) if not os.path.lexists(file)]
+        self.run = run = RunFolder(path)
+        self.is_over = False
+        """Whether a new run has failed before its first step, although it had all its parts."""
+        inner = (run.tensorboard, path, *path.parents)
+        self.folders = [folder for folder in inner if not folder.exists()]
+        self.before = {file for file in self._files() if os.path.lexists(file)}
 
     def with_folder(self, path: Path) -> "Beginning":
         """Return the same for a new folder that has just been made below this one."""
         beginning = Beginning(path)
-        beginning.folders = [path, *self.folders]
+        beginning.folders = [beginning.run.tensorboard, path, *self.folders]
         return beginning
+
+    def _files(self) -> Iterator[Path]:
+        """Yield what a run writes before its first step, whether it is there or not."""
+        run = self.run
+        yield from (run.config, run.environment, run.status, run.metrics, run.log, run.lock)
+        with suppress(OSError):
+            yield from run.tensorboard.iterdir()
 
     @contextmanager
     def undone_on_failure(self) -> Iterator[None]:
@@ -186,13 +195,14 @@ class Beginning:
 
     def undo(self, _: object = None) -> None:
         """Take away what has come since, unless a run has made its first step."""
-        if self.run.is_started:
+        if self.run.is_started and not self.is_over:
             return
         # Why it failed is what counts: a file that cannot be removed is no reason.
-        with suppress(OSError):
-            for file in self.files:
-                file.unlink(missing_ok=True)
-            for folder in self.folders:  # outwards, and none that holds something else
+        for file in set(self._files()) - self.before:
+            with suppress(OSError):
+                file.unlink()
+        for folder in self.folders:  # outwards, and none that holds something else
+            with suppress(OSError):
                 folder.rmdir()
 
 

@@ -28,6 +28,7 @@ from vtrain.errors import (
     StoppedBySignal,
     StorageError,
     VtrainError,
+    WorkerError,
 )
 from vtrain.files.atomic import make_folder, write_json, write_text
 from vtrain.files.lock import RunLock
@@ -73,25 +74,26 @@ def fit(
     distributed.start(device)
     with ExitStack() as stack:
         stack.callback(distributed.stop)
-        run, is_complete = _agreed_folder(request, stack)
+        place, is_complete = _agreed_folder(request, stack)
+        run = place.run
         if is_complete:
             return run.path
         # Signals are caught until the stack closes, beyond the end of `_train`: a lost process
         # brings one to all the others, who still have to say why they ended.
         catch = partial(stack.enter_context, signals or StopSignals())
         with _recorded(run, config) if rank.is_main else nullcontext():
-            _train(request, device, rank, run, catch, accept_data_change)
+            _train(request, device, rank, place, catch, accept_data_change)
     return run.path
 
 
 @distributed.propagate_failures()
-def _agreed_folder(request: Request, stack: ExitStack) -> tuple[RunFolder, bool]:
-    """Return the run's folder and whether nothing is left to do there.
+def _agreed_folder(request: Request, stack: ExitStack) -> tuple[Beginning, bool]:
+    """Return the run's folder as it was and whether nothing is left to do there.
 
     The main process chooses the folder, and locks it until `stack` is closed. A finished run needs
     no lock.
     """
-    choice = None
+    choice, beginning = None, None
     if distributed.is_main():
         run, beginning = _choose_folder(request)
         is_complete = finished.is_complete(run, request)
@@ -103,7 +105,7 @@ def _agreed_folder(request: Request, stack: ExitStack) -> tuple[RunFolder, bool]
             is_complete = finished.is_complete(run, request)
         choice = [str(run.path), is_complete]
     path, is_complete = distributed.broadcast_json(choice)
-    return RunFolder(Path(path)), is_complete
+    return beginning or Beginning(Path(path)), is_complete
 
 
 def _choose_folder(request: Request) -> tuple[RunFolder, Beginning]:
@@ -171,15 +173,15 @@ def _train(
     request: Request,
     device: torch.device,
     rank: Rank,
-    run: RunFolder,
+    place: Beginning,
     catch: Callable[[], StopSignals],
     accept_data_change: bool,
 ) -> None:
     """Build every part, go on from a checkpoint if there is one, and train to the end.
 
-    Only the main process writes in the folder of `run`; `catch` begins to catch stop signals.
+    Only the main process writes in the run's folder; `catch` begins to catch stop signals.
     """
-    config = request.config
+    config, run = request.config, place.run
     # Before anything that waits for other processes: with other configs they would wait forever.
     versions = [vtrain.__version__, torch.__version__]
     distributed.check_same({"config": config.model_dump(mode="json"), "versions": versions})
@@ -210,6 +212,7 @@ def _train(
     started = time.monotonic()
     trainer = build_trainer(parts, callbacks)
     with (
+        _over_before_a_step(place, parts) if start is None else nullcontext(),
         advice.after_a_failure(run, plan.config) if rank.is_main else nullcontext(),
         naming_failures(*memory_advice(plan)),
         naming_lost_workers(),
@@ -221,6 +224,16 @@ def _train(
         raise _stopped(received, parts.state.step, run)
     if rank.is_main:
         _conclude(parts, run, history, seconds)
+
+
+@contextmanager
+def _over_before_a_step(place: Beginning, parts: Parts) -> Iterator[None]:
+    """Note that a new run failed over its images or workers, with no step to keep a folder for."""
+    try:
+        yield
+    except (DataError, StorageError, WorkerError):
+        place.is_over = parts.state.step == 0
+        raise
 
 
 def _stopped(received: int, step: int, run: RunFolder) -> StoppedBySignal:
