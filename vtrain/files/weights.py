@@ -1,6 +1,5 @@
 """Weight files that anyone wrote: `.pt`, `.pth` and `.safetensors`, told apart by their content."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,9 @@ from torch import Tensor
 
 from vtrain.errors import CheckpointError
 from vtrain.files.archive import opened
-from vtrain.files.checkpoint import evaluated_weights
 from vtrain.files.container import load_weights
 from vtrain.files.runs import RunFolder
+from vtrain.files.weights_within import weights_within
 
 KNOWN_NAMES = ("model.safetensors", "pytorch_model.bin")
 """What transformers and the hub call the weights of a model."""
@@ -26,6 +25,8 @@ class WeightFile:
     classes: tuple[str, ...]
     colours: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     """Mean and std of the channels that they were trained with, where the file states them."""
+    place: str = ""
+    """The key of the file that they were under, if any."""
 
 
 def read_weights(path: Path) -> WeightFile:
@@ -34,18 +35,18 @@ def read_weights(path: Path) -> WeightFile:
     A folder stands for the file in it: of a run its best checkpoint, else the one file of weights.
 
     Of a checkpoint of vtrain it is the weights that are evaluated, even if the rest is unusable.
-    Other files hold their tensors bare, or under `model` (DeiT, Swin) or `state_dict` (timm).
+    Other files hold their tensors bare, or under a key; averaged ones are preferred.
 
     Raises:
         CheckpointError: It is absent, damaged, unsafe, or holds no tensors.
     """
     content = _read(file_in(path) if path.is_dir() else path)
-    tensors = _tensors(content)
+    tensors, place = weights_within(content)
     if not tensors:
         raise CheckpointError("the file holds no weights", path)
     classes = content.get("classes")
     names = map(str, classes) if isinstance(classes, list | tuple) else ()
-    return WeightFile(tensors, tuple(names), _colours(content.get("preprocess")))
+    return WeightFile(tensors, tuple(names), _colours(content.get("preprocess")), place)
 
 
 def _colours(preprocess: object) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
@@ -75,19 +76,6 @@ def file_in(folder: Path) -> Path:
     raise CheckpointError(
         f"{len(files)} files of weights in this folder: {names}", folder, "name one"
     )
-
-
-def _tensors(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    # Not `Checkpoint.from_content`: weights serve even if a field beside them is missing.
-    if isinstance(content.get("state"), dict):
-        try:
-            content = {"model": evaluated_weights(content["state"])}
-        except (KeyError, TypeError):
-            return {}
-    for key in ("model", "state_dict"):  # one may hold the other
-        if isinstance(content.get(key), dict):
-            content = content[key]
-    return {name: value for name, value in content.items() if isinstance(value, Tensor)}
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from vtrain.files.weights import ENDINGS, KNOWN_NAMES, read_weights
 from vtrain.models.base import ImageClassifier
 from vtrain.models.weights.fitting import fit_to_shape
 from vtrain.models.weights.key_mappings import KeyMapping, State, translate
+from vtrain.models.weights.prefixes import below_prefix
 
 HUB = "hf-hub:"
 FORMS = f"write a file, a run folder, or {HUB}OWNER/NAME of the Hugging Face hub"
@@ -59,6 +60,8 @@ class LoadReport:
     """What became of each name, the model's first."""
     colours: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     """Mean and std of the channels that the file's weights were trained with, if it states them."""
+    place: str = ""
+    """Where in the file they were: under which key, below which prefix."""
 
     def names(self, *fates: Fate) -> tuple[str, ...]:
         """Return the names that met one of these fates."""
@@ -82,7 +85,9 @@ class LoadReport:
 
     def __str__(self) -> str:
         groups = {"resized": self.resized, "new": self.new, "unused": self.unused}
-        parts = [f"{self.key_mapping}: {len(self.loaded)} tensors loaded", *counted(groups.items())]
+        place = f" ({self.place})" * bool(self.place)
+        taken = f"{self.key_mapping}{place}: {len(self.loaded)} tensors loaded"
+        parts = [taken, *counted(groups.items())]
         return ", ".join(parts)
 
 
@@ -102,8 +107,9 @@ def load_pretrained(
         ConfigError: The hub is named, and the package that reads it is not installed.
     """
     file = read_weights(fetch(source) if source.startswith(HUB) else local(source))
+    prefix, inside, beside = below_prefix(file.tensors)
     try:
-        mapping, given = translate(file.tensors)
+        mapping, given = translate(inside)
     except RuntimeError:  # of torch, which cannot stack or split them
         parts = "the parts of one parameter, such as queries, keys and values,"
         raise CheckpointError(f"{parts} have shapes that do not match", source) from None
@@ -119,7 +125,9 @@ def load_pretrained(
         fates[name], tensor = match(name, given.get(name), wanted.get(name), mapping, optional)
         if tensor is not None:
             taken[name] = tensor
-    report = LoadReport(mapping.name, fates, file.colours)
+    fates |= {name: Fate.UNUSED for name in beside if name not in fates}
+    place = ", ".join(filter(None, (file.place, f"names below {prefix}" * bool(prefix))))
+    report = LoadReport(mapping.name, fates, file.colours, place)
 
     refuse(report, source)
     # Only after every check, so that an error leaves the model as it was.

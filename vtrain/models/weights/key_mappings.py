@@ -2,8 +2,9 @@
 
 Sources of the names: torchvision/models/{vision_transformer,swin_transformer}.py; the conversion
 scripts of transformers, src/transformers/models/{vit,deit,swin,swinv2}/convert_*_to_pytorch.py;
-github.com/facebookresearch/deit; github.com/microsoft/Swin-Transformer; tnt_pytorch/tnt.py of
-github.com/huawei-noah/Efficient-AI-Backbones.
+github.com/facebookresearch/{deit,dino,dinov2,mae,moco-v3}; github.com/microsoft/{Swin-Transformer,
+SimMIM}; tnt_pytorch/tnt.py of github.com/huawei-noah/Efficient-AI-Backbones;
+mmpretrain/models/backbones/{vision_transformer,swin_transformer}.py of github.com/open-mmlab.
 """
 
 import math
@@ -41,11 +42,7 @@ class KeyMapping:
 
 
 def translate(state: State) -> tuple[KeyMapping, State]:
-    """Return the key mapping that `state` needs, and its tensors under our names.
-
-    Prefixes that `torch.compile` and data parallelism leave on names are removed first.
-    """
-    state = {n.removeprefix("module.").replace("_orig_mod.", ""): t for n, t in state.items()}
+    """Return the key mapping that `state` needs, and its tensors under our names."""
     # The first that matches: the last one, timm's, matches everything.
     mapping = next(m for m in KEY_MAPPINGS if any(re.search(m.pattern, name) for name in state))
     for pattern, replacement in mapping.renames:
@@ -88,6 +85,19 @@ def reshape_pixel_pos(state: State) -> State:
     return {**state, "pixel_pos": positions.mT.reshape(1, -1, side, side)}
 
 
+def merge_by_unfold(state: State) -> State:
+    """Order the inputs of patch merging as ours: four patches, each of C channels.
+
+    mmpretrain unfolds them: C channels, each of four patches, row by row. Ours go down each column.
+    """
+    ordered = dict(state)
+    for name, tensor in state.items():
+        if ".downsample." in name and tensor.shape[-1] % 4 == 0:
+            patches = tensor.reshape(*tensor.shape[:-1], -1, 2, 2)  # (..., C, row, column)
+            ordered[name] = patches.movedim(-3, -1).transpose(-2, -3).flatten(-3)
+    return ordered
+
+
 # Ours merges patches at the start of a stage, the official Swin at the end of the one before.
 MERGE_AT_START: Rename = (
     r"^layers\.(\d+)\.downsample\.",
@@ -110,6 +120,12 @@ HUGGING_FACE_BLOCK: tuple[Rename, ...] = (
     (r"\.output\.dense\.", ".mlp.fc2."),
     (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
     (r"^layernorm\.", "norm."),
+)
+
+MMPRETRAIN_BLOCK: tuple[Rename, ...] = (
+    (r"^patch_embed\.projection\.", "patch_embed.proj."),
+    (r"\.ffn\.layers\.0\.0\.", ".mlp.fc1."),
+    (r"\.ffn\.layers\.1\.", ".mlp.fc2."),
 )
 
 KEY_MAPPINGS = (
@@ -157,7 +173,7 @@ KEY_MAPPINGS = (
             (r"^distillation_classifier\.", "head_dist."),
         ),
         rearrange=join_qkv,
-        ignored=r"^(pooler\.|embeddings\.mask_token$)",
+        ignored=r"^(pooler\.|embeddings\.mask_token$|decoder\.)",  # the decoder of ViTMAE
     ),
     KeyMapping(
         "Hugging Face Swin",
@@ -175,6 +191,40 @@ KEY_MAPPINGS = (
         ignored=r"(^embeddings\.mask_token|relative_position_index|relative_coords_table)$",
     ),
     KeyMapping(
+        "mmpretrain ViT",
+        pattern=r"^backbone\.layers\.0\.ln1\.",
+        renames=(
+            (r"^backbone\.layers\.", "blocks."),
+            (r"^backbone\.ln1\.", "norm."),
+            (r"^backbone\.ln2\.", "fc_norm."),
+            (r"^backbone\.", ""),
+            *MMPRETRAIN_BLOCK,
+            (r"\.ln([12])\.", r".norm\1."),
+            (r"\.(attn|ffn)\.gamma([12])\.weight$", r".ls\2.gamma"),
+            (r"^head\.layers\.", ""),
+            (r"^head\.fc\.", "head."),
+        ),
+        ignored=r"^(neck|data_preprocessor)\.",
+    ),
+    KeyMapping(
+        "mmpretrain Swin",
+        pattern=r"^backbone\.stages\.0\.blocks\.0\.attn\.w_msa\.qkv\.bias$",
+        renames=(
+            (r"^backbone\.stages\.", "layers."),
+            (r"^backbone\.norm\d\.", "norm."),  # of the last stage
+            (r"^backbone\.", ""),
+            *MMPRETRAIN_BLOCK,
+            (r"\.w_msa\.", "."),
+            MERGE_AT_START,
+        ),
+        rearrange=merge_by_unfold,
+        ignored=r"^(neck|data_preprocessor)\.|(^|\.)(relative_position_index|attn_mask)$",
+    ),
+    # Only its encoder classifies.
+    KeyMapping("MAE", pattern=r"^decoder_pos_embed$", ignored=r"^(mask_token$|decoder_)"),
+    # What it trains in place of a head projects to the space of its loss.
+    KeyMapping("MoCo v3", pattern=r"^head\.0\.weight$", ignored=r"^head\.\d+\."),
+    KeyMapping(
         "DeiT III official",
         pattern=r"^blocks\.0\.gamma_1$",
         renames=((r"\.gamma_([12])$", r".ls\1.gamma"),),
@@ -183,6 +233,8 @@ KEY_MAPPINGS = (
         "Swin official",
         pattern=r"^layers\.0\.downsample\.",
         renames=(MERGE_AT_START, (r"^head\.", "head.fc.")),
+        # `mask_token` is SimMIM's, which gives it in place of the patches that it hides.
+        ignored=r"(^|\.)(relative_position_index|relative_coords_table|attn_mask|mask_token)$",
     ),
     KeyMapping(
         "TNT official",
