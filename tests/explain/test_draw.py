@@ -8,6 +8,7 @@ from PIL import Image
 from vtrain.data.inspect import lettering
 from vtrain.explain import draw
 from vtrain.explain.draw import Panel, Subject, picture, sheets
+from vtrain.explain.small import overlaid
 
 
 def subject(size: tuple[int, int] = (40, 30), name: str = "cat.jpg", **changes: object) -> Subject:
@@ -47,6 +48,16 @@ def test_the_hottest_place_is_drawn_where_it_is() -> None:
 def test_colours_rise_evenly_in_grey() -> None:
     shades = mpl.colormaps[draw.COLOURS](np.linspace(0, 1, 32))[:, :3] @ [0.2126, 0.7152, 0.0722]
     assert (np.diff(shades) > 0).all()
+
+
+def test_in_grey_the_photograph_does_not_pass_for_the_map() -> None:
+    """The lowest over white is darker than half of the scale over black."""
+    image = Image.new("RGB", (8, 4), "white")
+    image.paste("black", (4, 0, 8, 4))
+    values = np.repeat(np.array([[0.0, 0.5, 1.0]], np.float32), [4, 3, 1], axis=1)  # (1, 8)
+    drawn = np.asarray(overlaid(image, (0, 0, 8, 4), values, 8).convert("L"), int)
+    assert drawn[:, :3].max() + 5 < drawn[:, 5].min()
+    assert drawn[:, 5].max() < drawn[:, 7].min()
 
 
 def test_names_of_classes_are_whole() -> None:

@@ -10,7 +10,10 @@ from PIL import Image
 
 from tests.harness import Vtrain
 from vtrain.explain import methods
+from vtrain.explain.recording import record
 from vtrain.inference.loaded import load_model
+from vtrain.run import explain as vtrain_explain
+from vtrain.run.explain_question import Question
 
 
 @pytest.fixture
@@ -77,6 +80,42 @@ def test_an_unreadable_image_costs_the_others_nothing(
     records = json.loads((here / "out/explain.json").read_text())["images"]
     assert "error" in records[0]
     assert "maps" in records[1]
+
+
+def test_an_image_that_changes_meanwhile_costs_the_others_nothing(
+    here: Path, trained: Path, vtrain: Vtrain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is read once for the model and once, in full, for the picture."""
+    read = vtrain_explain.read_image
+
+    def changed(path: Path) -> Image.Image:
+        if path.name == "cat.png":
+            path.write_text("no image any more")
+        return read(path)
+
+    monkeypatch.setattr(vtrain_explain, "read_image", changed)
+    done = vtrain("explain", "cat.png", "dog.png", "--ckpt", trained, "--output", "out")
+    assert (done.code, len(done.errors)) == (3, 1)
+    assert sorted(path.name for path in (here / "out").iterdir()) == [
+        "2_dog.npz", "2_dog.png", "explain.json",
+    ]  # fmt: skip
+    first, second = json.loads((here / "out/explain.json").read_text())["images"]
+    assert "not a readable image" in first["error"]
+    assert second["maps"]
+
+
+def test_a_block_and_a_head_are_said(here: Path, trained: Path, vtrain: Vtrain) -> None:
+    done = vtrain("explain", "cat.png", "--ckpt", trained, "--layer", "0", "--head", "1",
+                  "--format", "json")  # fmt: skip
+    data = json.loads(done.out)
+    assert (data["method"], data["layer"], data["head"]) == ("attention", 0, 1)
+    loaded = load_model(trained)
+    image = loaded.preprocess("cat.png")
+    weights = record(loaded.model, image).weights["blocks.0.attn"]  # (1, H, n, n)
+    saved = np.load(next(here.glob("explain/*/1_cat.npz")))["map_0"]
+    np.testing.assert_allclose(saved.ravel(), weights[0, 1, 0, 1:].detach(), rtol=1e-3, atol=1e-8)
+    assert Question(layer=0, head=1).named("attention") == "attention (block 0, head 1)"
+    assert Question().named("attention") == "attention"
 
 
 @pytest.mark.parametrize(

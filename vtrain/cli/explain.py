@@ -94,7 +94,8 @@ def explain(
         refuse_ignored({"force": force}, without="output")
     check_images(patterns, leading)
     # Only now what takes long to import.
-    from vtrain.run.explain import Question, explain_images
+    from vtrain.run.explain import explain_images
+    from vtrain.run.explain_question import Question
 
     question = Question(method, tuple(target or ()), layer, head)
     if leading is None:

@@ -29,7 +29,7 @@ from vtrain.errors import printable
 
 COLOURS = "viridis"
 OPACITY = 0.65
-"""Of the map over the photograph, which is grey under it."""
+"""Of the map over the photograph, which is grey and of half its contrast under it."""
 COLUMNS, INCHES, DPI = 4, 3.0, 110
 SHARPEST = 512
 """Pixels of a side that a panel can show."""
@@ -158,11 +158,16 @@ def sheet(subjects: Sequence[Subject], scale: Normalize) -> bytes:
         return png(figure)
 
 
+def muted(image: Image.Image) -> Image.Image:
+    """Return an image in grey, its light and dark halved: they would pass for the map's own."""
+    return image.convert("L").point([64 + level // 2 for level in range(256)])
+
+
 def photograph(axes: Axes, subject: Subject, *, grey: bool = False) -> None:
     """Draw the photograph; what the model did not see is pale, behind a dashed border."""
     image = subject.image
     width, height = image.size
-    shown = image.convert("L") if grey else image
+    shown = muted(image) if grey else image
     if max(image.size) > SHARPEST:
         shown = shown.copy()
         shown.thumbnail((SHARPEST, SHARPEST))

@@ -4,7 +4,7 @@ import matplotlib as mpl
 import numpy as np
 from PIL import Image
 
-from vtrain.explain.draw import COLOURS, OPACITY, Array, Box, Panel, scale_of
+from vtrain.explain.draw import COLOURS, OPACITY, Array, Box, Panel, muted, scale_of
 
 
 def overlaid(image: Image.Image, box: Box, values: Array, side: int) -> Image.Image:
@@ -14,7 +14,7 @@ def overlaid(image: Image.Image, box: Box, values: Array, side: int) -> Image.Im
 
     Shape: `values` (rows, columns), not negative -> an RGB image of at most `side` x `side` pixels.
     """
-    grey = image.convert("L")
+    grey = muted(image)
     grey.thumbnail((side, side))
     across, down = grey.width / image.width, grey.height / image.height
     left, right = (round(box[i] * across) for i in (0, 2))

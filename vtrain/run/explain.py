@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,12 @@ from torch import Tensor
 from vtrain.data.loading.batches import Batch
 from vtrain.data.progress import Progress
 from vtrain.device import choose_device
-from vtrain.errors import CheckpointError, ConfigError, StorageError
+from vtrain.errors import CheckpointError, DataError, StorageError
 from vtrain.explain.draw import Panel, Subject, flatness, picture, sheets
 from vtrain.explain.methods import (
     METHODS,
     Map,
     Request,
-    automatic,
-    check_request,
     images_at_once,
 )
 from vtrain.files.arrays import write_arrays
@@ -30,30 +28,11 @@ from vtrain.files.runs import RunFolder
 from vtrain.inference.files import Prediction
 from vtrain.inference.loaded import LoadedModel, load_model
 from vtrain.inference.outputs import batches_of_files
-from vtrain.registry import suggest
+from vtrain.run.explain_question import Question, method_of
 from vtrain.run.find_images import find_images
 from vtrain.run.predict import TOP_K, newest_checkpoint
 
 log = logging.getLogger(__name__)
-LOOKED_AT = {"target": "of_class", "layer": "takes_layer", "head": "takes_head"}
-"""Options, and the attribute of a method that says whether it looks at them."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is asked of every image.
-
-    Attributes:
-        method: A key of `METHODS`, or `auto`.
-        targets: Names of classes; none means the likeliest class of each image.
-        layer: See `Request`, also for the next one.
-        head: See there.
-    """
-
-    method: str = "auto"
-    targets: Sequence[str] = ()
-    layer: int | None = None
-    head: int | None = None
 
 
 @dataclass(frozen=True)
@@ -81,12 +60,15 @@ class Answer:
     folder: Path
     method: str
     checkpoint: Path
+    question: Question
     images: list[Explained]
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `explain.json` holds."""
         return {
             "method": self.method,
+            "layer": self.question.layer,
+            "head": self.question.head,
             "checkpoint": str(self.checkpoint),
             "images": [one.to_dict() for one in self.images],
         }
@@ -121,42 +103,12 @@ def explain_images(
     # Last of what may be refused: no empty folder stays behind.
     folder = open_folder(output, force)
     work = _Work(loaded, paths, folder, method, question)
-    answer = Answer(folder, method, loaded.path, list(work.explained()))
+    answer = Answer(folder, method, loaded.path, question, list(work.explained()))
     if len(work.subjects) > 1:
         for number, content in enumerate(sheets(work.subjects), start=1):
             write_bytes(folder / f"sheet_{number}.png", content)
     write_json(folder / "explain.json", answer.to_dict())
     return answer
-
-
-def method_of(loaded: LoadedModel, question: Question) -> str:
-    """Return the method to use, and refuse what it would ignore and what does not exist.
-
-    Raises:
-        ConfigError: It says which.
-    """
-    size, method = loaded.geometry.image_size, question.method
-    if method == "auto":
-        # A block or a head is a question to the attention of one block.
-        of_block = question.layer is not None or question.head is not None
-        layout = loaded.model.attention_layout(size, size)
-        method = "attention" if of_block else automatic(layout, bool(question.targets))
-    given = {
-        "target": bool(question.targets),
-        "layer": question.layer is not None,
-        "head": question.head is not None,
-    }
-    for name in (name for name, is_given in given.items() if is_given):
-        if not getattr(METHODS[method], LOOKED_AT[name]):
-            able = [key for key, one in METHODS.items() if getattr(one, LOOKED_AT[name])]
-            what = f"--{name} has no effect with --method {method}"
-            raise ConfigError(what, "command line", f"use --method {' or '.join(able)}")
-    for name in question.targets:
-        if name not in loaded.classes:
-            what = f"--target '{name}' is no class of this model"
-            raise ConfigError(what, loaded.path, suggest(name, list(loaded.classes)))
-    check_request(loaded.model, question.layer, question.head)
-    return method
 
 
 def open_folder(output: Path | None, force: bool) -> Path:
@@ -232,7 +184,10 @@ class _Work:
                 (names[k], p)
                 for k, p in zip(top.indices[row].tolist(), top.values[row].tolist(), strict=True)
             ]
-            yield number, self.write(number, row, classes, maps, request.targets[row])
+            try:
+                yield number, self.write(number, row, classes, maps, request.targets[row])
+            except DataError as error:  # the file has changed meanwhile
+                self.errors[number] = error.what
 
     def targets(self, logits: Tensor) -> Tensor:
         """Return the classes to explain. Shape: logits (B, K) -> (B, T)."""
@@ -258,8 +213,8 @@ class _Work:
         for one in maps:
             target = None if one.target is None else self.loaded.classes[int(targets[one.target])]
             values = one.values[row].float().cpu().numpy()
-            said = [self.method, *[part for part in (target, one.name) if part]]
-            panels.append(Panel(": ".join(said), values))
+            said = [self.question.named(self.method), target, one.name]
+            panels.append(Panel(": ".join(part for part in said if part), values))
             records.append({"name": one.name, "class": target} | described(values, box))
         subject = Subject(path.name, image, box, classes, panels)
         file = self.folder / file_name(number, len(self.paths), path)

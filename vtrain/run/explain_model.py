@@ -24,7 +24,8 @@ from vtrain.files.atomic import write_json, write_text
 from vtrain.inference.loaded import LoadedModel, load_model, untrained_like
 from vtrain.inference.outputs import batches_of_files
 from vtrain.run.evaluate import prepare
-from vtrain.run.explain import Question, method_of, open_folder
+from vtrain.run.explain import open_folder
+from vtrain.run.explain_question import Question, method_of
 from vtrain.run.find_images import find_images
 from vtrain.run.predict import newest_checkpoint
 

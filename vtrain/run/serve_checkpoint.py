@@ -26,7 +26,7 @@ from vtrain.report.gallery import Example, most_typical, right_but_unsure, sure_
 from vtrain.report.predictions import Predictions
 from vtrain.report.thumbnails import ReadImage, thumbnail
 from vtrain.run.calibrate import predictions_beside
-from vtrain.run.explain import Question, method_of
+from vtrain.run.explain_question import Question, method_of
 from vtrain.run.run_facts import image_reader
 from vtrain.serve.served import Array, Explanation, Served, Shown
 
