@@ -79,6 +79,7 @@ def fit(
         Traceback (most recent call last):
         vtrain.errors.ConfigError: unknown key 'train.epoch' (...): did you mean 'epochs'?
     """
+    # Only now: who lists models or loads one need not wait for what trains.
     from vtrain.run.fit import fit as run_fit
     from vtrain.run.logs import shown
     from vtrain.run.request import find_request
@@ -230,7 +231,7 @@ def _text(key: str, value: Any) -> str:
     def plain(other: Any) -> Any:
         if isinstance(other, os.PathLike):
             return os.fspath(other)
-        if hasattr(other, "item"):
+        if hasattr(other, "item"):  # NumPy's numbers, and tensors of one
             return other.item()
         what = f"{key} is of type {type(other).__name__}, which no config can hold"
         raise ConfigError(what, key, "give text, a number, true or false, None, or a list of them")

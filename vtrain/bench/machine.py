@@ -104,6 +104,7 @@ class OtherLoad:
         wall, busy, own = (b - a for a, b in zip(before, self.before, strict=True))
         if not before[1]:  # no /proc
             return None
+        # The system counts in ticks of its own, so the difference may come out below 0.
         return max(0.0, busy - own) / max(wall * (os.cpu_count() or 1), 1e-9)
 
     def _now(self) -> tuple[float, float, float]:
@@ -144,6 +145,7 @@ def _best(work: Callable[[], object], device: torch.device, seconds: float) -> f
     """Return the time of the fastest of several runs."""
     work()
     wait(device)
+    # The first call is not counted: it pays for what the others find ready.
     times: list[float] = []
     until = time.perf_counter() + seconds
     while time.perf_counter() < until or len(times) < 3:

@@ -44,6 +44,7 @@ class ThroughputMeter(Callback):
     ) -> None:
         self.images, self.batch_size, self.steps_per_epoch = images, batch_size, steps_per_epoch
         self.device, self.seconds = device, seconds
+        # No window is longer than an epoch: each epoch begins a new one, and that would never end.
         self.steps, self.competitor = min(steps, steps_per_epoch), competitor
         self.cooldown = 1 + math.ceil(prefetched / batch_size)
         """Steps after the competitor's turn that belong to no window."""

@@ -122,6 +122,7 @@ class Watches:
 
     def each(self, name: str, items: Iterator[Any]) -> Iterator[Any]:
         """Yield the items; the time that it takes to get each is added to `seconds[name]`."""
+        # None stands for the end: no item is None.
         following = self.watched(name, lambda: next(items, None))
         while (item := following()) is not None:
             yield item

@@ -43,6 +43,7 @@ class Progress(Callback):
 
     def on_step_end(self, state: TrainState) -> None:
         if not self.terminal:
+            # Another step has been made, and no evaluation came: the line is due.
             if self.held is not None and self.held[0] < state.step:
                 self._release()
             return

@@ -99,5 +99,6 @@ class Preprocess:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Undo `to_dict`, also after a trip through JSON or YAML."""
+        # JSON and YAML have lists alone, and a list is unequal to the tuple that it was.
         triples = {key: tuple(values[key]) for key in ("mean", "std")}
         return cls(**{**values, **triples})

@@ -80,5 +80,6 @@ class EMA:
     def _tensors(self, model: nn.Module) -> list[Tensor]:
         if model is not self._model:  # walking the modules at every step would cost more than lerp
             self._model = model
+            # In the order of `state_dict`, as the averages are: the two meet by their places.
             self._live = list(model.state_dict().values())
         return self._live

@@ -41,6 +41,7 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
             npy.write_array_header_1_0(head, npy.header_data_from_array_1_0(array))
             content = bytearray(head.getvalue())
             content += array.reshape(-1).view(np.uint8).data
+            # `ZipInfo` of a name alone has the same date always.
             archive.writestr(zipfile.ZipInfo(f"{name}.npy"), memoryview(content))
 
 

@@ -60,6 +60,7 @@ def kind_of(data: bytes) -> tuple[str, str]:
     """Say what a file of no readable format is, and what to do about it, if that is known."""
     if not data:
         return "the file is empty", "replace or remove it"
+    # These two are read in general: it is the kind within the format that is not.
     if data[:4] in TIFF_STARTS:
         return tiff_kind(data), "save it with 1 or 3 bands of 8 or 16 bits, uncompressed or deflate"
     if data.startswith(b"\xff\xd8\xff"):
@@ -75,6 +76,7 @@ def _looks_like(data: bytes) -> tuple[str, str]:
     for (start, end), magic, kind in INSIDE:
         if data[start:end] in magic:
             return kind, "save its image as PNG or TIFF"
+    # Text may begin with blanks; a binary file's first bytes are none of them.
     head = data[:512].lstrip(b" \t\r\n").lower()
     found = (said for starts, said in STARTS.items() if head.startswith(starts))
     return next(found, ("", ""))
@@ -84,6 +86,8 @@ def tiff_kind(data: bytes) -> str:
     """Describe the first image of a TIFF by its tags."""
     try:
         tags = _directory(data)
+        # 277: bands, 258: bits of each, 339: how to read the bits, 259: compression, 262: what the
+        # values mean (two of these are raw sensors), 50706: a DNG's version.
         tags[256]  # every TIFF has a width
         samples = tags.get(277, 1)
         bits = tags.get(258, (1,))
@@ -110,9 +114,11 @@ def jpeg_kind(data: bytes) -> str:
     at = 2
     while at + 9 < len(data) and data[at] == 0xFF:
         marker = data[at + 1]
+        # The start of a frame, but for three of these numbers, which are tables or reserved.
         if 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:
             bits, components = data[at + 4], data[at + 9]
             process = JPEG_PROCESSES.get(marker - 0xC0, "")
             return f"a {process + ' ' * bool(process)}JPEG of {components} x {bits} bits"
+        # To the next segment: the marker's two bytes, and a length that counts itself.
         at += 2 + struct.unpack_from(">H", data, at + 2)[0]
     return "a damaged JPEG"

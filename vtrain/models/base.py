@@ -117,6 +117,7 @@ def freeze(model: ImageClassifier, what: Literal["backbone"] | int) -> list[str]
     Raises:
         ValueError: The model has fewer blocks than `what`.
     """
+    # The number of a block is its `layer_id`, as the stem has 0.
     blocks = len(model.depth_groups()) - 2  # without stem and heads
     if what == "backbone":
         what = blocks

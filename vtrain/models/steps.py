@@ -120,6 +120,7 @@ def without_repeats(found: list[Step]) -> Iterator[Step | tuple[str, str, str]]:
     Blocks are alike if every part is: its kind, its shapes, its cost, and who meets.
     """
     shown: dict[tuple[Step, ...], str] = {}
+    # Held back, as the next block may be like these, too: first, last, and what they are like.
     alike: tuple[str, str, str] | None = None
     for block, members in groupby(found, lambda step: _block(step.name)):
         group = tuple(members)

@@ -137,6 +137,7 @@ class Focal(nn.Module):
             targets = targets * self.weights
         log_p = logits.float().log_softmax(1)
         # 1 - p by expm1: exact where p is nearly 1, where the plain difference would be 0.
+        # Above 0, where a power below 1 has an infinite slope.
         doubt = (-torch.expm1(log_p)).clamp_min(torch.finfo(torch.float32).tiny)
         return -(targets * doubt.pow(self.gamma) * log_p).sum(1).mean()
 

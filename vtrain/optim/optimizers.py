@@ -195,15 +195,9 @@ class Lamb(Optimizer):
         assert closure is None
         for group in self.param_groups:
             lr, (beta1, beta2) = group["lr"], group["betas"]
-            params, grads = with_gradient(group)
+            params, grads, means, squares = with_gradient(self, group, "exp_avg", "exp_avg_sq")
             if not params:
                 continue
-            for p in params:
-                if not self.state[p]:
-                    zeros = torch.zeros_like
-                    self.state[p] = {"exp_avg": zeros(p), "exp_avg_sq": zeros(p)}
-            means = [self.state[p]["exp_avg"] for p in params]
-            squares = [self.state[p]["exp_avg_sq"] for p in params]
             group["step"] = step = group.get("step", 0) + 1
 
             # Adam's moments and direction (algorithm 2, lines 5 to 9), all parameters in one call.
@@ -247,14 +241,9 @@ class Lion(Optimizer):
         assert closure is None
         for group in self.param_groups:
             lr, (beta1, beta2) = group["lr"], group["betas"]
-            params, grads = with_gradient(group)
+            params, grads, means = with_gradient(self, group, "exp_avg")
             if not params:
                 continue
-            for p in params:
-                if not self.state[p]:
-                    self.state[p] = {"exp_avg": torch.zeros_like(p)}
-            means = [self.state[p]["exp_avg"] for p in params]
-
             # The step's direction mixes with beta1, the momentum that is kept with beta2.
             updates = torch._foreach_mul(means, beta1)
             torch._foreach_add_(updates, grads, alpha=1 - beta1)
@@ -296,10 +285,17 @@ def can_fuse(model: nn.Module) -> bool:
     return all(p.device.type in ("cpu", "cuda") for p in model.parameters())
 
 
-def with_gradient(group: Group) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the parameters of a group that have a gradient, and the gradients."""
+def with_gradient(optimizer: Optimizer, group: Group, *names: str) -> list[list[Tensor]]:
+    """Return the parameters of a group that have a gradient, the gradients, and their state.
+
+    Of the state a list for each of the names; it is 0 at a parameter's first gradient.
+    """
     params = [p for p in group["params"] if p.grad is not None]
-    return params, [p.grad for p in params]
+    for p in params:
+        if not optimizer.state[p]:
+            optimizer.state[p] = {name: torch.zeros_like(p) for name in names}
+    states = ([optimizer.state[p][name] for p in params] for name in names)
+    return [params, [p.grad for p in params], *states]
 
 
 def split_groups(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -187,34 +188,21 @@ def _train(
     distributed.check_same({"config": config.model_dump(mode="json"), "versions": versions})
     store = bind(CheckpointStore, config.checkpoint)(run.path) if rank.is_main else None
     start = find_resume_point(store)
-    # A run that goes on keeps its batch size, whatever would fit today.
-    stored = None if start is None else start.batch_size
-    if start is not None:
-        start.check_config(config)  # first: into other parts the state would not fit
-    source = build_source(config, None if start is None else start.checkpoint.dataset)
-    if start is None:
-        check_watched(config, len(source.classes))
-        check_maps(config)
-    plan = resolve(config, device, rank, batch_size=stored, source=source)
-    parts = build_parts(plan, pretrained=start is None)
-    dataset = dataset_fingerprint(source.classes, plan.train, parts.val, source)
-    distributed.check_same({"dataset": dataset}, DataError)
-    if start is not None:
-        start.restore(parts, dataset, source, accept_data_change=accept_data_change)
+    parts, dataset = _built(config, device, rank, start, accept_data_change)
     history = History(run.metrics)
     stop = StopOnSignal(catch())  # from here on a signal ends the run with a checkpoint
     callbacks = build_callbacks(parts, run, stop, history, dataset, store)
     if rank.is_main:
         # Only now that every part is built: a folder with a config counts as a started run.
         run.write_status("running")
-        write_text(run.config, plan.config.to_yaml())
+        write_text(run.config, parts.plan.config.to_yaml())
         _announce(parts, run, start, request)
     started = time.monotonic()
     trainer = build_trainer(parts, callbacks)
     with (
         _over_before_a_step(place, parts) if start is None else nullcontext(),
-        advice.after_a_failure(run, plan.config) if rank.is_main else nullcontext(),
-        naming_failures(*memory_advice(plan)),
+        advice.after_a_failure(run, parts.plan.config) if rank.is_main else nullcontext(),
+        naming_failures(*memory_advice(parts.plan)),
         naming_lost_workers(),
     ):
         trainer.fit(parts.train_loader)
@@ -224,6 +212,32 @@ def _train(
         raise _stopped(received, parts.state.step, run)
     if rank.is_main:
         _conclude(parts, run, history, seconds)
+
+
+def _built(
+    config: Config,
+    device: torch.device,
+    rank: Rank,
+    start: ResumePoint | None,
+    accept_data_change: bool,
+) -> tuple[Parts, dict[str, Any]]:
+    """Return every part in the state that the run starts from, and the images' fingerprint."""
+    stored, run_data = None, None
+    if start is not None:
+        start.check_config(config)  # first: into other parts the state would not fit
+        # A run that goes on keeps its batch size, whatever would fit today.
+        stored, run_data = start.batch_size, start.checkpoint.dataset
+    source = build_source(config, run_data)
+    if start is None:
+        check_watched(config, len(source.classes))
+        check_maps(config)
+    plan = resolve(config, device, rank, batch_size=stored, source=source)
+    parts = build_parts(plan, pretrained=start is None)
+    dataset = dataset_fingerprint(source.classes, plan.train, parts.val, source)
+    distributed.check_same({"dataset": dataset}, DataError)
+    if start is not None:
+        start.restore(parts, dataset, source, accept_data_change=accept_data_change)
+    return parts, dataset
 
 
 @contextmanager

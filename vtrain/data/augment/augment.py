@@ -82,6 +82,7 @@ class Augment:
         """
 
         def draw_from(stream: Stream) -> Draw:
+            # A stream for each part: what one of them draws moves no number of another.
             return lambda count: uniforms(indices, count, self.seed, epoch, stream)
 
         # Only the crop sees images of another size than the model's.

@@ -59,6 +59,7 @@ def random_boxes(
     aspect = np.exp(low + (high - low) * v[:, 1:20:2])
     w, h = np.rint(np.sqrt(area * aspect)), np.rint(np.sqrt(area / aspect))
     fits = (w > 0) & (w <= largest[1]) & (h > 0) & (h <= largest[0])
+    # `argmax` finds the first attempt that fits, and the first of all where none does.
     first = np.arange(len(v)), fits.argmax(1)
     w, h = w[first], h[first]
     top, left = np.floor(v[:, 20] * (height - h + 1)), np.floor(v[:, 21] * (width - w + 1))

@@ -159,6 +159,7 @@ class ThreeAugment(Chain):
     def pairs(self, draw: Draw, size: torch.Size) -> Iterator[tuple[Tensor, Tensor]]:
         kind, strength = draw(2).unbind(1)
         which = below(kind, 3)
+        # As in DeiT III's code: no colour, inverted from 128 on, a blur of 0.1 to 2 pixels.
         ops = torch.tensor([Op.SATURATION, Op.SOLARIZE, Op.BLUR])[which]
         amounts = torch.tensor([0.0, 128.0, 0.0], dtype=torch.float64)[which]
         yield ops, torch.where(ops == Op.BLUR, between(strength, 0.1, 2.0), amounts)

@@ -100,6 +100,8 @@ class Growth(NamedTuple):
     """Whether a sample's change has a random sign; others are cut to whole numbers."""
 
 
+# A draw chooses an operation by its place, here and in a `Space`: another order would give every
+# seed other images.
 TIMM: dict[Op, Growth] = {
     Op.AUTOCONTRAST: Growth(),
     Op.EQUALIZE: Growth(),

@@ -51,6 +51,7 @@ class WorkerTransform(Section):
         blank = torch.zeros(3, image_size, image_size, dtype=torch.uint8)
         try:
             transform: Callable[[Tensor], Tensor] = self._constructor()(**(self.model_extra or {}))
+            # The trial must not move the generator that the run's own weights come from.
             with torch.random.fork_rng(devices=[]):
                 result = transform(blank)
         except Exception as error:  # whatever torchvision raises, the arguments are to blame
