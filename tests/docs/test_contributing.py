@@ -14,6 +14,7 @@ QUESTIONS = {
     "the training loop": ("vtrain/engine/trainer.py", "Trainer.fit"),
     "a batch augmented": ("vtrain/data/input.py", "Input"),
     "a checkpoint's schema": ("vtrain/files/checkpoint.py", "Checkpoint"),
+    "logits asked for outside of training": ("vtrain/inference/outputs.py", "outputs_of"),
     "a new command to go": ("vtrain/run/", "vtrain/cli/"),
     "a new model to go": ("vtrain/models/", "@MODELS.register"),
 }
