@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from vtrain.data.loading.batches import Batch
 from vtrain.data.progress import Progress
 from vtrain.device import choose_device
-from vtrain.errors import CheckpointError, DataError, StorageError
+from vtrain.errors import DataError, StorageError
 from vtrain.explain.draw import Panel, Subject, flatness, picture, sheets
 from vtrain.explain.methods import (
     METHODS,
@@ -28,7 +27,7 @@ from vtrain.files.runs import RunFolder
 from vtrain.inference.files import Prediction
 from vtrain.inference.loaded import LoadedModel, load_model
 from vtrain.inference.outputs import batches_of_files
-from vtrain.run.explain_question import Question, method_of
+from vtrain.run.explain_question import Question, finite_logits, method_of, targets_of
 from vtrain.run.find_images import find_images
 from vtrain.run.predict import TOP_K, newest_checkpoint
 
@@ -169,13 +168,9 @@ class _Work:
     def explain_batch(self, batch: Batch) -> Iterator[tuple[int, Explained]]:
         """Yield the number of each image of a batch and what was found on it."""
         images = self.loaded.geometry.normalise(batch.images)
-        with torch.no_grad():
-            logits = self.loaded.model(images).float()
-        if not logits.isfinite().all():
-            what = "the model's logits are not finite, so that nothing explains them"
-            raise CheckpointError(what, self.loaded.path)
-        # The maps take passes of their own, as most methods need gradients.
-        request = Request(self.targets(logits), self.question.layer, self.question.head)
+        logits = finite_logits(self.loaded, images)
+        targets = targets_of(self.loaded, logits, self.question.targets)
+        request = Request(targets, self.question.layer, self.question.head)
         maps = METHODS[self.method].function(self.loaded.model, images, request)
         top = logits.softmax(1).topk(min(TOP_K, logits.shape[1]))
         names = self.loaded.classes
@@ -188,13 +183,6 @@ class _Work:
                 yield number, self.write(number, row, classes, maps, request.targets[row])
             except DataError as error:  # the file has changed meanwhile
                 self.errors[number] = error.what
-
-    def targets(self, logits: Tensor) -> Tensor:
-        """Return the classes to explain. Shape: logits (B, K) -> (B, T)."""
-        if not self.question.targets:
-            return logits.argmax(1, keepdim=True)
-        numbers = [self.loaded.classes.index(name) for name in self.question.targets]
-        return torch.tensor(numbers, device=logits.device).expand(len(logits), -1)
 
     def write(
         self,

@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vtrain.errors import ConfigError
+import torch
+from torch import Tensor
+
+from vtrain.errors import CheckpointError, ConfigError
 from vtrain.explain.methods import METHODS, automatic, check_request
 from vtrain.inference.loaded import LoadedModel
 from vtrain.registry import suggest
@@ -63,3 +66,26 @@ def method_of(loaded: LoadedModel, question: Question) -> str:
             raise ConfigError(what, loaded.path, suggest(name, list(loaded.classes)))
     check_request(loaded.model, question.layer, question.head)
     return method
+
+
+def finite_logits(loaded: LoadedModel, images: Tensor) -> Tensor:
+    """Ask a model for logits, in fp32, to explain. Shape: normalised images (B, 3, S, S) -> (B, K).
+
+    Raises:
+        CheckpointError: They are not finite.
+    """
+    # Without gradients: a method that needs them makes a pass of its own.
+    with torch.no_grad():
+        logits: Tensor = loaded.model(images).float()
+    if not logits.isfinite().all():
+        what = "the model's logits are not finite, so that nothing explains them"
+        raise CheckpointError(what, loaded.path)
+    return logits
+
+
+def targets_of(loaded: LoadedModel, logits: Tensor, names: Sequence[str]) -> Tensor:
+    """Return the classes to explain: those named, else the likeliest. Shape: (B, K) -> (B, T)."""
+    if not names:
+        return logits.argmax(1, keepdim=True)
+    numbers = [loaded.classes.index(name) for name in names]
+    return torch.tensor(numbers, device=logits.device).expand(len(logits), -1)

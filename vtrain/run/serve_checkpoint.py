@@ -12,7 +12,7 @@ from PIL import Image
 from vtrain.config import Config, load_config, stored_config
 from vtrain.data.loading.batches import Batch
 from vtrain.device import autocast, choose_device, choose_precision
-from vtrain.errors import CheckpointError, ConfigError, VtrainError
+from vtrain.errors import ConfigError, VtrainError
 from vtrain.explain.draw import flatness
 from vtrain.explain.methods import METHODS, Request
 from vtrain.explain.small import coloured
@@ -26,7 +26,7 @@ from vtrain.report.gallery import Example, most_typical, right_but_unsure, sure_
 from vtrain.report.predictions import Predictions
 from vtrain.report.thumbnails import ReadImage, thumbnail
 from vtrain.run.calibrate import predictions_beside
-from vtrain.run.explain_question import Question, method_of
+from vtrain.run.explain_question import Question, finite_logits, method_of, targets_of
 from vtrain.run.run_facts import image_reader
 from vtrain.serve.served import Array, Explanation, Served, Shown
 
@@ -92,16 +92,11 @@ def explained(
     if method is not None and method not in METHODS:
         what = f"there is no method '{method[:80]}'"
         raise ConfigError(what, "method", suggest(method, list(METHODS)))
-    name = method_of(loaded, Question(method or "auto", () if target is None else (target,)))
+    question = Question(method or "auto", () if target is None else (target,))
+    name = method_of(loaded, question)
     images = loaded.geometry.normalise(loaded.geometry(image)[None].to(loaded.device))
-    with torch.no_grad():
-        logits = loaded.model(images).float()
-    if not logits.isfinite().all():
-        what = "the model's logits are not finite, so that nothing explains them"
-        raise CheckpointError(what, loaded.path)
-    targets = logits.argmax(1, keepdim=True)  # (1, 1)
-    if target is not None:
-        targets = torch.full_like(targets, loaded.classes.index(target))
+    logits = finite_logits(loaded, images)
+    targets = targets_of(loaded, logits, question.targets)  # (1, 1)
     one = METHODS[name].function(loaded.model, images, Request(targets))[0]
     values: Array = one.values[0].float().cpu().numpy()
     box = loaded.geometry.seen_box(image.size)
