@@ -515,7 +515,6 @@ def test_what_does_not_match_is_counted_and_named_and_the_model_is_untouched(fil
     ("name", "arguments", "kind"),
     [
         ("deit3_s", {}, "ls1.gamma"),
-        ("vit_ti", {"pooling": "mean"}, "cls_token"),
         ("vit_ti", {"depth": 3}, "blocks.2"),
         ("deit_ti_distilled", {}, "dist_token"),
         ("swin_t", {}, "layers.0"),

@@ -18,8 +18,9 @@ from vtrain.errors import CheckpointError, ConfigError
 from vtrain.files.weights import ENDINGS, KNOWN_NAMES, read_weights
 from vtrain.models.base import ImageClassifier
 from vtrain.models.weights.fitting import fit_to_shape
-from vtrain.models.weights.key_mappings import KeyMapping, State, translate
+from vtrain.models.weights.key_mappings import State, translate
 from vtrain.models.weights.prefixes import below_prefix
+from vtrain.models.weights.tokens import arrange_positions, other_pooling
 
 HUB = "hf-hub:"
 FORMS = f"write a file, a run folder, or {HUB}OWNER/NAME of the Hugging Face hub"
@@ -118,13 +119,23 @@ def load_pretrained(
     if classes is not None and file.classes:
         given = with_classes(given, heads, list(file.classes), list(classes))
 
+    arranged = arrange_positions(given, wanted)
+    missing_ok, ignored = mapping.missing_ok, rf"{mapping.ignored}|^cls_token$"
+    if other_pooling(given, wanted):
+        # The head reads another thing, through a norm of its own: both start anew, as in MAE.
+        missing_ok, ignored = rf"{missing_ok}|^(fc_)?norm\.", rf"{ignored}|^(fc_)?norm\."
+        arranged = {name: t for name, t in arranged.items() if name not in heads}
     fates: dict[str, Fate] = {}
     taken: State = {}
     for name in dict.fromkeys([*wanted, *given]):  # the model's order, then the file's
-        optional = name in heads or bool(re.search(mapping.missing_ok, name))
-        fates[name], tensor = match(name, given.get(name), wanted.get(name), mapping, optional)
+        optional = name in heads or bool(re.search(missing_ok, name))
+        fates[name], tensor = match(name, arranged.get(name), wanted.get(name), ignored, optional)
         if tensor is not None:
             taken[name] = tensor
+            if fates[name] is Fate.LOADED and tensor is not given[name]:
+                fates[name] = Fate.RESIZED
+        elif name in given and fates[name] is Fate.NEW:
+            fates[name] = Fate.REPLACED
     fates |= {name: Fate.UNUSED for name in beside if name not in fates}
     place = ", ".join(filter(None, (file.place, f"names below {prefix}" * bool(prefix))))
     report = LoadReport(mapping.name, fates, file.colours, place)
@@ -137,15 +148,15 @@ def load_pretrained(
 
 
 def match(
-    name: str, given: Tensor | None, wanted: Tensor | None, mapping: KeyMapping, optional: bool
+    name: str, given: Tensor | None, wanted: Tensor | None, ignored: str, optional: bool
 ) -> tuple[Fate, Tensor | None]:
     """Decide what becomes of one of the model's names, and return what it takes, if anything.
 
     `given` is the file's tensor and `wanted` the model's, which may stay as it was made if it is
-    `optional`.
+    `optional`. Names that match `ignored` may be the file's only.
     """
     if wanted is None:
-        return Fate.UNUSED if re.search(mapping.ignored, name) else Fate.UNKNOWN, None
+        return Fate.UNUSED if re.search(ignored, name) else Fate.UNKNOWN, None
     if given is None:
         return Fate.NEW if optional else Fate.ABSENT, None
     fitted = fit_to_shape(name, given, wanted.shape)

@@ -140,7 +140,8 @@ class ViT(ImageClassifier):
         class_position: Whether prefix tokens have rows of their own in `learned_1d`; not in DeiT
             III (arXiv:2204.07118).
         pooling: `cls` classifies the class token; `mean` has no class token and normalises the
-            mean of the patch tokens (as timm's `avg`, and fine-tuning in arXiv:2111.06377).
+            mean of the patch tokens (as timm's `avg` with `class_token=False`, and fine-tuning in
+            arXiv:2111.06377).
         num_registers: Extra learned tokens that no head reads (arXiv:2309.16588).
         distillation_token: Add DeiT's second token and head (arXiv:2012.12877, section 4).
         layer_scale: Start value of a learned factor on each branch (arXiv:2103.17239); 0 leaves it

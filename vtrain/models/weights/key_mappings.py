@@ -110,7 +110,7 @@ TORCHVISION_MLP: tuple[Rename, ...] = (
 
 # transformers 5 renamed what is inside a block; its `save_pretrained` still writes the old names.
 HUGGING_FACE_BLOCK: tuple[Rename, ...] = (
-    (r"^(vit|deit|swin|swinv2)\.", ""),
+    (r"^(vit|deit|swin|swinv2|dinov2|dinov2_with_registers)\.", ""),
     (r"\.layernorm_before\.", ".norm1."),
     (r"\.layernorm_after\.", ".norm2."),
     (r"\.attention\.(output\.dense|o_proj)\.", ".attn.proj."),
@@ -120,6 +120,7 @@ HUGGING_FACE_BLOCK: tuple[Rename, ...] = (
     (r"\.output\.dense\.", ".mlp.fc2."),
     (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
     (r"^layernorm\.", "norm."),
+    (r"\.layer_scale([12])\.lambda1$", r".ls\1.gamma"),
 )
 
 MMPRETRAIN_BLOCK: tuple[Rename, ...] = (
@@ -167,6 +168,7 @@ KEY_MAPPINGS = (
             *HUGGING_FACE_BLOCK,
             (r"^embeddings\.cls_token$", "cls_token"),
             (r"^embeddings\.distillation_token$", "dist_token"),
+            (r"^embeddings\.register_tokens$", "reg_token"),
             (r"^embeddings\.position_embeddings$", "pos_embed"),
             (r"^(encoder\.layer|layers)\.", "blocks."),
             (r"^(cls_)?classifier\.", "head."),
@@ -262,6 +264,15 @@ KEY_MAPPINGS = (
         pattern=r"^blocks\.0\.proj\.bias$",
         ignored=r"^blocks\.\d+\.(norm1_proj\.|proj\.bias$)",
         missing_ok=r"^blocks\.\d+\.norm[12]_proj\.",
+    ),
+    KeyMapping(
+        "DINOv2",
+        pattern=r"^(register_tokens|mask_token|blocks\.0\.0\.norm1\.weight)$",
+        renames=(
+            (r"^register_tokens$", "reg_token"),
+            (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."),  # in chunks, but counted through
+        ),
+        ignored=r"^mask_token$",  # only pre-training hides patches
     ),
     KeyMapping("timm", pattern=r""),
 )

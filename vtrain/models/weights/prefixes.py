@@ -9,7 +9,7 @@ State = dict[str, Tensor]
 STEM = re.compile(
     r"(?P<prefix>(?:.+?\.)??)"
     r"(?:(?:patch_embed|pixel_embed)\.proj|(?:backbone\.)?patch_embed\.projection|conv_proj"
-    r"|(?:(?:vit|deit|swin|swinv2)\.)?embeddings\.patch_embeddings\.projection|features\.0\.0"
+    r"|(?:(?:vit|deit|swin|swinv2|dinov2\w*)\.)?embeddings\.patch_embeddings\.projection|features\.0\.0"
     r")\.weight"
 )
 """The kernel of the patches, which every model has under one of these names: whatever is in front
