@@ -76,6 +76,29 @@ def test_what_is_no_command_is_answered_with_one(vtrain: Vtrain, typed: str, hin
     assert done.err == f"vtrain: error: No such command '{typed}' (command line): {hint}\n"
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["train", "c.yaml", "train.epochs=1"], "vtrain fit c.yaml train.epochs=1"),
+        (["train", "my photos"], "vtrain fit 'my photos'"),
+        (["resume", "runs/a"], "vtrain fit runs/a --resume"),
+        (["x.jpg", "--ckpt", "run"], "vtrain predict x.jpg --ckpt run"),
+        (["test", "runs/a"], "vtrain eval"),  # a model is an option there
+        (["train", "x" * 500], "vtrain fit"),
+    ],
+)
+def test_a_wrong_command_is_answered_with_all_that_was_typed(
+    vtrain: Vtrain, typed: list[str], meant: str
+) -> None:
+    line = vtrain(*typed).err
+    assert line.endswith((f"did you mean '{meant}'?\n", f"write {meant}\n"))
+
+
+def test_an_option_of_another_program_names_the_config(vtrain: Vtrain) -> None:
+    done = vtrain("fit", "vit_digits", "--gpus", "2")
+    assert "torchrun --nproc-per-node=N --no-python vtrain fit vit_digits; see" in done.err
+
+
 def test_no_command_is_another_s_word() -> None:
     words = [word for text in PEERS_WORDS.values() for word in text.split()]
     assert len(words) == len(set(words))

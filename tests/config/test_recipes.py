@@ -70,3 +70,30 @@ def test_a_name_that_is_not_there_is_answered_with_what_lies_here(
     with pytest.raises(ConfigError, match="no such config, run, folder or recipe") as caught:
         config_file(Path(given))
     assert hint in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ("sub/smal.yaml", "did you mean 'sub/small.yaml'?"),
+        ("sub/small.yml", "did you mean 'sub/small.yaml'?"),
+        ("sub/x/small.yaml", "give a YAML file, a run folder, a folder of images"),
+    ],
+)
+def test_a_file_that_is_not_there_is_answered_with_the_nearest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, hint: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("sub").mkdir()
+    Path("sub/small.yaml").touch()
+    with pytest.raises(ConfigError, match="the config was not found") as caught:
+        load_config(Path(given))
+    assert hint in str(caught.value)
+
+
+def test_a_mistake_in_a_recipe_names_it_as_it_was_typed() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(Path("swin_t_cifar"), ["model.name=vit_s"])
+    lines = Path("configs/swin_t_cifar.yaml").read_text().splitlines()
+    number = next(n for n, line in enumerate(lines, 1) if "window_size" in line)
+    assert f"'model.window_size' (recipe swin_t_cifar:{number})" in caught.value.lines()[0]

@@ -2,18 +2,29 @@
 
 import ast
 import logging
+import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.base_configs import EVERY_SECTION
+from tests.data.pictures import over_photographs, plant_photographs
+from tests.harness import Vtrain
 from vtrain.config import Config, config_from_text, rule_on_resume
-from vtrain.errors import DataError, DeviceError, DivergedError, VtrainError
+from vtrain.errors import ConfigError, DataError, DeviceError, DivergedError, VtrainError
 from vtrain.files.runs import RunFolder
 from vtrain.optim.gradients import STEADIER
 from vtrain.registry import Section
-from vtrain.run.advice import KEY, SETTING, after_a_failure, for_a_resume, remedy
+from vtrain.run.advice import (
+    KEY,
+    SETTING,
+    after_a_failure,
+    for_a_resume,
+    naming_the_config,
+    remedy,
+)
 
 SOURCES = list(Path("vtrain").resolve().rglob("*.py"))
 
@@ -146,6 +157,40 @@ def test_a_hint_that_a_run_cannot_follow_says_so() -> None:
     assert for_a_resume(hint, given) == f"{hint}, in a new run: this one keeps data.val_fraction"
     for hint in ("set data.on_bad_image=skip", "start a new run with model.pretrained", None):
         assert for_a_resume(hint, given) == hint
+
+
+def test_a_command_in_a_hint_names_the_config_that_was_typed() -> None:
+    path, typed = Path("my photos.yaml"), ["data.root=a b", "train.gpus=8"]
+    wrong = ConfigError("no", "command line 'train.gpus=8'", "type vtrain fit CONFIG")
+    both = ConfigError.all_of([wrong, ConfigError("x", None, "`vtrain check CONFIG --data` lists")])
+    with pytest.raises(ConfigError) as caught, naming_the_config(path, typed):
+        raise both
+    first, second = caught.value.lines()
+    assert first.endswith(": type vtrain fit 'my photos.yaml' 'data.root=a b'")
+    assert second.endswith(": `vtrain check 'my photos.yaml' 'data.root=a b' --data` lists")
+
+
+@pytest.mark.parametrize(
+    "command", ["fit bad.yaml", "fit run --resume train.max_steps=9", "bench bad.yaml"]
+)
+def test_advice_on_unreadable_images_can_be_pasted(
+    small_run: Path, vtrain: Vtrain, command: str
+) -> None:
+    plant_photographs({"train": {"cat": 9, "dog": 9}, "val": {"cat": 3, "dog": 3}})
+    Path("bad.yaml").write_text(over_photographs(small_run.read_text()))
+    assert vtrain("fit", "bad.yaml", "--run-dir", "run", "train.max_steps=1").code == 0
+    for path in Path("photos/train").rglob("*.png"):
+        path.write_bytes(b"x")
+    done = vtrain(*command.split(), *["--accept-data-change"] * ("run" in command))
+    assert done.code == 3
+    advised = re.search("`vtrain (check .*? --data)` lists all", done.err)
+    assert advised is not None, done.err
+    checked = vtrain(*shlex.split(advised[1]))
+    assert checked.code == 3
+    assert "bad: 18 images cannot be read" in checked.out
+    again = re.search("can go on with: vtrain (.*)", done.err)
+    if again is not None:  # which then finds that too many are bad
+        assert "18 images cannot be read" in vtrain(*shlex.split(again[1])).err
 
 
 @pytest.mark.parametrize(

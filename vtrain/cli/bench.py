@@ -19,9 +19,11 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure how fast CONFIG trains here, what the machine allows, and where the time goes."""
+    from vtrain.run.advice import naming_the_config
     from vtrain.run.bench import bench as run_bench
     from vtrain.run.request import config_at
     from vtrain.run.text.bench_report import report_json, report_text
 
-    report = run_bench(config_at(config, overrides or ()), seconds, profile)
+    with naming_the_config(config, overrides or ()):
+        report = run_bench(config_at(config, overrides or ()), seconds, profile)
     screen.result(report_json(report) if as_json else report_text(report))

@@ -24,21 +24,23 @@ def check(
         refuse_ignored({"data": data, "json": as_json}, beside="lr-find")
     if not data:
         refuse_ignored({"json": as_json}, without="data")
+    from vtrain.run.advice import naming_the_config
     from vtrain.run.request import config_at
 
-    loaded = config_at(config, overrides or ())
-    if lr_find:
-        from vtrain.run.find_lr import find_lr
+    with naming_the_config(config, overrides or ()):
+        loaded = config_at(config, overrides or ())
+        if lr_find:
+            from vtrain.run.find_lr import find_lr
 
-        screen.result(find_lr(loaded))
-    elif data:
-        from vtrain.run.check_data import check_data
+            screen.result(find_lr(loaded))
+        elif data:
+            from vtrain.run.check_data import check_data
 
-        report, refusal = check_data(loaded, as_json)
-        screen.result(report)
-        if refusal is not None:  # last: what is bad is worth reading in any case
-            raise refusal
-    else:
-        from vtrain.run.check import check_config
+            report, refusal = check_data(loaded, as_json)
+            screen.result(report)
+            if refusal is not None:  # last: what is bad is worth reading in any case
+                raise refusal
+        else:
+            from vtrain.run.check import check_config
 
-        screen.result(check_config(loaded))
+            screen.result(check_config(loaded))

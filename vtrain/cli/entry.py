@@ -91,12 +91,24 @@ def _usage_error(error: Any) -> ConfigError:
 
         hint = hint_on_option(option)
         if hint is not None:
+            from vtrain.run.advice import with_config
+
+            typed = _typed_config()
+            hint = hint if typed is None else with_config(hint, typed)
             hint = f"{hint}; see {command} --help"
             return ConfigError(f"No such option: {option}", "command line", hint)
     what = error.format_message().rstrip(".")
     for old, new in VALIDATOR_S_WORDS:
         what = what.replace(old, new)
     return ConfigError(what, "command line", f"see {command} --help")
+
+
+def _typed_config() -> Path | None:
+    """Return the config on the command line: the first word that is one."""
+    from vtrain.config.recipes import recipe_names
+
+    words = [word for word in sys.argv[2:] if not word.startswith("-") and "=" not in word]
+    return next((Path(w) for w in words if w in recipe_names() or Path(w).exists()), None)
 
 
 def _say(text: str) -> None:

@@ -48,15 +48,18 @@ def fit(
         refuse_ignored(others, beside="overfit")
     if not resume:
         refuse_ignored({"accept-data-change": accept_data_change}, without="resume")
+    from vtrain.run.advice import naming_the_config
     from vtrain.run.request import find_request
 
-    request = find_request(config, overrides or (), run_dir, resume, start)
-    from vtrain.engine.stop import StopSignals
-    from vtrain.run.fit import fit as run_fit  # slow to import: not before the config is right
+    with naming_the_config(config, overrides or ()):
+        request = find_request(config, overrides or (), run_dir, resume, start)
+    with naming_the_config(request.goes_on or config, overrides or ()):
+        from vtrain.engine.stop import StopSignals
+        from vtrain.run.fit import fit as run_fit  # slow to import: not before the config is right
 
-    if overfit is None:
-        run_fit(request, accept_data_change, StopSignals(until_exit=True))
-    else:
-        from vtrain.run.overfit import overfit as run_overfit
+        if overfit is None:
+            run_fit(request, accept_data_change, StopSignals(until_exit=True))
+        else:
+            from vtrain.run.overfit import overfit as run_overfit
 
-        run_overfit(request.config, overfit)
+            run_overfit(request.config, overfit)

@@ -2,13 +2,14 @@
 
 import difflib
 import re
+import shlex
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
-from vtrain.errors import ConfigError
+from vtrain.errors import ConfigError, printable
 
 PEERS_WORDS = {
     "fit": "train training finetune fine-tune learn run start",
@@ -37,6 +38,8 @@ ELSEWHERE = {
 """What is no command here, and how to ask for it."""
 
 
+MOST = 120
+"""Characters of what stands behind a wrong command that are repeated; no command is cut."""
 KINDS = {"path": "PATH", "int range": "N", "int": "N", "float range": "X", "float": "X"}
 """What the help calls typer's types."""
 
@@ -94,22 +97,28 @@ class CommandGroups(TyperGroup):
         if name in self.commands or name.startswith("-") or ctx.resilient_parsing:
             return super().resolve_command(ctx, args)
         what = f"No such command '{name}'"
-        raise ConfigError(what, "command line", self._suggestion(name))
+        # What stands behind it belongs to the command that was meant.
+        rest = " ".join(printable(shlex.quote(word)) for word in args[1:])
+        rest = rest if len(rest) <= MOST else ""
+        raise ConfigError(what, "command line", self._suggestion(name, rest))
 
-    def _suggestion(self, name: str) -> str:
+    def _suggestion(self, name: str, rest: str) -> str:
         from vtrain.files.images import is_image_name  # with it come numpy and Pillow
         from vtrain.files.runs import RunFolder
 
         known, word = list(self.commands), name.lower()
         if word in ELSEWHERE:
-            return ELSEWHERE[word]
+            return ELSEWHERE[word].replace("RUN", rest or "RUN")
         if name.endswith((".yaml", ".yml")) or RunFolder(Path(name)).is_started:
-            return f"did you mean 'vtrain fit {name}'?"
+            return f"did you mean '{' '.join(filter(None, ['vtrain fit', name, rest]))}'?"
         if is_image_name(name):
-            return f"did you mean 'vtrain predict {name}'?"
+            return f"did you mean '{' '.join(filter(None, ['vtrain predict', name, rest]))}'?"
         of = {peer: own for own, text in PEERS_WORDS.items() for peer in text.split()}
         words = {peer: own for peer, own in of.items() if own in known}
         near = difflib.get_close_matches(word, [*known, *words], n=1, cutoff=0.7)
         if near:
-            return f"did you mean 'vtrain {words.get(near[0], near[0])}'?"
+            own = words.get(near[0], near[0])
+            # What stands behind others' word for `eval` is mostly a model, which takes an option.
+            behind = f" {rest}" if rest and own != "eval" else ""
+            return f"did you mean 'vtrain {own}{behind}'?"
         return f"choose one of {', '.join(known)}; see vtrain --help"

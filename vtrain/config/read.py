@@ -16,7 +16,7 @@ from vtrain.config.overrides import (
     remember,
     too_large,
 )
-from vtrain.config.recipes import config_file
+from vtrain.config.recipes import existing_config
 from vtrain.config.retired import replace_retired
 from vtrain.config.schema import build_schema
 from vtrain.config.sections import Config
@@ -42,7 +42,9 @@ def load_config(
         ConfigError: Something is wrong; the error holds every mistake, one line each.
     """
     run = RunFolder(path)
-    document = read_yaml(run.config if run.is_started else config_file(path))
+    file = run.config if run.is_started else existing_config(path)
+    # A recipe by the name that was typed: nobody has seen the folder that it lies in.
+    document = read_yaml(file, None if run.is_started or file == path else f"recipe {path}")
     remember(document, remembered)
     return validated(document, overrides)
 

@@ -2,11 +2,12 @@
 
 import difflib
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import vtrain
-from vtrain.errors import ConfigError
+from vtrain.errors import ConfigError, printable
 from vtrain.registry import suggest
 
 YAML = (".yaml", ".yml")
@@ -48,14 +49,18 @@ def recipes() -> list[Recipe]:
     return [Recipe.read(path) for path in sorted(FOLDER.glob("*.yaml"))]
 
 
+def recipe_names() -> list[str]:
+    """Return the name of every recipe, sorted."""
+    return sorted(file.stem for file in FOLDER.glob("*.yaml"))
+
+
 def find_recipe(name: str) -> Recipe:
     """Return the recipe of a name.
 
     Raises:
         ConfigError: None is called so; the message offers the nearest ones.
     """
-    path = FOLDER / f"{name}.yaml"
-    names = sorted(file.stem for file in FOLDER.glob("*.yaml"))
+    path, names = FOLDER / f"{name}.yaml", recipe_names()
     if name not in names:  # and not: if the path exists, for a name may hold `../`
         raise ConfigError(f"there is no recipe '{name}'", "command line", suggest(name, names))
     return Recipe.read(path)
@@ -71,20 +76,36 @@ def config_file(given: Path) -> Path:
     """
     if given.suffix or len(given.parts) != 1 or given.exists():
         return given
-    names = [recipe.stem for recipe in FOLDER.glob("*.yaml")]
+    names = recipe_names()
     if given.name in names:
         return find_recipe(given.name).path
     raise ConfigError("no such config, run, folder or recipe", given, _meant(given, names))
 
 
-def _meant(given: Path, names: list[str]) -> str:
-    """Say what may be meant by a name that is not there: what lies here, or a recipe."""
-    here = [path for path in Path().iterdir() if path.is_dir() or path.suffix in YAML]
-    of = {path.stem.lower(): path.name for path in sorted(here)}
-    near = difflib.get_close_matches(given.name.lower(), of, n=1, cutoff=0.75)
-    if near:
-        return f"did you mean '{of[near[0]]}'?"
-    near = difflib.get_close_matches(given.name, names, n=1)
+def existing_config(given: Path) -> Path:
+    """Return the YAML file that `given` means, which is there.
+
+    Raises:
+        ConfigError: It is not; the message names what is nearest to it.
+    """
+    path = config_file(given)
+    if not path.exists():
+        raise ConfigError("the config was not found", given, _meant(given, ()))
+    return path
+
+
+def _meant(given: Path, names: Collection[str]) -> str:
+    """Say what may be meant by a name that is not there: what lies there, or a recipe."""
+    try:
+        there = sorted(p for p in given.parent.iterdir() if p.is_dir() or p.suffix in YAML)
+    except OSError:  # the folder is not there, either
+        there = []
+    for part in ("name", "stem"):  # of `a.yml` the nearest is `a.yaml`, of `a` it is that as well
+        of = {getattr(path, part).lower(): path for path in there}
+        near = difflib.get_close_matches(getattr(given, part).lower(), of, n=1, cutoff=0.75)
+        if near:
+            return f"did you mean '{printable(str(of[near[0]]))}'?"
+    near = difflib.get_close_matches(given.stem, names, n=1)
     if near:
         return f"did you mean '{near[0]}' (a recipe)?"
     return "give a YAML file, a run folder, a folder of images, or what `vtrain recipes` lists"

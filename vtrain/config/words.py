@@ -92,7 +92,7 @@ _KEYS = {
 PEERS_WORDS = {word: key for key, words in _KEYS.items() for word in words.split()}
 """Another program's word -> the key that means it."""
 
-SEVERAL = "for N of them type torchrun --nproc-per-node=N --no-python vtrain fit ..."
+SEVERAL = "for N of them type torchrun --nproc-per-node=N --no-python vtrain fit CONFIG"
 _OPTIONS = {
     "name the run's folder on the command line, as --run-dir DIR": "output output_dir out_dir "
     "save_dir run_dir project experiment exp_name log_dir logdir workdir work_dir",

@@ -64,7 +64,7 @@ def rank_from_env(env: Mapping[str, str] = os.environ) -> Rank:
 
 
 def _wrong_environment(what: str) -> ConfigError:
-    hint = "start the processes with torchrun --nproc-per-node=N --no-python vtrain fit ..."
+    hint = "start the processes with torchrun --nproc-per-node=N --no-python vtrain fit CONFIG"
     return ConfigError(what, "environment", hint)
 
 

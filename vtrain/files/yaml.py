@@ -51,8 +51,8 @@ class Document:
         return self.name
 
 
-def read_yaml(path: Path) -> Document:
-    """Read one mapping from a file.
+def read_yaml(path: Path, name: str | None = None) -> Document:
+    """Read one mapping from a file; `name` is what messages call it, if not by its path.
 
     Raises:
         ConfigError: The file is absent, is no UTF-8 text, is too large, or is not YAML.
@@ -72,7 +72,7 @@ def read_yaml(path: Path) -> Document:
         raise ConfigError("the config is not UTF-8 text", path, "save it as UTF-8") from None
     if len(raw) > MAX_BYTES:
         raise ConfigError(f"the config is larger than {MAX_BYTES} bytes", path)
-    return parse_yaml(text, str(path))
+    return parse_yaml(text, str(path) if name is None else name)
 
 
 def parse_yaml(text: str, name: str) -> Document:

@@ -2,17 +2,16 @@
 
 import json
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vtrain.errors import CheckpointError, DataError
+from vtrain.errors import CheckpointError, DataError, printable
 from vtrain.files.arrays import read_arrays, write_arrays
 from vtrain.report.scores import Array, Scores
-
-HINT = "write it again with `vtrain eval`"
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +73,9 @@ class Predictions:
         Raises:
             CheckpointError: It is absent, damaged, or something else.
         """
-        arrays = read_arrays(path, HINT)
+        run = printable(shlex.quote(str(path.parent)))
+        hint = f"write it again with `vtrain eval --ckpt {run}`"
+        arrays = read_arrays(path, hint)
         try:
             logits, targets = arrays["logits"], arrays["targets"]
             if logits.dtype.kind != "f" or targets.dtype.kind != "i":
@@ -92,10 +93,10 @@ class Predictions:
                 about,
             )
         except KeyError as error:
-            raise CheckpointError(f"the predictions have no {error}", path, HINT) from None
+            raise CheckpointError(f"the predictions have no {error}", path, hint) from None
         except (ValueError, TypeError, DataError) as error:
             reason = error.what if isinstance(error, DataError) else str(error)
-            raise CheckpointError(f"not predictions: {reason:.100}", path, HINT) from None
+            raise CheckpointError(f"not predictions: {reason:.100}", path, hint) from None
 
 
 def joined(parts: list[Predictions]) -> Predictions:

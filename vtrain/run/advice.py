@@ -2,16 +2,25 @@
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from vtrain.config import Config, rule_on_resume
-from vtrain.errors import DataError, DivergedError, StoppedBySignal, VtrainError
+from vtrain.errors import (
+    DataError,
+    DivergedError,
+    StoppedBySignal,
+    VtrainError,
+    shortened,
+)
 from vtrain.files.runs import RunFolder
-from vtrain.run.text.command import resume_command
+from vtrain.run.text.command import argument, quoted, resume_command
 
 log = logging.getLogger(__name__)
 
+PLACE = re.compile(r"\b(vtrain (?:fit|check)) CONFIG\b")
+"""What messages write where they do not know the config that was typed."""
 KEY = re.compile(
     r"\b(?:model|data|augment|optimizer|schedule|train|checkpoint|logging)(?:\.[a-z_]+)+"
 )
@@ -21,8 +30,36 @@ SLOWER = 10
 
 
 @contextmanager
-def after_a_failure(run: RunFolder, config: Config) -> Iterator[None]:
-    """Say what to type where the block fails and the run can go on from what is saved."""
+def naming_the_config(path: Path, overrides: Iterable[str] = ()) -> Iterator[None]:
+    """Let errors of the block name the config that was typed, so that their advice can be pasted.
+
+    Overrides that are wrong themselves are left out of it.
+    """
+    try:
+        yield
+    except VtrainError as error:
+        errors = [error, *getattr(error, "others", ())]
+        wrong = " ".join(str(each.where) for each in errors)
+        right = [o for o in overrides if f"'{shortened(o)}'" not in wrong]
+        for each in errors:
+            each.hint = with_config(each.hint, path, right)
+        raise
+
+
+def with_config(text: str | None, path: Path, overrides: Iterable[str] = ()) -> str | None:
+    """Return a text whose commands name this config in place of `CONFIG`."""
+    typed = " ".join([argument(path), *map(quoted, overrides)])
+    return None if text is None else PLACE.sub(lambda found: f"{found[1]} {typed}", text)
+
+
+@contextmanager
+def after_a_failure(
+    run: RunFolder, config: Config, *, accept_data_change: bool = False
+) -> Iterator[None]:
+    """Say what to type where the block fails and the run can go on from what is saved.
+
+    With `accept_data_change` that is of other images, which are still others when it goes on.
+    """
     try:
         yield
     except StoppedBySignal:  # it says so itself
@@ -30,7 +67,8 @@ def after_a_failure(run: RunFolder, config: Config) -> Iterator[None]:
     except VtrainError as error:
         if run.last.exists():
             change = remedy(error, config)
-            command = resume_command(run.path, change)
+            accept = ["--accept-data-change"] if accept_data_change else []
+            command = resume_command(run.path, accept + change)
             # An image that is still damaged would end the run again.
             when = "once that is mended, what is saved goes on"
             if change or not isinstance(error, DataError):

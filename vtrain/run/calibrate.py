@@ -9,6 +9,7 @@ from vtrain.files.runs import RunFolder
 from vtrain.inference.loaded import LoadedModel, load_model
 from vtrain.report.predictions import Predictions
 from vtrain.report.temperature import judge_temperature
+from vtrain.run.text.command import argument
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,6 @@ def predictions_beside(loaded: LoadedModel) -> Predictions:
         raise CheckpointError(
             f"the predictions are not of this checkpoint, which is of step {step}",
             path,
-            "write them again with `vtrain eval --ckpt RUN`",
+            f"write them again with `vtrain eval --ckpt {argument(path.parent)}`",
         )
     return predictions

@@ -53,7 +53,7 @@ from vtrain.run.predictions import keep, predictions_of
 from vtrain.run.request import Request
 from vtrain.run.resume import ResumePoint, changes_text, find_resume_point
 from vtrain.run.text import screens
-from vtrain.run.text.command import resume_command
+from vtrain.run.text.command import argument, resume_command
 
 log = logging.getLogger(__name__)
 
@@ -201,7 +201,9 @@ def _train(
     trainer = build_trainer(parts, callbacks)
     with (
         _over_before_a_step(place, parts) if start is None else nullcontext(),
-        advice.after_a_failure(run, parts.plan.config) if rank.is_main else nullcontext(),
+        advice.after_a_failure(run, parts.plan.config, accept_data_change=accept_data_change)
+        if rank.is_main
+        else nullcontext(),
         naming_failures(*memory_advice(parts.plan)),
         naming_lost_workers(),
     ):
@@ -280,7 +282,7 @@ def _conclude(parts: Parts, run: RunFolder, history: History, seconds: float) ->
 
 def _keep_predictions(parts: Parts, run: RunFolder) -> Predictions | None:
     """Leave behind what the best checkpoint says of the validation images; the run has no need."""
-    hint = "`vtrain eval` writes them"
+    hint = f"`vtrain eval --ckpt {argument(run.path)}` writes them"
     try:
         with naming_failures("a second model for the predictions", hint):
             loaded = load_model(run.checkpoint, parts.plan.device)

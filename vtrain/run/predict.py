@@ -18,7 +18,7 @@ from vtrain.files.runs import RUNS, RunFolder
 from vtrain.inference.files import OnError, Prediction, decoded
 from vtrain.inference.onnx_model import OnnxModel, is_onnx, load_onnx
 from vtrain.run.find_images import find_images
-from vtrain.run.text.command import resume_command
+from vtrain.run.text.command import argument, resume_command
 
 if TYPE_CHECKING:  # torch takes seconds, and an ONNX file needs none of it
     from vtrain.inference.loaded import LoadedModel
@@ -125,7 +125,8 @@ def _conformal_threshold(loaded: "LoadedModel | OnnxModel", alpha: float) -> flo
     predictions = predictions_beside(loaded)
     if predictions.is_in_sample:
         what = "--conformal needs predictions of images that the model was not trained on"
-        raise DataError(what, loaded.path.parent, "write them with `vtrain eval --ckpt RUN`")
+        run = loaded.path.parent
+        raise DataError(what, run, f"write them with `vtrain eval --ckpt {argument(run)}`")
     scores = predictions.scores()
     return conformal_threshold(np.exp(-scores.loss), alpha)
 

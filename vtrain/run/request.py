@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from vtrain.config import Config, load_config
-from vtrain.config.recipes import config_file
+from vtrain.config.recipes import existing_config
 from vtrain.errors import ConfigError
 from vtrain.files.runs import RunFolder
-from vtrain.files.yaml import read_yaml
+from vtrain.run.text.command import resume_command
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,12 @@ class Request:
     """Whether a run in that folder goes on."""
     overridden: tuple[str, ...] = ()
     """The keys that this command line or an earlier one of the run has set."""
+
+    @property
+    def goes_on(self) -> Path | None:
+        """The folder of the run that goes on, if there is one: it has what was typed before."""
+        is_there = self.resume and self.run_dir is not None and RunFolder(self.run_dir).is_started
+        return self.run_dir if is_there else None
 
 
 def find_request(
@@ -92,7 +98,7 @@ def find_request(
 def _look_for(path: Path) -> None:
     """Refuse a config that is not there, before anything is said of its runs."""
     if not path.exists():
-        read_yaml(config_file(path))
+        existing_config(path)
 
 
 def config_at(path: Path, overrides: Sequence[str] = (), start: str | None = None) -> Config:
@@ -139,7 +145,8 @@ def _existing(name: str, run_dir: Path | None) -> RunFolder | None:
     if unfinished is None:
         log.info("there is no unfinished run of %s: starting a new one", name)
         if finished is not None:
-            log.info("(%s is finished; to train it on, name it as CONFIG)", finished.path)
+            command = resume_command(finished.path)
+            log.info("(%s is finished; how to train it on, say: %s)", finished.path, command)
     elif finished is not None and finished.time > unfinished.time:
         log.info("going on with %s; %s is newer, but finished", unfinished.path, finished.path)
     return unfinished

@@ -14,7 +14,11 @@ def argument(path: Path) -> str:
     return printable(shlex.quote(f"./{text}" if text.startswith("-") else text))
 
 
+def quoted(override: str) -> str:
+    """Return an override as a shell takes it."""
+    return printable(shlex.quote(override))
+
+
 def resume_command(run_dir: Path, overrides: Iterable[str] = ()) -> str:
     """Return the command that goes on with a run."""
-    changes = [printable(shlex.quote(override)) for override in overrides]
-    return " ".join(["vtrain fit", argument(run_dir), "--resume", *changes])
+    return " ".join(["vtrain fit", argument(run_dir), "--resume", *map(quoted, overrides)])
