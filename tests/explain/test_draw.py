@@ -9,6 +9,7 @@ from vtrain.data.inspect import lettering
 from vtrain.explain import draw
 from vtrain.explain.draw import Panel, Subject, picture, sheets
 from vtrain.explain.small import overlaid
+from vtrain.explain.words import wrapped
 
 
 def subject(size: tuple[int, int] = (40, 30), name: str = "cat.jpg", **changes: object) -> Subject:
@@ -60,13 +61,6 @@ def test_in_grey_the_photograph_does_not_pass_for_the_map() -> None:
     assert drawn[:, 5].max() < drawn[:, 7].min()
 
 
-def test_names_of_classes_are_whole() -> None:
-    name = "a very long name of a class, with synonyms, of which ImageNet has a good many $a_b$"
-    text = draw.classes_text([(name, 1.0)])
-    assert " ".join(text.split()[1:]) == name
-    assert draw.wrapped("evil\x1b[31m\nname") == "evil\\x1b[31m\\nname"
-
-
 @pytest.mark.parametrize("name", ["$\\frac{$", "猫.jpg", "\udce9.jpg", "a" * 300, ""])
 def test_no_name_stops_a_picture(name: str) -> None:
     one = subject(name=name, classes=[(name, 1.0)], panels=[Panel(name, np.ones((2, 2)))])
@@ -77,6 +71,15 @@ def test_no_name_stops_a_picture(name: str) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (900, 2), (700, 600)])
 def test_images_of_any_shape_are_drawn(size: tuple[int, int]) -> None:
     assert pixels(picture(subject(size))).std() > 0
+
+
+def test_a_scale_is_as_high_as_the_picture() -> None:
+    names = [(f"class {i}", 0.1) for i in range(5)]
+    drawn = pixels(picture(subject((400, 100), classes=names)))
+    coloured = np.ptp(drawn, axis=-1) > 60
+    bar = np.flatnonzero(coloured[:, np.flatnonzero(coloured.any(0))[-2]])
+    photograph = np.flatnonzero(coloured[:, 100])
+    assert (bar[0], bar[-1]) == pytest.approx((photograph[0], photograph[-1]), abs=2)
 
 
 def test_many_maps_wrap_and_many_images_take_several_sheets() -> None:
@@ -139,6 +142,6 @@ def test_no_letter_is_an_empty_box(name: str) -> None:
     assert pixels(picture(one)).std() > 0
     assert list(sheets([one, one]))
     known = all(lettering.font_of(letter) for letter in name)
-    assert (draw.wrapped(name) == name) == known
+    assert (wrapped(name) == name) == known
     if not known:
-        assert draw.wrapped(name).isascii()
+        assert wrapped(name).isascii()

@@ -6,7 +6,6 @@ that tell fewer colours apart.
 
 import io
 import math
-import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from PIL import Image
 
 from vtrain.data.inspect.lettering import runs
 from vtrain.errors import printable
+from vtrain.explain.words import classes_text, shortened, wrapped
 
 COLOURS = "viridis"
 OPACITY = 0.65
@@ -35,8 +35,8 @@ SHARPEST = 512
 """Pixels of a side that a panel can show."""
 PIXELATED = 64
 """Up to this side an image's pixels are drawn as squares: it has no more than they show."""
-WRAP = 34
-"""Characters of a title's line."""
+LETTERS = 15
+"""In an inch of the list of classes."""
 SHEET_COLUMNS, SHEET_ROWS = 8, 8
 FLAT = 0.1
 """A map is flat whose values differ by no more than this share of the largest."""
@@ -92,27 +92,31 @@ def picture(subject: Subject) -> bytes:
     count = 1 + len(subject.panels)
     columns = min(count, COLUMNS)
     rows = math.ceil(count / columns)
+    lines = classes_text(subject.classes, int(INCHES * columns * LETTERS) - 8)
+    # As high as the image asks for beside a scale, with room for titles; the classes are below.
+    tall = (INCHES - 0.6) * min(1.2, max(0.3, subject.image.height / subject.image.width)) + 0.4
+    below = 0.14 * (lines.count("\n") + 1) + 0.1
     with drawing(subject.text):
-        # The list of classes needs room below the photograph.
-        lines = classes_text(subject.classes)
-        height = INCHES * rows + 0.16 * (lines.count("\n") + 1)
-        figure = Figure((INCHES * columns, height), dpi=DPI, layout="constrained")
-        axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-        for unused in axes[count:]:
-            unused.set_axis_off()
+        size = INCHES * columns, tall * rows + below
+        figure = Figure(size, dpi=DPI, layout="constrained")
+        heights = [tall, below, *[tall] * (rows - 1)]
+        grid = figure.add_gridspec(rows + 1, columns, height_ratios=heights)
+        places = [(row + (row > 0), column) for row in range(rows) for column in range(columns)]
+        axes = [figure.add_subplot(grid[place], anchor="NW") for place in places[:count]]
         photograph(axes[0], subject)
         axes[0].set_title(wrapped(subject.name), loc="left")
-        axes[0].text(0, -0.03, lines, transform=axes[0].transAxes, va="top",
-                     family=["DejaVu Sans Mono", *mpl.rcParams["font.family"]])  # fmt: skip
-        for one, panel in zip(axes[1:], subject.panels, strict=False):
+        words = figure.add_subplot(grid[1, :])
+        words.set_axis_off()
+        words.text(0, 1, lines, va="top", in_layout=False,
+                   family=["DejaVu Sans Mono", *mpl.rcParams["font.family"]])  # fmt: skip
+        for one, panel in zip(axes[1:], subject.panels, strict=True):
             scale = scale_of([panel])
             overlay(one, subject, panel, scale)
             said = flatness(panel.values)
             one.set_title(wrapped(panel.title) + (said and f"\n{said}"), loc="left")
-            bar = figure.colorbar(
-                mappable(scale), ax=one, shrink=0.8, extend=clipped([panel], scale)
-            )
-            bar.ax.ticklabel_format(scilimits=(-2, 3))
+            beside = one.inset_axes((1.03, 0, 0.05, 1))  # as high as the picture, whatever that is
+            figure.colorbar(mappable(scale), cax=beside, extend=clipped([panel], scale))
+            beside.ticklabel_format(scilimits=(-2, 3))
         return png(figure)
 
 
@@ -130,29 +134,23 @@ def sheet(subjects: Sequence[Subject], scale: Normalize) -> bytes:
     rows = math.ceil(len(subjects) / columns)
     with drawing("".join(subject.text for subject in subjects)):
         # Placed by hand: a layout of so many axes would take as long as all their maps.
-        width, height, foot = 1.5, 1.95, 0.55
+        width, height, foot = 1.5, 2.05, 0.55
         figure = Figure((width * columns, height * rows + foot), dpi=DPI)
         total_width, total_height = figure.get_size_inches()
         for i, subject in enumerate(subjects):
             left, top = width * (i % columns), height * (i // columns)
-            bottom = total_height - top - 1.45
-            place = (left + 0.05, bottom, 1.4, 1.4)
-            axes = figure.add_axes(
-                (
-                    place[0] / total_width,
-                    place[1] / total_height,
-                    place[2] / total_width,
-                    place[3] / total_height,
-                )
-            )
+            x, y = (left + 0.05) / total_width, (total_height - top - 1.45) / total_height
+            axes = figure.add_axes((x, y, 1.4 / total_width, 1.4 / total_height))
             overlay(axes, subject, subject.panels[0], scale)
             flat = "\nflat" if flatness(subject.panels[0].values) else ""
-            named = "\n".join(f"{p:.0%} {wrapped(name, 22)}" for name, p in subject.classes[:1])
-            axes.text(0, -0.03, f"{wrapped(subject.name, 24)}\n{named}{flat}", va="top", fontsize=6,
+            said = [f"{p:.0%} {name}" for name, p in subject.classes[:1]]
+            lines = [shortened(text) for text in (subject.name, *said)]
+            axes.text(0, -0.03, "\n".join(lines) + flat, va="top", fontsize=6,
                       transform=axes.transAxes)  # fmt: skip
         share = min(0.8, 4 / total_width)
         axes = figure.add_axes((0.1 * share, 0.32 / total_height, share, 0.12 / total_height))
-        figure.colorbar(mappable(scale), cax=axes, orientation="horizontal")
+        ends = clipped([subject.panels[0] for subject in subjects], scale)
+        figure.colorbar(mappable(scale), cax=axes, orientation="horizontal", extend=ends)
         axes.set_title("one scale for all", fontsize=6, pad=2)
         axes.tick_params(labelsize=6)
         return png(figure)
@@ -242,24 +240,6 @@ def clipped(panels: Sequence[Panel], scale: Normalize) -> str:
 def mappable(scale: Normalize) -> ScalarMappable:
     """Return what a colour bar is drawn of."""
     return ScalarMappable(scale, COLOURS)
-
-
-def classes_text(classes: Sequence[tuple[str, float]]) -> str:
-    """Return a line or more for each class, its name whole."""
-    lines = []
-    for name, p in classes:
-        first, *rest = wrapped(name, 24).splitlines()
-        lines += [f"{p:6.1%} {first}", *(f"       {line}" for line in rest)]
-    return "\n".join(lines)
-
-
-def wrapped(text: str, width: int = WRAP) -> str:
-    """Return text in lines, nothing of it left out, and no character that steers anything.
-
-    A letter that no font of this machine has is written by its number.
-    """
-    letters = "".join(run for _, run in runs(printable(text)))
-    return "\n".join(textwrap.wrap(letters, width, break_on_hyphens=False)) or " "
 
 
 @cache

@@ -7,9 +7,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from vtrain.explain.draw import COLOURS, DPI, drawing, png, wrapped
+from vtrain.explain.draw import COLOURS, DPI, drawing, png
 from vtrain.explain.reach import Reach
 from vtrain.explain.weights import Array
+from vtrain.explain.words import wrapped
 
 MARKS = "osD^vP*X<>dhp8"
 """Of classes in a scatter: hue alone would not tell so many apart, in grey least of all."""
