@@ -66,8 +66,8 @@ def test_timms_transform_prepares_images_as_evaluation_does(
 def test_what_timm_has_no_word_for_is_refused() -> None:
     model = loaded()
     letterbox = Preprocess(32, resize="letterbox")
-    with pytest.raises(ConfigError, match=r"timm has no word for data\.resize=letterbox"):
-        timm_config(replace(model, geometry=letterbox), timm_folder.Words.of(model))
+    with pytest.raises(ConfigError, match=r"timm does not support data\.resize=letterbox"):
+        timm_config(replace(model, geometry=letterbox), timm_folder.Architecture.of(model))
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from tests.export.cases import CLASSES, evidence, loaded
 from tests.models.test_pretrained import SWIN_OF_TRANSFORMERS, VIT_OF_TRANSFORMERS
 from vtrain.errors import CheckpointError, ConfigError
 from vtrain.export import weights
-from vtrain.export.foreign import Words, timm_architecture, torchvision_model
-from vtrain.export.weights import check_speakable, write_weights
+from vtrain.export.foreign import Architecture, timm_architecture, torchvision_model
+from vtrain.export.weights import check_supported, write_weights
 from vtrain.registry import MODELS
 
 SWIN = {**SWIN_OF_TRANSFORMERS, "window_size": 4}
@@ -54,12 +54,12 @@ def test_a_file_loads_strictly_into_the_library(tmp_path: Path, case: str, libra
     with safe_open(path, "pt") as file:
         assert json.loads(file.metadata()["classes"]) == list(CLASSES)
     # Not by the code that proved it: built by hand, asked without a runtime.
-    words = Words.of(model)
+    arch = Architecture.of(model)
     if library == "timm":
-        architecture, theirs = timm_architecture(words)
-        other = timm.create_model(architecture, num_classes=10, **theirs)
+        entry, theirs = timm_architecture(arch)
+        other = timm.create_model(entry, num_classes=10, **theirs)
     elif library == "torchvision":
-        other = torchvision_model(words)
+        other = torchvision_model(arch)
     else:
         return  # transformers is not installed here: see the slow test
     other.load_state_dict(load_file(path), strict=True)
@@ -72,8 +72,8 @@ def test_a_file_loads_strictly_into_the_library(tmp_path: Path, case: str, libra
 @pytest.mark.parametrize(
     ("name", "arguments", "library", "says"),
     [
-        ("tnt_ti", {}, "torchvision", "torchvision has no word for TNT"),
-        ("tnt_ti", {}, "hf", "Hugging Face has no word for TNT"),
+        ("tnt_ti", {}, "torchvision", "torchvision does not support TNT"),
+        ("tnt_ti", {}, "hf", "Hugging Face does not support TNT"),
         ("vit_ti", {"pooling": "mean"}, "torchvision", "model.pooling=mean"),
         ("vit_ti", {"num_registers": 2}, "hf", "model.num_registers=2"),
         ("deit3_s", {}, "torchvision", "model.layer_scale="),
@@ -90,11 +90,11 @@ def test_a_file_loads_strictly_into_the_library(tmp_path: Path, case: str, libra
 def test_what_a_library_has_no_word_for_is_refused_with_a_reason(
     name: str, arguments: dict[str, object], library: str, says: str
 ) -> None:
-    words = Words.of(loaded(name, **arguments))
+    arch = Architecture.of(loaded(name, **arguments))
     with pytest.raises(ConfigError) as caught:
-        check_speakable(words, library)
+        check_supported(arch, library)
     assert says in caught.value.what
-    assert "has no word for" in caught.value.what
+    assert "does not support" in caught.value.what
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vtrain.export.foreign import Library, Words
+from vtrain.export.foreign import Architecture, Library
 from vtrain.models.swin_v2 import SwinV2
 from vtrain.models.tnt import TNT
 from vtrain.models.vit import ViT
@@ -72,49 +72,49 @@ HUGGING_FACE_SWIN: tuple[Rename, ...] = (
 )
 
 
-def foreign_state(state: State, words: Words, library: Library) -> State:
+def foreign_state(state: State, arch: Architecture, library: Library) -> State:
     """Return a model's weights, with what it computes from others, under a library's names."""
     state = {name: tensor.detach() for name, tensor in state.items()}
-    if words.kind is ViT:
-        state = _with_positions(state, words, library)
-    if words.kind is TNT:
-        state = _with_tnt_positions(state, words)
+    if arch.kind is ViT:
+        state = _with_positions(state, arch, library)
+    if arch.kind is TNT:
+        state = _with_tnt_positions(state, arch)
     if library == "timm":
         return state
     if library == "torchvision":
-        if words.kind is ViT:
+        if arch.kind is ViT:
             # Zeros first: a bias that the model has replaces them.
             state = {**_zero_biases(state), **state}
             return _renamed(state, TORCHVISION_VIT)
         return _renamed(_joined_bias(state), TORCHVISION_SWIN)
-    return _hugging_face(state, words)
+    return _hugging_face(state, arch)
 
 
-def spoken_arguments(words: Words, library: Library) -> dict[str, Any]:
+def explicit_arguments(arch: Architecture, library: Library) -> dict[str, Any]:
     """Return the arguments of a model that has all that `foreign_state` writes as parameters."""
-    arguments = dict(words.arguments)
-    if words.kind is ViT:
+    arguments = dict(arch.arguments)
+    if arch.kind is ViT:
         if library != "timm":
             arguments |= {"position_embedding": "learned_1d", "class_position": True}
         elif arguments["position_embedding"] not in ("learned_1d", "none"):
             arguments |= {"position_embedding": "learned_1d", "class_position": False}
         if library == "torchvision":
             arguments["qkv_bias"] = True
-    if words.kind is TNT:
+    if arch.kind is TNT:
         arguments |= {"inner_position_embedding": True, "outer_position_embedding": True}
     return arguments
 
 
-def _hugging_face(state: State, words: Words) -> State:
+def _hugging_face(state: State, arch: Architecture) -> State:
     # Apart from the body: heads stand outside of its prefix.
     heads = {name: tensor for name, tensor in state.items() if name.startswith("head")}
     body = _split_qkv({name: tensor for name, tensor in state.items() if name not in heads})
-    if words.kind is not ViT:
-        prefix = "swinv2." if words.kind is SwinV2 else "swin."
+    if arch.kind is not ViT:
+        prefix = "swinv2." if arch.kind is SwinV2 else "swin."
         body = _renamed(body, HUGGING_FACE_SWIN)
         heads = _renamed(heads, ((r"^head\.fc\.", "classifier."),))
     else:
-        distilled = words["distillation_token"]
+        distilled = arch["distillation_token"]
         prefix = "deit." if distilled else "vit."
         body = _renamed(body, HUGGING_FACE_VIT)
         first = "cls_classifier." if distilled else "classifier."
@@ -132,12 +132,12 @@ def _renamed(state: State, renames: tuple[Rename, ...]) -> State:
     return state
 
 
-def _with_positions(state: State, words: Words, library: Library) -> State:
+def _with_positions(state: State, arch: Architecture, library: Library) -> State:
     """Give each token a learned position, whatever they are made of. Shape: (1, P + N, D)."""
-    kind, width = words["position_embedding"], words["embed_dim"]
-    grid = words.image_size // words["patch_size"]
+    kind, width = arch["position_embedding"], arch["embed_dim"]
+    grid = arch.image_size // arch["patch_size"]
     state = dict(state)
-    if kind == "learned_1d" and words["class_position"]:
+    if kind == "learned_1d" and arch["class_position"]:
         return state
     if kind == "none" and library == "timm":
         return state
@@ -153,17 +153,17 @@ def _with_positions(state: State, words: Words, library: Library) -> State:
     elif kind == "none":
         state["pos_embed"] = torch.zeros(1, grid * grid, width)
     if library != "timm":  # which alone knows positions of patches alone
-        prefix = torch.zeros(1, 1 + words["distillation_token"], width)
+        prefix = torch.zeros(1, 1 + arch["distillation_token"], width)
         state["pos_embed"] = torch.cat([prefix, state["pos_embed"]], dim=1)
     return state
 
 
-def _with_tnt_positions(state: State, words: Words) -> State:
-    grid, stride = words.image_size // words["patch_size"], words["inner_stride"]
-    side = -(-words["patch_size"] // stride)
+def _with_tnt_positions(state: State, arch: Architecture) -> State:
+    grid = arch.image_size // arch["patch_size"]
+    side = -(-arch["patch_size"] // arch["inner_stride"])
     zeros = {
-        "pixel_pos": torch.zeros(1, words["inner_dim"], side, side),
-        "patch_pos": torch.zeros(1, 1 + grid * grid, words["embed_dim"]),
+        "pixel_pos": torch.zeros(1, arch["inner_dim"], side, side),
+        "patch_pos": torch.zeros(1, 1 + grid * grid, arch["embed_dim"]),
     }
     # Positions that the model has replace the zeros.
     return {**zeros, **state}

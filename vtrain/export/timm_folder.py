@@ -9,7 +9,7 @@ from torch import nn
 
 from vtrain.errors import CheckpointError, ConfigError
 from vtrain.export.card import Card
-from vtrain.export.foreign import Words, timm_architecture, unspeakable
+from vtrain.export.foreign import Architecture, timm_architecture, unsupported
 from vtrain.export.graph import runtime
 from vtrain.export.proof import NOT_KEPT, Evidence, Proof, prove
 from vtrain.export.weights import refusing, weights_bytes
@@ -41,12 +41,12 @@ def write_timm_folder(
 
     Raises:
         CheckpointError: The folder is not the model; nothing is written.
-        ConfigError: timm has no word for the model or for its preprocessing.
+        ConfigError: timm does not support the model or its preprocessing.
         StorageError: It cannot be written.
     """
-    words = Words.of(loaded)
-    config = timm_config(loaded, words)
-    content = weights_bytes(loaded, words, facts, "timm")
+    arch = Architecture.of(loaded)
+    config = timm_config(loaded, arch)
+    content = weights_bytes(loaded, arch, facts, "timm")
     with scratch_folder(path) as folder:
         write_bytes(folder / "model.safetensors", content)
         write_text(folder / "config.json", json.dumps(config, indent=2))
@@ -62,33 +62,33 @@ def write_timm_folder(
     return proof
 
 
-def timm_config(loaded: LoadedModel, words: Words) -> dict[str, Any]:
+def timm_config(loaded: LoadedModel, arch: Architecture) -> dict[str, Any]:
     """Return `config.json`: what builds the model, its labels, and its preprocessing.
 
     Raises:
-        ConfigError: timm has no word for it.
+        ConfigError: timm does not support it.
     """
-    architecture, arguments = timm_architecture(words)
+    name, arguments = timm_architecture(arch)
     geometry, size = loaded.geometry, loaded.geometry.image_size
     if geometry.resize not in CROP_MODES:
-        raise unspeakable("timm", f"data.resize={geometry.resize}")
+        raise unsupported("timm", f"data.resize={geometry.resize}")
     return {
-        "architecture": architecture,
-        "num_classes": words.num_classes,
-        "num_features": words["embed_dim"],
+        "architecture": name,
+        "num_classes": arch.num_classes,
+        "num_features": arch["embed_dim"],
         "model_args": arguments,
         "label_names": list(loaded.classes),
         "pretrained_cfg": {
             "tag": "vtrain",
             "custom_load": False,
-            "input_size": [words.in_channels, size, size],
+            "input_size": [arch.in_channels, size, size],
             "fixed_input_size": True,
             "interpolation": geometry.interpolation,
             "crop_pct": geometry.crop_fraction,
             "crop_mode": CROP_MODES[geometry.resize],
             "mean": list(geometry.mean),
             "std": list(geometry.std),
-            "num_classes": words.num_classes,
+            "num_classes": arch.num_classes,
             "pool_size": None,
         },
     }

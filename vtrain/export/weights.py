@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from vtrain.errors import CheckpointError
 from vtrain.export.foreign import (
+    Architecture,
     Library,
-    Words,
     check_hugging_face,
     timm_architecture,
     torchvision_model,
 )
 from vtrain.export.graph import described, runtime
-from vtrain.export.names import foreign_state, spoken_arguments
+from vtrain.export.names import explicit_arguments, foreign_state
 from vtrain.export.proof import NOT_KEPT, Evidence, Proof, prove
 from vtrain.files.atomic import scratch_folder, write_bytes
 from vtrain.inference.loaded import LoadedModel
@@ -26,19 +26,19 @@ from vtrain.models.pretrained import load_pretrained
 from vtrain.registry import MODELS
 
 
-def check_speakable(words: Words, library: Library) -> None:
-    """Refuse a model that a library has no word for, before any work.
+def check_supported(arch: Architecture, library: Library) -> None:
+    """Refuse a model that a library does not support, before any work.
 
     Raises:
         ConfigError: It names what.
     """
     if library == "timm":
-        timm_architecture(words)
+        timm_architecture(arch)
     elif library == "torchvision":
         with torch.device("meta"):
-            torchvision_model(words)
+            torchvision_model(arch)
     else:
-        check_hugging_face(words)
+        check_hugging_face(arch)
 
 
 def write_weights(
@@ -51,18 +51,18 @@ def write_weights(
 
     Raises:
         CheckpointError: The file is not the model; nothing is written.
-        ConfigError: The library has no word for the model.
+        ConfigError: The library does not support the model.
         StorageError: It cannot be written.
     """
-    words = Words.of(loaded)
-    content = weights_bytes(loaded, words, facts, library)
+    arch = Architecture.of(loaded)
+    content = weights_bytes(loaded, arch, facts, library)
     with scratch_folder(path) as folder:
         file = folder / "model.safetensors"
         write_bytes(file, content)
         read = load(file.read_bytes())
-        again = _again(words, library, loaded.checkpoint.model.name, file)
+        again = _again(arch, library, loaded.checkpoint.model.name, file)
         proof = prove(runtime(again, loaded, "normalised"), evidence, path)
-        theirs = their_model(words, library)
+        theirs = their_model(arch, library)
         if theirs is not None:
             with refusing(path):
                 theirs.load_state_dict(read, strict=True)
@@ -73,12 +73,12 @@ def write_weights(
 
 
 def weights_bytes(
-    loaded: LoadedModel, words: Words, facts: Mapping[str, str], library: Library
+    loaded: LoadedModel, arch: Architecture, facts: Mapping[str, str], library: Library
 ) -> bytes:
     """Return the content of the file."""
-    state = foreign_state(loaded.model.state_dict(), words, library)
+    state = foreign_state(loaded.model.state_dict(), arch, library)
     if library == "torchvision":  # whose files hold tables that are computed, too
-        own = torchvision_model(words).state_dict()
+        own = torchvision_model(arch).state_dict()
         computed = r"relative_position_index", r"relative_coords_table"
         state |= {name: own[name] for name in own if name.endswith(computed)}
     # Clones, as safetensors refuses tensors that share memory: pieces of one `qkv` do.
@@ -87,17 +87,17 @@ def weights_bytes(
     return content
 
 
-def their_model(words: Words, library: Library) -> nn.Module | None:
+def their_model(arch: Architecture, library: Library) -> nn.Module | None:
     """Build the model by the library itself; None where it is not installed."""
     if library == "torchvision":
-        return torchvision_model(words)
+        return torchvision_model(arch)
     if library == "timm":
         try:
             import timm
         except ImportError:
             return None
-        name, arguments = timm_architecture(words)
-        model: nn.Module = timm.create_model(name, num_classes=words.num_classes, **arguments)
+        name, arguments = timm_architecture(arch)
+        model: nn.Module = timm.create_model(name, num_classes=arch.num_classes, **arguments)
         return model
     return None
 
@@ -113,13 +113,13 @@ def refusing(path: Path) -> Iterator[None]:
         raise CheckpointError(what, path, NOT_KEPT) from error
 
 
-def _again(words: Words, library: Library, name: str, file: Path) -> ImageClassifier:
+def _again(arch: Architecture, library: Library, name: str, file: Path) -> ImageClassifier:
     """Build the model anew and load the file as anybody's weights."""
     model: ImageClassifier = MODELS[name](
-        num_classes=words.num_classes,
-        image_size=words.image_size,
-        in_channels=words.in_channels,
-        **spoken_arguments(words, library),
+        num_classes=arch.num_classes,
+        image_size=arch.image_size,
+        in_channels=arch.in_channels,
+        **explicit_arguments(arch, library),
     )
     load_pretrained(model, str(file))
     return model.eval()

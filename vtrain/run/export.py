@@ -15,14 +15,14 @@ from vtrain.config import stored_config
 from vtrain.data.datasets.samples import subset
 from vtrain.errors import ConfigError, DataError, StorageError
 from vtrain.export.card import Card
-from vtrain.export.foreign import Library, Words
+from vtrain.export.foreign import Architecture, Library
 from vtrain.export.graph import Input
 from vtrain.export.onnx_file import LAST_FOR_INT8, OPSET, Rounding, check_installed, write_onnx
 from vtrain.export.program import write_program
 from vtrain.export.proof import BATCHES, Evidence, Proof
 from vtrain.export.script import SCRIPT, is_script
 from vtrain.export.timm_folder import FILES, check_timm, timm_config, write_timm_folder
-from vtrain.export.weights import check_speakable, write_weights
+from vtrain.export.weights import check_supported, write_weights
 from vtrain.files.archive import opened
 from vtrain.files.atomic import make_folder
 from vtrain.files.runs import checkpoint_of
@@ -95,8 +95,8 @@ def export(ckpt: Path, overrides: Iterable[str], order: Order) -> Exported:
 
     Raises:
         CheckpointError: The checkpoint cannot be used, or the file is not its model.
-        ConfigError: A package is missing, options do not go together, or another library has no
-            word for the model.
+        ConfigError: A package is missing, options do not go together, or another library does not
+            support the model.
         DataError: The images cannot be used.
         StorageError: There is already something at the path, or it cannot be written.
     """
@@ -106,9 +106,9 @@ def export(ckpt: Path, overrides: Iterable[str], order: Order) -> Exported:
     check(order, path)
     loaded = load_model(checkpoint)
     if order.form == "safetensors":
-        check_speakable(Words.of(loaded), order.names)
+        check_supported(Architecture.of(loaded), order.names)
     elif order.form == "timm":
-        timm_config(loaded, Words.of(loaded))
+        timm_config(loaded, Architecture.of(loaded))
     evidence = gather(loaded, overrides, order.images)
     proof = write(loaded, path, evidence, order)
     hints = {
