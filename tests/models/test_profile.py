@@ -69,6 +69,29 @@ def test_stages_are_the_shapes_that_flow_through_the_model() -> None:
     ]
 
 
+def test_stages_of_swin_are_those_of_its_paper() -> None:
+    """Table 7 and section 3.2: heads, windows of 7, shifted by 3 where a map has several."""
+    found = profile(meta("swin_t"))
+    stages = [stage for stage in found.stages if stage.attention]
+    assert [stage.name for stage in stages] == [f"layers.{i}" for i in range(4)]
+    for i, (stage, heads, side) in enumerate(
+        zip(stages, (3, 6, 12, 24), (56, 28, 14, 7), strict=True)
+    ):
+        assert [a.shift for a in stage.attention] == ([0, 3] if i < 3 else [0])
+        assert {(a.heads, a.rows, a.columns, a.side) for a in stage.attention} == {
+            (heads, side, side, 7)
+        }
+    assert sum(stage.parameters for stage in found.stages) == 28_288_354  # torchvision's
+
+
+def test_stages_of_tnt_have_words_and_patches() -> None:
+    found = profile(meta("tnt_s"))
+    (blocks,) = [stage for stage in found.stages if stage.attention]
+    words, patches = blocks.attention
+    assert (words.heads, words.side, words.level) == (4, 4, "words")
+    assert (patches.heads, patches.rows, patches.side) == (6, 14, None)
+
+
 def test_a_frozen_parameter_has_no_gradient_and_no_optimizer_state() -> None:
     model = tiny("vit_ti")
     model.patch_embed.requires_grad_(False)

@@ -16,8 +16,37 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from vtrain.models.base import ImageClassifier
+from vtrain.models.layout import AttentionLayer
 
 Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Attention:
+    """How the tokens of a map attend to one another.
+
+    Attributes:
+        heads: Attention heads.
+        rows: Of the map.
+        columns: The same.
+        side: Tokens per side of the windows that the map is cut into; None where all meet.
+        shift: Tokens by which the windows are shifted.
+        level: `words` are inside the patches of another map.
+    """
+
+    heads: int
+    rows: int
+    columns: int
+    side: int | None
+    shift: int
+    level: str
+
+    @classmethod
+    def of(cls, layer: AttentionLayer, heads: int) -> "Attention":
+        """Return what a layer of a layout does."""
+        windows = layer.windows
+        side, shift = (None, 0) if windows is None else (windows.side, windows.shift)
+        return cls(heads, layer.rows, layer.columns, side, shift, layer.level)
 
 
 @dataclass(frozen=True)
@@ -26,6 +55,10 @@ class Stage:
 
     name: str
     shapes: tuple[Shape, ...]
+    parameters: int = 0
+    """Numbers that it learns, of all equal parts together."""
+    attention: tuple[Attention, ...] = ()
+    """The kinds of attention in it, each once, in their order."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +156,11 @@ def count_macs(model: ImageClassifier, image_size: int | None = None) -> int:
 def _stages(model: ImageClassifier, image_size: int | None, batch_size: int) -> Iterator[Stage]:
     """Run the model and yield what each part returns, equal neighbours as one."""
     seen: list[tuple[str, tuple[Shape, ...]]] = []
-    copied = meta_copy(model)
+    copied, side = meta_copy(model), image_size or model.image_size
+    attention = [
+        (layer.module, Attention.of(layer, _heads(copied.get_submodule(layer.module))))
+        for layer in copied.attention_layout(side, side).layers
+    ]
     for name, part in _parts(copied):
         part.register_forward_hook(
             lambda _module, _inputs, output, name=name: seen.append((name, shapes_of(output)))
@@ -132,8 +169,21 @@ def _stages(model: ImageClassifier, image_size: int | None, batch_size: int) -> 
         copied.forward_head(copied.forward_features(_images(model, image_size, batch_size, "meta")))
     # Neighbours of one list that return the same shapes are one line: "blocks.0-11".
     for (parent, shapes), run in groupby(seen, lambda row: (row[0].partition(".")[0], row[1])):
-        first, *_, last = [name for name, _ in run] * 2
-        yield Stage(first if first == last else f"{first}-{last[len(parent) + 1 :]}", shapes)
+        names = [name for name, _ in run]
+        first, last = names[0], names[-1]
+        inside = (a for module, a in attention if any(module.startswith(f"{n}.") for n in names))
+        yield Stage(
+            first if first == last else f"{first}-{last[len(parent) + 1 :]}",
+            shapes,
+            sum(count_parameters(copied.get_submodule(name)) for name in names),
+            tuple(dict.fromkeys(inside)),
+        )
+
+
+def _heads(module: nn.Module) -> int:
+    heads = module.num_heads
+    assert isinstance(heads, int), "an attention module states them"
+    return heads
 
 
 def _parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -14,7 +14,7 @@ from vtrain.run.build.optim import build_criterion, build_optimizer, build_sched
 from vtrain.run.build.resolve import check_watched, resolve
 from vtrain.run.text.late import late_numbers
 from vtrain.run.text.screens import balance_rows, rate_text
-from vtrain.run.text.tables import columns
+from vtrain.run.text.stages import padding_notes, stages_text
 
 GIB = 1 << 30
 WIDTH, HEIGHT = 60, 8  # characters of the curve
@@ -59,15 +59,14 @@ def check_config(config: Config) -> str:
         *map(list, balance_rows(plan).items()),
         *(["note", text] for text in late_numbers(plan)),
         ["memory estimate", f"{cost.memory.total / GIB:.2f} GiB at {at_once}"],
+        *(["note", text] for text in padding_notes(cost.stages)),
         *(["note", printable(note)] for note in source.notes),
     ]
     # Facts come after the config, so that they are what is left on the screen.
     width = max(len(name) for name, _ in facts)
     lines = [f"{name:{width}}  {value}" for name, value in facts]
     drawn = curve(lambda step: plan.lr * schedule(step), plan.total_steps)
-    stages = [[stage.name, ", ".join(map(str, stage.shapes))] for stage in cost.stages]
-    table = columns([["stage", "shape"], *stages])
-    return "\n".join([config.to_yaml(), *lines, "", *drawn, "", table])
+    return "\n".join([config.to_yaml(), *lines, "", *drawn, "", stages_text(cost)])
 
 
 def curve(value: Callable[[int], float], steps: int) -> list[str]:
