@@ -21,6 +21,8 @@ HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 MAX_BYTES = 2**36
 """Of a file: the logits of 17 million images of 1,000 classes."""
 
+MOST_ARRAYS = 10_000
+
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Replace the content of `path` by arrays, which `numpy.load` reads by their names.
@@ -46,7 +48,7 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def read_arrays(path: Path, hint: str | None = None) -> dict[str, NDArray[Any]]:
-    """Read what `write_arrays` wrote, and trust nothing. `hint` says what else to do.
+    """Read what `write_arrays` or `numpy.savez` wrote, and trust nothing; `hint` is for errors.
 
     Raises:
         CheckpointError: It is absent, damaged, compressed, or holds more than plain arrays.
@@ -55,6 +57,8 @@ def read_arrays(path: Path, hint: str | None = None) -> dict[str, NDArray[Any]]:
         if path.stat().st_size > MAX_BYTES:
             raise ValueError(f"it is larger than {MAX_BYTES:,} bytes")
         with zipfile.ZipFile(path) as archive:
+            if len(archive.infolist()) > MOST_ARRAYS:
+                raise ValueError(f"it has more than {MOST_ARRAYS:,} arrays")
             return dict(_read(archive, member) for member in archive.infolist())
     except FileNotFoundError:
         raise CheckpointError("no such file", path, hint) from None
@@ -74,7 +78,8 @@ def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[str, NDArr
     if version not in HEADERS:
         raise ValueError(f"an array of version {version}")
     shape, by_columns, dtype = HEADERS[version](stream)
-    if dtype.hasobject or by_columns:
-        raise ValueError("it holds Python objects, or columns")
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects")
     array = np.frombuffer(content, dtype, offset=stream.tell())
-    return member.filename.removesuffix(".npy"), array.reshape(shape)
+    name = member.filename.removesuffix(".npy")
+    return name, array.reshape(shape, order="F" if by_columns else "C")

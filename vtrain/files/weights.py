@@ -1,20 +1,23 @@
-"""Weight files that anyone wrote: `.pt`, `.pth` and `.safetensors`, told apart by their content."""
+"""Weight files that anyone wrote: of torch, safetensors or NumPy, told apart by their content."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from vtrain.errors import CheckpointError
 from vtrain.files.archive import opened
+from vtrain.files.arrays import read_arrays
 from vtrain.files.container import load_weights
 from vtrain.files.runs import RunFolder
 from vtrain.files.weights_within import weights_within
 
 KNOWN_NAMES = ("model.safetensors", "pytorch_model.bin")
 """What transformers and the hub call the weights of a model."""
-ENDINGS = (".safetensors", ".pt", ".pth", ".bin")
+ENDINGS = (".safetensors", ".pt", ".pth", ".bin", ".npz", ".tar", ".ckpt")
 
 
 @dataclass(frozen=True)
@@ -81,10 +84,12 @@ def file_in(folder: Path) -> Path:
 def _read(path: Path) -> dict[str, Any]:
     """Read a file once, not mapped into memory: it may be replaced while it is read."""
     with opened(path) as file:
-        if file.read(9)[8:] != b"{":  # safetensors start with a length in 8 bytes, then JSON
+        head = file.read(512)
+        if _is_npz(head):
+            return _from_arrays(path)
+        if head[8:9] != b"{":  # safetensors start with a length in 8 bytes, then JSON
             return load_weights(path)
-        file.seek(0)
-        content = file.read()
+        content = head + file.read()
     import safetensors
     from safetensors.torch import load
 
@@ -93,3 +98,16 @@ def _read(path: Path) -> dict[str, Any]:
     except safetensors.SafetensorError as error:
         reason = str(error).splitlines()[0][:80]
         raise CheckpointError(f"truncated or corrupt safetensors: {reason}", path) from None
+
+
+def _is_npz(head: bytes) -> bool:
+    """Whether a file is a zip archive whose first member, by its local header, is an array."""
+    name = head[30 : 30 + int.from_bytes(head[26:28], "little")]
+    return head.startswith(b"PK\x03\x04") and name.endswith(b".npy")
+
+
+def _from_arrays(path: Path) -> dict[str, Any]:
+    arrays = read_arrays(path, "save it with numpy.savez, which neither compresses nor pickles")
+    floats = {n: a for n, a in arrays.items() if a.dtype.kind == "f" and a.itemsize <= 8}
+    # A copy, as the arrays are views of what was read, and torch has only native order.
+    return {n: torch.from_numpy(a.astype(np.dtype(a.dtype.str[1:]))) for n, a in floats.items()}

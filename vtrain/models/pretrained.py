@@ -18,8 +18,9 @@ from vtrain.errors import CheckpointError, ConfigError
 from vtrain.files.weights import ENDINGS, KNOWN_NAMES, read_weights
 from vtrain.models.base import ImageClassifier
 from vtrain.models.weights.fitting import fit_to_shape
-from vtrain.models.weights.key_mappings import State, translate
+from vtrain.models.weights.key_mappings import KeyMapping, translate
 from vtrain.models.weights.prefixes import below_prefix
+from vtrain.models.weights.rearrange import State
 from vtrain.models.weights.tokens import arrange_positions, other_pooling
 
 HUB = "hf-hub:"
@@ -119,6 +120,22 @@ def load_pretrained(
     if classes is not None and file.classes:
         given = with_classes(given, heads, list(file.classes), list(classes))
 
+    fates, taken = decide(given, wanted, heads, mapping)
+    fates |= {name: Fate.UNUSED for name in beside if name not in fates}
+    place = ", ".join(filter(None, (file.place, f"names below {prefix}" * bool(prefix))))
+    report = LoadReport(mapping.name, fates, file.colours, place)
+
+    refuse(report, source)
+    # Only after every check, so that an error leaves the model as it was.
+    if not any(tensor.is_meta for tensor in wanted.values()):
+        model.load_state_dict({**wanted, **taken})
+    return report
+
+
+def decide(
+    given: State, wanted: State, heads: list[str], mapping: KeyMapping
+) -> tuple[dict[str, Fate], State]:
+    """Decide what becomes of every name, and return what the model takes."""
     arranged = arrange_positions(given, wanted)
     missing_ok, ignored = mapping.missing_ok, rf"{mapping.ignored}|^cls_token$"
     if other_pooling(given, wanted):
@@ -132,19 +149,12 @@ def load_pretrained(
         fates[name], tensor = match(name, arranged.get(name), wanted.get(name), ignored, optional)
         if tensor is not None:
             taken[name] = tensor
-            if fates[name] is Fate.LOADED and tensor is not given[name]:
-                fates[name] = Fate.RESIZED
-        elif name in given and fates[name] is Fate.NEW:
+        # What was arranged or left out beforehand is not what the file has.
+        if fates[name] is Fate.LOADED and tensor is not given[name]:
+            fates[name] = Fate.RESIZED
+        if fates[name] is Fate.NEW and name in given:
             fates[name] = Fate.REPLACED
-    fates |= {name: Fate.UNUSED for name in beside if name not in fates}
-    place = ", ".join(filter(None, (file.place, f"names below {prefix}" * bool(prefix))))
-    report = LoadReport(mapping.name, fates, file.colours, place)
-
-    refuse(report, source)
-    # Only after every check, so that an error leaves the model as it was.
-    if not any(tensor.is_meta for tensor in wanted.values()):
-        model.load_state_dict({**wanted, **taken})
-    return report
+    return fates, taken
 
 
 def match(

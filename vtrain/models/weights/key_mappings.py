@@ -3,19 +3,24 @@
 Sources of the names: torchvision/models/{vision_transformer,swin_transformer}.py; the conversion
 scripts of transformers, src/transformers/models/{vit,deit,swin,swinv2}/convert_*_to_pytorch.py;
 github.com/facebookresearch/{deit,dino,dinov2,mae,moco-v3}; github.com/microsoft/{Swin-Transformer,
-SimMIM}; tnt_pytorch/tnt.py of github.com/huawei-noah/Efficient-AI-Backbones;
-mmpretrain/models/backbones/{vision_transformer,swin_transformer}.py of github.com/open-mmlab.
+SimMIM}; tnt_pytorch/tnt.py of github.com/huawei-noah/Efficient-AI-Backbones; vit_jax/models_vit.py
+of github.com/google-research/vision_transformer; mmpretrain/models/backbones of
+github.com/open-mmlab/mmpretrain.
 """
 
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+from vtrain.models.weights.rearrange import (
+    State,
+    from_kernels,
+    join_qkv,
+    merge_by_unfold,
+    reshape_pixel_pos,
+    split_v2_bias,
+)
 
-State = dict[str, Tensor]
 Rename = tuple[str, str | Callable[[re.Match[str]], str]]
 
 
@@ -50,54 +55,6 @@ def translate(state: State) -> tuple[KeyMapping, State]:
     return mapping, mapping.rearrange(state)
 
 
-def join_qkv(state: State) -> State:
-    """Stack queries, keys and values into one matrix; SwinV2's keys have no bias."""
-    joined = dict(state)
-    for stem in [name.removesuffix("q.weight") for name in state if name.endswith(".q.weight")]:
-        for kind in ("weight", "bias"):
-            names = [f"{stem}{part}.{kind}" for part in "qkv"]
-            if all(name in joined for name in names):
-                joined[f"{stem}qkv.{kind}"] = torch.cat([joined.pop(name) for name in names])
-        # Biases that are left: SwinV2 keeps the two apart, as ours does.
-        if f"{stem}q.bias" in joined and f"{stem}v.bias" in joined:
-            joined[f"{stem}q_bias"] = joined.pop(f"{stem}q.bias")
-            joined[f"{stem}v_bias"] = joined.pop(f"{stem}v.bias")
-    return joined
-
-
-def split_v2_bias(state: State) -> State:
-    """Keep the query and value parts of SwinV2's bias; torchvision zeroes the key part itself."""
-    split = dict(state)
-    for stem in [name.removesuffix("logit_scale") for name in state if "logit_scale" in name]:
-        if stem + "qkv.bias" in split:
-            # (3 * C,): queries, keys, values.
-            q_bias, _, v_bias = split.pop(stem + "qkv.bias").chunk(3)
-            split |= {stem + "q_bias": q_bias, stem + "v_bias": v_bias}
-    return split
-
-
-def reshape_pixel_pos(state: State) -> State:
-    """Reshape TNT's word positions. Shape: (1, m, c) -> (1, c, rows, columns), a square map."""
-    positions = state.get("pixel_pos")
-    if positions is None or positions.ndim != 3:
-        return state
-    side = math.isqrt(positions.shape[1])
-    return {**state, "pixel_pos": positions.mT.reshape(1, -1, side, side)}
-
-
-def merge_by_unfold(state: State) -> State:
-    """Order the inputs of patch merging as ours: four patches, each of C channels.
-
-    mmpretrain unfolds them: C channels, each of four patches, row by row. Ours go down each column.
-    """
-    ordered = dict(state)
-    for name, tensor in state.items():
-        if ".downsample." in name and tensor.shape[-1] % 4 == 0:
-            patches = tensor.reshape(*tensor.shape[:-1], -1, 2, 2)  # (..., C, row, column)
-            ordered[name] = patches.movedim(-3, -1).transpose(-2, -3).flatten(-3)
-    return ordered
-
-
 # Ours merges patches at the start of a stage, the official Swin at the end of the one before.
 MERGE_AT_START: Rename = (
     r"^layers\.(\d+)\.downsample\.",
@@ -130,6 +87,30 @@ MMPRETRAIN_BLOCK: tuple[Rename, ...] = (
 )
 
 KEY_MAPPINGS = (
+    KeyMapping(
+        "Google ViT",
+        pattern=r"(^|/)encoderblock_0/",
+        renames=(
+            (r"/", "."),
+            (r"^(opt\.target|params|params\.img)\.", ""),
+            (r"^Transformer\.", ""),
+            (r"^encoderblock_(\d+)\.", r"blocks.\1."),
+            (r"\.LayerNorm_0\.", ".norm1."),
+            (r"\.LayerNorm_[12]\.", ".norm2."),
+            (r"\.MultiHeadDotProductAttention_\d\.", ".attn."),
+            (r"\.attn\.(q|k|v)(uery|ey|alue)\.", r".attn.\1."),
+            (r"\.attn\.out\.", ".attn.proj."),
+            (r"\.MlpBlock_\d\.Dense_0\.", ".mlp.fc1."),
+            (r"\.MlpBlock_\d\.Dense_1\.", ".mlp.fc2."),
+            (r"^encoder_norm\.", "norm."),
+            (r"\.scale$", ".weight"),
+            (r"^(posembed_input\.)?pos_embedding$", "pos_embed"),
+            (r"^cls$", "cls_token"),
+            (r"^embedding\.", "patch_embed.proj."),
+        ),
+        rearrange=from_kernels,
+        ignored=r"^pre_logits\.",
+    ),
     KeyMapping(
         "torchvision ViT",
         pattern=r"^encoder\.layers\.encoder_layer_0\.",

@@ -2,9 +2,7 @@
 
 import re
 
-from torch import Tensor
-
-State = dict[str, Tensor]
+from vtrain.models.weights.rearrange import State
 
 STEM = re.compile(
     r"(?P<prefix>(?:.+?\.)??)"

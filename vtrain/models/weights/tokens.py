@@ -8,7 +8,8 @@ import math
 import torch
 from torch import Tensor
 
-State = dict[str, Tensor]
+from vtrain.models.weights.rearrange import State
+
 PREFIX = ("cls_token", "dist_token", "reg_token")
 """In this order they stand in front of the patches."""
 
@@ -22,34 +23,39 @@ def arrange_positions(given: State, wanted: State) -> State:
     """
     positions, target = given.get("pos_embed"), wanted.get("pos_embed")
     if positions is None or target is None or positions.ndim != 3 or target.ndim != 3:
+        return given  # of another architecture
+    ours, (own, grid) = _counts(wanted), _pieces(positions, _counts(given))
+    if grid is None:
         return given
-    theirs, ours = _counts(given), _counts(wanted)
-    rows = positions.shape[1]
-    layouts = (theirs, {n: count for n, count in theirs.items() if n != "reg_token"})
-    layout = next((one for one in layouts if _is_square(rows - sum(one.values()))), None)
-    if layout is None:
+    # Only a prefix with rows of its own makes the number of the model's rows no square.
+    if _is_square(target.shape[1]):
+        moved = {name: given[name] + row for name, row in own.items() if name in ours}
+        return {**given, **moved, "pos_embed": grid} if own else given
+    if "reg_token" in ours and "reg_token" in _counts(given):
+        own.setdefault("reg_token", torch.zeros_like(given["reg_token"]))
+    if not ours.keys() <= own.keys() or positions.shape[1] == target.shape[1]:
         return given
-    placed = target.shape[1] != math.isqrt(target.shape[1]) ** 2  # the model's prefix has rows
-    if not placed and not layout:
-        return given
-    sizes = [*layout.values(), rows - sum(layout.values())]
-    *pieces, grid = torch.split(positions, sizes, dim=1)
-    own = dict(zip(layout, pieces, strict=True))
-    arranged = dict(given)
-    if not placed:
-        # Each token then starts with its position, as in DeiT III.
-        arranged |= {n: given[n] + row for n, row in own.items() if n in ours}
-        return arranged | {"pos_embed": grid}
-    if "reg_token" in theirs and theirs.get("reg_token") == ours.get("reg_token"):
-        own.setdefault("reg_token", torch.zeros_like(grid[:, :1]).expand(-1, ours["reg_token"], -1))
-    if own.keys() < ours.keys() or layout == ours:
-        return given
-    return arranged | {"pos_embed": torch.cat([*(own[name] for name in ours), grid], dim=1)}
+    return {**given, "pos_embed": torch.cat([*(own[name] for name in ours), grid], dim=1)}
+
+
+def _pieces(positions: Tensor, tokens: dict[str, int]) -> tuple[State, Tensor | None]:
+    """Split positions into those of each kind of token and of the grid, which is a square.
+
+    Either all tokens in front have positions, or all but the registers; if neither, nothing fits.
+    """
+    for layout in (tokens, {name: n for name, n in tokens.items() if name != "reg_token"}):
+        grid = positions.shape[1] - sum(layout.values())
+        if _is_square(grid):
+            *rows, rest = torch.split(positions, [*layout.values(), grid], dim=1)
+            return dict(zip(layout, rows, strict=True)), rest
+    return {}, None
 
 
 def _counts(state: State) -> dict[str, int]:
     """Return how many tokens of each kind are in front, without those that are not there."""
-    return {n: state[n].shape[1] for n in PREFIX if n in state and state[n].ndim == 3}
+    width = state["pos_embed"].shape[-1]
+    tokens = {n: state[n].shape for n in PREFIX if n in state and state[n].ndim == 3}
+    return {name: shape[1] for name, shape in tokens.items() if shape[-1] == width}
 
 
 def _is_square(number: int) -> bool:
