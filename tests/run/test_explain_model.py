@@ -33,6 +33,8 @@ def test_the_page_and_every_number_are_written(here: Path, trained: Path, vtrain
     page = (here / "out/model.html").read_text()
     assert page.count("data:image/png;base64,") >= 5
     assert not re.search(r"(src|href)=\"(?!data:)", page)  # nothing is fetched
+    assert "default-src 'none'" in page  # nor could be
+    assert "`" not in page
 
 
 def test_a_method_is_judged_beside_random_and_no_training(

@@ -83,13 +83,13 @@ def reach_section(model: ImageClassifier, batches: Batches) -> Section:
             caption = f"A dot is a head, the line is what uniform attention would be ({level})."
             figures.append(Drawn(caption, portraits.reach_figure(chosen, f"among {level}")))
     among_patches = [layer for layer in layers if layer.level == "patches"]
-    caption = "Entropy (1: looks at all alike), and mass on tokens that are not the map's."
+    caption = "Entropy (1: looks at all alike, 0: at one token), and where the mass is."
     figures.append(Drawn(caption, portraits.entropy_figure(among_patches)))
     text = (
-        "The mean distance between a patch and what it attends to, in pixels. `as published` drops "
-        "the attention to the class token and leaves the rest as it is, which makes deep layers "
-        "look more local than they are; `renormalised` scales the rest up to 1. In windows reach "
-        "is bounded by construction: compare with the dashed line."
+        "The mean distance between a patch and what it attends to, in pixels. \u201cAs "
+        "published\u201d drops the attention to the class token, leaves the rest as it is, and so "
+        "makes deep layers look more local than they are; \u201crenormalised\u201d scales the rest "
+        "up to 1. In windows reach is bounded by construction: compare with the dashed line."
     )
     data = [{name: plain(value) for name, value in vars(layer).items()} for layer in layers]
     return Section("attention_reach", "How far attention reaches", text, figures, data)
@@ -174,7 +174,8 @@ def similarity_section(
     itself = model is other_model
     key = "cka" if itself else "cka_against"
     title = "Layers beside each other" if itself else "Layers of both models"
-    return Section(key, title, text, [Drawn(f"{name} and {other_name}", drawn)], plain(matrix))
+    caption = f"{name} beside itself" if itself else f"{name} and {other_name}"
+    return Section(key, title, text, [Drawn(caption, drawn)], plain(matrix))
 
 
 def page(title: str, about: str, sections: Sequence[Section]) -> str:

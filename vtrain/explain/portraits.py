@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from vtrain.explain.draw import COLOURS, DPI, drawing, png
@@ -14,8 +16,8 @@ from vtrain.explain.words import wrapped
 
 MARKS = "osD^vP*X<>dhp8"
 """Of classes in a scatter: hue alone would not tell so many apart, in grey least of all."""
-DIVERGING = "PuOr"
-"""Of numbers around zero; the ends differ in hue for every kind of eye."""
+WINDOWS = 4
+"""Pictures of windows in a row."""
 
 
 def reach_figure(layers: Sequence[Reach], title: str) -> bytes:
@@ -28,32 +30,38 @@ def reach_figure(layers: Sequence[Reach], title: str) -> bytes:
                 heads = np.sort(getattr(layer, name))
                 axes.plot([depth] * len(heads), heads, "o", ms=4, alpha=0.7, color="C0")
             axes.plot([one.uniform for one in layers], "--", color="black", lw=1, label="uniform")
-            axes.set(xlabel="block", title=name.replace("_", " "), ylim=(0, None))
+            axes.set(xlabel="block", title=name.replace("_", " "))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.legend(loc="lower right")
+        left.set_ylim(0)  # only now: it holds the other end, which both axes share, where it is
         left.set_ylabel("mean attention distance, pixels")
         figure.suptitle(wrapped(title, 90))
         return png(figure)
 
 
 def entropy_figure(layers: Sequence[Reach]) -> bytes:
-    """Draw each head's entropy and its mass on the tokens in front of the map and on itself."""
+    """Draw each head's entropy and its mass on the query itself and on prefix tokens, if any."""
+    panels = [("entropy", "entropy / its largest"), ("itself", "mass on the query itself")]
+    if any(layer.prefix.any() for layer in layers):
+        panels.append(("prefix", "mass on prefix tokens"))
     with drawing():
         figure = Figure((9, 3.2), dpi=DPI, layout="constrained")
-        panels = (
-            ("entropy", "entropy / its largest"),
-            ("prefix", "mass on prefix tokens"),
-            ("itself", "mass on the query itself"),
-        )
-        for axes, (name, label) in zip(figure.subplots(1, 3), panels, strict=True):
+        drawn = figure.subplots(1, len(panels), sharey=True)
+        for axes, (name, label) in zip(drawn, panels, strict=True):
             for depth, layer in enumerate(layers):
                 heads = getattr(layer, name)
                 axes.plot([depth] * len(heads), heads, "o", ms=4, alpha=0.7, color="C0")
-            axes.set(xlabel="block", title=label, ylim=(0, 1.02))
+            axes.set(xlabel="block", title=label, ylim=(-0.02, 1.02))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         return png(figure)
 
 
 def tiles_figure(tiles: NDArray[np.float64], title: str, *, signed: bool = False) -> bytes:
-    """Draw pictures (M, rows, columns) on one scale, or (M, rows, columns, 3) each on its own."""
+    """Draw pictures (M, rows, columns) on one scale, or (M, rows, columns, 3) each on its own.
+
+    The scale of signed numbers has 0 in its middle and still gets lighter from end to end: of
+    colours that get darker both ways nobody could tell the signs in grey.
+    """
     count = len(tiles)
     columns = min(count, 14)
     rows = -(-count // columns)
@@ -67,8 +75,7 @@ def tiles_figure(tiles: NDArray[np.float64], title: str, *, signed: bool = False
             if tile.ndim == 3:
                 one.imshow((tile - tile.min()) / (np.ptp(tile) or 1))
             else:
-                colours = DIVERGING if signed else COLOURS
-                image = one.imshow(tile, cmap=colours, vmin=low, vmax=top)
+                image = one.imshow(tile, cmap=COLOURS, vmin=low, vmax=top)
         for one in axes:
             one.set_axis_off()
         if image is not None:
@@ -103,29 +110,40 @@ def windows_figure(
     titles: Sequence[str],
 ) -> bytes:
     """Draw windows as lines over a photograph; what the mask keeps apart has its own shade."""
-    height, width = photograph.shape[:2]
+    columns = min(WINDOWS, len(numbers))
+    rows = -(-len(numbers) // columns)
     with drawing():
-        figure = Figure((2.6 * len(numbers), 3), dpi=DPI, layout="constrained")
-        shades = mpl.colormaps["cividis"](np.linspace(0.25, 1, 4))
-        for axes, number, group, title in zip(
-            figure.subplots(1, len(numbers), squeeze=False)[0], numbers, groups, titles, strict=True
-        ):
-            extent = (0, width, height, 0)
-            axes.imshow(photograph, extent=extent, interpolation="nearest")
-            tint = shades[group].copy()
-            tint[..., 3] = np.where(group > 0, 0.75, 0.0)
-            axes.imshow(tint, extent=extent, interpolation="nearest")
-            rows, columns = number.shape
-            cell_y, cell_x = height / rows, width / columns
-            for y, x in zip(*np.nonzero(np.diff(number, axis=0)), strict=True):
-                edge = (y + 1) * cell_y
-                axes.plot([x * cell_x, (x + 1) * cell_x], [edge, edge], color="white", lw=1.2)
-            for y, x in zip(*np.nonzero(np.diff(number, axis=1)), strict=True):
-                edge = (x + 1) * cell_x
-                axes.plot([edge, edge], [y * cell_y, (y + 1) * cell_y], color="white", lw=1.2)
-            axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
+        figure = Figure((2.4 * columns, 2.8 * rows), dpi=DPI, layout="constrained")
+        all_axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        for unused in all_axes[len(numbers) :]:
+            unused.set_axis_off()
+        for axes, number, group, title in zip(all_axes, numbers, groups, titles, strict=False):
+            windows_panel(axes, photograph, number, group)
             axes.set_title(wrapped(title, 30))
         return png(figure)
+
+
+def windows_panel(
+    axes: Axes, photograph: NDArray[np.uint8], number: NDArray[np.int64], group: NDArray[np.int64]
+) -> None:
+    """Draw the windows and mask regions of one layer, (rows, columns), over a photograph."""
+    height, width = photograph.shape[:2]
+    extent = (0, width, height, 0)
+    axes.imshow(photograph, extent=extent, interpolation="nearest")
+    tint = mpl.colormaps["cividis"](np.linspace(0.25, 1, 4))[group]
+    tint[..., 3] = np.where(group > 0, 0.75, 0.0)
+    axes.imshow(tint, extent=extent, interpolation="nearest")
+    rows, columns = number.shape
+    cell_y, cell_x = height / rows, width / columns
+    # A white line on a dark one: it shows on every photograph.
+    for colour, thickness in (("black", 2.2), ("white", 1.0)):
+        for y, x in zip(*np.nonzero(np.diff(number, axis=0)), strict=True):
+            edge = (y + 1) * cell_y
+            axes.plot([x * cell_x, (x + 1) * cell_x], [edge, edge], color=colour, lw=thickness)
+        for y, x in zip(*np.nonzero(np.diff(number, axis=1)), strict=True):
+            edge = (x + 1) * cell_x
+            axes.plot([edge, edge], [y * cell_y, (y + 1) * cell_y], color=colour, lw=thickness)
+    axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
 
 
 def matrix_figure(matrix: Array, x: str, y: str) -> bytes:
@@ -135,6 +153,8 @@ def matrix_figure(matrix: Array, x: str, y: str) -> bytes:
         axes = figure.subplots()
         image = axes.imshow(matrix, cmap=COLOURS, vmin=0, vmax=1, origin="lower")
         axes.set(xlabel=wrapped(x, 60), ylabel=wrapped(y, 60))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(integer=True))
         figure.colorbar(image, ax=axes, label="linear CKA")
         return png(figure)
 
