@@ -58,6 +58,7 @@ def _field(section: SectionSchema, owner: type[Section]) -> tuple[Any, Any]:
             )
             for name in section.registry.names()
         ]
+        # A union of types that are known only now, so that no annotation can spell it out.
         kind = members[0]
         for member in members[1:]:
             kind = kind | member

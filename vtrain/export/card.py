@@ -29,6 +29,7 @@ class Card:
         """Return the card, in Markdown."""
         checkpoint = loaded.checkpoint
         name = f"{checkpoint.model.name} on {self.dataset}"
+        # For the Hugging Face Hub, which takes from `library_name` how to load the folder.
         head: dict[str, Any] = {
             "library_name": "timm",
             "pipeline_tag": "image-classification",

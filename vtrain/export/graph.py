@@ -24,6 +24,7 @@ class OfPixels(nn.Module):
         super().__init__()
         self.model = loaded.model
         geometry = loaded.geometry
+        # Those of `Preprocess.normalise`: by its arithmetic both round alike.
         scale, shift = coefficients(geometry.mean, geometry.std, torch.device("cpu"))
         self.register_buffer("scale", scale)
         self.register_buffer("shift", shift)

@@ -158,6 +158,7 @@ def quantised(content: bytes, beside: Path) -> bytes:
         quantize_dynamic(
             onnx.load_from_string(content),
             output,
+            # A scale for each output: one for all of a product would be set by its largest weight.
             per_channel=True,
             weight_type=QuantType.QInt8,
         )

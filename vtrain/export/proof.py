@@ -22,6 +22,7 @@ HALF_TOLERANCE = 1e-2
 """The same in fp16, whose numbers are 2^-11 apart: twenty of these steps."""
 LEAST_AGREEMENT = 0.9
 """Share of images with the same class below which int8 is a broken file and not a rounded one."""
+NOT_KEPT = "nothing was written"
 
 
 @dataclass(frozen=True)
@@ -102,9 +103,6 @@ def prove(
             NOT_KEPT,
         )
     return found
-
-
-NOT_KEPT = "nothing was written"
 
 
 def parts(count: int) -> Iterator[slice]:

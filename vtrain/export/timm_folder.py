@@ -121,6 +121,7 @@ def check_preprocessing(model: nn.Module, loaded: LoadedModel, path: Path) -> No
         "label_names": loaded.classes,
     }
     config: Any = model.pretrained_cfg
+    # What timm makes of the file, and not what it says: gaps are filled by timm's own defaults.
     found = {**resolve_model_data_config(model), "label_names": config.get("label_names") or ()}
     for name, value in wanted.items():
         given = found[name]

@@ -58,6 +58,13 @@ class OnnxModel:
             inputs = inputs * scale[:, None, None] + shift[:, None, None]
         return self.run(inputs)
 
+    def probabilities(self, images: Array) -> Array:
+        """Return the softmax of the logits. Shape: (B, 3, S, S) uint8 -> (B, K) float32."""
+        logits = self.logits(images)
+        # Less the largest: the power of a large logit would be infinite.
+        scores = np.exp(logits - logits.max(1, keepdims=True))
+        return np.asarray(scores / scores.sum(1, keepdims=True))
+
     def run(self, inputs: Array) -> Array:
         """Return the logits of what the file takes. Shape: (B, 3, S, S) float32 -> (B, K)."""
         try:

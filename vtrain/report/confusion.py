@@ -59,6 +59,7 @@ def clustered_order(matrix: Array) -> Array:
     joined by average linkage. Shape: (K, K) -> (K,).
     """
     count = len(matrix)
+    # Two classes are neighbours in any order, and one has no tree.
     if count < 3:
         return np.arange(count)
     rates = row_normalised(matrix)

@@ -24,6 +24,7 @@ def analysis_data(analysis: Analysis) -> dict[str, Any]:
     data["matrix"] = [{"true": names[t], "predicted": names[p], "images": n} for t, p, n in cells]
     for pair in data["pairs"]:
         pair |= {"first": names[pair["first"]], "second": names[pair["second"]]}
+    # Names in place of numbers: who reads the file has neither the classes' order nor the images'.
     for suspect in data["labels"]["suspects"]:
         index = suspect.pop("index")
         label, suggested = names[suspect["label"]], names[suspect["suggested"]]

@@ -102,6 +102,7 @@ def matrix_picture(matrix: Array) -> str:
 
     Shape: (K, K) counts.
     """
+    # Hundreds on the diagonal would hide the few of a mistake on any scale but this.
     scale = np.log1p(matrix) / max(np.log1p(matrix.max()), 1e-9)
     shades = Image.fromarray((255 * scale).round().astype(np.uint8))
     colours = mpl.colormaps["viridis"](np.arange(256), bytes=True)[:, :3]

@@ -37,6 +37,7 @@ def wilson(hits: float, count: float, level: float = LEVEL) -> Interval:
 def wilson_arrays(hits: Array, counts: Array, level: float = LEVEL) -> tuple[Array, Array]:
     """Return the intervals' ends of many shares. Shape: (M,), (M,) -> (M,), (M,)."""
     z2 = ndtri((1 + level) / 2) ** 2
+    # Only against a division by 0: what no trial gives is set at the end.
     n = np.maximum(counts, 1)
     share = hits / n
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)

@@ -56,6 +56,7 @@ def long_tail(scores: Scores, train_counts: Array) -> LongTail:
             _mean(plain_recall[members]),
             _mean(adjusted_recall[members]),
         )
+        # A third of the classes each, and not of the images: most of these are of few classes.
         for members in np.array_split(order, min(GROUPS, len(order)))
     ]
     present = support > 0

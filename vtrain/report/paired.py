@@ -39,6 +39,7 @@ def compare(a: Scores, b: Scores, draws: int = DRAWS, seed: int = 0) -> Paired:
     """Compare two models' scores; image n of one is image n of the other."""
     assert np.array_equal(a.targets, b.targets), "the same images in the same order"
     only_a, only_b = int((a.correct & ~b.correct).sum()), int((b.correct & ~a.correct).sum())
+    # -1, 0 or 1 for each image: what both get right or wrong adds nothing to the spread.
     gains = b.correct.astype(np.float64) - a.correct
     losses = b.loss - a.loss
     return Paired(

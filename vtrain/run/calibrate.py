@@ -45,6 +45,7 @@ def divided(loaded: LoadedModel, temperature: float) -> Checkpoint:
     """Return a model's checkpoint with the logits of all its heads divided by a temperature."""
     model = loaded.model
     heads = len(model.depth_groups()) - 1  # they are the last group
+    # Weights and biases alike, as a logit is the sum of what both give.
     weights = {
         name: tensor / temperature if model.layer_id(name) == heads else tensor
         for name, tensor in loaded.checkpoint.weights.items()

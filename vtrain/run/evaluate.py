@@ -15,7 +15,8 @@ from torch import Tensor
 from vtrain import distributed
 from vtrain.config import evaluation_config
 from vtrain.data.datasets.class_names import places
-from vtrain.data.datasets.samples import Samples, SplitName
+from vtrain.data.datasets.samples import Samples, SplitName, subset
+from vtrain.data.datasets.stratified import stratified_sample
 from vtrain.data.loading.batches import Batch
 from vtrain.data.loading.loader import EvalLoader
 from vtrain.device import autocast, choose_device, choose_precision
@@ -183,6 +184,12 @@ class Subject:
     def loader(self) -> EvalLoader:
         """The batches of all samples."""
         return self.loader_of(self.samples)
+
+    def sampled(self, count: int) -> Samples:
+        """Return the samples, or `count` of them with the classes in proportion."""
+        if len(self.samples) <= count:
+            return self.samples
+        return subset(self.samples, stratified_sample(self.samples.targets, count))
 
     def predict(self, images: Tensor) -> Tensor:
         """Return logits. Shape: (B, 3, S, S) uint8 -> (B, K) float32."""

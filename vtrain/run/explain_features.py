@@ -8,8 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vtrain.data.datasets.samples import subset
-from vtrain.data.datasets.stratified import stratified_sample
 from vtrain.data.progress import Progress
 from vtrain.device import choose_device
 from vtrain.errors import CheckpointError, StorageError
@@ -103,15 +101,14 @@ def features_of(loaded: LoadedModel, source: LoadedModel) -> Features:
     # The images of one run, prepared and judged as the other model was trained to see them.
     looked_at = replace(source, geometry=loaded.geometry)
     subject = prepare(looked_at, ("train.device=auto",), "val")
-    samples = subject.samples
-    if len(samples) > IMAGES:
-        samples = subset(samples, stratified_sample(samples.targets, IMAGES))
+    samples = subject.sampled(IMAGES)
     model, labels = loaded.model.to(subject.device), []
     batches = subject.loader_of(samples).batches()
     said = Progress("computing features", "images", len(samples))
     with said, pre_logits(model) as kept:
         for one in outputs_of(model, batches, loaded.geometry.normalise, subject.autocast):
             labels.append(one.targets.cpu())
+            # Off the device batch by batch, which may not hold the features of all images.
             kept[-1] = kept[-1].cpu()
             said.add(len(one.targets))
     values = torch.cat(kept)

@@ -10,8 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vtrain.data.datasets.samples import subset
-from vtrain.data.datasets.stratified import stratified_sample
 from vtrain.data.loading.batches import Batch
 from vtrain.data.progress import Progress
 from vtrain.device import choose_device
@@ -234,7 +232,5 @@ def _validation_batches(
         (f"train.eval_batch_size={at_once}", "train.device=auto"),
         "val",
     )
-    samples = subject.samples
-    if len(samples) > count:
-        samples = subset(samples, stratified_sample(samples.targets, count))
+    samples = subject.sampled(count)
     return subject.loader_of(samples).batches, len(samples)

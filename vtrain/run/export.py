@@ -213,6 +213,7 @@ def portable_config(loaded: LoadedModel) -> str:
         name: values["data"][name] for name, value in config.data if not is_a_place(value)
     }
     values["model"]["pretrained"] = None
+    # What a run was trained by is not needed to use it, and may be a path of that machine.
     values["train"] |= {"distillation": None, "device": "cpu", "precision": "fp32"}
     return dump_yaml(values)
 

@@ -7,8 +7,6 @@ import torch
 from torch import Tensor
 
 from vtrain.bench.timing import windows
-from vtrain.data.datasets.samples import subset
-from vtrain.data.datasets.stratified import stratified_sample
 from vtrain.device import describe
 from vtrain.inference.loaded import load_model
 from vtrain.report.corruptions import Corruptions, under_corruptions
@@ -56,10 +54,7 @@ def _speeds(subject: Subject) -> list[Speed]:
 
 
 def _corruptions(subject: Subject) -> Corruptions:
-    samples = subject.samples
-    if len(samples) > IMAGES:
-        samples = subset(samples, stratified_sample(samples.targets, IMAGES))
-    loader = subject.loader_of(samples)
+    loader = subject.loader_of(subject.sampled(IMAGES))
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         for batch in loader.batches():

@@ -215,9 +215,7 @@ def _ranked_by_onnx(
 ) -> Iterator[tuple[int, list[tuple[str, float]]]]:
     """Do the same by an exported file, without torch."""
     for numbers, images in decoded(paths, model.prepare, on_error):
-        logits = model.logits(np.stack(images))  # (B, K)
-        scores = np.exp(logits - logits.max(1, keepdims=True))
-        probabilities = scores / scores.sum(1, keepdims=True)
+        probabilities = model.probabilities(np.stack(images))  # (B, K)
         order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
         for number, row, ids in zip(numbers, probabilities, order, strict=True):
             yield number, [(model.classes[k], float(row[k])) for k in ids]

@@ -41,6 +41,7 @@ def read_run(path: Path) -> Run:
     predictions = Predictions.load(folder.predictions) if folder.predictions.exists() else None
     checkpoint = _checkpoint(folder)
     facts = RunFacts(
+        # The config's name and the date, as `runs/` holds them: a date alone names no experiment.
         name="/".join(path.resolve().parts[-2:]),
         folder=str(path),
         config=config.model_dump(mode="json"),

@@ -6,15 +6,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from vtrain import screen
 from vtrain.errors import ConfigError
 from vtrain.inference.onnx_model import OnnxModel, is_onnx, load_onnx
 from vtrain.run.predict import newest_checkpoint
 
 if TYPE_CHECKING:  # the extra may not be installed
-    from vtrain.serve.served import Array, Served
+    from vtrain.serve.served import Served
 
 log = logging.getLogger(__name__)
 INSTALL = 'pip install "vtrain[serve]"'
@@ -80,11 +78,6 @@ def served_onnx(model: OnnxModel, reject: float | None) -> "Served":
     """Return an exported file as what is served."""
     from vtrain.serve.served import Served
 
-    def probabilities(images: "Array") -> "Array":
-        logits = model.logits(images)  # (B, K)
-        scores = np.exp(logits - logits.max(1, keepdims=True))
-        return np.asarray(scores / scores.sum(1, keepdims=True))
-
     try:
         name = str(json.loads(model.facts["model"])["name"])
     except (KeyError, TypeError, ValueError):
@@ -95,4 +88,4 @@ def served_onnx(model: OnnxModel, reject: float | None) -> "Served":
         ("Classes", f"{len(model.classes):,}"),
         ("Written by", f"vtrain {model.facts.get('vtrain_version', 'of unknown version')}"),
     ]
-    return Served(name, model.classes, model.prepare, probabilities, None, reject, facts)
+    return Served(name, model.classes, model.prepare, model.probabilities, None, reject, facts)

@@ -43,6 +43,7 @@ class Page:
         policy = (
             "default-src 'none'; "
             f"script-src '{digest(script)}'; style-src '{digest(style)}'; "
+            # `blob:` is a visitor's image, shown before it is sent; `data:` are maps and examples.
             "img-src 'self' data: blob:; connect-src 'self'; "
             "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         )

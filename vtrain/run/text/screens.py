@@ -167,6 +167,7 @@ def weakest_text(predictions: Predictions) -> str:
     images = np.bincount(scores.targets, minlength=count)
     right = np.bincount(scores.targets[scores.correct], minlength=count)
     missed = [k for k in range(count) if right[k] < images[k]]
+    # Of equal shares the one of more images says more.
     missed.sort(key=lambda k: (right[k] / images[k], -images[k]))
     return ", ".join(
         f"{predictions.classes[k]} {right[k]:,} of {images[k]:,}" for k in missed[:WEAKEST]
