@@ -171,7 +171,8 @@ class Registry:
         self._discover()
         if name not in self._components:
             raise ConfigError(
-                f"unknown {self.kind} '{shortened(name)}'", hint=suggest(name, self.names())
+                f"unknown {self.kind} '{shortened(name)}'",
+                hint=suggest(_begun(name, self.names()) or name, self.names()),
             )
         return self._components[name]
 
@@ -204,15 +205,33 @@ def section(name: str) -> Iterator[None]:
 
 def suggest(given: str, allowed: list[str]) -> str:
     """Say what is allowed: the nearest name if one is close, else all of them, or the first."""
+    # First what differs by capitals and separators alone: AdamW is adamw, although adam is as near.
+    of = {_plain(name): name for name in reversed(allowed)}
     # 0.6 is the default of difflib: a letter swapped or missing is near, another word is not.
-    near = difflib.get_close_matches(given, allowed, n=1, cutoff=0.6)
+    near = (
+        [_plain(given)]
+        if _plain(given) in of
+        else difflib.get_close_matches(_plain(given), of, n=1)
+    )
     if near:
-        return f"did you mean '{near[0]}'?"
+        return f"did you mean '{of[near[0]]}'?"
     # A guess among names of which none is near would mislead.
     more = f", ... ({len(allowed)} in all)" if len(allowed) > 20 else ""
     return f"choose one of {', '.join(allowed[:20])}{more}"
 
 
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "").replace(" ", "")
+
+
+def _begun(given: str, names: list[str]) -> str | None:
+    """Return the longest name that `given` begins with: `CosineAnnealingLR` is more of `cosine`."""
+    begins = [n for n in names if len(n) >= SHORTEST and _plain(given).startswith(_plain(n))]
+    return max(begins, key=len, default=None)
+
+
+SHORTEST = 4
+"""Characters of a name that others may have made longer."""
 MODELS = Registry("model", "vtrain.models")
 SOURCES = Registry("dataset", "vtrain.data.datasets")
 OPTIMIZERS = Registry("optimizer", "vtrain.optim.optimizers")

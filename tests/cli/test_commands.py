@@ -114,6 +114,7 @@ def test_no_command_is_another_s_word() -> None:
         (["--nope"], "No such option: --nope (command line): see vtrain --help"),
         (["fit", "x.yaml", "--lr", "1"], "(command line): write optimizer.lr=VALUE, without"),
         (["fit", "x.yaml", "--batch-size", "1"], "(command line): write train.batch_size=VALUE,"),
+        (["fit", "x.yaml", "-epochs", "1"], "option: -epochs (command line): write train.epochs="),
         (["fit", "x.yaml", "--nproc-per-node", "2"], "torchrun --nproc-per-node=N --no-python"),
         (["fit", "x.yaml", "--gpus", "2"], "torchrun --nproc-per-node=N --no-python vtrain fit"),
         (["eval", "--ckpt", "hf-hub:timm/x"], "other programs' weights begin a run: fit CONFIG"),

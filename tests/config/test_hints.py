@@ -52,6 +52,58 @@ def test_an_unknown_key_is_answered_with_the_one_that_was_meant(override: str, h
     assert hint in line
 
 
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        (["augment.policy={name:", "randaugment,", "magnitude:", "3}"], "magnitude: 3}'"),
+        (["augment.crop_scale=[0.3,", "1]", "seed=1"], "'augment.crop_scale=[0.3, 1]'"),
+        (["train.epochs", "5"], "train.epochs=5?"),
+        (["train.epochs", "=", "5"], "train.epochs=5?"),
+        (["train.epochs=", "5"], "train.epochs=5?"),
+        (["train.epochs", "=5", "seed=1"], "train.epochs=5?"),
+        (["train.epochs:", "5"], "train.epochs=5?"),
+        (["seed", "5"], "seed=5?"),
+    ],
+)
+def test_a_value_that_a_blank_has_torn_apart_is_one_mistake(typed: list[str], hint: str) -> None:
+    (line,) = mistakes(*typed)
+    assert line.startswith("not an override (command line '")
+    assert line.endswith(hint)
+
+
+def test_words_that_belong_to_nothing_are_a_mistake_each() -> None:
+    lines = " ".join(mistakes("photos", "stuff", "model={name: vit_ti", "seed=1"))
+    assert all(f"(command line '{word}'): write KEY=VALUE" in lines for word in ("photos", "stuff"))
+    assert "YAML syntax" in lines
+
+
+@pytest.mark.parametrize(
+    ("override", "name"),
+    [
+        ("optimizer.name=AdamW", "adamw"),
+        ("optimizer=SGD", "sgd"),
+        ("schedule=CosineAnnealingLR", "cosine"),
+        ("schedule=one-cycle", "one_cycle"),
+        ("schedule=StepLR", "step"),
+        ("model=ViT_S", "vit_s"),
+        ("model.name=vit_base_patch16_224", "vit_b"),
+        ("data.name=ImageFolder", "image_folder"),
+        ("augment.policy=RandAugment", "randaugment"),
+    ],
+)
+def test_a_component_by_its_name_elsewhere_is_answered_with_ours(override: str, name: str) -> None:
+    assert f"did you mean '{name}'?" in mistakes(override)[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"), [("0", "did you mean cuda:0?"), ("GPU", "did you mean cuda?"), ("x", "")]
+)
+def test_a_device_is_answered_with_how_it_is_called(given: str, hint: str) -> None:
+    (line,) = mistakes(f"train.device={given}")
+    assert "must be auto, cpu, cuda or cuda:N" in line
+    assert line.endswith(hint)
+
+
 @pytest.mark.parametrize("devices", ["0,1", "cuda:0,1", "[0, 1]"])
 def test_several_devices_are_answered_with_the_line_of_torchrun(devices: str) -> None:
     (line,) = mistakes(f"train.device={devices}")
@@ -90,7 +142,10 @@ def test_every_word_of_a_peer_stands_for_a_key_that_there_is() -> None:
 def test_an_option_of_another_program_is_answered_with_a_key() -> None:
     assert hint_on_option("--batch-size") == "write train.batch_size=VALUE, without dashes"
     assert hint_on_option("--lr") == "write optimizer.lr=VALUE, without dashes"
+    assert hint_on_option("--train.epochs") == "write train.epochs=VALUE, without dashes"
+    assert hint_on_option("--data") == "write data.root=VALUE, without dashes"
     assert hint_on_option("--frobnicate") is None
+    assert hint_on_option("--train.frobnicate") is None
 
 
 @pytest.mark.parametrize(

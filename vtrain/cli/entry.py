@@ -86,6 +86,8 @@ def _usage_error(error: Any) -> ConfigError:
     function = {name: f for members in COMMANDS.values() for name, f in members.items()}.get(named)
     command = "vtrain" if function is None else f"vtrain {named}"
     option = getattr(error, "option_name", "")  # only an unknown option has one
+    if len(option) == 2:  # of `-epochs` typer names the first letter
+        option = next((w for w in sys.argv if w.startswith(option) and len(w) > 2), option)
     if option and function is not None and "overrides" in inspect.signature(function).parameters:
         from vtrain.config.hints import hint_on_option
 

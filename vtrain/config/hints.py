@@ -159,6 +159,9 @@ def hint_on_option(option: str) -> str | None:
     named = {"model": "vit_s", "data": "image_folder", "optimizer": "adamw"}
     document = Document("command line", {key: {"name": name} for key, name in named.items()})
     schema = build_schema(document)
-    for key in keys_called(word, schema):
-        return f"write {key}=VALUE, without dashes"
+    # A key with its section, as `--train.epochs`; then a section that a peer's option has a folder
+    # for; then a key of any section.
+    found = [word] if "." in word and word in set(all_keys(schema)) else keys_called(word, schema)
+    for key in found:
+        return f"write {'data.root' if key == 'data' else key}=VALUE, without dashes"
     return NO_KEYS.get(word)

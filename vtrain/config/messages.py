@@ -133,8 +133,13 @@ def requirement(detail: Any, keys: Keys = ()) -> str:
     if keys == ("model", "pretrained"):
         return "must be a file, a run folder, or hf-hub:OWNER/NAME of the Hugging Face hub"
     if keys == ("train", "device") or "cuda" in str(context.get("pattern")):
-        several = f"; {SEVERAL}" if "," in str(detail["input"]) else ""
-        return f"must be auto, cpu, cuda or cuda:N{several}"
+        given = str(detail["input"]).lower()
+        more = f"; {SEVERAL}" if "," in given else ""
+        if given.isdecimal():
+            more = f": did you mean cuda:{given}?"
+        elif given.startswith("gpu"):
+            more = ": did you mean cuda?"
+        return f"must be auto, cpu, cuda or cuda:N{more}"
     if kind == "union_tag_invalid":
         return suggest(context["tag"], context["expected_tags"].replace("'", "").split(", "))
     text: str = detail["msg"].removeprefix("Value error, ")

@@ -7,6 +7,7 @@ from vtrain.config.hints import wants_text
 from vtrain.config.retired import COMMAND_LINE
 from vtrain.config.schema import REGISTRIES
 from vtrain.config.sections import Config
+from vtrain.config.torn import torn_value
 from vtrain.errors import ConfigError, shortened
 from vtrain.files.yaml import Document, Keys, parse_value
 
@@ -19,8 +20,15 @@ def apply_overrides(document: Document, overrides: Iterable[str]) -> dict[Keys, 
     Whether its key wants a text is known only when all overrides are.
     """
     unread: dict[Keys, ConfigError] = {}
-    for override in overrides:
-        _apply(document, override, unread)
+    rest = list(overrides)
+    while rest:
+        torn = torn_value(rest)
+        if torn is None:
+            _apply(document, rest.pop(0), unread)
+            continue
+        name = f"{COMMAND_LINE} '{shortened(' '.join(rest[: torn.words]))}'"
+        document.mistakes.append(ConfigError("not an override", name, torn.hint))
+        del rest[: torn.words]
     return unread
 
 
