@@ -15,11 +15,11 @@ from vtrain.config import Config, load_config
 from vtrain.config.recipes import existing_config
 from vtrain.errors import ConfigError
 from vtrain.files.runs import RunFolder
+from vtrain.run.no_config import refuse_other_files
 from vtrain.run.text.command import resume_command
 
 log = logging.getLogger(__name__)
 
-WEIGHTS = (".pt", ".pth", ".safetensors")
 OF_ONE_COMMAND = ("train.max_steps",)
 """Keys that limit what one command does of a run: the next one does not remember them."""
 
@@ -65,9 +65,7 @@ def find_request(
     Raises:
         ConfigError: The config is not valid, or two runs are named.
     """
-    if path.suffix in WEIGHTS:
-        what, hint = "this is a checkpoint, not a config", "name the folder of its run"
-        raise ConfigError(what, path, hint)
+    refuse_other_files(path)
     typed = tuple(dict.fromkeys(override.partition("=")[0] for override in overrides))
     named = run_of(path)
     is_photos = named is None and path.is_dir()
@@ -113,6 +111,7 @@ def config_at(path: Path, overrides: Sequence[str] = (), start: str | None = Non
         ConfigError: The config is not valid.
         DataError: The folder holds no images that can be learnt from.
     """
+    refuse_other_files(path)
     if run_of(path) is None and path.is_dir():
         from vtrain.run.photos import photos_config  # torch, which a mistake in YAML must not load
 
