@@ -169,3 +169,32 @@ def test_a_notebook_shows_bars_and_a_file_does_not(
     assert screen.shows_bars(io.StringIO()) is expected
     monkeypatch.delitem(sys.modules, "IPython")
     assert not screen.shows_bars(io.StringIO())
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_lines_break_between_words_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    row = "data    fake, 4 classes, 70 training and 70 validation images"
+    assert screen.fitted(row, io.StringIO()) == row
+    lines = screen.fitted(row, Terminal(), hanging=8).split("\n")
+    assert " ".join(" ".join(lines).split()) == " ".join(row.split())
+    assert all(len(line) <= 30 for line in lines)
+    assert all(line.startswith(" " * 8) for line in lines[1:])
+    word = "x" * 50  # is for the terminal to break, so that it can be copied
+    assert screen.fitted(f"run     {word}", Terminal(), hanging=8).split() == ["run", word]
+
+
+@pytest.mark.parametrize(("given", "columns"), [("50", 50), ("x", 80), ("0", 80)])
+def test_a_terminal_that_does_not_know_its_width_has_eighty_columns(
+    monkeypatch: pytest.MonkeyPatch, given: str, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", given)
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((0, 0)))
+    assert screen.width(Terminal()) == columns
+    assert screen.width(io.StringIO()) == sys.maxsize

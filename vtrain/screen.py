@@ -7,13 +7,18 @@ disk under a log or a reader that went away must not end a training of days.
 import errno
 import io
 import os
+import re
+import shutil
 import sys
+import textwrap
 from contextlib import suppress
 from typing import TextIO
 
 from vtrain.errors import StorageError, printable
 
 LABEL = "standard output"
+ANY_TERMINAL = 80
+"""Columns of a terminal that does not know how many it has."""
 
 
 class ReaderLeftError(Exception):
@@ -82,6 +87,48 @@ def words(text: str) -> None:
     with suppress(OSError, ValueError):  # ValueError: it was closed
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
+
+
+def width(stream: TextIO) -> int:
+    """Return the columns of a terminal; a file has as many as it takes."""
+    if not stream.isatty():
+        return sys.maxsize
+    with suppress(ValueError):
+        if given := int(os.environ.get("COLUMNS", "0")):
+            return given
+    try:
+        columns = os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError):  # it only pretends to be one
+        columns = shutil.get_terminal_size().columns
+    return columns or ANY_TERMINAL  # on a serial line it does not know
+
+
+def fitted(text: str, stream: TextIO | None = None, hanging: int | None = None) -> str:
+    """Return text whose lines break between words where a terminal is too narrow for them.
+
+    Args:
+        text: Lines for people; a command in it would no longer be one.
+        stream: Where it goes, by default to stdout.
+        hanging: Blanks before what follows in a line, by default as many as its first column takes.
+    """
+    most = width(sys.stdout if stream is None else stream)
+    return "\n".join(_broken(line, most, hanging) for line in text.split("\n"))
+
+
+def _broken(line: str, most: int, hanging: int | None) -> str:
+    if len(line) <= most:
+        return line
+    if hanging is None:
+        first = re.match(r" *\S+(?: \S+)* {2,}", line)
+        hanging = first.end() if first is not None and first.end() <= most // 2 else 4
+    return textwrap.fill(
+        line,
+        max(most, hanging + 1),
+        subsequent_indent=" " * hanging,
+        break_long_words=False,  # a path, say, is for the terminal to break: it can be copied
+        break_on_hyphens=False,
+        replace_whitespace=False,
+    )
 
 
 def shows_bars(stream: TextIO) -> bool:

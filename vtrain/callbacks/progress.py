@@ -1,8 +1,5 @@
 """What a person sees while training: a bar on a terminal, plain lines elsewhere."""
 
-import os
-import shutil
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
@@ -88,7 +85,7 @@ class Progress(Callback):
         if not self.terminal and state.step < self.total_steps:
             parts["left"] = self._speed(state)
         for name in ("val/top5", "clock", "loss", "val/loss"):
-            if len("  ".join(parts.values())) < self._width():
+            if len("  ".join(parts.values())) < screen.width(self.stream):
                 break
             parts.pop(name, None)
         self._line("  ".join(parts.values()))
@@ -101,15 +98,6 @@ class Progress(Callback):
         if self.held is not None:
             self._line(self.held[1])
             self.held = None
-
-    def _width(self) -> int:
-        """Return the columns of the terminal; a file has as many as it takes."""
-        if not self.terminal:
-            return sys.maxsize
-        try:
-            return os.get_terminal_size(self.stream.fileno()).columns
-        except (OSError, ValueError):  # it only pretends to be one
-            return shutil.get_terminal_size().columns
 
     def _status(self, state: TrainState) -> str:
         loss = [f"loss {self.latest['train/loss']:.4f}"] if self.latest else []

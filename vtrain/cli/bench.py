@@ -26,4 +26,4 @@ def bench(
 
     with naming_the_config(config, overrides or ()):
         report = run_bench(config_at(config, overrides or ()), seconds, profile)
-    screen.result(report_json(report) if as_json else report_text(report))
+    screen.result(report_json(report) if as_json else screen.fitted(report_text(report)))

@@ -37,10 +37,10 @@ def check(
             from vtrain.run.check_data import check_data
 
             report, refusal = check_data(loaded, as_json)
-            screen.result(report)
+            screen.result(report if as_json else screen.fitted(report))
             if refusal is not None:  # last: what is bad is worth reading in any case
                 raise refusal
         else:
             from vtrain.run.check import check_config
 
-            screen.result(check_config(loaded))
+            screen.result(screen.fitted(check_config(loaded)))

@@ -9,6 +9,7 @@ from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
+from vtrain.cli.narrow import fit_help
 from vtrain.errors import ConfigError, printable
 
 PEERS_WORDS = {
@@ -48,11 +49,12 @@ class Command(TyperCommand):
     """A command whose help has the words of the field, and no types of the program."""
 
     def get_help(self, ctx: Any) -> str:
-        usage, rest = super().get_help(ctx).split("\n", 1)
+        fit_help(ctx)
+        usage, rest = super().get_help(ctx).split("\n\n", 1)
         # Typer's brackets around a name that has its own or needs none: {CONFIG} [[PATTERN]]
         usage = re.sub(r"\[(\[[^]]+\])(\.\.\.)?\](\.\.\.)?", r"\1\2", usage)
         usage = re.sub(r"\{([^}]+?)\}(\.\.\.)?", r"\1", usage)
-        return "\n".join([usage, *map(_plain, rest.split("\n"))])
+        return "\n".join([usage, "", *map(_plain, rest.split("\n"))])
 
 
 def _plain(line: str) -> str:
@@ -73,6 +75,10 @@ class UnexpectedError(Exception):
 
 class CommandGroups(TyperGroup):
     """The commands of the help in groups; without rich, typer would write one list."""
+
+    def get_help(self, ctx: Any) -> str:
+        fit_help(ctx)
+        return str(super().get_help(ctx))
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         for title, commands in groupby(

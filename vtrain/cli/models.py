@@ -22,8 +22,8 @@ def models(
     if shapes:
         from vtrain.run.text.steps_text import steps_text
 
-        screen.result(steps_text(pattern))
+        screen.result(screen.fitted(steps_text(pattern)))
         return
     from vtrain.run.text.tables import models_text
 
-    screen.result(models_text(pattern))
+    screen.result(screen.fitted(models_text(pattern)))

@@ -18,7 +18,7 @@ def recipes(
     if name is None:
         if copy:
             raise ConfigError("--copy needs a name", "command line", "`vtrain recipes` lists them")
-        screen.result(recipes_text())
+        screen.result(screen.fitted(recipes_text()))
     elif copy:
         screen.words(f"{copy_recipe(name)}: `vtrain fit {name}.yaml` trains it")
     else:

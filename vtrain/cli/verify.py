@@ -17,5 +17,5 @@ def verify(
     from vtrain.run.verify import raise_if_lost, verify_checkpoints
 
     text, usable = verify_checkpoints(path)
-    screen.result(text)
+    screen.result(screen.fitted(text))
     raise_if_lost(path, usable)  # last: what is damaged is worth reading in any case

@@ -1,9 +1,11 @@
 """`vtrain check`: everything that can be known about a run without training."""
 
+import sys
 from collections.abc import Callable
 
 import torch
 
+from vtrain import screen
 from vtrain.config import Config
 from vtrain.errors import printable
 from vtrain.run.build.batch_size import profile_run
@@ -18,6 +20,7 @@ from vtrain.run.text.stages import padding_notes, stages_text
 
 GIB = 1 << 30
 WIDTH, HEIGHT = 60, 8  # characters of the curve
+LABELS = 11  # characters before it
 
 
 def check_config(config: Config) -> str:
@@ -71,7 +74,7 @@ def check_config(config: Config) -> str:
 
 def curve(value: Callable[[int], float], steps: int) -> list[str]:
     """Draw `value(0)` to `value(steps - 1)`, none below 0, from 0 to the largest that is drawn."""
-    width = min(WIDTH, steps)
+    width = min(WIDTH, steps, max(1, screen.width(sys.stdout) - LABELS))
     at = [round(i * (steps - 1) / max(1, width - 1)) for i in range(width)]
     values = [value(step) for step in at]
     top = max(values)

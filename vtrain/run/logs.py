@@ -2,22 +2,27 @@
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
+from vtrain import screen
 from vtrain.errors import StorageError
 from vtrain.files.atomic import append
 
 ROOT = logging.getLogger("vtrain")
+NAMED = re.compile(r"(?=[a-z ]{8}\S)[a-z]{1,7} +\S|weakest ")
+"""A row of what a run says at its start or its end: a name of up to seven letters, and a text."""
 
 
 def to_console() -> None:
     """Show information and warnings on stderr, as plain lines; of many processes the main one."""
     ROOT.setLevel(logging.DEBUG)
     logging.raiseExceptions = False  # a full disk under vtrain.log must not spoil the screen
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Console(sys.stderr)
     handler.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
     handler.setFormatter(logging.Formatter("%(message)s"))
     ROOT.handlers = [handler]  # not one more: two commands in one process would say all twice
@@ -52,6 +57,15 @@ def logging_to(path: Path) -> Iterator[None]:
         yield
     finally:
         ROOT.removeHandler(handler)
+
+
+class _Console(logging.StreamHandler[TextIO]):
+    """Writes messages, those that begin with a name and are wide in several lines if need be."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        is_row = NAMED.match(text) is not None and "`" not in text
+        return screen.fitted(text, self.stream, hanging=8) if is_row else text
 
 
 class _LogFile(logging.Handler):
