@@ -94,8 +94,24 @@ def verified(file: File, path: Path, allowed: dict[str, int] | None) -> Written:
     Raises:
         CheckpointError: It is damaged, unsafe, or not what the manifest says.
     """
+    written, program = verified_archive(file, path, allowed)
+    try:
+        _check_program(program, path)
+    except BROKEN as error:
+        raise corrupt(path, str(error)) from None
+    return written
+
+
+def verified_archive(
+    file: File, path: Path, allowed: dict[str, int] | None, largest: int = LARGEST_PROGRAM
+) -> tuple[Written, bytes]:
+    """Check all but the program of an open file, and return that, of at most `largest` bytes.
+
+    Raises:
+        CheckpointError: It is damaged, unsafe, or not what the manifest says.
+    """
     # From cheap to dear, and each step only reads what the ones before have bounded: the kind of
-    # file, its checksum, the size of its directory, the directory, the records, the program.
+    # file, its checksum, the size of its directory, the directory, the records.
     try:
         size = os.fstat(file.fileno()).st_size
         if size > LARGEST_FILE:
@@ -111,14 +127,15 @@ def verified(file: File, path: Path, allowed: dict[str, int] | None) -> Written:
             )
         _check_directory_size(file, size, path)
         with zipfile.ZipFile(file) as archive:
-            program = _check_records(archive, size, path)
+            record = _check_records(archive, size, path)
+            if record.file_size > largest:
+                raise CheckpointError("unsupported format: its program is too long", path)
             damaged = archive.testzip()
             if damaged is not None:
                 raise corrupt(path, f"the checksum of {damaged} is wrong")
-            _check_program(archive.read(program), path)
+            return Written(size, sha256), archive.read(record)
     except BROKEN as error:
         raise corrupt(path, str(error)) from None
-    return Written(size, sha256)
 
 
 def _unlike(size: int, sha256: str, allowed: dict[str, int]) -> str:
@@ -192,9 +209,9 @@ def _check_records(archive: zipfile.ZipFile, size: int, path: Path) -> zipfile.Z
 
 
 def _program_record(records: list[zipfile.ZipInfo], path: Path) -> zipfile.ZipInfo:
-    """Return the record that holds the program, which must be one and small."""
+    """Return the record that holds the program, which must be one."""
     programs = [record for record in records if record.filename.endswith("/data.pkl")]
-    if len(programs) != 1 or programs[0].file_size > LARGEST_PROGRAM:
+    if len(programs) != 1:
         raise CheckpointError("unsupported format: not one data.pkl", path)
     return programs[0]
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from vtrain.errors import CheckpointError
-from vtrain.files.archive import opened
+from vtrain.files.archive import File, opened
 from vtrain.files.arrays import read_arrays
-from vtrain.files.container import load_weights
 from vtrain.files.runs import RunFolder
+from vtrain.files.weights_torch import TorchFile
 from vtrain.files.weights_within import weights_within
 
 KNOWN_NAMES = ("model.safetensors", "pytorch_model.bin")
@@ -43,19 +43,29 @@ def read_weights(path: Path) -> WeightFile:
     Raises:
         CheckpointError: It is absent, damaged, unsafe, or holds no tensors.
     """
-    content = _read(file_in(path) if path.is_dir() else path)
-    tensors, place = weights_within(content)
-    if not tensors:
-        raise CheckpointError("the file holds no weights", path)
-    classes = content.get("classes")
-    names = map(str, classes) if isinstance(classes, list | tuple) else ()
-    return WeightFile(tensors, tuple(names), _colours(content.get("preprocess")), place)
+    path = file_in(path) if path.is_dir() else path
+    with opened(path) as file:
+        content, stored = _read(file, path)
+        tensors, place = weights_within(content)
+        if not tensors:
+            raise CheckpointError("the file holds no weights", path)
+        # While the file is open: what is read is what was verified.
+        read = stored.tensors(tensors) if stored is not None else tensors
+    return WeightFile(
+        read, _names(content.get("classes")), _colours(content.get("preprocess")), place
+    )
+
+
+def _names(classes: object) -> tuple[str, ...]:
+    if not isinstance(classes, list | tuple) or any(type(name) is not str for name in classes):
+        return ()
+    return tuple(classes)
 
 
 def _colours(preprocess: object) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
     try:
         mean, std = (tuple(map(float, preprocess[key])) for key in ("mean", "std"))  # type: ignore[index]
-    except (KeyError, TypeError, ValueError):  # of another program, or not trusted
+    except (KeyError, TypeError, ValueError, OverflowError):  # of another program, or not trusted
         return None
     return mean, std
 
@@ -81,15 +91,20 @@ def file_in(folder: Path) -> Path:
     )
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Read a file once, not mapped into memory: it may be replaced while it is read."""
-    with opened(path) as file:
-        head = file.read(512)
-        if _is_npz(head):
-            return _from_arrays(path)
-        if head[8:9] != b"{":  # safetensors start with a length in 8 bytes, then JSON
-            return load_weights(path)
-        content = head + file.read()
+def _read(file: File, path: Path) -> tuple[dict[str, Any], TorchFile | None]:
+    """Read a file, not mapped into memory, as it may be truncated; of torch's without tensors."""
+    head = file.read(512)
+    if _is_npz(head):
+        return _from_arrays(path), None
+    if head[8:9] == b"{":  # safetensors start with a length in 8 bytes, then JSON
+        return _from_safetensors(head + file.read(), path), None
+    stored = TorchFile(file, path)
+    if not isinstance(stored.content, dict):
+        raise CheckpointError("not a mapping of names to tensors", path)
+    return stored.content, stored
+
+
+def _from_safetensors(content: bytes, path: Path) -> dict[str, Any]:
     import safetensors
     from safetensors.torch import load
 

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from vtrain.files.checkpoint import evaluated_weights
+from vtrain.files.weights_program import Stored
 
 AVERAGED = ("state_dict_ema", "model_ema", "ema")
 """Of timm, DeiT and lucidrains' scripts. Not mmengine's `ema_state_dict`: it exchanges the two when
@@ -16,8 +17,8 @@ what is evaluated; of scripts."""
 LAST = ("student", "module", "backbone", "encoder", "params")
 
 
-def weights_within(content: Mapping[str, Any]) -> tuple[dict[str, Tensor], str]:
-    """Return the tensors that are the weights, and under which key they were, or nothing.
+def weights_within(content: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """Return the weights, read or `Stored`, and the key that they were under; else nothing.
 
     Averaged weights come before those that they are the average of, as where each program that
     keeps both evaluates.
@@ -39,7 +40,7 @@ def weights_within(content: Mapping[str, Any]) -> tuple[dict[str, Tensor], str]:
     return next(((tensors, key) for key, tensors in named if tensors), ({}, ""))
 
 
-def _below(value: Any) -> dict[str, Tensor]:
+def _below(value: Any) -> dict[str, Any]:
     """Return the tensors of a mapping, or of the one that it holds under a usual key."""
     if not isinstance(value, Mapping):
         return {}
@@ -47,5 +48,7 @@ def _below(value: Any) -> dict[str, Tensor]:
     return next(filter(None, inner), None) or _tensors(value)
 
 
-def _tensors(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    return {n: v for n, v in content.items() if isinstance(v, Tensor) and isinstance(n, str)}
+def _tensors(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        n: v for n, v in content.items() if isinstance(v, Tensor | Stored) and isinstance(n, str)
+    }
