@@ -228,11 +228,17 @@ def test_a_missing_extra_is_one_line(vtrain: Vtrain, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_cleanly(
-    trained: Path, photographs: Path, tmp_path: Path, number: signal.Signals
+    trained: Path,
+    photographs: Path,
+    tmp_path: Path,
+    number: signal.Signals,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from tests.harness import Command
 
     shutil.copytree(trained, tmp_path / "run")
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     before = sorted(tmp_path.rglob("*"))
     command = Command(tmp_path, "serve", "run", "--port", 0)
     try:
@@ -246,6 +252,9 @@ def test_a_signal_ends_it_cleanly(
         answer = connection.getresponse()
         assert answer.status == 200
         assert len(json.loads(answer.read())["predictions"]) == 4
+        connection.request("POST", "/explain?method=relevance", content)
+        answer = connection.getresponse()
+        assert (answer.status, json.loads(answer.read())["method"]) == (200, "relevance")
         command.send(number)
         began = time.monotonic()
         done = command.wait(20)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtrain.layers.attention import self_attend
+from vtrain.layers.constant import constant
 
 
 class Windows(nn.Module):
@@ -37,9 +38,14 @@ class Windows(nn.Module):
         super().__init__()
         self.height, self.width, self.side, self.shift = height, width, side, shift
         down, right = -height % side, -width % side
-        tokens = torch.arange(height * width).view(height, width)
-        tokens = F.pad(tokens, (0, right, 0, down), value=height * width)
-        order = cut_windows(tokens.roll((-shift, -shift), (0, 1)), side).flatten()
+        tall, wide = height + down, width + right
+
+        def places() -> Tensor:
+            tokens = torch.arange(height * width).view(height, width)
+            tokens = F.pad(tokens, (0, right, 0, down), value=height * width)
+            return cut_windows(tokens.roll((-shift, -shift), (0, 1)), side).flatten()
+
+        order = constant((tall * wide,), torch.int64, places)
         # One window, or a column of them: the tokens are in order as they are.
         self.is_identity = width == side and not (down or shift)
         # The token at each place of the windows (H * W is padding), and the place of each token:
@@ -49,7 +55,11 @@ class Windows(nn.Module):
         # A copy: a part of a tensor makes torch.export warn when it is saved.
         inverse = order.argsort()[: height * width].clone()
         self.register_buffer("inverse", inverse, persistent=False)
-        mask = shift_mask(height + down, width + right, side, shift) if shift else None
+        mask = None
+        if shift:
+            shape = (tall // side * (wide // side), side**2, side**2)
+            dtype = torch.get_default_dtype()
+            mask = constant(shape, dtype, lambda: shift_mask(tall, wide, side, shift))
         self.register_buffer("mask", mask, persistent=False)
 
     def split(self, x: Tensor) -> Tensor:
@@ -80,7 +90,9 @@ class RelativeBias(nn.Module):
     def __init__(self, side: int) -> None:
         super().__init__()
         self.side = side
-        self.register_buffer("index", relative_position_index(side), persistent=False)
+        shape = (side**2, side**2)
+        index = constant(shape, torch.int64, lambda: relative_position_index(side))
+        self.register_buffer("index", index, persistent=False)
 
     def forward(self, table: Tensor, side: int) -> Tensor:
         """Look up the biases of windows of `side`. Shape: ((2 * side - 1)**2, h) -> (h, N, N)."""

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
+from vtrain.layers.constant import constant
 from vtrain.layers.drop_path import DropPath
 from vtrain.layers.linear import Linear, linear
 from vtrain.layers.mlp import MLP
@@ -45,7 +46,9 @@ class WindowAttention(nn.Module):
         self.cpb_mlp = nn.Sequential(
             nn.Linear(2, 512), nn.ReLU(), nn.Linear(512, num_heads, bias=False)
         )
-        self.register_buffer("offsets", log_spaced_offsets(side, trained_side), persistent=False)
+        shape, dtype = ((2 * side - 1) ** 2, 2), torch.get_default_dtype()
+        offsets = constant(shape, dtype, lambda: log_spaced_offsets(side, trained_side))
+        self.register_buffer("offsets", offsets, persistent=False)
         self.bias_of_offsets = RelativeBias(side)
         self.qkv = Linear(channels, 3 * channels, bias=False)
         self.q_bias = nn.Parameter(torch.zeros(channels))

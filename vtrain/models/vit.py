@@ -14,6 +14,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 from torch import Tensor, nn
 
 from vtrain.layers.attention import SelfAttention
+from vtrain.layers.constant import constant
 from vtrain.layers.drop_path import DropPath, drop_path_rates
 from vtrain.layers.layer_scale import LayerScale
 from vtrain.layers.mlp import MLP
@@ -214,7 +215,9 @@ class ViT(ImageClassifier):
             self.pos_embed_y = learned(1, grid, embed_dim // 2)
         elif self.position_embedding == "sincos_2d":
             # Computed, not learned: it moves with the model, but belongs in no checkpoint.
-            self.register_buffer("pos_embed", sincos_2d(grid, embed_dim), persistent=False)
+            shape = (1, grid * grid, embed_dim)
+            fixed = constant(shape, torch.float32, lambda: sincos_2d(grid, embed_dim))
+            self.register_buffer("pos_embed", fixed, persistent=False)
 
     def prefix_tokens(self) -> list[Tensor]:
         """Return the learned tokens in front of the patches, each (1, n, D)."""
