@@ -58,7 +58,7 @@ def test_a_folder_without_photographs_is_refused(tmp_path: Path) -> None:
         explain.read(tmp_path, 3)
 
 
-@pytest.mark.slow
+@pytest.mark.study
 @pytest.mark.parametrize("method", METHODS)
 def test_a_vit_b_at_224_pixels_stays_below_2_gb(method: str) -> None:
     assert 3e8 < explain.peak_in_process(method) < explain.MOST_BYTES

@@ -23,7 +23,7 @@ FINDS = {
 the images that are classified right. Where none does, `auto` is only the best there is."""
 
 
-@pytest.mark.slow
+@pytest.mark.study
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", MODELS_32)
 def test_the_methods_to_be_trusted_find_the_mark(name: str) -> None:
