@@ -163,6 +163,23 @@ def _opened(data: bytes) -> Image.Image:
     return image
 
 
+def frames_and_depth(data: bytes) -> tuple[int, bool]:
+    """Return how many frames or pages a file has, and whether it is grey of more than 8 bits.
+
+    A JPEG has one: a telephone's has a map of its brightness behind it. So has what is damaged.
+    """
+    try:
+        with _opened(data) as image:
+            one = isinstance(image, JpegImagePlugin.JpegImageFile)
+            return 1 if one else getattr(image, "n_frames", 1), _is_deep(image)
+    except Exception:  # of every kind, as in `decode_image`, which says what is wrong
+        return 1, False
+
+
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode in {"I", "F"} or image.mode.startswith("I;16")
+
+
 def _check_size(image: Image.Image, max_pixels: int) -> None:
     """Refuse an image that is too large, and let a JPEG that nearly is be decoded in part.
 
@@ -208,7 +225,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
             "camera's raw file has",
             hint="develop it first, or save the image itself",
         )
-    if image.mode in {"I", "F"} or image.mode.startswith("I;16"):
+    if _is_deep(image):
         return _to_grey8(image).convert("RGB")
     if image.mode in {"L", "RGB"} and tags.get(339, (1,))[0] == 2:
         # SampleFormat: signed bytes, which Pillow takes for unsigned ones.

@@ -3,7 +3,9 @@ import os
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.data.pictures import plant
 from vtrain.data.datasets.builtin import Digits, Fake
@@ -105,3 +107,42 @@ def test_the_real_cifar10_is_scanned_in_under_a_minute() -> None:
     assert [split.images for split in report.splits.values()] == [50_000, 10_000]
     assert all(split.sizes == {"32 x 32": split.images} for split in report.splits.values())
     assert all(split.bad == [] for split in report.splits.values())
+
+
+def deep(path: Path, low: int, high: int, **options: object) -> None:
+    values = np.linspace(low, high, 16).reshape(4, 4).astype(np.uint16)
+    Image.fromarray(values).save(path, **options)
+
+
+def test_deep_images_that_use_a_fraction_of_their_range_are_told(root: Path) -> None:
+    for name in ("cat/1", "dog/1"):  # as cameras of 12 bits write them
+        deep(root / f"train/{name}.tif", 0, 4095)
+    deep(root / "val/cat/1.tif", 0, 65535)
+    deep(root / "val/dog/1.tif", 0, 4095, tiffinfo={281: 4095})
+    report = scan(ImageFolder(root=root), show=False)
+    train, val = report.splits["train"], report.splits["val"]
+    assert (train.deep, train.deep_levels) == (2, (0, 16))
+    assert (val.deep, val.deep_levels) == (2, (0, 255))
+    text = "\n".join(report.lines())
+    assert "range: 2 images of over 8 bits take levels 0 to 16 of 0 to 255" in text
+    assert text.count("tag 281 (MaxSampleValue") == 1
+    assert json.loads(json.dumps(report.to_dict()))["splits"]["train"]["deep_levels"] == [0, 16]
+
+
+def test_images_of_8_bits_have_no_range(root: Path) -> None:
+    text = "\n".join(scan(ImageFolder(root=root), show=False).lines())
+    assert "range" not in text
+    assert "pages" not in text
+
+
+def test_files_of_several_pages_are_counted(root: Path) -> None:
+    pages = [Image.new("L", (4, 4), value) for value in (10, 100, 200)]
+    for name in ("cat/1.tif", "dog/1.gif", "dog/2.webp"):
+        pages[0].save(root / f"train/{name}", save_all=True, append_images=pages[1:])
+    # Of a telephone: the second picture is the map of the first one's brightness.
+    pages[0].save(root / "train/dog/3.jpg", format="MPO", save_all=True, append_images=pages[1:])
+    report = scan(ImageFolder(root=root), show=False)
+    assert report.splits["train"].paged == 3
+    assert "3 files have several pages or frames: only the first is used" in "\n".join(
+        report.lines()
+    )

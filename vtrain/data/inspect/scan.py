@@ -7,13 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
 from vtrain.data.datasets.folder_names import printable_name
 from vtrain.data.datasets.samples import Samples, Source, SplitName, subset
+from vtrain.data.inspect.kinds import kind_lines
 from vtrain.errors import DataError, printable
-from vtrain.files.images import decode_image, read_bytes
+from vtrain.files.images import decode_image, frames_and_depth, read_bytes
 from vtrain.resources import cpu_count
 
 CHUNK = 64
@@ -40,6 +42,12 @@ class SplitReport:
     ignored: dict[str, int]
     """Ending -> files that are no images."""
     bad: list[BadImage]
+    paged: int = 0
+    """Files of several frames or pages, of which the first is used."""
+    deep: int = 0
+    """Grey images of more than 8 bits."""
+    deep_levels: tuple[int, int] | None = None
+    """The darkest and the brightest level of these, of 0 to 255, once they are scaled."""
 
 
 @dataclass(frozen=True)
@@ -140,13 +148,19 @@ class Seen:
     problem: str | None = None
     digest: bytes | None = None
     """Of its content; None where there was nothing to read."""
+    frames: int = 1
+    levels: tuple[int, int] | None = None
+    """The darkest and the brightest, of 0 to 255, of a grey image of more than 8 bits."""
 
 
 def scan_split(samples: Samples, classes: tuple[str, ...], seen: Iterable[Seen]) -> SplitReport:
     """Sum up what was seen of the images of a split."""
     sizes: Counter[str] = Counter()
-    bad = []
+    bad, paged, levels = [], 0, []
     for image in seen:
+        paged += image.frames > 1
+        if image.levels is not None:
+            levels.append(image.levels)
         if image.size is not None:
             sizes[image.size] += 1
         if image.problem is not None:
@@ -160,6 +174,11 @@ def scan_split(samples: Samples, classes: tuple[str, ...], seen: Iterable[Seen])
         sizes=dict(sizes.most_common()),
         ignored=dict(samples.ignored),
         bad=bad,
+        paged=paged,
+        deep=len(levels),
+        deep_levels=(min(low for low, _ in levels), max(high for _, high in levels))
+        if levels
+        else None,
     )
 
 
@@ -180,7 +199,7 @@ def look_at_all(
 
 def look(samples: Samples, index: int) -> Seen:
     """Read and decode one image."""
-    digest = None
+    digest, frames, levels = None, 1, None
     try:
         path = samples.file(index)
         if path is None:
@@ -190,9 +209,13 @@ def look(samples: Samples, index: int) -> Seen:
             content = read_bytes(path)
             digest = _digest(content)
             image = decode_image(content, path)
+            frames, is_deep = frames_and_depth(content)
+            if is_deep:
+                grey = np.asarray(image)
+                levels = int(grey.min()), int(grey.max())
     except DataError as error:
         return Seen(index, problem=error.what, digest=digest)
-    return Seen(index, size=f"{image.width} x {image.height}", digest=digest)
+    return Seen(index, f"{image.width} x {image.height}", None, digest, frames, levels)
 
 
 class Copies:
@@ -241,6 +264,7 @@ def _split_lines(name: str, split: SplitReport) -> Iterator[str]:
     if split.ignored:
         kinds = ", ".join(f"{ending or 'no ending'} {n:,}" for ending, n in split.ignored.items())
         yield f"  ignored: {sum(split.ignored.values()):,} files that are no images: {kinds}"
+    yield from kind_lines(split.paged, split.deep, split.deep_levels)
     yield from _bad_lines(split)
 
 
