@@ -377,7 +377,7 @@ def test_check_reads_the_weights_that_a_run_would_start_from(
 ) -> None:
     assert vtrain("fit", small_run, "train.max_steps=1", "--run-dir", "before").code == 0
     done = vtrain("check", small_run, "model.pretrained=before/best.pt", "data.num_classes=5")
-    assert re.search(r"^weights +timm: \d+ tensors loaded, 2 new \(head.weight, ", done.out, re.M)
+    assert re.search(r"^weights +vtrain: \d+ tensors loaded, 2 new \(head.weight, ", done.out, re.M)
     done = vtrain("check", small_run, "model.pretrained=nowhere.pt")
     assert done.code == 4
     assert "nowhere.pt" in done.err

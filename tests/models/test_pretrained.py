@@ -1,3 +1,4 @@
+import socket
 import sys
 import types
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from tests.conftest import tiny
 from tests.models.agreement import shaken
 from vtrain.errors import CheckpointError, ConfigError
+from vtrain.files import hub
 from vtrain.layers.patch_embed import resize_kernel
 from vtrain.models.base import ImageClassifier
 from vtrain.models.pretrained import load_pretrained
@@ -572,13 +574,16 @@ def test_a_file_that_is_not_there_is_named(file: Path) -> None:
 
 def fake_hub(monkeypatch: pytest.MonkeyPatch, download) -> None:
     """Install a `huggingface_hub` whose only function is `download(repository, file)`."""
-    hub, errors = types.ModuleType("huggingface_hub"), types.ModuleType("huggingface_hub.errors")
+    package, errors = (
+        types.ModuleType("huggingface_hub"),
+        types.ModuleType("huggingface_hub.errors"),
+    )
     errors.EntryNotFoundError = type("EntryNotFoundError", (Exception,), {})
     errors.LocalEntryNotFoundError = type(
         "LocalEntryNotFoundError", (errors.EntryNotFoundError,), {}
     )
-    hub.hf_hub_download = lambda repository, name: download(repository, name, errors)
-    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    package.hf_hub_download = lambda repository, name: download(repository, name, errors)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", package)
     monkeypatch.setitem(sys.modules, "huggingface_hub.errors", errors)
 
 
@@ -618,6 +623,31 @@ def test_without_network_the_hub_is_one_line(monkeypatch) -> None:
         load_pretrained(tiny("vit_ti"), "hf-hub:someone/vit")
     assert len(caught.value.lines()) == 1
     assert "much more" not in str(caught.value)
+
+
+@pytest.mark.parametrize("proxy", ["", "http://127.0.0.1:9", "127.0.0.1:9"])
+def test_without_network_the_hub_s_own_program_does_not_try_again(
+    monkeypatch, tmp_path: Path, capfd: pytest.CaptureFixture[str], proxy: str
+) -> None:
+    """With the real package: no request is made at all, and nothing is said but the error."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    with pytest.raises(CheckpointError, match=r"\(no network\)") as caught:
+        load_pretrained(tiny("vit_ti"), "hf-hub:someone/vit")
+    assert "model.pretrained=FILE" in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+    assert not constants.HF_HUB_OFFLINE
+
+
+def test_a_hub_that_is_in_reach_is_asked(monkeypatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+        for name in hub.PROXIES:
+            monkeypatch.delenv(name, raising=False)
+        assert hub.is_in_reach()
+    assert not hub.is_in_reach()
 
 
 def test_without_the_hub_package_the_install_line_is_given(monkeypatch) -> None:

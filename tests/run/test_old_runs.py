@@ -67,7 +67,7 @@ def test_a_new_run_starts_from_its_weights(old: Path, vtrain: Vtrain) -> None:
         "model.pretrained=run/last.pt",
     )
     assert done.code == 0
-    assert "weights timm: 19 tensors loaded" in done.err
+    assert "weights vtrain: 19 tensors loaded" in done.err
 
 
 def test_it_goes_on_to_the_weights_of_the_run_that_was_not_interrupted(

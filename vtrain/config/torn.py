@@ -30,17 +30,21 @@ def torn_value(words: Sequence[str]) -> Torn | None:
     key, equals, value = words[0].partition("=")
     if equals and value[:1] in CLOSING and not _is_closed(value):
         return _mapping(words)
-    bare = key.removesuffix(":")
-    if value or len(words) < 2 or not KEY.fullmatch(bare):
+    bare, others = key.removesuffix(":"), words[1:]
+    if value or not others or not KEY.fullmatch(bare):
         return None
-    second = words[1]
-    if second == "=" and len(words) > 2 and not equals:  # `key = 5`
-        return _pair(bare, words[2], 3)
-    if second.startswith("=") and second != "=" and not equals:  # `key =5`
-        return _pair(bare, second[1:], 2)
+    if not equals and others[0].startswith("="):
+        return _behind_a_sign(bare, others)
     # `key= 5`, `key: 5`, `section.key 5`, and of a word alone only with a number behind it.
-    is_key = equals or bare != key or "." in bare or NUMBER.fullmatch(second)
-    return _pair(bare, second, 2) if is_key and "=" not in second else None
+    is_key = equals or bare != key or "." in bare or NUMBER.fullmatch(others[0])
+    return _pair(bare, others[0], 2) if is_key and "=" not in others[0] else None
+
+
+def _behind_a_sign(key: str, others: Sequence[str]) -> Torn | None:
+    """Read `key =5` and `key = 5`."""
+    if others[0] != "=":
+        return _pair(key, others[0][1:], 2)
+    return _pair(key, others[1], 3) if len(others) > 1 else None
 
 
 def _pair(key: str, value: str, words: int) -> Torn:

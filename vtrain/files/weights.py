@@ -30,6 +30,8 @@ class WeightFile:
     """Mean and std of the channels that they were trained with, where the file states them."""
     place: str = ""
     """The key of the file that they were under, if any."""
+    is_own: bool = False
+    """Whether vtrain wrote it."""
 
 
 def read_weights(path: Path) -> WeightFile:
@@ -52,7 +54,11 @@ def read_weights(path: Path) -> WeightFile:
         # While the file is open: what is read is what was verified.
         read = stored.tensors(tensors) if stored is not None else tensors
     return WeightFile(
-        read, _names(content.get("classes")), _colours(content.get("preprocess")), place
+        read,
+        _names(content.get("classes")),
+        _colours(content.get("preprocess")),
+        place,
+        is_own=isinstance(content.get("state"), dict) and "vtrain" in content,
     )
 
 

@@ -5,6 +5,7 @@ of another number of classes stay new. Anything else that does not match is an e
 """
 
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from vtrain.data.datasets.class_names import places
 from vtrain.errors import CheckpointError, ConfigError
+from vtrain.files import hub
 from vtrain.files.weights import ENDINGS, KNOWN_NAMES, read_weights
 from vtrain.models.base import ImageClassifier
 from vtrain.models.weights.fitting import fit_to_shape
@@ -123,7 +125,8 @@ def load_pretrained(
     fates, taken = decide(given, wanted, heads, mapping)
     fates |= {name: Fate.UNUSED for name in beside if name not in fates}
     place = ", ".join(filter(None, (file.place, f"names below {prefix}" * bool(prefix))))
-    report = LoadReport(mapping.name, fates, file.colours, place)
+    # Names of vtrain are timm's: whose they are in a file says who wrote it.
+    report = LoadReport("vtrain" if file.is_own else mapping.name, fates, file.colours, place)
 
     refuse(report, source)
     # Only after every check, so that an error leaves the model as it was.
@@ -257,15 +260,24 @@ def fetch(source: str) -> Path:
         raise ConfigError(
             "the hub needs the package huggingface_hub", source, 'pip install "vtrain[hub]"'
         ) from None
+    in_reach = hub.is_in_reach()
     for name in KNOWN_NAMES:
         try:
-            # The cache holds links, and vtrain opens only regular files.
-            return Path(hf_hub_download(source.removeprefix(HUB), name)).resolve()
+            with hub.asking(in_reach):
+                # The cache holds links, and vtrain opens only regular files.
+                return Path(hf_hub_download(source.removeprefix(HUB), name)).resolve()
         except Exception as error:  # its own kinds and those of its HTTP client, by version
             absent = isinstance(error, EntryNotFoundError)
-            if not absent or isinstance(error, LocalEntryNotFoundError):  # the latter: no network
-                reason = f"{type(error).__name__}: {error}".splitlines()[0][:120]
-                raise CheckpointError(
-                    f"the hub did not answer with weights ({reason})", source
-                ) from None
+            if absent and not isinstance(error, LocalEntryNotFoundError):
+                continue
+            # The latter: it is not in the cache of earlier downloads, either. With a network the
+            # cause is another one, such as a name that is not there.
+            if not in_reach and name != KNOWN_NAMES[-1]:
+                continue
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            reason = textwrap.shorten(reason, 120, placeholder=" ...") if in_reach else "no network"
+            hint = "a file that you have works without: model.pretrained=FILE"
+            raise CheckpointError(
+                f"the hub did not answer with weights ({reason})", source, hint
+            ) from None
     raise CheckpointError(f"the repository has neither {' nor '.join(KNOWN_NAMES)}", source)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from vtrain.config import Config
@@ -29,30 +30,34 @@ def refuse_other_files(path: Path) -> None:
     Raises:
         ConfigError: It says what the file is, and what to type; never what is in it.
     """
-    ending = path.suffix.lower()
-    of_yaml = ending in YAML
-    if ending in WEIGHTS and not path.is_dir():  # whether it is there or not
+    of_yaml = path.suffix.lower() in YAML
+    if path.suffix.lower() in WEIGHTS and not path.is_dir():  # whether it is there or not
         raise ConfigError("this is a checkpoint, not a config", path, _of_checkpoint(path))
     if not path.is_file() or RunFolder.config == Path(path.name):
         return
     head = _head(path)
-    if not of_yaml and ending == ".onnx":
-        hint = f"name classes with: vtrain predict IMAGE --ckpt {argument(path)}"
-        raise ConfigError("this is an ONNX file, not a config", path, hint)
-    if _is_of_a_run(path):
-        hint = f"name the folder of its run: {argument(path.parent)}"
-        raise ConfigError("this is a file of a run, not its config", path, hint)
-    if head[257:262] == b"ustar" or ".tar" in map(str.lower, path.suffixes):
-        raise ConfigError("this is a tar file, not a config", path, _of_shard(path))
-    if not of_yaml and ending in LISTS:
-        raise ConfigError("this is a table, not a config", path, _of_list(path, head))
-    if (not of_yaml and is_image_name(path.name)) or _begins(head) == "an image":
-        hint = f"name a folder of images, or name its class with: vtrain predict {argument(path)}"
-        raise ConfigError("this is an image, not a config", path, hint)
+    for what, hint in _kinds(path, head, of_yaml):
+        raise ConfigError(f"this is {what}, not a config", path, hint)
     if b"\0" in head or _begins(head):
         raise ConfigError(f"this is {_begins(head) or 'no text'}, and no config", path, FORMS)
     if not of_yaml and not _has_sections(path):
         raise ConfigError("this file has none of the sections of a config", path, FORMS)
+
+
+def _kinds(path: Path, head: bytes, of_yaml: bool) -> Iterator[tuple[str, str]]:
+    """Yield what a file is that vtrain has a use for elsewhere, and what to type."""
+    ending = "" if of_yaml else path.suffix.lower()
+    if ending == ".onnx":
+        yield "an ONNX file", f"name classes with: vtrain predict IMAGE --ckpt {argument(path)}"
+    if _is_of_a_run(path):
+        yield "a file of a run", f"name the folder of its run: {argument(path.parent)}"
+    if head[257:262] == b"ustar" or ".tar" in map(str.lower, path.suffixes):
+        yield "a tar file", _of_shard(path)
+    if ending in LISTS:
+        yield "a table", _of_list(path, head)
+    if (not of_yaml and is_image_name(path.name)) or _begins(head) == "an image":
+        more = f"name its class with: vtrain predict {argument(path)}"
+        yield "an image", f"name a folder of images, or {more}"
 
 
 def _is_of_a_run(path: Path) -> bool:
