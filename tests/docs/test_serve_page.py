@@ -42,6 +42,7 @@ def test_the_lines_of_curl_are_answered(tmp_path: Path) -> None:
 def test_its_limits_are_those_of_the_program() -> None:
     text, limits = PAGE.read_text(), Limits()
     assert f"more than {limits.body_bytes >> 20} MB" in text
+    assert f"{limits.pixels // 10**6} million pixels" in text
     assert f"{limits.waiting} requests wait already" in text
     assert f"too slowly ({limits.read_seconds:.0f} s)" in text
     assert f"too long ({limits.answer_seconds:.0f} s)" in text

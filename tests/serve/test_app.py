@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.serve.cases import CLASSES, HOSTILE, client, colour, explain, probabilities, served
+from vtrain.explain.methods import METHODS
 from vtrain.serve.batching import Batcher
 from vtrain.serve.limits import Limits
 from vtrain.serve.served import Array
@@ -82,7 +83,7 @@ def test_what_is_no_image_is_refused_with_a_reason(content: bytes, why: str | No
     if why is None:
         assert answer.status_code == 200
     else:
-        assert answer.status_code == 400
+        assert answer.status_code == (413 if "over the limit" in why else 400)
         assert why in answer.json()["error"]
 
 
@@ -268,6 +269,13 @@ class TestPage:
         assert len(html.encode()) < 40_000
         for name in CLASSES[:3]:
             assert f"<li>{name}</li>" in html
+
+    def test_every_method_is_explained(self) -> None:
+        with client() as (http, _):
+            text = http.get("/").text
+        said = re.search(r"const meaning = {(.*?)};", text, re.S)
+        assert said is not None
+        assert set(re.findall(r"^  (\w+): \"\w", said[1], re.M)) == set(METHODS)
 
     def test_nothing_outside_is_named(self) -> None:
         with client() as (http, _):

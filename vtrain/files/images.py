@@ -50,6 +50,10 @@ BACKGROUND = (255, 255, 255)
 """White: the page that most images with transparency were drawn for."""
 
 
+class TooManyPixelsError(DataError):
+    """An image is larger than what is decoded."""
+
+
 def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode an image file to 8-bit RGB.
 
@@ -113,12 +117,12 @@ def decode_image(data: bytes, where: object = None, *, max_pixels: int = MAX_PIX
             _check_size(image, max_pixels)
             return _to_rgb(_upright(image))
     except DataError as error:
-        raise DataError(error.what, _shown(where), error.hint) from None
+        raise type(error)(error.what, _shown(where), error.hint) from None
     except MemoryError:
         raise DataError("too little memory to decode this image", _shown(where)) from None
     except Image.DecompressionBombError:
         what = f"an image with more pixels than the limit of {max_pixels:,}"
-        raise DataError(what, _shown(where), "scale it down first") from None
+        raise TooManyPixelsError(what, _shown(where), "scale it down first") from None
     except UnidentifiedImageError as error:
         what, advice = kind_of(data)
         readable = f"readable formats are {', '.join(FORMATS)}"
@@ -195,9 +199,9 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
         hint = "scale it down first"
         if limit == max_pixels:
             hint += f", or save it as JPEG, of which {SCALED_DOWN * max_pixels:,} are read"
-        raise DataError(f"{size} is over the limit of {limit:,}", hint=hint)
+        raise TooManyPixelsError(f"{size} is over the limit of {limit:,}", hint=hint)
     if max(width, height) > MAX_SIDE:
-        raise DataError(f"{size} has a side over the limit of {MAX_SIDE:,}")
+        raise TooManyPixelsError(f"{size} has a side over the limit of {MAX_SIDE:,}")
     if width * height > max_pixels:  # a half is enough for SCALED_DOWN times as many
         image.draft(None, (width // 2, height // 2))
 

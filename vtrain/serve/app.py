@@ -19,7 +19,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from vtrain.errors import VtrainError
-from vtrain.files.images import decode_image
+from vtrain.files.images import TooManyPixelsError, decode_image
 from vtrain.registry import suggest
 from vtrain.resources import cpu_count
 from vtrain.serve.batching import Batcher
@@ -99,7 +99,8 @@ class Api:
             except RefusedError as error:
                 return refused(error.status, error.why)
             except VtrainError as error:
-                return refused(400, error.what + (f": {error.hint}" if error.hint else ""))
+                status = 413 if isinstance(error, TooManyPixelsError) else 400
+                return refused(status, error.what + (f": {error.hint}" if error.hint else ""))
             except TimeoutError:
                 return refused(504, "it took too long: try again later")
             except ClientDisconnect:  # nobody reads this

@@ -2,6 +2,13 @@
 const at = (id) => document.getElementById(id);
 const most = Number(document.body.dataset.bytes);
 const explains = document.body.dataset.explains === "yes";
+const meaning = { // of each method
+  attention: "Attention of the last block",
+  rollout: "Attention followed through all blocks (rollout), whatever it spoke for",
+  relevance: "Attention through all blocks, weighted by what raises the class (relevance)",
+  gradcam: "Features weighted by what raises the class (Grad-CAM)",
+  ig: "What each pixel adds to the class (integrated gradients)",
+};
 let turn = 0; // the newest image: answers to older ones come too late
 let image = null; // its bytes
 let url = null;
@@ -99,7 +106,7 @@ function draw(found) {
 
 async function look(mine, classes) {
   const choice = at("of");
-  choice.replaceChildren(new Option("in all", ""));
+  choice.replaceChildren(new Option("for no class in particular", ""));
   for (const name of classes) choice.append(new Option("for " + name, name));
   const found = await ask("explain", image);
   if (mine === turn) lay(found);
@@ -119,7 +126,8 @@ function lay(found) {
   at("looked").hidden = false;
   const of = found.class === null ? "" : ", of " + found.class;
   const flat = found.flat === null ? "" : " The map is " + found.flat + ".";
-  at("method").textContent = "By " + found.method + of + ": the brighter, the more." + flat;
+  const how = meaning[found.method] || "By " + found.method;
+  at("method").textContent = how + of + ": the brighter, the more." + flat;
 }
 
 function fade() {
