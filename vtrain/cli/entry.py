@@ -85,24 +85,33 @@ def _usage_error(error: Any) -> ConfigError:
     named = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     function = {name: f for members in COMMANDS.values() for name, f in members.items()}.get(named)
     command = "vtrain" if function is None else f"vtrain {named}"
-    option = getattr(error, "option_name", "")  # only an unknown option has one
-    if len(option) == 2:  # of `-epochs` typer names the first letter
-        option = next((w for w in sys.argv if w.startswith(option) and len(w) > 2), option)
-    if option and function is not None and "overrides" in inspect.signature(function).parameters:
-        from vtrain.config.hints import hint_on_option
-
-        hint = hint_on_option(option)
-        if hint is not None:
-            from vtrain.run.advice import with_config
-
-            typed = _typed_config()
-            hint = hint if typed is None else with_config(hint, typed)
+    if function is not None and "overrides" in inspect.signature(function).parameters:
+        option = _unknown_option(error)
+        hint = option and _key_for(option)
+        if hint:
             hint = f"{hint}; see {command} --help"
             return ConfigError(f"No such option: {option}", "command line", hint)
     what = error.format_message().rstrip(".")
     for old, new in VALIDATOR_S_WORDS:
         what = what.replace(old, new)
     return ConfigError(what, "command line", f"see {command} --help")
+
+
+def _unknown_option(error: Any) -> str:
+    """Return the option that there is not, as it was typed; nothing of another mistake."""
+    option = str(getattr(error, "option_name", ""))
+    if len(option) != 2:
+        return option
+    return next((word for word in sys.argv if word.startswith(option) and word != option), option)
+
+
+def _key_for(option: str) -> str | None:
+    """Say which key is meant by another program's option, in a command with the config typed."""
+    from vtrain.config.hints import hint_on_option
+    from vtrain.run.advice import with_config
+
+    hint, typed = hint_on_option(option), _typed_config()
+    return hint if typed is None else with_config(hint, typed)
 
 
 def _typed_config() -> Path | None:
