@@ -74,6 +74,7 @@ class Preprocess:
         was filled up.
         """
         S, (width, height) = self.image_size, size
+        # Such an image is not scaled, whatever `resize` says.
         if size == (S, S):
             return (0.0, 0.0, width, height)
         (w, h), left, top = placed(size, S, self.resize, self.crop_fraction)

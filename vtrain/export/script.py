@@ -132,6 +132,7 @@ def is_script(path: Path) -> bool:
     """Whether a file is such a script, and may be replaced by another one."""
     try:
         with path.open("rb") as file:
+            # By the first line, which has neither the model's name nor the version.
             return file.readline() == HEAD.encode().splitlines(keepends=True)[0]
     except OSError:
         return False
@@ -157,6 +158,7 @@ def _part(module: ModuleType, only: tuple[str, ...]) -> tuple[list[ast.stmt], st
 
 def _merged(nodes: list[ast.stmt]) -> list[str]:
     """Return a line for each module, with all that is imported from it."""
+    # Written anew from the syntax tree, the same import is the same text and stands once.
     plain = sorted({ast.unparse(node) for node in nodes if isinstance(node, ast.Import)})
     names: dict[str, set[str]] = {}
     for node in nodes:

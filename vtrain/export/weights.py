@@ -59,6 +59,7 @@ def write_weights(
     with scratch_folder(path) as folder:
         file = folder / "model.safetensors"
         write_bytes(file, content)
+        # From the disk, as anybody will read it.
         read = load(file.read_bytes())
         again = _again(arch, library, loaded.checkpoint.model.name, file)
         proof = prove(runtime(again, loaded, "normalised"), evidence, path)

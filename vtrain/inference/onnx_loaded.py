@@ -60,6 +60,7 @@ def load_onnx_model(path: Path) -> LoadedModel:
         ConfigError: onnxruntime is not installed.
     """
     model = load_onnx(path)
+    # Either way `normalise` gives `forward` what the file takes.
     kind = PixelGeometry if model.takes_pixels else Preprocess
     try:
         described = ModelDescription(**json.loads(model.facts["model"]))

@@ -73,6 +73,7 @@ class Analysis:
         """Return the classes of the matrix with numbers, in the clustered order."""
         if len(self.classes) <= MAX_SHOWN:
             return self.order
+        # Chosen by their mistakes, but in the clustered order: neighbours stay neighbours.
         worst = set(worst_classes(self.matrix).tolist())
         return np.array([k for k in self.order.tolist() if k in worst])
 
@@ -111,6 +112,7 @@ def analyse(predictions: Predictions, train_counts: Sequence[int] | None = None)
         galleries=Galleries(
             sure_and_wrong(scores, GALLERY),
             right_but_unsure(scores, GALLERY),
+            # Chosen by their mistakes as well, and shown in the order of the classes.
             most_typical(scores, sorted(typical.tolist()), per),
             examples(scores, listed),
         ),

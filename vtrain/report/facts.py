@@ -56,6 +56,7 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def curve(rows: Sequence[Row], name: str) -> tuple[list[float], list[float]]:
     """Return steps and values of one metric, without rows that lack it or hold no number."""
+    # Logs and evaluations share one file, and each row has the metrics of its own kind.
     chosen = [
         (float(row["step"]), float(row[name]))
         for row in rows

@@ -116,6 +116,7 @@ def joined(parts: list[Predictions]) -> Predictions:
         np.concatenate([part.targets for part in parts]),
         ids,
         first.classes,
+        # Without a step: the checkpoint of each fold has its own.
         {"split": first.about.get("split"), "folds": len(parts)},
     )
 

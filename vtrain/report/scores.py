@@ -32,6 +32,7 @@ class Scores:
     targets: Array
 
     def __post_init__(self) -> None:
+        # Checked once: what follows divides and indexes without another look.
         if self.logits.ndim != 2 or self.targets.shape != self.logits.shape[:1]:
             shapes = f"{self.logits.shape} and {self.targets.shape}"
             raise DataError(f"logits and targets have the shapes {shapes}, not (N, K) and (N,)")
@@ -108,6 +109,7 @@ class Scores:
 def log_softmax(logits: Array) -> Array:
     """Return the logarithm of the softmax in float64. Shape: (n, K) -> (n, K)."""
     shifted = logits.astype(np.float64)
+    # The largest becomes 0, so that no power of it is infinite.
     shifted -= shifted.max(1, keepdims=True)
     shifted -= np.log(np.exp(shifted).sum(1, keepdims=True))
     return shifted

@@ -129,6 +129,7 @@ def _say(found: Evaluated, run: dict[str, object], known: tuple[str, ...]) -> No
 
 def _counted(found: Evaluated, known: int) -> str:
     source, samples = found.source, found.samples
+    # What there would be without `fraction` and `limit`, so that a part is known as one.
     whole = len(replace(source, fraction=1.0, limit=None).split(found.split))
     count = f"{len(samples):,}" if whole == len(samples) else f"{len(samples):,} of {whole:,}"
     if found.is_all:
@@ -147,6 +148,7 @@ def _notes(found: Evaluated, run: dict[str, object]) -> Iterator[str]:
     """Yield what the reader of the images ignored, and what the model may know of them."""
     source, split = found.source, found.split
     yield from (n for n in source.notes if found.is_own or n != TEST_CHOOSES)
+    # Of other images the run says nothing, and of the test images it trains on none.
     if not found.is_own or split == "test":
         return
     if split == "train":

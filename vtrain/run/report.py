@@ -52,6 +52,7 @@ def write_report(
     analysis, read, maps = None, None, None
     if predictions is not None:
         counts = facts.train_counts or {}
+        # Of some classes alone the frequencies say nothing of a long tail.
         known = all(name in counts for name in predictions.classes)
         per_class = [counts[name] for name in predictions.classes] if known else None
         analysis, read = analyse(predictions, per_class), image_reader(facts, predictions)

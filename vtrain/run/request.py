@@ -155,6 +155,7 @@ def _remembered(run: RunFolder) -> dict[str, Any]:
     """Return what earlier command lines of a run have set, with the values that it runs with."""
     values = load_config(run.config).model_dump(mode="json")
     found = {key: _value(values, key) for key in _overridden(run) if key not in OF_ONE_COMMAND}
+    # A key of a component that another one has replaced is not there any more.
     return {key: value for key, (is_there, value) in found.items() if is_there}
 
 

@@ -165,6 +165,7 @@ def examples_of(loaded: LoadedModel) -> list[Shown]:
         *right_but_unsure(scores, EXAMPLES),
     ]
     lock = Lock()  # not every dataset can be read by two threads
+    # Each once, though it may be in two galleries.
     each = {example.index: example for example in chosen}
     found = (_shown(example, predictions, read, lock) for example in each.values())
     return [shown for shown in found if shown is not None]

@@ -55,6 +55,7 @@ def read_layout(root: Path) -> Layout:
     # Links are only counted here: where they lead is looked at when a split is listed.
     walk = Walk(os.path.realpath(root), os.path.realpath(root), True)
     others = _others(entries, named, walk)
+    # In the folder itself or anywhere below it.
     filled = [entry for entry in others if any(holds_images(entry.path, root))]
     if filled and not _are_splits(root, list(named.values()), filled):
         (only,) = named.values()

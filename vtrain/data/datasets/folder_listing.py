@@ -148,6 +148,7 @@ class Walk:
                     stack.append((below, f"{prefix}{entry.name}/", linked or entry.is_symlink()))
                     break
             else:
+                # The folder is read to its end, and was not left for one inside of it.
                 stack.pop()
 
     def enters(self, entry: Entry, linked: bool = False) -> bool:

@@ -186,6 +186,7 @@ class WebDataset(Photographs):
         """
         index = self._index(name)
         places = {name: number for number, name in enumerate(self.classes)}
+        # Once for each label, as there may be a million images.
         numbers = {label: places[self._class_of(label, name)] for label in set(index.labels)}
         targets = [numbers[label] for label in index.labels]
         return TarSamples(

@@ -102,6 +102,7 @@ def _csv(predictions: Iterable[Prediction], sets: bool) -> Iterator[str]:
         if prediction.error is None:
             break
     count = 1 if sets or not waiting else max(1, len(waiting[-1].classes))
+    # What nobody asked for would be a column of empty cells.
     asked = bool(waiting) and waiting[-1].unsure is not None
     others = [f"{name}_{rank}" for rank in range(2, count + 1) for name in ("class", "probability")]
     head = ["image", "class", "probability", *others, *["classes"] * sets, "error"]

@@ -29,6 +29,7 @@ def analysis_text(analysis: Analysis | None, form: Form) -> str:
     Of a run without predictions there are none.
     """
     if form == "json":
+        # `null` of nothing, so that a program always gets a document.
         return json.dumps(None if analysis is None else analysis_data(analysis)) + "\n"
     if analysis is None:
         return ""
