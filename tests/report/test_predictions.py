@@ -42,6 +42,15 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert (after.ids, after.classes, after.about) == (names, before.classes, before.about)
 
 
+def test_logits_that_another_program_stored_by_columns_are_the_same(tmp_path: Path) -> None:
+    path, given = tmp_path / "p.npz", some()
+    given.save(path)
+    rewritten(path, logits=np.asfortranarray(given.logits))
+    with np.load(path) as stored:
+        assert stored["logits"].flags.f_contiguous
+    np.testing.assert_array_equal(Predictions.load(path).logits, given.logits)
+
+
 def test_numpy_reads_the_file_without_pickle(tmp_path: Path) -> None:
     some().save(tmp_path / "p.npz")
     with np.load(tmp_path / "p.npz", allow_pickle=False) as file:
@@ -72,7 +81,6 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
         {"logits": np.zeros((5, 3), np.float32)},
         {"logits": np.zeros((6, 3), np.int64)},
         {"logits": np.full((6, 3), np.nan, np.float32)},
-        {"logits": np.asfortranarray(np.zeros((6, 3), np.float32))},
         {"logits": np.zeros((0, 3), np.float32), "targets": np.zeros(0, np.int64)},
         {"targets": np.full(6, 7)},
         {"targets": np.zeros((6, 1), np.int64)},

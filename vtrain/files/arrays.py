@@ -22,6 +22,7 @@ MAX_BYTES = 2**36
 """Of a file: the logits of 17 million images of 1,000 classes."""
 
 MOST_ARRAYS = 10_000
+"""Of a file: the largest model of the zoo has some hundreds."""
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
