@@ -22,6 +22,7 @@ from tests.base_configs import SMALL_RUN
 from tests.harness import Vtrain, run
 from vtrain.config import config_from_text
 from vtrain.files.images import read_image
+from vtrain.inference.loaded import load_model
 from vtrain.run.serve import served
 from vtrain.run.serve_checkpoint import dataset_of
 from vtrain.serve.server import application
@@ -147,7 +148,6 @@ def test_examples_say_what_the_model_says_of_them(trained: Path) -> None:
 def test_a_temperature_is_honoured(
     trained: Path, photographs: Path, vtrain: Vtrain, tmp_path: Path
 ) -> None:
-    from vtrain.inference.loaded import load_model
     from vtrain.run.calibrate import divided
 
     divided(load_model(trained), 4.0).save(tmp_path / "calm.pt")

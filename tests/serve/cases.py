@@ -33,12 +33,20 @@ def probabilities(images: Array) -> Array:
     return np.asarray(np.hstack([colours, rest]) / (colours.sum(1, keepdims=True) + 1), np.float32)
 
 
-def explain(image: Image.Image, method: str | None, target: str | None) -> Explanation:
+NAMES = ("both tokens", HOSTILE)
+
+
+def explain(
+    image: Image.Image, method: str | None, target: str | None, name: str | None
+) -> Explanation:
     values = np.arange(6, dtype=np.float32).reshape(2, 3)
     box = (0.0, 0.0, float(image.width), float(image.height))
     buffer = io.BytesIO()
     Image.new("RGB", (3, 2), "red").save(buffer, "PNG")
-    return Explanation(method or "own", target, values, box, image.size, "", buffer.getvalue())
+    which = name or NAMES[0]
+    return Explanation(
+        method or "own", target, which, NAMES, values, box, image.size, "", buffer.getvalue()
+    )
 
 
 def served(**changes: Any) -> Served:

@@ -218,7 +218,8 @@ def test_a_map_comes_with_its_place_and_its_values() -> None:
     with client() as (http, _):
         found = http.post("/explain?class=green&method=own&values", content=colour(1, 2, 3)).json()
         plain = http.post("/explain", content=colour(1, 2, 3)).json()
-    expected = explain(Image.new("RGB", (6, 5)), "own", "green")
+        other = http.post("/explain", params={"map": HOSTILE}, content=colour(1, 2, 3)).json()
+    expected = explain(Image.new("RGB", (6, 5)), "own", "green", None)
     assert (found["class"], found["method"]) == ("green", "own")
     assert found["shape"] == [2, 3]
     assert found["values"] == expected.values.tolist()
@@ -227,6 +228,8 @@ def test_a_map_comes_with_its_place_and_its_values() -> None:
     assert Image.open(io.BytesIO(picture)).size == (3, 2)
     assert "values" not in plain
     assert plain["class"] is None
+    assert (plain["map"], plain["maps"]) == ("both tokens", ["both tokens", HOSTILE])
+    assert other["map"] == HOSTILE
 
 
 def test_what_cannot_be_explained_says_so() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.serve.browser import Browser, find_browser
-from tests.serve.cases import HOSTILE, colour, served, server
+from tests.serve.cases import HOSTILE, NAMES, colour, served, server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
 ANSWERED = "!document.querySelector('#answer').hasAttribute('aria-busy')"
@@ -101,6 +101,21 @@ def test_the_map_lies_over_the_photograph_and_fades(page: tuple[Browser, int]) -
       choice.dispatchEvent(new Event('change'));
     })()""")
     browser.until("document.querySelector('#method').textContent.includes('of green')")
+    # Each of several maps can be chosen, of the class that is chosen too.
+    assert not browser.run("document.querySelector('#several').hidden")
+    assert browser.run("[...document.querySelector('#which').options].map((o) => o.text)") == [
+        *NAMES
+    ]
+    browser.run("""(() => {
+      const choice = document.querySelector('#which');
+      choice.selectedIndex = 1;
+      choice.dispatchEvent(new Event('change'));
+    })()""")
+    browser.wait(
+        lambda: any("class=green&map=" in one for one in browser.asked), "the map is asked for"
+    )
+    browser.until("document.querySelector('#which').selectedIndex === 1")
+    assert browser.complaints == []
 
 
 def test_everything_is_reached_by_keyboard(page: tuple[Browser, int]) -> None:

@@ -81,12 +81,17 @@ class Asked:
 
 
 def explained(
-    loaded: LoadedModel, image: Image.Image, method: str | None, target: str | None
+    loaded: LoadedModel,
+    image: Image.Image,
+    method: str | None,
+    target: str | None,
+    which: str | None = None,
 ) -> Explanation:
-    """Explain an image as `vtrain explain` does: the first map of one class.
+    """Explain an image as `vtrain explain` does: one map of one class, the first unless asked for.
 
     Raises:
-        ConfigError: There is no such method, or it does not look at a class that is given.
+        ConfigError: There is no such method or map, or the method does not look at a class that is
+            given.
         CheckpointError: The model's logits are not finite.
     """
     if method is not None and method not in METHODS:
@@ -97,12 +102,18 @@ def explained(
     images = loaded.geometry.normalise(loaded.geometry(image)[None].to(loaded.device))
     logits = finite_logits(loaded, images)
     targets = targets_of(loaded, logits, question.targets)  # (1, 1)
-    one = METHODS[name].function(loaded.model, images, Request(targets))[0]
+    maps = {one.name: one for one in METHODS[name].function(loaded.model, images, Request(targets))}
+    one = maps.get(next(iter(maps)) if which is None else which)
+    if one is None:
+        what = f"{name} has no map '{which[:80]}'" if which else f"{name} has no map without a name"
+        raise ConfigError(what, "map", suggest(which or "", list(maps)))
     values: Array = one.values[0].float().cpu().numpy()
     box = loaded.geometry.seen_box(image.size)
     return Explanation(
         method=name,
         target=None if one.target is None else loaded.classes[int(targets[0, one.target])],
+        name=one.name,
+        names=tuple(maps),
         values=values,
         box=box,
         size=image.size,

@@ -135,13 +135,13 @@ class Api:
         explain = self.served.explain
         if explain is None:
             raise RefusedError(501, "this model cannot be explained: serve its checkpoint instead")
-        target, method = request.query_params.get("class"), request.query_params.get("method")
+        target, method, name = map(request.query_params.get, ("class", "method", "map"))
         if target is not None and target not in self.served.classes:
             hint = suggest(target, list(self.served.classes))
             raise RefusedError(400, f"'{target[:80]}' is no class of this model: {hint}")
         async with self.admitted(request) as body:
             image = await self.decoded(lambda: self.image(body))
-            found = await self.batcher.alone(lambda: explain(image, method, target))
+            found = await self.batcher.alone(lambda: explain(image, method, target, name))
         with_values = "values" in request.query_params
         return JSONResponse(explanation_data(found, with_values=with_values))
 
@@ -226,6 +226,8 @@ def explanation_data(found: Explanation, *, with_values: bool) -> dict[str, Any]
     data: dict[str, Any] = {
         "method": found.method,
         "class": found.target,
+        "map": found.name,
+        "maps": list(found.names),
         "shape": [rows, columns],
         "box": list(found.box),
         "size": list(found.size),

@@ -24,6 +24,10 @@ class Explanation:
     method: str
     target: str | None
     """The class that it explains; None of a method that knows no class."""
+    name: str
+    """Which of the model's tokens it is of; empty where there is only one map."""
+    names: Sequence[str]
+    """All that there are of this method, and could be asked for."""
     values: Array
     box: tuple[float, float, float, float]
     """(left, top, right, bottom) in pixels of the upright image."""
@@ -56,8 +60,8 @@ class Served:
     """Brings an upright RGB image to the model's input: (3, S, S) uint8."""
     probabilities: Callable[[Array], Array]
     """Asks the model: (B, 3, S, S) uint8 -> (B, K) float32."""
-    explain: Callable[[Image.Image, str | None, str | None], Explanation] | None = None
-    """Takes an image, a method and a class, of which None means its own choice."""
+    explain: Callable[[Image.Image, str | None, str | None, str | None], Explanation] | None = None
+    """Takes an image, a method, a class and the name of a map; None means its own choice."""
     reject: float | None = None
     """The probability of the likeliest class below which an answer is unsure."""
     facts: Sequence[tuple[str, str]] = ()

@@ -112,7 +112,13 @@ async function look(mine, classes) {
   if (mine === turn) lay(found);
 }
 
+function offer(maps, chosen) { // a distilled model has a map of each of its tokens
+  at("several").hidden = maps.length < 2;
+  at("which").replaceChildren(...maps.map((one) => new Option(one || "patches", one, false, one === chosen)));
+}
+
 function lay(found) {
+  offer(found.maps, found.map);
   const map = at("map");
   const [left, top, right, bottom] = found.box;
   const [width, height] = found.size;
@@ -137,13 +143,18 @@ function fade() {
   at("opacity").setAttribute("aria-valuetext", value + " percent");
 }
 
-async function again() {
+let asked = 0;
+async function again(event) {
   const mine = turn;
-  const name = at("of").value;
+  const number = ++asked; // of the newest choice
+  const wanted = new URLSearchParams();
+  if (at("of").value) wanted.set("class", at("of").value);
+  // Another class may have another method, with other maps.
+  if (event.target === at("which")) wanted.set("map", at("which").value);
   fail("");
   try {
-    const found = await ask("explain" + (name ? "?class=" + encodeURIComponent(name) : ""), image);
-    if (mine === turn && name === at("of").value) lay(found);
+    const found = await ask("explain?" + wanted, image);
+    if (mine === turn && number === asked) lay(found);
   } catch (error) {
     if (mine === turn) fail(error.message);
   }
@@ -152,6 +163,7 @@ async function again() {
 if (explains) {
   at("opacity").addEventListener("input", fade);
   at("of").addEventListener("change", again);
+  at("which").addEventListener("change", again);
 }
 
 // Choose.
