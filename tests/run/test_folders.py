@@ -1,9 +1,11 @@
 """One folder, the same images: what fit, eval, check and predict use of what people have."""
 
 import json
+import os
 import re
 import shutil
 import unicodedata
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -70,3 +72,48 @@ def test_every_command_refuses_the_same_folder_with_the_rule(
     (line,) = done.errors
     assert "'Training' is a split or a class: 'bus' beside it holds images" in line
     assert "one named like a split is a class if it is the only one" in line
+
+
+@pytest.mark.parametrize("folder", ["photos", "photos/train"])
+def test_each_command_lists_a_folder_of_images_once(
+    small_run: Path, vtrain: Vtrain, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    """Those that choose a config for it as well: it may hold a million files."""
+    plant_photographs({"train": {"cat": 20, "dog": 20}, "val": {"cat": 4, "dog": 4}})
+    small_run.write_text(over_photographs(SMALL_RUN).replace("root: photos", f"root: {folder}"))
+    held_out = ["data.val_fraction=0.5"]
+    listings: Counter[str] = Counter()
+    real = os.scandir
+
+    def counting(path: str | os.PathLike[str] = ".") -> object:
+        listings[os.path.relpath(path)] += 1
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", counting)
+    for command in (
+        ["fit", folder, "--run-dir", "run", "train.max_steps=1"],
+        ["fit", small_run, "--run-dir", "other", "train.max_steps=1", *held_out],
+        ["fit", "run", "--resume", "train.max_steps=2"],
+        ["check", folder],
+        ["check", small_run, *held_out],
+        ["check", folder, "--data"],
+        ["eval", "--ckpt", "run", f"data.root={folder}", "--split", "train"],
+        ["predict", folder, "--ckpt", "run"],
+    ):
+        listings.clear()
+        done = vtrain(*command)
+        assert done.code == 0, done.err
+        assert listings["photos/train/cat"] == 1, command
+        assert max(n for path, n in listings.items() if path.startswith("photos/")) <= 2
+        inner = [n for path, n in listings.items() if path.count(os.sep) == 2]
+        assert set(inner) == {1}, (command, listings)
+
+
+def test_links_out_of_a_folder_are_followed_where_that_is_asked_for(
+    small_run: Path, vtrain: Vtrain
+) -> None:
+    plant_photographs({"train": {"cat": 6, "dog": 6}, "val": {"cat": 2, "dog": 2}})
+    shutil.move("photos/train/cat", "elsewhere")
+    Path("photos/train/cat").symlink_to(Path("elsewhere").absolute())
+    assert "set data.follow_links=true if that is meant" in vtrain("check", "photos").err
+    assert vtrain("check", "photos", "data.follow_links=true").code == 0

@@ -25,10 +25,10 @@ def check(
     if not data:
         refuse_ignored({"json": as_json}, without="data")
     from vtrain.run.advice import naming_the_config
-    from vtrain.run.request import config_at
+    from vtrain.run.request import config_and_folder_at
 
     with naming_the_config(config, overrides or ()):
-        loaded = config_at(config, overrides or ())
+        loaded, listed = config_and_folder_at(config, overrides or ())
         if lr_find:
             from vtrain.run.find_lr import find_lr
 
@@ -36,11 +36,11 @@ def check(
         elif data:
             from vtrain.run.check_data import check_data
 
-            report, refusal = check_data(loaded, as_json)
+            report, refusal = check_data(loaded, as_json, listed)
             screen.result(report if as_json else screen.fitted(report))
             if refusal is not None:  # last: what is bad is worth reading in any case
                 raise refusal
         else:
             from vtrain.run.check import check_config
 
-            screen.result(screen.fitted(check_config(loaded)))
+            screen.result(screen.fitted(check_config(loaded, listed)))

@@ -7,9 +7,10 @@ import torch
 
 from vtrain import screen
 from vtrain.config import Config
+from vtrain.data.datasets.folder import ImageFolder
 from vtrain.errors import printable
 from vtrain.run.build.batch_size import profile_run
-from vtrain.run.build.data import build_input, build_preprocess, build_train_loader
+from vtrain.run.build.data import build_input, build_preprocess, build_source, build_train_loader
 from vtrain.run.build.maps import check_maps
 from vtrain.run.build.model import build_model, build_teacher, load_start
 from vtrain.run.build.optim import build_criterion, build_optimizer, build_schedule
@@ -23,13 +24,15 @@ WIDTH, HEIGHT = 60, 8  # characters of the curve
 LABELS = 11  # characters before it
 
 
-def check_config(config: Config) -> str:
+def check_config(config: Config, listed: ImageFolder | None = None) -> str:
     """Build a config's parts without data in memory and describe them.
+
+    `listed` is the folder of images that the config was made for.
 
     Raises:
         VtrainError: Something in the config, the dataset's folder or the machine is wrong.
     """
-    plan = resolve(config, trial=False)
+    plan = resolve(config, source=build_source(config, listed=listed), trial=False)
     config, source = plan.config, plan.source
     num_classes = len(source.classes)
     check_watched(config, num_classes)

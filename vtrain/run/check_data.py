@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 from vtrain.config import Config
+from vtrain.data.datasets.folder import ImageFolder
 from vtrain.data.inspect.grid import augmented
 from vtrain.data.inspect.scan import ScanReport, readable, scan
 from vtrain.data.loading.loader import TrainLoader
@@ -20,7 +21,9 @@ log = logging.getLogger(__name__)
 PICTURE = Path("augmented.png")
 
 
-def check_data(config: Config, as_json: bool) -> tuple[str, DataError | None]:
+def check_data(
+    config: Config, as_json: bool, listed: ImageFolder | None = None
+) -> tuple[str, DataError | None]:
     """Scan the dataset of a config, draw it, and return the report and why `fit` would stop.
 
     The picture is `augmented.png`, or with a number behind the name if that is there already.
@@ -28,7 +31,7 @@ def check_data(config: Config, as_json: bool) -> tuple[str, DataError | None]:
     Raises:
         VtrainError: The config or the dataset cannot be used, or the picture cannot be written.
     """
-    source = build_source(config)
+    source = build_source(config, listed=listed)
     source.check_training()
     report = scan(source)
     text = json.dumps(report.to_dict(), indent=2) if as_json else "\n".join(report.lines())

@@ -188,7 +188,7 @@ def _train(
     distributed.check_same({"config": config.model_dump(mode="json"), "versions": versions})
     store = bind(CheckpointStore, config.checkpoint)(run.path) if rank.is_main else None
     start = find_resume_point(store)
-    parts, dataset = _built(config, device, rank, start, accept_data_change)
+    parts, dataset = _built(request, device, rank, start, accept_data_change)
     history = History(run.metrics)
     stop = StopOnSignal(catch())  # from here on a signal ends the run with a checkpoint
     callbacks = build_callbacks(parts, run, stop, history, dataset, store)
@@ -217,19 +217,19 @@ def _train(
 
 
 def _built(
-    config: Config,
+    request: Request,
     device: torch.device,
     rank: Rank,
     start: ResumePoint | None,
     accept_data_change: bool,
 ) -> tuple[Parts, dict[str, Any]]:
     """Return every part in the state that the run starts from, and the images' fingerprint."""
-    stored, run_data = None, None
+    config, stored, run_data = request.config, None, None
     if start is not None:
         start.check_config(config)  # first: into other parts the state would not fit
         # A run that goes on keeps its batch size, whatever would fit today.
         stored, run_data = start.batch_size, start.checkpoint.dataset
-    source = build_source(config, run_data)
+    source = build_source(config, run_data, request.listed)
     if start is None:
         check_watched(config, len(source.classes))
         check_maps(config)

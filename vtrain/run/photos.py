@@ -6,7 +6,7 @@ its reasons, and the run's `config.yaml` has all of it, to be changed and traine
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -47,18 +47,22 @@ class Photos:
     side: int
     """Median of the shorter sides, in pixels."""
     has_val: bool
+    source: ImageFolder | None = field(default=None, compare=False, repr=False)
+    """The folder, listed."""
 
     @classmethod
-    def of(cls, root: Path) -> "Photos":
+    def of(cls, root: Path, follow_links: bool = False) -> "Photos":
         """Look at a folder.
 
         Raises:
             DataError: It is not laid out as `image_folder` needs it, or no image can be read.
         """
-        source = ImageFolder(root=root)
+        # As the config will name it: the run takes the listing over.
+        source = ImageFolder(root=root.absolute(), follow_links=follow_links)
         train = source.split("train")
         has_val = "val" in source.folders
-        return cls(root, len(train), len(source.classes), int(median(_sides(train))), has_val)
+        side = int(median(_sides(train)))
+        return cls(root, len(train), len(source.classes), side, has_val, source)
 
 
 def _sides(samples: FileSamples) -> list[int]:
@@ -75,7 +79,14 @@ def _sides(samples: FileSamples) -> list[int]:
 
 
 def photos_config(root: Path, overrides: Sequence[str] = (), start: str | None = None) -> Config:
-    """Return the config that suits a folder of images, and say why.
+    """Return the config that suits a folder of images, and say why; see `chosen_for`."""
+    return chosen_for(root, overrides, start)[0]
+
+
+def chosen_for(
+    root: Path, overrides: Sequence[str] = (), start: str | None = None
+) -> tuple[Config, ImageFolder]:
+    """Return the config that suits a folder of images, and the folder as it was listed; say why.
 
     Args:
         root: A folder as `image_folder` reads it.
@@ -92,7 +103,7 @@ def photos_config(root: Path, overrides: Sequence[str] = (), start: str | None =
             what = f"{key} is given beside a folder of images"
             raise ConfigError(what, "command line", "name one of them")
     overrides, start = _start(overrides, start)
-    photos = Photos.of(root)
+    photos = Photos.of(root, "data.follow_links=true" in overrides)
     on_gpu = choose_device("auto").type == "cuda"
     if start is None:
         chosen = _from_scratch(photos, on_gpu)
@@ -103,7 +114,8 @@ def photos_config(root: Path, overrides: Sequence[str] = (), start: str | None =
         chosen = _fine_tuned(photos, start, overrides)
     config = config_from_text(dump_yaml(chosen), f"config made for {root}", overrides)
     _say(photos, config, "a GPU" if on_gpu else "a processor")
-    return config
+    assert photos.source is not None, "it was just listed"
+    return config, photos.source
 
 
 def _say(photos: Photos, config: Config, device: str) -> None:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vtrain.config import Config, load_config
 from vtrain.config.recipes import existing_config
@@ -17,6 +17,9 @@ from vtrain.errors import ConfigError
 from vtrain.files.runs import RunFolder
 from vtrain.run.no_config import refuse_other_files
 from vtrain.run.text.command import resume_command
+
+if TYPE_CHECKING:
+    from vtrain.data.datasets.folder import ImageFolder
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +40,8 @@ class Request:
     """Whether a run in that folder goes on."""
     overridden: tuple[str, ...] = ()
     """The keys that this command line or an earlier one of the run has set."""
+    listed: "ImageFolder | None" = None
+    """The folder of images that the config was made for."""
 
     @property
     def goes_on(self) -> Path | None:
@@ -75,7 +80,8 @@ def find_request(
     _look_for(path)
     name = _name(path) if named is None else named.name
     if not resume:
-        return Request(config_at(path, overrides, start), name, run_dir, False, typed)
+        config, listed = config_and_folder_at(path, overrides, start)
+        return Request(config, name, run_dir, False, typed, listed)
     if named is not None and run_dir is not None and not _same(named.path, run_dir):
         if path.is_dir():
             what = f"--run-dir names another run than {path}"
@@ -88,7 +94,8 @@ def find_request(
         path = unfinished.config if is_photos else path
         run, config = unfinished, load_config(path, overrides, _remembered(unfinished))
     else:
-        return Request(config_at(path, overrides, start), name, run_dir, True, typed)
+        config, listed = config_and_folder_at(path, overrides, start)
+        return Request(config, name, run_dir, True, typed, listed)
     overridden = tuple(dict.fromkeys((*_overridden(run), *typed)))
     return Request(config, run.name, run.path, True, overridden)
 
@@ -100,7 +107,14 @@ def _look_for(path: Path) -> None:
 
 
 def config_at(path: Path, overrides: Sequence[str] = (), start: str | None = None) -> Config:
-    """Return the config at a path, or one made for the folder of images there.
+    """Return the config at a path, or one made for the folder of images there."""
+    return config_and_folder_at(path, overrides, start)[0]
+
+
+def config_and_folder_at(
+    path: Path, overrides: Sequence[str] = (), start: str | None = None
+) -> "tuple[Config, ImageFolder | None]":
+    """Return the config at a path, or one made for the folder of images there, and that listed.
 
     Args:
         path: A YAML file, a recipe's name, a run folder, or a folder of images.
@@ -113,10 +127,10 @@ def config_at(path: Path, overrides: Sequence[str] = (), start: str | None = Non
     """
     refuse_other_files(path)
     if run_of(path) is None and path.is_dir():
-        from vtrain.run.photos import photos_config  # torch, which a mistake in YAML must not load
+        from vtrain.run.photos import chosen_for  # torch, which a mistake in YAML must not load
 
-        return photos_config(path, overrides, start)
-    return load_config(path, overrides)
+        return chosen_for(path, overrides, start)
+    return load_config(path, overrides), None
 
 
 def _name(path: Path) -> str:

@@ -8,6 +8,7 @@ import torch
 from vtrain.data.datasets.class_names import class_notes
 from vtrain.data.datasets.folder_layout import EXPECTED, read_layout
 from vtrain.data.datasets.folder_listing import (
+    Entry,
     FolderListing,
     PassedOver,
     Walk,
@@ -49,10 +50,17 @@ class ImageFolder(Photographs):
         layout = read_layout(root)
         self.folders = dict(layout.splits)
         first = self.folders[self.splits[0]]  # of training, if there is any
-        self.origin, self.classes = first, _class_folders(first)
+        entries = list_folder(first) if layout.entries is None else layout.entries
+        self.origin, self.classes = first, _class_folders(first, entries)
+        self._entries = {first: entries}  # each folder is listed once
         self._listed: dict[Path, FileSamples] = {}  # a folder may hold a million files
         self._notes: dict[Path, list[str]] = {root: list(layout.notes)}
         self._fault: DataError | None = None
+
+    def is_of(self, section: object) -> bool:
+        """Return whether a section `data` asks for this folder, read in this way."""
+        keys = ("root", "follow_links")
+        return all(getattr(section, key, None) == getattr(self, key) for key in keys)
 
     @property
     def splits(self) -> tuple[SplitName, ...]:
@@ -85,7 +93,8 @@ class ImageFolder(Photographs):
 
     def _list(self, folder: Path) -> FileSamples:
         """Walk through the folder of a split."""
-        listing = FolderListing(folder, self.root, self.follow_links)
+        entries = self._entries.pop(folder, None)
+        listing = FolderListing(folder, self.root, self.follow_links, entries)
         # A missing class in validation is a note; a class that training has not is a mistake.
         unknown = sorted(set(listing.files) - set(self.classes))
         if unknown:
@@ -128,9 +137,8 @@ class ImageFolder(Photographs):
         return DataError(what, listing.folder, passed.hint())
 
 
-def _class_folders(folder: Path) -> tuple[str, ...]:
+def _class_folders(folder: Path, entries: list[Entry]) -> tuple[str, ...]:
     """Return the classes, in the order of their names."""
-    entries = list_folder(folder)
     folders: dict[str, str] = {}
     for entry in entries:
         if is_folder(entry) and not is_leftover(entry.name):

@@ -35,6 +35,8 @@ class Layout:
     splits: dict[SplitName, Path]
     notes: tuple[str, ...] = ()
     """What lies beside them."""
+    entries: list[Entry] | None = None
+    """What is in the dataset's folder, where that is the folder of classes."""
 
 
 def read_layout(root: Path) -> Layout:
@@ -51,7 +53,7 @@ def read_layout(root: Path) -> Layout:
         entries = list_folder(root, progress)
     named = _named_like_splits(root, entries)
     if not named:
-        return Layout({"train": root})
+        return Layout({"train": root}, entries=entries)
     # Links are only counted here: where they lead is looked at when a split is listed.
     walk = Walk(os.path.realpath(root), os.path.realpath(root), True)
     others = _others(entries, named, walk)

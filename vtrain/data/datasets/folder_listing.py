@@ -206,12 +206,15 @@ class FolderListing:
         folder: A folder of classes.
         root: The dataset's folder.
         follow_links: Whether links out of `root` are followed.
+        entries: What is in `folder`, where that is known.
 
     Raises:
         DataError: See `Walk`; or two folders are one class.
     """
 
-    def __init__(self, folder: Path, root: Path, follow_links: bool) -> None:
+    def __init__(
+        self, folder: Path, root: Path, follow_links: bool, entries: list[Entry] | None = None
+    ) -> None:
         self.folder, self.root = folder, root
         self.files: dict[str, list[str]] = {}
         """Class -> its images."""
@@ -224,7 +227,7 @@ class FolderListing:
         with Progress(f"listing images in {printable_name(folder.name)}", "files") as progress:
             real = os.path.realpath
             self._walk = Walk(real(folder), real(root), follow_links, progress)
-            for entry in list_folder(folder, progress):
+            for entry in list_folder(folder, progress) if entries is None else entries:
                 self._add(entry)
                 self.passed.add(self._walk.passed)
 

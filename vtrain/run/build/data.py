@@ -9,6 +9,7 @@ from vtrain.data.augment.colour import Colour
 from vtrain.data.augment.crop_flip import CropFlip
 from vtrain.data.augment.erasing import Erasing
 from vtrain.data.augment.mixing import Mixing
+from vtrain.data.datasets.folder import ImageFolder
 from vtrain.data.datasets.samples import ArraySamples, Samples, Source
 from vtrain.data.datasets.splits import Split
 from vtrain.data.input import Input
@@ -20,14 +21,19 @@ from vtrain.registry import SOURCES, bind, section
 from vtrain.run.build.plan import Plan
 
 
-def build_source(config: Config, run: Mapping[str, Any] | None = None) -> Split:
+def build_source(
+    config: Config, run: Mapping[str, Any] | None = None, listed: ImageFolder | None = None
+) -> Split:
     """Return the dataset; its class names are known, its images not yet read.
 
-    `run` is the fingerprint of the dataset that a run began with, which keeps its split.
+    `run` is the fingerprint of the dataset that a run began with, which keeps its split. `listed`
+    is the folder that the config was made for, if it was: it may hold a million files, and is not
+    listed again.
     """
     kept, by_position = split_of(run)
     with section("data"):
-        source: Source = bind(SOURCES[config.data.name], config.data)()
+        reader = bind(SOURCES[config.data.name], config.data)
+        source: Source = listed if listed is not None and listed.is_of(config.data) else reader()
         # Outside of the source: every kind of dataset is split and cut short in the same way.
         return bind(Split, config.data)(source, None, kept, by_position)
 
