@@ -82,6 +82,9 @@ def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:
         (["model.safetensors", "optimizer.pt", "training_args.bin"], "model.safetensors"),
         (["pytorch_model.bin", "scheduler.pt"], "pytorch_model.bin"),
         (["deit_small.pth", "README.md"], "deit_small.pth"),
+        (["model_best.pth.tar", "last.pth.tar", "args.yaml"], "model_best.pth.tar"),
+        (["epoch=1-step=2.ckpt"], "epoch=1-step=2.ckpt"),
+        (["ViT-B_16.npz"], "ViT-B_16.npz"),
     ],
 )
 def test_a_folder_stands_for_the_weights_in_it(

@@ -52,10 +52,9 @@ def assert_loads(model: ImageClassifier, path: Path, expected: nn.Module) -> Non
         ("timm/vit_tiny_patch16_224", "did you mean hf-hub:timm/vit_tiny_patch16_224?"),
         ("hf:google/vit-base", "did you mean hf-hub:google/vit-base?"),
         ("hf_hub:timm/a.b_in1k", "did you mean hf-hub:timm/a.b_in1k?"),
-        ("timm:vit_tiny", "did you mean hf-hub:timm/vit_tiny?"),
         ("https://huggingface.co/timm/vit_tiny", "did you mean hf-hub:timm/vit_tiny?"),
         ("https://dl.fbaipublicfiles.com/deit/d.pth", "download the file first"),
-        ("imagenet", "hf-hub:OWNER/NAME"),
+        ("imagenet", "hf-hub:OWNER/NAME of the Hugging Face hub, or timm:NAME"),
         ("true", "hf-hub:OWNER/NAME"),
         ("weights/vit.pth", "write a file"),
         ("here/vit_tiny", "write a file"),
@@ -603,6 +602,34 @@ def test_a_hub_repository_is_read_from_safetensors_or_else_from_bin(monkeypatch,
     load_pretrained(model, "hf-hub:someone/vit")
     assert asked == [("someone/vit", "model.safetensors"), ("someone/vit", "pytorch_model.bin")]
     assert torch.equal(model.head.weight, source.head.weight)
+
+
+def test_a_name_of_timm_is_its_repository(monkeypatch, file) -> None:
+    source = other("vit_ti")
+    save_file(source.state_dict(), file)
+    asked = []
+    fake_hub(monkeypatch, lambda repository, _name, _errors: asked.append(repository) or str(file))
+    load_pretrained(tiny("vit_ti"), "timm:vit_tiny_patch16_224.augreg_in21k")
+    assert asked == ["timm/vit_tiny_patch16_224.augreg_in21k"]
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("timm:vit_tiny", "its name has a tag, as in timm:vit_tiny_patch16_224."),
+        ("timm:vit_tiny.in1k", "hf download timm/vit_tiny.in1k model.safetensors"),
+        ("hf-hub:someone/vit", "hf download someone/vit model.safetensors"),
+    ],
+)
+def test_a_repository_that_is_not_reached_says_what_to_do(monkeypatch, source, said) -> None:
+    def download(_repository, _name, _errors):
+        raise OSError("no route to host")
+
+    fake_hub(monkeypatch, download)
+    monkeypatch.setattr(hub, "is_in_reach", lambda: True)
+    with pytest.raises(CheckpointError, match="did not answer") as caught:
+        load_pretrained(tiny("vit_ti"), source)
+    assert said in str(caught.value)
 
 
 def test_a_hub_repository_without_weights_is_refused(monkeypatch) -> None:

@@ -131,7 +131,7 @@ def requirement(detail: Any, keys: Keys = ()) -> str:
     if kind == "literal_error":
         return f"must be {context['expected']}"
     if keys == ("model", "pretrained"):
-        return "must be a file, a run folder, or hf-hub:OWNER/NAME of the Hugging Face hub"
+        return "must be a file, a run folder, hf-hub:OWNER/NAME of the hub, or timm:NAME"
     if keys == ("train", "device") or "cuda" in str(context.get("pattern")):
         given = str(detail["input"]).lower()
         more = f"; {SEVERAL}" if "," in given else ""

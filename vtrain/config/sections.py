@@ -36,8 +36,9 @@ def _located(*elsewhere: str) -> AfterValidator:
 class ModelSection(ComponentSection):
     """`model`: which network, and where its weights start."""
 
-    pretrained: Annotated[str, _located("hf-hub:")] | None = None
-    """A `.pt`, `.pth` or `.safetensors` file, or `hf-hub:owner/name`; null starts at random."""
+    pretrained: Annotated[str, _located("hf-hub:", "timm:")] | None = None
+    """A file or folder of weights of any program, `hf-hub:owner/name`, or `timm:name` for one of
+    timm's models; null starts at random."""
     freeze: Literal["backbone"] | PositiveInt | None = None
     """What stays as it is: all but the head, or the first N blocks."""
 

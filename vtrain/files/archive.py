@@ -21,6 +21,7 @@ from pathlib import Path
 from vtrain.errors import CheckpointError
 from vtrain.files import manifest
 from vtrain.files.manifest import Written
+from vtrain.files.weights_names import is_known, refused
 
 File = BufferedReader | BufferedRandom
 
@@ -231,8 +232,16 @@ def _check_program(program: bytes, path: Path) -> None:
             called.append(" ".join(strings))
         elif isinstance(argument, str):
             strings = [strings[-1], argument]
-    code = [name.replace(" ", ".") for name in called if not HARMLESS.fullmatch(name)]
-    code += [f"opcode {name}" for name in sorted(opcodes) if not OPCODE.fullmatch(name)]
+    strange = [name for name in called if not HARMLESS.fullmatch(name)]
+    if strange and is_known(strange[0]):
+        raise CheckpointError(
+            f"not a checkpoint of vtrain: it holds '{strange[0].replace(' ', '.'):.80}'",
+            path,
+            "weights from elsewhere go into model.pretrained",
+        )
+    if strange:
+        raise refused(strange[0], path)
+    code = [f"opcode {name}" for name in sorted(opcodes) if not OPCODE.fullmatch(name)]
     if code:
         raise CheckpointError(
             f"refused: it holds code ('{code[0]:.80}'), not only data",

@@ -215,7 +215,7 @@ def checkpoint_of(path: Path) -> Path:
     """
     if "://" in str(path) or ":/" in str(path):  # a Path has folded the two slashes of a URL
         raise ConfigError("only local checkpoints are read", path, "download the file first")
-    if str(path).startswith("hf-hub:"):
+    if str(path).startswith(("hf-hub:", "timm:")):
         hint = "other programs' weights begin a run: fit CONFIG model.pretrained=..."
         raise ConfigError("the hub has no checkpoints of vtrain", path, hint)
     return RunFolder(path).checkpoint if path.is_dir() else path

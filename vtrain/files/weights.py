@@ -17,6 +17,8 @@ from vtrain.files.weights_within import weights_within
 
 KNOWN_NAMES = ("model.safetensors", "pytorch_model.bin")
 """What transformers and the hub call the weights of a model."""
+BEST_NAMES = ("model_best.pth.tar", "best_checkpoint.pth")
+"""What the scripts of timm and DeiT call their best weights, beside those of other epochs."""
 ENDINGS = (".safetensors", ".pt", ".pth", ".bin", ".npz", ".tar", ".ckpt")
 
 
@@ -83,7 +85,7 @@ def file_in(folder: Path) -> Path:
         CheckpointError: It has none, or several of which none has a known name.
     """
     run = RunFolder(folder)
-    for path in (run.best, run.last, *(folder / name for name in KNOWN_NAMES)):
+    for path in (run.best, run.last, *(folder / name for name in (*KNOWN_NAMES, *BEST_NAMES))):
         if path.exists():
             return path
     files = sorted(path for path in folder.iterdir() if path.suffix in ENDINGS)

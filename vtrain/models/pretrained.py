@@ -5,32 +5,23 @@ of another number of classes stay new. Anything else that does not match is an e
 """
 
 import re
-import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from vtrain.data.datasets.class_names import places
-from vtrain.errors import CheckpointError, ConfigError
-from vtrain.files import hub
-from vtrain.files.weights import ENDINGS, KNOWN_NAMES, read_weights
+from vtrain.errors import CheckpointError
+from vtrain.files.weights import read_weights
 from vtrain.models.base import ImageClassifier
 from vtrain.models.weights.fitting import fit_to_shape
 from vtrain.models.weights.key_mappings import KeyMapping, translate
 from vtrain.models.weights.prefixes import below_prefix
 from vtrain.models.weights.rearrange import State
+from vtrain.models.weights.sources import located
 from vtrain.models.weights.tokens import arrange_positions, other_pooling
-
-HUB = "hf-hub:"
-FORMS = f"write a file, a run folder, or {HUB}OWNER/NAME of the Hugging Face hub"
-PEERS_FORM = re.compile(
-    r"(?:https?:/+)?(?:www\.)?(?:huggingface|hf)\.co/|(?:hf|hub|huggingface|hf[_-]hub):/*", re.I
-)
-"""How other programs begin the address of a repository of the hub."""
 
 
 class Fate(Enum):
@@ -102,7 +93,8 @@ def load_pretrained(
 
     Args:
         model: Any model of the zoo. On the meta device it has no weights: only the report is made.
-        source: A file of weights, or `hf-hub:owner/name`, which is downloaded.
+        source: A file or folder of weights, or what is downloaded: `hf-hub:owner/name`, or
+            `timm:name` for timm's repository of that model.
         classes: The model's classes. Where the file names its own and they differ, the heads are
             matched by name, and stay new if the file does not know all of them.
 
@@ -110,7 +102,7 @@ def load_pretrained(
         CheckpointError: The file cannot be used, or its weights do not fit the model.
         ConfigError: The hub is named, and the package that reads it is not installed.
     """
-    file = read_weights(fetch(source) if source.startswith(HUB) else local(source))
+    file = read_weights(located(source))
     prefix, inside, beside = below_prefix(file.tensors)
     try:
         mapping, given = translate(inside)
@@ -215,69 +207,3 @@ def with_classes(given: State, heads: list[str], known: list[str], classes: list
     rows = torch.tensor(numbers)
     ordered = {n: given[n][rows] for n in heads if n in given and len(given[n]) == len(known)}
     return {**given, **ordered}
-
-
-def local(source: str) -> Path:
-    """Return a file or folder of weights.
-
-    Raises:
-        CheckpointError: It is not there; where it may be of the hub, the message says how to write
-            that.
-    """
-    path = Path(source)
-    if path.exists():
-        return path
-    # As it was typed: a config has made it a path, and that absolute.
-    typed = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-    raise CheckpointError("no such checkpoint", source, _meant(str(typed)))
-
-
-def _meant(source: str) -> str:
-    """Say how to write what is no file: other programs have other words for weights of the hub."""
-    repository = PEERS_FORM.sub("", source, count=1).rstrip("/")
-    repository = re.sub(r"^timm:/*", "timm/", repository)
-    if ":/" in repository:
-        return "only files and the Hugging Face hub are read: download the file first"
-    folder, _, name = repository.partition("/")
-    is_name = re.fullmatch(r"[\w.-]*\w/\w[\w.-]*", repository) is not None
-    # In a folder that is there, or with the ending of a file, it is a file that is not there.
-    if is_name and not Path(folder).exists() and Path(name).suffix not in ENDINGS:
-        return f"did you mean {HUB}{repository}?"
-    return FORMS
-
-
-def fetch(source: str) -> Path:
-    """Download the weights of `hf-hub:owner/name`, or find them in the cache of earlier downloads.
-
-    Raises:
-        CheckpointError: The repository has none, or cannot be reached.
-        ConfigError: `huggingface_hub` is not installed.
-    """
-    try:
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-    except ImportError:
-        raise ConfigError(
-            "the hub needs the package huggingface_hub", source, 'pip install "vtrain[hub]"'
-        ) from None
-    in_reach = hub.is_in_reach()
-    for name in KNOWN_NAMES:
-        try:
-            with hub.asking(in_reach):
-                # The cache holds links, and vtrain opens only regular files.
-                return Path(hf_hub_download(source.removeprefix(HUB), name)).resolve()
-        except Exception as error:  # its own kinds and those of its HTTP client, by version
-            absent = isinstance(error, EntryNotFoundError)
-            if absent and not isinstance(error, LocalEntryNotFoundError):
-                continue
-            # The latter: it is not in the cache of earlier downloads, either. With a network the
-            # cause is another one, such as a name that is not there.
-            if not in_reach and name != KNOWN_NAMES[-1]:
-                continue
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            reason = textwrap.shorten(reason, 120, placeholder=" ...") if in_reach else "no network"
-            hint = "a file that you have works without: model.pretrained=FILE"
-            raise CheckpointError(
-                f"the hub did not answer with weights ({reason})", source, hint
-            ) from None
-    raise CheckpointError(f"the repository has neither {' nor '.join(KNOWN_NAMES)}", source)
