@@ -236,6 +236,16 @@ def test_top5_of_few_classes_chooses_nothing(
     assert "val/top5 is always 1 with 4 classes" in done.err
 
 
+def test_top5_of_few_classes_is_not_shown_to_people(small_run: Path, vtrain: Vtrain) -> None:
+    """It is always 1; programs get what the contract says."""
+    assert vtrain("fit", small_run, "--run-dir", "run", "train.max_steps=1").code == 0
+    assert "top5" not in vtrain("eval", "--ckpt", "run").out
+    assert json.loads(vtrain("eval", "--ckpt", "run", "--json").out)["val/top5"] == 1
+    reported = vtrain("report", "run").out
+    assert "accuracy" in reported
+    assert "top-5" not in reported
+
+
 def test_classes_are_matched_by_name_where_there_are_images() -> None:
     targets = torch.tensor([2, 0, 2])
     assert renumbered(targets, ("b", "x", "a"), ("a", "b")).tolist() == [0, 1, 0]

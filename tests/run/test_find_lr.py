@@ -49,6 +49,10 @@ def test_a_suggestion_is_in_the_unit_of_the_config(
     assert "optimizer.lr=0.01;" in vtrain("check", small_run, "--lr-find").out
     done = vtrain("check", small_run, "--lr-find", "optimizer.lr_base_size=256")
     assert "optimizer.lr=0.08;" in done.out  # 0.01 at batches of 32
+    command = done.out.splitlines()[1].split()
+    assert command[:2] == ["vtrain", "fit"]
+    assert vtrain("check", *command[2:]).code == 0
+    assert command[-2:] == ["optimizer.lr_base_size=256", "optimizer.lr=0.08"]
 
 
 def test_a_test_that_diverges_ends_early(small_run: Path) -> None:

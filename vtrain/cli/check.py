@@ -24,7 +24,7 @@ def check(
         refuse_ignored({"data": data, "json": as_json}, beside="lr-find")
     if not data:
         refuse_ignored({"json": as_json}, without="data")
-    from vtrain.run.advice import naming_the_config
+    from vtrain.run.advice import naming_the_config, with_config
     from vtrain.run.request import config_and_folder_at
 
     with naming_the_config(config, overrides or ()):
@@ -32,7 +32,7 @@ def check(
         if lr_find:
             from vtrain.run.find_lr import find_lr
 
-            screen.result(find_lr(loaded))
+            screen.result(with_config(find_lr(loaded), config, overrides or ()))
         elif data:
             from vtrain.run.check_data import check_data
 

@@ -111,7 +111,7 @@ def _key_for(option: str) -> str | None:
     from vtrain.run.advice import with_config
 
     hint, typed = hint_on_option(option), _typed_config()
-    return hint if typed is None else with_config(hint, typed)
+    return hint if hint is None or typed is None else with_config(hint, typed)
 
 
 def _typed_config() -> Path | None:

@@ -36,6 +36,7 @@ def evaluate(
     ] = None,
 ) -> None:
     """Evaluate a checkpoint on the dataset it was trained for, or on another one."""
+    from vtrain.callbacks.progress import worth_showing
     from vtrain.run.evaluate import evaluate_checkpoint
     from vtrain.run.evaluated import split_name
     from vtrain.run.text.tables import metrics_text
@@ -43,4 +44,9 @@ def evaluate(
     evaluation = evaluate_checkpoint(
         ckpt, overrides or (), None if split is None else split_name(split), average, output
     )
-    screen.result(metrics_text(evaluation.to_dict() if as_json else evaluation.metrics, as_json))
+    if as_json:
+        screen.result(metrics_text(evaluation.to_dict(), as_json))
+        return
+    metrics, found = evaluation.metrics, evaluation.predictions
+    shown = metrics if found is None else dict(worth_showing(metrics, len(found.classes)))
+    screen.result(metrics_text(shown, as_json))

@@ -42,14 +42,15 @@ def naming_the_config(path: Path, overrides: Iterable[str] = ()) -> Iterator[Non
         wrong = " ".join(str(each.where) for each in errors)
         right = [o for o in overrides if f"'{shortened(o)}'" not in wrong]
         for each in errors:
-            each.hint = with_config(each.hint, path, right)
+            if each.hint is not None:
+                each.hint = with_config(each.hint, path, right)
         raise
 
 
-def with_config(text: str | None, path: Path, overrides: Iterable[str] = ()) -> str | None:
+def with_config(text: str, path: Path, overrides: Iterable[str] = ()) -> str:
     """Return a text whose commands name this config in place of `CONFIG`."""
     typed = " ".join([argument(path), *map(quoted, overrides)])
-    return None if text is None else PLACE.sub(lambda found: f"{found[1]} {typed}", text)
+    return PLACE.sub(lambda found: f"{found[1]} {typed}", text)
 
 
 @contextmanager

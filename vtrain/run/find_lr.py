@@ -59,7 +59,8 @@ def find_lr(config: Config) -> str:
     write_bytes(path, picture(tested, losses, best))
     # Steps were made at the rates themselves; the key is what `lr_base_size` scales to them.
     lr: float = config.optimizer.lr  # type: ignore[attr-defined] # a key of every optimizer
-    return f"suggested: optimizer.lr={best * lr / plan.lr:.2g}; see {path}"
+    change = f"optimizer.lr={best * lr / plan.lr:.2g}"
+    return f"suggested: {change}; see {path}\n  vtrain fit CONFIG {change}"
 
 
 def range_plan(config: Config) -> Plan:

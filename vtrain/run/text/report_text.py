@@ -19,6 +19,8 @@ from vtrain.report.page import figure_text, number, percent, value
 from vtrain.run.text.tables import columns
 
 Form = Literal["table", "json", "csv"]
+TOP = 5
+"""Classes that top-5 accuracy looks at."""
 FEW = 5
 """Classes and pairs that are named."""
 
@@ -52,6 +54,8 @@ def analysis_text(analysis: Analysis | None, form: Form) -> str:
         ["worst classes", ", ".join(_worst(analysis))],
         ["most confused", ", ".join(_confused(analysis))],
     ]
+    if len(analysis.classes) <= TOP:  # the true one is always among them
+        rows = [row for row in rows if row[0] != "top-5"]
     return "".join(f"{name:18} {_shown(text)}\n" for name, text in rows)
 
 
