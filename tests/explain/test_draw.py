@@ -68,6 +68,21 @@ def test_no_name_stops_a_picture(name: str) -> None:
     assert list(sheets([one, one]))
 
 
+@pytest.mark.parametrize("size", [(640, 427), (300, 300), (100, 900), (900, 30)])
+@pytest.mark.parametrize("words", [1, 20, 60])
+def test_no_line_is_cut_off(size: tuple[int, int], words: int) -> None:
+    """All ten lines of classes are there, below whatever the titles need."""
+    name = " ".join(["class"] * words)
+    panels = [Panel(f"relevance: {name}", np.zeros((4, 4), np.float32))] * 2
+    classes = [(f"{'class ' * 30}{i}", 0.1) for i in range(5)]  # two lines each
+    drawn = pixels(picture(subject(size, classes=classes, panels=panels))).min(-1)
+    assert drawn[:2].min() == drawn[-2:].min() == 255
+    ink = (drawn[:, :400] < 128).any(1)  # the left: photograph, classes
+    starts = np.flatnonzero(np.diff(ink.astype(int)) == 1)
+    assert len(starts) >= 10
+    assert (np.diff(starts[-10:]) < 20).all(), "lines of text, one below the other"
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (900, 2), (700, 600)])
 def test_images_of_any_shape_are_drawn(size: tuple[int, int]) -> None:
     assert pixels(picture(subject(size))).std() > 0

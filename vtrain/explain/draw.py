@@ -35,8 +35,8 @@ SHARPEST = 512
 """Pixels of a side that a panel can show."""
 PIXELATED = 64
 """Up to this side an image's pixels are drawn as squares: it has no more than they show."""
-LETTERS = 15
-"""In an inch of the list of classes."""
+LETTERS, LINE = 15, 0.14
+"""In an inch of the list of classes, and inches of a line of text."""
 SHEET_COLUMNS, SHEET_ROWS = 8, 8
 FLAT = 0.1
 """A map is flat whose values differ by no more than this share of the largest."""
@@ -93,31 +93,42 @@ def picture(subject: Subject) -> bytes:
     columns = min(count, COLUMNS)
     rows = math.ceil(count / columns)
     lines = classes_text(subject.classes, int(INCHES * columns * LETTERS) - 8)
+    titles = [wrapped(subject.name), *map(titled, subject.panels)]
     # As high as the image asks for beside a scale, with room for titles; the classes are below.
     tall = (INCHES - 0.6) * min(1.2, max(0.3, subject.image.height / subject.image.width)) + 0.4
-    below = 0.14 * (lines.count("\n") + 1) + 0.1
+    tall += LINE * max(title.count("\n") for title in titles)
+    below = LINE * (lines.count("\n") + 1) + 0.1
     with drawing(subject.text):
         size = INCHES * columns, tall * rows + below
         figure = Figure(size, dpi=DPI, layout="constrained")
+        # Rows of a fixed height: a layout of all would give the list what titles leave.
         heights = [tall, below, *[tall] * (rows - 1)]
-        grid = figure.add_gridspec(rows + 1, columns, height_ratios=heights)
-        places = [(row + (row > 0), column) for row in range(rows) for column in range(columns)]
-        axes = [figure.add_subplot(grid[place], anchor="NW") for place in places[:count]]
+        first, words, *others = figure.subfigures(rows + 1, 1, height_ratios=heights)
+        axes = [
+            row.add_subplot(1, columns, 1 + column, anchor="NW")
+            for row in (first, *others)
+            for column in range(columns)
+        ]
+        for unused in axes[count:]:
+            unused.set_axis_off()
         photograph(axes[0], subject)
-        axes[0].set_title(wrapped(subject.name), loc="left")
-        words = figure.add_subplot(grid[1, :])
-        words.set_axis_off()
-        words.text(0, 1, lines, va="top", in_layout=False,
+        words.text(0.01, 1, lines, va="top",
                    family=["DejaVu Sans Mono", *mpl.rcParams["font.family"]])  # fmt: skip
-        for one, panel in zip(axes[1:], subject.panels, strict=True):
+        for one, title in zip(axes, titles, strict=False):
+            one.set_title(title, loc="left")
+        for one, panel in zip(axes[1:], subject.panels, strict=False):
             scale = scale_of([panel])
             overlay(one, subject, panel, scale)
-            said = flatness(panel.values)
-            one.set_title(wrapped(panel.title) + (said and f"\n{said}"), loc="left")
             beside = one.inset_axes((1.03, 0, 0.05, 1))  # as high as the picture, whatever that is
             figure.colorbar(mappable(scale), cax=beside, extend=clipped([panel], scale))
             beside.ticklabel_format(scilimits=(-2, 3))
         return png(figure)
+
+
+def titled(panel: Panel) -> str:
+    """Return what stands over a map."""
+    said = flatness(panel.values)
+    return wrapped(panel.title) + (said and f"\n{said}")
 
 
 def sheets(subjects: Sequence[Subject]) -> Iterator[bytes]:
