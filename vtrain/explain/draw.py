@@ -103,7 +103,8 @@ def picture(subject: Subject) -> bytes:
         figure = Figure(size, dpi=DPI, layout="constrained")
         # Rows of a fixed height: a layout of all would give the list what titles leave.
         heights = [tall, below, *[tall] * (rows - 1)]
-        first, words, *others = figure.subfigures(rows + 1, 1, height_ratios=heights)
+        parts = figure.subfigures(rows + 1, 1, squeeze=False, height_ratios=heights)
+        first, words, *others = parts[:, 0]
         axes = [
             row.add_subplot(1, columns, 1 + column, anchor="NW")
             for row in (first, *others)
