@@ -67,6 +67,11 @@ def test_every_page_that_is_linked_is_there(page: Path) -> None:
         assert not outside, "name what is outside docs without a link"
 
 
+def test_the_index_leads_to_every_page() -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", Path("docs/index.md").read_text(encoding="utf-8"))
+    assert sorted(Path("docs") / link for link in links) == sorted([*PAGES, *TRANSLATED])
+
+
 def under_docs(path: Path) -> bool:
     """Return whether a path, `..` resolved, lies in the folder that the site is built from."""
     return path.resolve().is_relative_to(Path("docs").resolve())
