@@ -38,6 +38,11 @@ def foreign(module: str, name: str, base: type = object) -> Any:
     """Make a class of a program that is not installed."""
     made = type(name, (base,), {"__module__": module})
     made.__qualname__ = name
+
+    def mean() -> None: ...
+
+    mean.__module__, mean.__qualname__ = module, f"{name}.mean"
+    made.mean = staticmethod(mean)
     return made
 
 
@@ -77,6 +82,9 @@ BESIDE: dict[str, Any] = {
     "AttributeDict": CLASSES["lightning"](lr=0.1),
     "DictConfig": with_state(CLASSES["omegaconf"], content={"a": 1}),
     "HistoryBuffer": with_state(CLASSES["mmengine"], history=np.arange(9.0), kind=np.float32(2)),
+    "method of a class": with_state(
+        CLASSES["mmengine"], methods={"mean": CLASSES["mmengine"].mean}
+    ),
     "class as a key": {CLASSES["pytorch_lightning"]: {"best": 1}},
     "numpy": [np.float64(3), np.int64(2), np.arange(3), np.array(["a"])],
     "optimizer": {"state": {0: {"step": torch.tensor(1.0)}}, "param_groups": [{"betas": (0.9, 1)}]},

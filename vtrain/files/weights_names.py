@@ -8,13 +8,13 @@ from vtrain.errors import CheckpointError
 
 BAGS = re.compile(
     r"argparse Namespace|types SimpleNamespace|(yacs|fvcore\.common|\w+)\.config CfgNode"
-    r"|easydict EasyDict|addict(\.addict)? \w*Dict|(mmengine|mmcv|omegaconf)(\.\w+)+ \w+"
+    r"|easydict EasyDict|addict(\.addict)? \w*Dict|(mmengine|mmcv|omegaconf)(\.\w+)+ [\w.]+"
     r"|(pytorch_)?lightning(\.\w+)+ \w+|lightning_fabric(\.\w+)+ \w+"
     r"|numpy(\._?core)?\.multiarray (scalar|_reconstruct)|numpy(\._?core)?\.numeric _frombuffer"
     r"|numpy (dtype|ndarray)|numpy\.dtypes \w+"
     r"|_codecs encode|collections (Counter|deque)|copy_?reg _reconstructor"
     r"|(__builtin__|builtins) (set|frozenset|bytearray|complex|slice|x?range|object|list|dict|tuple"
-    r"|int|float|str|bool)"
+    r"|int|float|str|bool|getattr)"  # of a class, for a method of it: mmengine keeps some
     r"|pathlib(\._local)? (Pure)?(Posix|Windows)?Path|datetime (date|time|datetime|timedelta)"
     r"|torch (Size|device)|torch\.optim(\.\w+)+ [A-Z]\w+|torch\.nn\.modules\.loss [A-Z]\w+"
     r"|torch\.nn\.parameter (Buffer|Parameter)"

@@ -193,6 +193,8 @@ class _Machine:
         function, arguments = self.popped(2)
         if not isinstance(function, Name) or not isinstance(arguments, tuple):
             raise ValueError("it calls what is no function")
+        if function.text.endswith(" getattr") and not isinstance(arguments[0], Name):
+            raise refused(function.text, self.path)
         if function.text in DICTS:
             self.stack.append({})
         elif TENSOR.fullmatch(function.text):

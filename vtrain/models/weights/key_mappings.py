@@ -171,7 +171,8 @@ KEY_MAPPINGS = (
             (r"^classifier\.", "head.fc."),
         ),
         rearrange=join_qkv,
-        ignored=r"(^embeddings\.mask_token|relative_position_index|relative_coords_table)$",
+        # The decoder of masked image modelling.
+        ignored=r"^decoder\.|(^embeddings\.mask_token|relative_position_index|relative_coords_table)$",
     ),
     KeyMapping(
         "mmpretrain ViT",
