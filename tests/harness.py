@@ -65,6 +65,11 @@ def interrupt(run_dir: str | Path) -> None:
     Path(run_dir, "status.json").write_text('{"state": "failed"}')
 
 
+# The first backward pass settles whether autograd has threads, which no fork can train beside. In a
+# fresh process it has none; once a model has been exported it would have.
+torch.ones((), requires_grad=True).backward()
+
+
 def fork() -> int:
     """Fork as `os.fork` does, without its warning: the copy never waits for another thread."""
     with warnings.catch_warnings():
