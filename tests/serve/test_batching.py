@@ -5,8 +5,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pytest
 
-from tests.serve.cases import client, colour
+from tests.serve.cases import HOSTILE, client, colour
 from vtrain.serve.batching import Batcher
 from vtrain.serve.served import Array
 
