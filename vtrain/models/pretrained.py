@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vtrain.data.datasets.class_names import places
-from vtrain.errors import CheckpointError
+from vtrain.errors import CheckpointError, printable
 from vtrain.files.weights import read_weights
 from vtrain.models.base import ImageClassifier
 from vtrain.models.weights.fitting import fit_to_shape
@@ -116,7 +116,7 @@ def load_pretrained(
 
     fates, taken = decide(given, wanted, heads, mapping)
     fates |= {name: Fate.UNUSED for name in beside if name not in fates}
-    place = ", ".join(filter(None, (file.place, f"names below {prefix}" * bool(prefix))))
+    place = ", ".join(filter(None, (file.place, f"names below {shown(prefix)}" * bool(prefix))))
     # Names of vtrain are timm's: whose they are in a file says who wrote it.
     report = LoadReport("vtrain" if file.is_own else mapping.name, fates, file.colours, place)
 
@@ -189,10 +189,15 @@ def refuse(report: LoadReport, source: str) -> None:
 def counted(groups: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
     """Say for each kind that has names how many they are, and the first three."""
     return [
-        f"{len(names)} {kind} ({', '.join(names[:3])}{', ...' * (len(names) > 3)})"
+        f"{len(names)} {kind} ({', '.join(map(shown, names[:3]))}{', ...' * (len(names) > 3)})"
         for kind, names in groups
         if names
     ]
+
+
+def shown(name: str) -> str:
+    """Return a name of a file as a terminal may see it: printable, and not endless."""
+    return printable(f"{name:.80}")
 
 
 def with_classes(given: State, heads: list[str], known: list[str], classes: list[str]) -> State:

@@ -165,3 +165,17 @@ def test_names_that_are_numbers_are_no_weights(file: Path) -> None:
     torch.save({0: torch.ones(1), "model": {1: torch.ones(1)}}, file)
     with pytest.raises(CheckpointError, match="holds no weights"):
         load_pretrained(tiny("vit_ti"), str(file))
+
+
+def test_names_that_a_terminal_would_obey_are_shown_harmless_and_short(file: Path) -> None:
+    source = shaken(tiny("vit_ti"))
+    strange = {"\x1b]0;owned\x07": torch.ones(1), "a" * 10_000: torch.ones(1)}
+    torch.save({"state_dict": below("\x1b[31mmodel.", source.state_dict()) | strange}, file)
+    report = loaded("vit_ti", file, source)
+    assert str(report).isprintable()
+    assert len(str(report)) < 500
+    torch.save(source.state_dict() | strange, file)
+    with pytest.raises(CheckpointError, match="2 unknown") as caught:
+        load_pretrained(tiny("vit_ti"), str(file))
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 500
