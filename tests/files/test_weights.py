@@ -109,3 +109,11 @@ def test_a_folder_without_one_file_of_weights_is_told(
         (tmp_path / name).touch()
     with pytest.raises(CheckpointError, match=message):
         file_in(tmp_path)
+
+
+def test_a_folder_of_folders_with_weights_names_one(tmp_path: Path) -> None:
+    for step in (100, 200):  # as the Trainer of transformers leaves them
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "model.safetensors").touch()
+    with pytest.raises(CheckpointError, match="name one in it, such as checkpoint-200"):
+        file_in(tmp_path)

@@ -92,7 +92,10 @@ def file_in(folder: Path) -> Path:
     if len(files) == 1:
         return files[0]
     if not files:
-        raise CheckpointError("no file of weights in this folder", folder, "name a file")
+        known = (*KNOWN_NAMES, *BEST_NAMES)
+        inner = sorted({path.parent.name for name in known for path in folder.glob(f"*/{name}")})
+        hint = f"name one in it, such as {inner[-1]}" if inner else "name a file"
+        raise CheckpointError("no file of weights in this folder", folder, hint)
     names = ", ".join(path.name for path in files[:3]) + ", ..." * (len(files) > 3)
     raise CheckpointError(
         f"{len(files)} files of weights in this folder: {names}", folder, "name one"

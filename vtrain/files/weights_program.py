@@ -193,7 +193,7 @@ class _Machine:
         function, arguments = self.popped(2)
         if not isinstance(function, Name) or not isinstance(arguments, tuple):
             raise ValueError("it calls what is no function")
-        if function.text.endswith(" getattr") and not isinstance(arguments[0], Name):
+        if function.text.endswith(" getattr") and not is_logger(arguments[0]):
             raise refused(function.text, self.path)
         if function.text in DICTS:
             self.stack.append({})
@@ -231,6 +231,11 @@ class _Machine:
         if self.storages.setdefault(key, storage) != storage:
             raise ValueError("a storage that is described in two ways")
         self.stack.append(storage)
+
+
+def is_logger(value: Any) -> bool:
+    """Whether it is mmengine's class of logged values, which keeps its own methods."""
+    return isinstance(value, Name) and value.text == "mmengine.logging.history_buffer HistoryBuffer"
 
 
 def _stored(arguments: tuple[Any, ...]) -> Stored:
