@@ -1,11 +1,13 @@
 """From a command line to an exit code: the only place that turns an exception into one."""
 
+import errno
 import inspect
 import os
 import signal
 import sys
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import typer
 from vtrain import screen
 from vtrain.cli.commands import COMMANDS, app
 from vtrain.cli.group import UnexpectedError
-from vtrain.errors import ConfigError, StoppedBySignal, VtrainError, printable
+from vtrain.errors import ConfigError, StoppedBySignal, VtrainError, printable, shortened
 from vtrain.resources import keep_freed_memory, require_folder, require_posix
 
 VALIDATOR_S_WORDS = (
@@ -26,6 +28,11 @@ VALIDATOR_S_WORDS = (
     (", unable to parse string as a number", ""),
 )
 """What typer's validator says, and plain words."""
+NO_PLACE = {
+    errno.ENAMETOOLONG: "the name is too long for a file",
+    errno.EACCES: "permission denied",
+}
+"""What a path may meet wherever it is looked up, long before the file is opened."""
 
 
 def run() -> None:
@@ -75,6 +82,11 @@ def _report_other(error: BaseException, debug: bool) -> None:
     if hasattr(error, "format_message"):  # only what typer raises for bad usage has it
         _report(_usage_error(error), debug=False)
         sys.exit(2)
+    if isinstance(error, OSError) and error.errno in NO_PLACE:
+        named = error.filename if isinstance(error.filename, str | os.PathLike) else None
+        where = None if named is None else shortened(os.fsdecode(named))
+        _report(ConfigError(NO_PLACE[error.errno], where, "name another"), debug=False)
+        sys.exit(ConfigError.exit_code)
     text = printable(f"{type(error).__name__}: {error}")[:200]
     _say(f"vtrain: internal error: {text}: run again with --debug to see where")
     sys.exit(1)
@@ -119,7 +131,9 @@ def _typed_config() -> Path | None:
     from vtrain.config.recipes import recipe_names
 
     words = [word for word in sys.argv[2:] if not word.startswith("-") and "=" not in word]
-    return next((Path(w) for w in words if w in recipe_names() or Path(w).exists()), None)
+    with suppress(OSError):  # of a name that no file can have
+        return next((Path(w) for w in words if w in recipe_names() or Path(w).exists()), None)
+    return None
 
 
 def _say(text: str) -> None:

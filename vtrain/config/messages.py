@@ -135,7 +135,7 @@ def requirement(detail: Any, keys: Keys = ()) -> str:
     if keys == ("train", "device") or "cuda" in str(context.get("pattern")):
         given = str(detail["input"]).lower()
         more = f"; {SEVERAL}" if "," in given else ""
-        if given.isdecimal():
+        if given.isdecimal() and len(given) <= 3:
             more = f": did you mean cuda:{given}?"
         elif given.startswith("gpu"):
             more = ": did you mean cuda?"
