@@ -1,6 +1,5 @@
 """Names that no file can have, wherever a command takes a path."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -38,4 +37,4 @@ def test_a_name_that_is_too_long_is_one_short_line(
     assert len(done.errors) == 1, done.err
     assert "internal error" not in done.err
     assert len(done.errors[0]) < 300
-    assert not os.listdir()
+    assert not list(tmp_path.iterdir())
