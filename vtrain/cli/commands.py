@@ -19,6 +19,7 @@ from vtrain.cli.models import models
 from vtrain.cli.options import with_home
 from vtrain.cli.predict import predict
 from vtrain.cli.recipes import recipes
+from vtrain.cli.rename import rename
 from vtrain.cli.report import report
 from vtrain.cli.serve import serve
 from vtrain.cli.verify import verify
@@ -26,7 +27,7 @@ from vtrain.cli.verify import verify
 COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     "Use": {"fit": fit, "eval": evaluate, "predict": predict},
     "Understand": {"explain": explain, "report": report},
-    "Hand on": {"export": export, "serve": serve},
+    "Hand on": {"export": export, "serve": serve, "rename": rename},
     "Look after": {
         "recipes": recipes,
         "keys": keys,

@@ -20,6 +20,7 @@ PEERS_WORDS = {
     "report": "compare analyse analyze analysis confusion results summary metrics plot",
     "export": "convert onnx to-onnx save torchscript",
     "serve": "gui web webui ui app demo deploy",
+    "rename": "relabel classes names class-names",
     "sweep": "tune tuning search hpo optimize optimise hyperopt",
     "check": "lint dry-run info describe inspect validate-config scan lr-find lr_find",
     "verify": "doctor fsck integrity",

@@ -217,7 +217,8 @@ def prepare(
         error.hint = for_moved_data(error, config)
         raise
     # Another dataset may number the same classes in another way, or lack some of them.
-    targets = renumbered(images.samples.targets, images.source.classes, loaded.classes)
+    known = names_in_data(loaded, images.source.classes)
+    targets = renumbered(images.samples.targets, images.source.classes, known)
     batch_size = config.train.eval_batch_size or config.train.batch_size
     assert batch_size != "auto", "a run saves the number"
     loaded.model.to(device)
@@ -247,6 +248,13 @@ def evaluate_model(
     images = subject.images
     predictions = predictions_of(outputs, subject.samples, loaded, images.split)
     return Evaluation(metrics, predictions, images.validates)
+
+
+def names_in_data(loaded: LoadedModel, classes: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a model's classes as the folders call them, which `vtrain rename` leaves alone."""
+    before = tuple(loaded.checkpoint.dataset.get("classes", ()))
+    renamed = len(before) == len(loaded.classes) and before != loaded.classes
+    return before if renamed and not places(classes, before)[1] else loaded.classes
 
 
 def renumbered(targets: Tensor, classes: tuple[str, ...], known: tuple[str, ...]) -> Tensor:
