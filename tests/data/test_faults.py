@@ -159,10 +159,7 @@ def test_a_fault_ends_fit_in_one_line_and_the_run_goes_on_when_it_is_mended(
     if row in IMAGES:
         assert str(VICTIM) in line
         assert ("follow_links" if row == "E10 outside" else "data.on_bad_image=skip") in line
-        if row == "E10 outside":  # found while listing: such a start leaves no folder
-            assert not Path("run").exists()
-        else:
-            assert json.loads(Path("run/status.json").read_text())["code"] == 3
+    assert not Path("run").exists()  # a start that makes no step leaves no folder
     if Path("photos").is_file():
         Path("photos").unlink()
     shutil.rmtree("photos", ignore_errors=True)

@@ -603,7 +603,7 @@ class TestD:
             (b"model: {name: [}", "YAML syntax"),
             (b"model:\n\tname: vit_ti", "YAML syntax"),
             (FAULT_RUN.encode("utf-16"), "not UTF-8"),
-            (b"\0", "characters"),
+            (b"\0", "this is no text"),
             (FAULT_RUN.encode() + b"seed: 4\n", "'seed' appears twice"),
             (FAULT_RUN.encode() + b"canary: !!python/object/apply:os.mkdir [canary]\n", "tag"),
             (FAULT_RUN.encode() + b"canary: {_target_: os.mkdir, path: canary}\n", "unknown key"),

@@ -24,7 +24,8 @@ def old(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     """Unpack an old run as `run` in an empty folder, and return where what it gave is kept."""
     monkeypatch.chdir(tmp_path)
     with tarfile.open(request.param / "interrupted.tar.xz") as archive:
-        archive.extractall(filter="data")  # hard links too: last.pt and best.pt are further names
+        safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # from 3.11.4 on
+        archive.extractall(**safely)  # hard links too: last.pt and best.pt are further names
     folder: Path = request.param
     return folder
 

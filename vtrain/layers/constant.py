@@ -14,6 +14,7 @@ def constant(shape: tuple[int, ...], dtype: torch.dtype, compute: Callable[[], T
 
     Shape: -> `shape`.
     """
-    if torch.get_default_device().type == "meta":
+    # Not by `get_default_device`, which torch.compile cannot trace.
+    if torch.empty(0).device.type == "meta":
         return torch.empty(shape, dtype=dtype)
     return compute()

@@ -226,9 +226,9 @@ def _built(
     """Return every part in the state that the run starts from, and the images' fingerprint."""
     config, stored, run_data = request.config, None, None
     if start is not None:
-        start.check_config(config)  # first: into other parts the state would not fit
         # A run that goes on keeps its batch size, whatever would fit today.
         stored, run_data = start.batch_size, start.checkpoint.dataset
+        start.check_config(config)  # before any part: into others the state would not fit
     source = build_source(config, run_data, request.listed)
     if start is None:
         check_watched(config, len(source.classes))

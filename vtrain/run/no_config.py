@@ -1,5 +1,6 @@
 """What is given in a config's place and is none: say what it is, and what to type."""
 
+import codecs
 import json
 import re
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ LOOKED_AT = 4096
 RECIPE = "vit_cifar_small"
 """The recipe that commands here begin with: it trains anywhere."""
 FORMS = "give a YAML file, a run folder, a folder of images, or what `vtrain recipes` lists"
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+"""How text begins that Windows writes; who reads the config says that it is not UTF-8."""
 STARTS = {b"\xff\xd8\xff": "an image", b"\x89PNG": "an image", b"\x1f\x8b": "a packed file"}
 """How files begin that have the ending of another kind."""
 
@@ -38,7 +41,7 @@ def refuse_other_files(path: Path) -> None:
     head = _head(path)
     for what, hint in _kinds(path, head, of_yaml):
         raise ConfigError(f"this is {what}, not a config", path, hint)
-    if b"\0" in head or _begins(head):
+    if (b"\0" in head and not head.startswith(UTF_16)) or _begins(head):
         raise ConfigError(f"this is {_begins(head) or 'no text'}, and no config", path, FORMS)
     if not of_yaml and not _has_sections(path):
         raise ConfigError("this file has none of the sections of a config", path, FORMS)
