@@ -9,6 +9,17 @@ from tests.harness import Vtrain
 ENDLESS = "1" * 400
 
 
+@pytest.mark.parametrize("words", [("predict", ""), ("fit", ""), ("eval", "--ckpt", ""), ("",)])
+def test_an_empty_argument_is_not_the_current_folder(
+    vtrain: Vtrain, words: tuple[str, ...]
+) -> None:
+    done = vtrain(*words)
+    assert done.code == 2
+    assert done.errors == [
+        "vtrain: error: an argument is empty (command line): is a variable of the shell not set?"
+    ]
+
+
 @pytest.mark.parametrize(
     "words",
     [

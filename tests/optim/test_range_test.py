@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from vtrain.optim.range_test import has_diverged, moving_average, rates, suggested_rate
@@ -25,6 +26,17 @@ def test_the_suggestion_is_where_the_loss_falls_fastest() -> None:
     losses = [2 - math.tanh(4 * math.log10(rate / 1e-2)) + rate**2 for rate in tried]
     # The moving average lags by about keep / (1 - keep) = 9 of the 50 steps of a decade.
     assert 1e-2 <= suggested_rate(tried, losses) <= 2e-2
+
+
+def test_a_lucky_start_is_no_suggestion() -> None:
+    # Noise alone falls fastest among the first steps; the loss itself falls around 1e-2.
+    tried = rates(1e-5, 1.0, 200)
+    draw = np.random.default_rng(0)
+    curve = [1.8 / (1 + (rate / 1e-2) ** 2) + 0.2 for rate in tried]
+    for _ in range(20):
+        losses = [loss + 0.1 * draw.standard_normal() for loss in curve]
+        losses[:3] = [2.6, 2.0, 1.7]
+        assert 1e-3 < suggested_rate(tried, losses) < 1e-1
 
 
 def test_a_loss_that_ends_as_not_a_number_still_gives_a_suggestion() -> None:

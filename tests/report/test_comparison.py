@@ -50,6 +50,14 @@ def test_runs_that_differ_in_the_seed_alone_are_one_group() -> None:
     assert compare_runs([run("x", 0), run("y", 1, lr=2)]).groups == []
 
 
+def test_a_copy_of_a_run_adds_nothing_to_the_spread() -> None:
+    comparison = compare_runs([run("x", 0, 0.4), run("copy", 0, 0.4), run("y", 1, 0.6)])
+    (group,) = comparison.groups
+    assert group.runs == ["x", "y"]
+    assert group.deviation["best top-1"] == pytest.approx(statistics.stdev([0.4, 0.6]))
+    assert compare_runs([run("x", 0), run("copy", 0)]).groups == []
+
+
 def test_a_run_without_a_figure_does_not_count_in_its_mean() -> None:
     comparison = compare_runs([run("x", 0, 0.4), run("y", 1, None), run("z", 2, 0.6)])
     (group,) = comparison.groups

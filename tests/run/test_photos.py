@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from tests.harness import Vtrain
-from vtrain.errors import ConfigError, DataError
+from vtrain.errors import CheckpointError, ConfigError, DataError
 from vtrain.registry import MODELS
 from vtrain.run.photos import Photos, photos_config
 
@@ -90,6 +90,7 @@ def test_weights_of_a_run_are_fine_tuned(vtrain: Vtrain, photos: Path) -> None:
 
 
 def test_weights_of_another_program_need_a_model_s_name(photos: Path) -> None:
+    Path("weights.safetensors").touch()
     with pytest.raises(ConfigError) as caught:
         photos_config(photos, start="weights.safetensors")
     assert "model.name=" in caught.value.lines()[0]
@@ -108,6 +109,12 @@ def test_weights_named_by_an_override_choose_the_model_as_from_does(
         photos_config(photos, [f"model.pretrained={first}"], "other.pt")
     with pytest.raises(ConfigError, match="do not say which model they are for"):
         photos_config(photos, ["model.pretrained=hf-hub:timm/vit_small_patch16_224.augreg_in1k"])
+
+
+@pytest.mark.parametrize("missing", ["nix.pt", "runs/nix", "timm/vit_tiny"])
+def test_weights_that_are_not_there_are_said_to_be_missing(photos: Path, missing: str) -> None:
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        photos_config(photos, start=missing)
 
 
 def test_weights_beside_a_config_are_refused(vtrain: Vtrain, photos: Path) -> None:

@@ -42,6 +42,9 @@ def run() -> None:
     screen.prepare()
     # An error of ours is a line for each mistake, and a traceback only if that is asked for.
     try:
+        if "" in arguments:  # a path of no name would be the current folder
+            hint = "is a variable of the shell not set?"
+            raise ConfigError("an argument is empty", "command line", hint)
         require_posix()  # before what needs it is imported
         require_folder()
         from vtrain.run.logs import to_console

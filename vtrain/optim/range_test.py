@@ -6,6 +6,9 @@ Reference: Smith, "Cyclical learning rates", arXiv:1506.01186, section 3.3.
 import math
 from collections.abc import Sequence
 
+SETTLED = 20
+"""Steps after which the moving average is of about as many losses as it ever is."""
+
 
 def rates(low: float, high: float, steps: int) -> list[float]:
     """Return `steps` learning rates from `low` to `high`, each the same factor above the last."""
@@ -40,11 +43,13 @@ def suggested_rate(rates: Sequence[float], losses: Sequence[float]) -> float:
     """
     smooth = [loss for loss in moving_average(losses) if math.isfinite(loss)]
     lowest = smooth.index(min(smooth)) if smooth else 0
+    # The first averages are of a few losses only, and fall or rise by chance.
+    begin = max(1, min(SETTLED, lowest // 2))
     # The rates are a geometric series: equal steps of log(rate), so a plain difference is a slope.
-    slopes = [smooth[i + 1] - smooth[i - 1] for i in range(1, lowest)]
+    slopes = [smooth[i + 1] - smooth[i - 1] for i in range(begin, lowest)]
     if not slopes or smooth[lowest] > 0.99 * smooth[0]:
         raise ValueError(
             f"the loss never falls between the rates {rates[0]:g} and {rates[-1]:g}: "
             "test lower ones, or more steps"
         )
-    return rates[1 + slopes.index(min(slopes))]
+    return rates[begin + slopes.index(min(slopes))]

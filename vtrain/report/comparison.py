@@ -150,10 +150,13 @@ def figures_of(facts: RunFacts) -> dict[str, float | None]:
 
 
 def repetitions(lines: Sequence[Line], keys: Sequence[str]) -> list[Repetitions]:
-    """Group the runs that differ in seed or fold alone, in the order in which they come."""
+    """Group the runs that differ in seed or fold alone, in the order in which they come.
+
+    Of runs that differ in nothing the first counts: a copy says nothing of the spread.
+    """
     shared = [key for key in keys if not key.startswith(REPEATED)]
     groups: dict[str, list[Line]] = {}
-    for line in lines:
+    for line in originals(lines):
         # As text: a value may be a list, which cannot be a key.
         groups.setdefault(repr([line.values[key] for key in shared]), []).append(line)
     if all(len(group) == 1 for group in groups.values()):
@@ -166,6 +169,13 @@ def repetitions(lines: Sequence[Line], keys: Sequence[str]) -> list[Repetitions]
         )
         for group in groups.values()
     ]
+
+
+def originals(lines: Sequence[Line]) -> list[Line]:
+    """Return the lines without those whose values an earlier one has already."""
+    # From the end, so that the first of equal ones is what stays.
+    first = {repr(line.values): number for number, line in reversed(list(enumerate(lines)))}
+    return [lines[number] for number in sorted(first.values())]
 
 
 def _mean_and_deviation(

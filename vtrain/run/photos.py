@@ -19,7 +19,7 @@ from vtrain.errors import ConfigError, DataError, printable
 from vtrain.files.checkpoint import Checkpoint
 from vtrain.files.runs import checkpoint_of
 from vtrain.files.yaml import dump_yaml
-from vtrain.models.weights.sources import REMOTE
+from vtrain.models.weights.sources import REMOTE, local
 
 log = logging.getLogger(__name__)
 
@@ -194,7 +194,7 @@ def _model_of(start: str, overrides: Sequence[str]) -> tuple[dict[str, Any], int
     if _names_model(overrides):
         return {"pretrained": start}, None
     # What lies on the Hub is never a checkpoint of vtrain, so nothing is looked up for it.
-    path = Path(start) if start.startswith(REMOTE) else checkpoint_of(Path(start))
+    path = Path(start) if start.startswith(REMOTE) else checkpoint_of(local(start))
     if path.suffix != ".pt" or not path.exists():
         what = "other programs' weights do not say which model they are for"
         raise ConfigError(what, start, "add its name, for example model.name=vit_s")

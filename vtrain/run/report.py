@@ -3,11 +3,12 @@
 import logging
 from pathlib import Path
 
+from vtrain.errors import ConfigError
 from vtrain.files.atomic import write_json, write_text
 from vtrain.files.plain import plain
 from vtrain.files.runs import RunFolder
 from vtrain.report.analysis import Analysis, analyse
-from vtrain.report.comparison import Comparison, Run, compare_runs, joined_folds
+from vtrain.report.comparison import Comparison, Run, compare_runs, joined_folds, originals
 from vtrain.report.document import analysis_data, per_class_csv
 from vtrain.report.measured import Measured
 from vtrain.report.page import run_page, runs_page
@@ -78,13 +79,21 @@ def report_runs(paths: list[Path], against: Path | None, output: Path | None) ->
 
     Raises:
         CheckpointError: One of them is no run, or its predictions are damaged.
+        ConfigError: One of them is named twice.
     """
     # The base is one of the runs, whether it is listed among them or not.
     if against is not None and against not in paths:
         paths = [against, *paths]
+    twice = sorted({str(path) for path in paths if paths.count(path) > 1})
+    if twice:
+        raise ConfigError(f"{twice[0]} is named twice", "command line", "name each run once")
     runs = [read_run(path) for path in paths]
     base = None if against is None else runs[paths.index(against)]
     comparison = compare_runs(runs, base)
+    counted = {line.name for line in originals(comparison.lines)}
+    for line in comparison.lines:
+        if line.name not in counted:
+            log.warning("%s repeats a run with the same seed: no spread counts it", line.name)
     if output is None:
         return comparison
     whole = joined_folds(runs, comparison)
