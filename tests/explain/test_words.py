@@ -1,4 +1,4 @@
-from vtrain.explain.words import classes_text, shortened, wrapped
+from vtrain.explain.words import classes_text, two_lines, wrapped
 
 
 def test_names_of_classes_are_whole() -> None:
@@ -9,7 +9,7 @@ def test_names_of_classes_are_whole() -> None:
 
 
 def test_a_sheet_shortens_what_its_picture_says_in_full() -> None:
-    assert shortened("cat") == "cat"
-    long = shortened(" ".join(["word"] * 30))
+    assert two_lines("cat") == "cat"
+    long = two_lines(" ".join(["word"] * 30))
     assert long.count("\n") == 1
     assert long.endswith("...")

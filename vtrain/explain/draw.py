@@ -25,7 +25,7 @@ from PIL import Image
 
 from vtrain.data.inspect.lettering import runs
 from vtrain.errors import printable
-from vtrain.explain.words import classes_text, shortened, wrapped
+from vtrain.explain.words import classes_text, two_lines, wrapped
 
 COLOURS = "viridis"
 OPACITY = 0.65
@@ -156,7 +156,7 @@ def sheet(subjects: Sequence[Subject], scale: Normalize) -> bytes:
             overlay(axes, subject, subject.panels[0], scale)
             flat = "\nflat" if flatness(subject.panels[0].values) else ""
             said = [f"{p:.0%} {name}" for name, p in subject.classes[:1]]
-            lines = [shortened(text) for text in (subject.name, *said)]
+            lines = [two_lines(text) for text in (subject.name, *said)]
             axes.text(0, -0.03, "\n".join(lines) + flat, va="top", fontsize=6,
                       transform=axes.transAxes)  # fmt: skip
         share = min(0.8, 4 / total_width)

@@ -28,7 +28,7 @@ def wrapped(text: str, width: int = WRAP) -> str:
     return "\n".join(textwrap.wrap(letters, width, break_on_hyphens=False)) or " "
 
 
-def shortened(text: str) -> str:
+def two_lines(text: str) -> str:
     """Return two lines of text at most, which a picture of its own shows in full."""
     first, *rest = wrapped(text, 24).splitlines()
     return "\n".join([first, *rest[:1]]) + ("..." if rest[1:] else "")

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vtrain.data.datasets.class_names import places, read_names, tidy
+from vtrain.data.datasets.folder_names import first_five
 from vtrain.errors import ConfigError
 from vtrain.files.checkpoint import Checkpoint
 from vtrain.files.runs import checkpoint_of
@@ -14,8 +15,8 @@ from vtrain.registry import suggest
 log = logging.getLogger(__name__)
 
 
-def rename(path: Path, changes: Sequence[str], names: Path | None, output: Path) -> tuple[str, ...]:
-    """Save a checkpoint's weights under other class names, and return these.
+def rename(path: Path, changes: Sequence[str], names: Path | None, output: Path) -> None:
+    """Save a checkpoint's weights under other class names.
 
     No training goes on from it. Its images may stay in folders of the old names: the fingerprint of
     the dataset keeps those, and an evaluation finds the images by them.
@@ -40,7 +41,6 @@ def rename(path: Path, changes: Sequence[str], names: Path | None, output: Path)
     replace(checkpoint.with_weights(checkpoint.weights), classes=after).save(output)
     count = sum(old != new for old, new in zip(before, after, strict=True))
     log.info("%d of %d classes of %s renamed in %s", count, len(before), found, output)
-    return after
 
 
 def listed(before: Sequence[str], names: Path) -> tuple[str, ...]:
@@ -48,7 +48,9 @@ def listed(before: Sequence[str], names: Path) -> tuple[str, ...]:
     after = read_names(names)
     if len(after) != len(before):
         what = f"{len(after)} names for {len(before)} classes"
-        raise ConfigError(what, names, f"a line for each class, in this order: {_few(before)}")
+        raise ConfigError(
+            what, names, f"a line for each class, in this order: {first_five([*before])}"
+        )
     return tuple(after)
 
 
@@ -80,7 +82,3 @@ def _check_distinct(before: Sequence[str], after: Sequence[str]) -> None:
         if number_of.get(tidy(name), number) != number:
             what = f"'{name:.80}' is the old name of another class"
             raise ConfigError(what, "command line", "choose a name that no class had")
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + ", ..." * (len(names) > 3)
