@@ -11,9 +11,9 @@ from vtrain.data.datasets.torchvision_table import TABLE
 from vtrain.registry import LOSSES, MODELS, OPTIMIZERS, SCHEDULES, SOURCES, Registry
 
 ROWS = (
-    "errors interrupt | rng resources registry distributed device files screen | layers optim data"
-    " | models engine | inference | config callbacks bench explain report export serve"
-    " | run | cli api | __main__"
+    "errors interrupt limits | rng resources registry distributed files screen | threads | device"
+    " | layers optim data | models engine | inference"
+    " | config callbacks bench explain report export serve | run | cli api | __main__"
 )
 RANK = {name: rank for rank, row in enumerate(ROWS.split("|")) for name in row.split()}
 SOURCE = sorted(Path("vtrain").rglob("*.py"))

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,34 +14,38 @@ def test_this_machine_has_memory_and_cores() -> None:
     assert cpu_count() >= 1
 
 
-@pytest.mark.parametrize("variable", ["LOCAL_WORLD_SIZE", "WORLD_SIZE"])
-def test_processes_share_the_memory_and_cores_of_a_machine(
-    monkeypatch: pytest.MonkeyPatch, variable: str
-) -> None:
-    alone = free_memory()
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(12)))
-    monkeypatch.setattr(Path, "read_text", no_container)
-    monkeypatch.setenv(variable, "4")
-    assert cpu_count() == 3
-    assert free_memory() == 1000 * 1024 // 4 < alone
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Pretend a machine of twelve cores and 1000 kB of free memory, and its limits."""
 
+    def make(cores: float | None, left: int | None) -> None:
+        monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(12)))
+        meminfo = "MemTotal: 2000 kB\nMemAvailable: 1000 kB\n"
+        monkeypatch.setattr(Path, "read_text", lambda _: meminfo)
+        monkeypatch.setattr("vtrain.resources.cores_allowed", lambda: cores)
+        monkeypatch.setattr("vtrain.resources.memory_left", lambda: left)
+        monkeypatch.setattr("vtrain.resources.memory_allowed", lambda: 500_000)
 
-def no_container(path: Path) -> str:
-    if path.name == "meminfo":
-        return "MemTotal: 2000 kB\nMemAvailable: 1000 kB\n"
-    raise FileNotFoundError(path)
-
-
-@pytest.mark.parametrize(("quota", "cores"), [("max 100000", 12), ("250000 100000", 2), ("1 2", 1)])
-def test_the_limits_of_a_container_count(
-    monkeypatch: pytest.MonkeyPatch, quota: str, cores: int
-) -> None:
-    files = {"cpu.max": quota, "memory.max": "500000", "memory.current": "200000"}
-    files["meminfo"] = "MemAvailable: 1000 kB"
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(12)))
-    monkeypatch.setattr(Path, "read_text", lambda path: files[path.name])
     for variable in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"):
         monkeypatch.delenv(variable, raising=False)
+    return make
+
+
+@pytest.mark.parametrize("variable", ["LOCAL_WORLD_SIZE", "WORLD_SIZE"])
+def test_processes_share_the_memory_and_cores_of_a_machine(
+    machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    machine(None, None)
+    monkeypatch.setenv(variable, "4")
+    assert cpu_count() == 3
+    assert free_memory() == 1000 * 1024 // 4
+
+
+@pytest.mark.parametrize(("allowed", "cores"), [(None, 12), (2.5, 2), (0.5, 1), (64, 12)])
+def test_the_limits_of_a_container_count(
+    machine: Callable[..., None], allowed: float | None, cores: int
+) -> None:
+    machine(allowed, 300_000)
     assert (cpu_count(), free_memory(), machine_memory()) == (cores, 300_000, 500_000)
 
 

@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 
 from vtrain.errors import DeviceError
+from vtrain.threads import heed_neighbours, use_processors
 
 log = logging.getLogger(__name__)
 
@@ -21,12 +22,16 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(name: str, local_rank: int = 0) -> torch.device:
-    """Return the device called `auto`, `cpu`, `cuda` or `cuda:N`; a GPU becomes the current one.
+    """Return the device called `auto`, `cpu`, `cuda` or `cuda:N`, ready to be used.
+
+    A GPU becomes the current one; torch takes the processor's threads that are allowed.
 
     Raises:
         DeviceError: That device is not there; only `auto` falls back to the CPU.
     """
+    use_processors()
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        heed_neighbours()
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise DeviceError("no CUDA device was found", "train.device", "use train.device=cpu")

@@ -6,9 +6,8 @@ import sys
 from pathlib import Path
 
 from vtrain.errors import DeviceError, StorageError
+from vtrain.limits import cores_allowed, memory_allowed, memory_left
 
-GROUP = Path("/sys/fs/cgroup")
-"""Where a container's limits are; absent elsewhere."""
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Numbers of glibc's malloc.h."""
 
@@ -46,7 +45,7 @@ def require_folder() -> None:
 def machine_memory() -> int:
     """Return the bytes of memory that the machine or container has in all."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = _number("memory.max")
+    limit = memory_allowed()
     return memory if limit is None else min(memory, limit)
 
 
@@ -57,22 +56,26 @@ def free_memory() -> int:
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvail"))
     except (OSError, StopIteration):  # not Linux
         free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    limit, used = _number("memory.max"), _number("memory.current")
-    if limit is not None and used is not None:
-        free = max(0, min(free, limit - used))
-    return free // processes_here()
+    left = memory_left()
+    return (free if left is None else min(free, left)) // processes_here()
 
 
 def cpu_count() -> int:
-    """Return this process's share of the cores that the machine or container has."""
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # not Linux
-        cores = os.cpu_count() or 1
-    quota, period = _number("cpu.max"), _number("cpu.max", 1)  # microseconds of each period
-    if quota is not None and period is not None:
-        cores = min(cores, max(1, quota // period))
+    """Return this process's share of the cores that the machine, container or job has.
+
+    Of a limit of 1.5 cores one is used: two threads that wait for one another would burn the rest.
+    """
+    allowed = cores_allowed()
+    cores = own_cores() if allowed is None else min(own_cores(), max(1, int(allowed)))
     return max(1, cores // processes_here())
+
+
+def own_cores() -> int:
+    """Return how many cores this process may run on, whatever limits its time on them."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        return os.cpu_count() or 1
 
 
 def processes_here() -> int:
@@ -91,11 +94,3 @@ def keep_freed_memory() -> None:
     if libc is not None and hasattr(libc, "mallopt"):
         libc.mallopt(M_MMAP_MAX, 0)  # no block of its own for a large tensor
         libc.mallopt(M_TRIM_THRESHOLD, -1)  # and none of the common one is given back
-
-
-def _number(name: str, position: int = 0) -> int | None:
-    """Return a number of the container; None where there is no container, or no limit ("max")."""
-    try:
-        return int((GROUP / name).read_text().split()[position])
-    except (OSError, ValueError, IndexError):
-        return None

@@ -142,6 +142,8 @@ def _opened(
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads()
+    # As torch's threads do: see `vtrain/threads.py`, which would bring torch with it.
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
     try:
         # From memory: a file cannot name others to be read beside it. Without a second attempt,
         # which prints.
