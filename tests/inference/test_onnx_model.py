@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 
 from tests.export.cases import CLASSES, GEOMETRY, evidence, loaded, written
 from vtrain.errors import CheckpointError, ConfigError
+from vtrain.export.onnx_file import quantised
 from vtrain.inference.onnx_loaded import load_onnx_model
 from vtrain.inference.onnx_model import from_bytes, is_onnx, load_onnx, threads
 from vtrain.resources import cpu_count
@@ -51,6 +52,25 @@ def test_a_file_is_asked_for_bytes() -> None:
     assert model.classes == ("a", "b")
     images = np.full((3, 3, 4, 4), 255, np.uint8)
     assert model.logits(images).tolist() == [[255.0 * 48] * 2] * 3
+
+
+def test_many_images_get_their_own_answers_in_their_order() -> None:
+    images = np.arange(40 * 48, dtype=np.uint8).reshape(40, 3, 4, 4)
+    many = from_bytes(small(FACTS), WHERE, for_many=True)
+    sums = images.reshape(40, -1).astype(np.float32).sum(1)
+    assert many.logits(images).tolist() == [[total, total] for total in sums]
+    assert many.logits(images[:1]).shape == (1, 2)
+
+
+def test_of_many_images_a_rounded_file_says_the_same_whatever_is_beside_them() -> None:
+    """Activations in int8 share a scale with all that is asked together."""
+    content = quantised(written("pixels"), WHERE)
+    images = evidence(loaded()).images.copy()
+    images[0] //= 16  # a dark image beside brighter ones
+    alone = from_bytes(content, WHERE).logits(images[:1])
+    together = from_bytes(content, WHERE).logits(images)[:1]
+    many = from_bytes(content, WHERE, for_many=True).logits(images)[:1]
+    assert many.tolist() == alone.tolist() != together.tolist()
 
 
 @pytest.mark.parametrize("taking", ["pixels", "normalised"])

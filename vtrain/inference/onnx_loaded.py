@@ -59,7 +59,7 @@ def load_onnx_model(path: Path) -> LoadedModel:
         CheckpointError: It is absent, damaged, or was not written by `vtrain export`.
         ConfigError: onnxruntime is not installed.
     """
-    model = load_onnx(path)
+    model = load_onnx(path, for_many=True)
     # Either way `normalise` gives `forward` what the file takes.
     kind = PixelGeometry if model.takes_pixels else Preprocess
     try:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -42,6 +43,8 @@ class OnnxModel:
     facts: Mapping[str, str]
     """Everything that the file says of itself."""
     path: Path
+    answerers: ThreadPoolExecutor | None = None
+    """Threads that take one image each; None: all threads of onnxruntime take a batch together."""
 
     def prepare(self, image: Image.Image) -> Array:
         """Bring an RGB image to the model's size. Shape: -> (3, S, S) uint8."""
@@ -67,6 +70,11 @@ class OnnxModel:
 
     def run(self, inputs: Array) -> Array:
         """Return the logits of what the file takes. Shape: (B, 3, S, S) float32 -> (B, K)."""
+        if self.answerers is None or len(inputs) < 2:
+            return self._answer(inputs)
+        return np.concatenate(list(self.answerers.map(self._answer, np.split(inputs, len(inputs)))))
+
+    def _answer(self, inputs: Array) -> Array:
         try:
             (logits,) = self.session.run(None, {"images": inputs})
         except Exception as error:  # its classes are not public
@@ -79,8 +87,12 @@ def is_onnx(path: Path | None) -> bool:
     return path is not None and path.suffix.lower() == ".onnx"
 
 
-def load_onnx(path: Path) -> OnnxModel:
+def load_onnx(path: Path, for_many: bool = False) -> OnnxModel:
     """Load an exported file.
+
+    Asked `for_many` images, each thread answers one at a time: its intermediate values stay in the
+    caches, no thread waits for another, and what a rounded file says of an image does not depend on
+    those beside it. Otherwise all threads work on what is asked for.
 
     Raises:
         CheckpointError: It is absent, damaged, or was not written by `vtrain export`.
@@ -90,12 +102,12 @@ def load_onnx(path: Path) -> OnnxModel:
         if os.fstat(file.fileno()).st_size > LARGEST_FILE:
             raise _unusable(path, f"a file of more than {LARGEST_FILE >> 30} GiB")
         content = file.read()
-    return from_bytes(content, path)
+    return from_bytes(content, path, for_many)
 
 
-def from_bytes(content: bytes, path: Path) -> OnnxModel:
+def from_bytes(content: bytes, path: Path, for_many: bool = False) -> OnnxModel:
     """Load the content of an exported file; `path` is for messages."""
-    session, facts, shapes = _opened(content, path)
+    session, facts, shapes = _opened(content, path, 1 if for_many else threads())
     absent = [key for key in ("classes", "preprocess", "input") if key not in facts]
     if absent:
         raise _unusable(path, f"it does not state its {absent[0]}")
@@ -107,7 +119,8 @@ def from_bytes(content: bytes, path: Path) -> OnnxModel:
         problem = error.errors(include_url=False)[0]["msg"]
         raise _unusable(path, f"its metadata are wrong: {problem}") from None
     size = geometry.image_size
-    model = OnnxModel(session, classes, geometry, facts["input"] == "pixels", facts, path)
+    pool = ThreadPoolExecutor(threads(), "onnx") if for_many else None
+    model = OnnxModel(session, classes, geometry, facts["input"] == "pixels", facts, path, pool)
     if shapes != {"images": [3, size, size], "logits": [len(classes)]}:
         raise _unusable(path, f"its inputs and outputs have shapes {json.dumps(shapes)[:150]}")
     return model
@@ -130,7 +143,7 @@ def threads() -> int:
 
 
 def _opened(
-    content: bytes, path: Path
+    content: bytes, path: Path, threads_together: int
 ) -> tuple["InferenceSession", dict[str, str], dict[str, list[Any]]]:
     """Return a session, what the file says of itself, and shapes of one image by their names."""
     keep_private()
@@ -141,7 +154,7 @@ def _opened(
     onnxruntime.set_default_logger_severity(4)  # what matters is raised
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    options.intra_op_num_threads = threads()
+    options.intra_op_num_threads = threads_together
     # As torch's threads do: see `vtrain/threads.py`, which would bring torch with it.
     options.add_session_config_entry("session.set_denormal_as_zero", "1")
     try:

@@ -54,7 +54,7 @@ def predict_images(
     """
     paths = find_images(patterns)
     ckpt = ckpt or newest_checkpoint()
-    model = load_onnx(ckpt) if is_onnx(ckpt) else _load(ckpt)
+    model = load_onnx(ckpt, for_many=len(paths) > 1) if is_onnx(ckpt) else _load(ckpt)
     count = len(model.classes)
     if top_k is not None and top_k > count:
         log.info("--top-k %d: the model has %d classes", top_k, count)
