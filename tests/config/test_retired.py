@@ -1,6 +1,8 @@
 """Configs of older versions."""
 
+import contextlib
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from vtrain.errors import ConfigError
 
 TEXT = """\
 model: {name: vit_ti, patch_size: 2}
-data: {name: digits, image_size: 8}
+data: {name: digits, image_size: 8, reducing_gap: 2.0}
 optimizer: {name: adamw, lr: 1e-3}
 train:
   epochs: 1
@@ -83,3 +85,17 @@ def test_a_key_that_is_gone_cannot_be_typed_as_an_override(tmp_path: Path) -> No
     path.write_text(TEXT)
     with pytest.raises(ConfigError, match=r"unknown key 'train\.window_attention'"):
         load_config(path, ["train.window_attention=torch"])
+
+
+def test_a_stored_config_without_a_newer_key_goes_on_as_it_was_run(tmp_path: Path) -> None:
+    """A file that somebody writes without it asks for the default."""
+    text = TEXT.replace(", reducing_gap: 2.0", "")
+    assert text != TEXT
+    assert config_from_text(text, "its config").data.model_dump()["reducing_gap"] is None
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    assert load_config(path).data.model_dump()["reducing_gap"] == 2
+    for data in ("5", "digits"):  # no section: the schema says what it is
+        odd = re.sub("data: .*", f"data: {data}", TEXT)
+        with contextlib.suppress(ConfigError):
+            assert config_from_text(odd, "its config").data.name == "digits"

@@ -49,6 +49,8 @@ def draw_pictures(folder: Path) -> None:
     Image.fromarray(clear).save(folder / "alpha.png")
     Image.fromarray(clear[..., 0]).save(folder / "grey.jpg")
     Image.fromarray(draw.random((9, 40), np.float32)).save(folder / "float.tif")
+    large = Image.fromarray(draw.integers(0, 256, (30, 40, 3), np.uint8)).resize((1201, 901))
+    large.save(folder / "large.jpg")
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,6 @@ from PIL import ExifTags, Image
 from tests.data.pictures import as_nobody
 from vtrain.errors import DataError
 from vtrain.files.images import (
-    BACKGROUND,
     FORMATS,
     decode_image,
     is_image_name,
@@ -24,6 +23,7 @@ from vtrain.files.images import (
     read_image,
     rgb,
 )
+from vtrain.files.to_rgb import BACKGROUND
 
 FAITHFUL = {
     "WEBP": {"lossless": True},

@@ -50,6 +50,7 @@ STATED = {
     "model.layer_scale": "1e-4",
     "data.name": "digits",
     "data.crop_fraction": "0.9",
+    "data.reducing_gap": "3.0",
     "data.mean": "[0.5, 0.5, 0.4]",
     "data.std": "[0.5, 0.5, 0.4]",
     "data.fold": "{of: 4, index: 1}",

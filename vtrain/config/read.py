@@ -17,7 +17,7 @@ from vtrain.config.overrides import (
     too_large,
 )
 from vtrain.config.recipes import existing_config
-from vtrain.config.retired import replace_retired
+from vtrain.config.retired import complete_stored, replace_retired
 from vtrain.config.schema import build_schema
 from vtrain.config.sections import Config
 from vtrain.errors import CheckpointError, ConfigError
@@ -57,6 +57,7 @@ def config_from_text(
     The keys `without` of its section `data` go before the overrides come.
     """
     document = parse_yaml(text, name)
+    complete_stored(document)
     replace_retired(document, stored=True)  # before the overrides, which a user types
     data = document.data.get("data")
     if isinstance(data, dict):  # nothing is checked yet

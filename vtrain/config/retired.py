@@ -1,8 +1,9 @@
-"""Keys and values that configs of older versions hold and this version no longer has."""
+"""What configs of older versions hold and this version no longer has, and what they do not hold."""
 
 import logging
 from typing import Any, NamedTuple
 
+from vtrain.data.preprocess import BEFORE
 from vtrain.errors import ConfigError
 from vtrain.files.yaml import Document, Keys
 
@@ -31,6 +32,17 @@ RETIRED = (
     ),
     Retired(("train", "precision"), "bf16_full", "bf16", "bf16 takes its place"),
 )
+
+ADDED = {"data": BEFORE}
+"""Section -> keys that stored configs of older versions do not have, and what was done then."""
+
+
+def complete_stored(document: Document) -> None:
+    """Give a stored config the keys that were added since, with what its run did."""
+    for name, keys in ADDED.items():
+        section = document.data.get(name)
+        if isinstance(section, dict):
+            document.data[name] = {**keys, **section}
 
 
 def replace_retired(document: Document, *, stored: bool) -> None:

@@ -8,6 +8,8 @@ from typing import Literal
 
 from PIL import Image
 
+from vtrain.files.large_jpeg import FACTORS, Box, LargeJpeg, Size
+
 Resize = Literal["crop", "squash", "letterbox"]
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 Triple = tuple[float, float, float]
@@ -22,6 +24,7 @@ def fit_image(
     crop_fraction: float,
     interpolation: Interpolation,
     mean: Triple,
+    reducing_gap: float | None = None,
 ) -> Image.Image:
     """Bring an RGB image to `image_size` pixels per side; `Preprocess` explains the arguments.
 
@@ -31,20 +34,47 @@ def fit_image(
     if image.size == (S, S):  # small datasets have the model's size as they are
         return image
     filter_ = Image.Resampling[interpolation.upper()]
+    (width, height), left, top = placed(image.size, S, resize, crop_fraction)
+    image, whole = reduced(image, image.size, (width, height), interpolation, reducing_gap)
     if resize == "squash":
         if S * image.height > MAX_SCALED:  # Pillow scales the width first, for every row
-            image = image.resize((image.width, S), filter_)
-        return image.resize((S, S), filter_)
-    (width, height), left, top = placed(image.size, S, resize, crop_fraction)
-    if resize == "crop" and width * height > MAX_SCALED:
+            image = image.resize((image.width, S), filter_, (0, whole[1], image.width, whole[3]))
+            whole = (whole[0], 0, whole[2], S)
+        return image.resize((S, S), filter_, whole)
+    if resize == "crop" and width * height > MAX_SCALED:  # too large to have been reduced
         return _scaled_part(image, (width, height), (left, top), S, filter_)
-    image = image.resize((width, height), filter_)
+    image = image.resize((width, height), filter_, whole)
     if resize == "crop":
         return image.crop((left, top, left + S, top + S))
     red, green, blue = (round(255 * m) for m in mean)
     canvas = Image.new("RGB", (S, S), (red, green, blue))
     canvas.paste(image, (-left, -top))
     return canvas
+
+
+def reduced(
+    image: Image.Image,
+    part: Size,
+    target: Size,
+    interpolation: Interpolation,
+    reducing_gap: float | None,
+) -> tuple[Image.Image, Box]:
+    """Return an image with no more pixels than scaling needs, and where the whole lies in it.
+
+    Args:
+        image: Only a large JPEG has fewer pixels to offer.
+        part: Of the image, in pixels: what is scaled, and
+        target: to which size.
+        interpolation: The filter; of the nearest pixel nothing can be left out.
+        reducing_gap: How many times the target's pixels there must still be along each side; None
+            leaves all.
+    """
+    if isinstance(image, LargeJpeg) and reducing_gap is not None and interpolation != "nearest":
+        gaps = [have / (want * reducing_gap) for have, want in zip(part, target, strict=True)]
+        for factor in FACTORS:
+            if factor <= min(gaps):
+                return image.reduced(factor)
+    return image, (0, 0, *image.size)
 
 
 def placed(

@@ -14,9 +14,13 @@ from PIL import Image
 from pydantic import Field
 
 from vtrain.data.geometry import Interpolation, Resize, Triple, fit_image, placed
+from vtrain.registry import CHANGEABLE_ON_RESUME
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+BEFORE = {"reducing_gap": None}
+"""What was done before there was a key for it, and no key is stored."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,9 @@ class Preprocess:
             `image_size` and fills the rest with the mean colour.
         crop_fraction: How much of the shorter side the centre crop keeps.
         interpolation: The resampling filter, widened when shrinking (antialiased) as in Pillow.
+        reducing_gap: A JPEG of a megapixel or more is decoded at a half, a quarter or an eighth of
+            its width and height where that leaves this many times the pixels that it is scaled to;
+            null always decodes it in full.
 
     Shape: any RGB image -> (3, S, S) uint8. An image that already has S x S pixels is not changed.
 
@@ -46,6 +53,9 @@ class Preprocess:
     resize: Resize = "crop"
     crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     interpolation: Interpolation = "bicubic"
+    reducing_gap: Annotated[Annotated[float, Field(ge=1, le=100)] | None, CHANGEABLE_ON_RESUME] = (
+        2.0
+    )
 
     def __post_init__(self) -> None:
         if not 0 < self.crop_fraction <= 1:
@@ -60,7 +70,8 @@ class Preprocess:
     def fit(self, image: Image.Image) -> Image.Image:
         """Bring an RGB image to S x S pixels."""
         size, fraction = self.image_size, self.crop_fraction
-        return fit_image(image, size, self.resize, fraction, self.interpolation, self.mean)
+        how = self.resize, fraction, self.interpolation, self.mean, self.reducing_gap
+        return fit_image(image, size, *how)
 
     def __call__(self, image: Image.Image) -> "Tensor":
         from vtrain.data.normalise import to_bytes
@@ -102,4 +113,4 @@ class Preprocess:
         """Undo `to_dict`, also after a trip through JSON or YAML."""
         # JSON and YAML have lists alone, and a list is unequal to the tuple that it was.
         triples = {key: tuple(values[key]) for key in ("mean", "std")}
-        return cls(**{**values, **triples})
+        return cls(**{**BEFORE, **values, **triples})

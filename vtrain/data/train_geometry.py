@@ -14,7 +14,10 @@ from torch import Tensor
 
 from vtrain.data.augment.crops import resized_crop_box
 from vtrain.data.augment.draws import Stream
+from vtrain.data.geometry import reduced
+from vtrain.data.normalise import to_bytes
 from vtrain.data.preprocess import Preprocess
+from vtrain.files.large_jpeg import Box
 from vtrain.rng import hash_ints, row
 
 
@@ -58,8 +61,28 @@ class TrainGeometry:
         draw = row(index, self.seed, epoch, Stream.CROP)
         width, height = image.size
         top, left, h, w = resized_crop_box(draw, height, width, self.crop_scale, self.crop_ratio)
+        S, preprocess = self.preprocess.image_size, self.preprocess
+        how = preprocess.interpolation, preprocess.reducing_gap
+        smaller, whole = reduced(image, (w, h), (S, S), *how)
+        if smaller is not image:
+            part = (left / width, top / height, (left + w) / width, (top + h) / height)
+            return to_bytes(_scaled_part(smaller, whole, part, preprocess))
         crop = np.array(image.crop((left, top, left + w, top + h)))  # (h, w, 3)
-        return _scaled(torch.from_numpy(crop), self.preprocess)
+        return _scaled(torch.from_numpy(crop), preprocess)
+
+
+def _scaled_part(image: Image.Image, whole: Box, part: Box, preprocess: Preprocess) -> Image.Image:
+    """Scale a part of a reduced image, in shares of the whole, which begins between its pixels."""
+    left, top, right, bottom = whole
+    across, down = right - left, bottom - top
+    box = (
+        left + part[0] * across,
+        top + part[1] * down,
+        min(left + part[2] * across, image.width),  # rounding must not lead beyond it
+        min(top + part[3] * down, image.height),
+    )
+    S, filter_ = preprocess.image_size, Image.Resampling[preprocess.interpolation.upper()]
+    return image.resize((S, S), filter_, box)
 
 
 def _scaled(pixels: Tensor, preprocess: Preprocess) -> Tensor:

@@ -31,8 +31,6 @@ BRANDS = {
     **dict.fromkeys((b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"), "HEIC"),
 }
 """The brand in the box `ftyp` of a file of ISO's family -> what it is; others are video."""
-JPEG_PROCESSES = {3: "lossless", 7: "lossless", 11: "lossless", 15: "lossless"}
-"""Start-of-frame marker less 0xC0 -> how the JPEG is coded, where hardly anything reads it."""
 COMPRESSIONS = {
     33003: "JPEG 2000",
     33005: "JPEG 2000",
@@ -111,14 +109,27 @@ def _directory(data: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
 
 def jpeg_kind(data: bytes) -> str:
     """Describe a JPEG by the header of its frame."""
+    at = _frame(data)
+    if at is None:
+        return "a damaged JPEG"
+    bits, components = data[at + 4], data[at + 9]
+    return f"a {'lossless ' * is_lossless(data)}JPEG of {components} x {bits} bits"
+
+
+def is_lossless(data: bytes) -> bool:
+    """Whether a JPEG is coded without a cosine transform, as hardly anything reads it."""
+    at = _frame(data)
+    return at is not None and data[at + 1] in {0xC3, 0xC7, 0xCB, 0xCF}
+
+
+def _frame(data: bytes) -> int | None:
+    """Return where the marker of the first frame of a JPEG is."""
     at = 2
     while at + 9 < len(data) and data[at] == 0xFF:
         marker = data[at + 1]
         # The start of a frame, but for three of these numbers, which are tables or reserved.
         if 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:
-            bits, components = data[at + 4], data[at + 9]
-            process = JPEG_PROCESSES.get(marker - 0xC0, "")
-            return f"a {process + ' ' * bool(process)}JPEG of {components} x {bits} bits"
+            return at
         # To the next segment: the marker's two bytes, and a length that counts itself.
         at += 2 + struct.unpack_from(">H", data, at + 2)[0]
-    return "a damaged JPEG"
+    return None

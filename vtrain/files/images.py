@@ -12,16 +12,16 @@ import logging
 import os
 import stat
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, JpegImagePlugin, UnidentifiedImageError
 
 from vtrain.errors import DataError
-from vtrain.files.image_kinds import COMPRESSIONS, kind_of
+from vtrain.files.image_kinds import COMPRESSIONS, is_lossless, kind_of
+from vtrain.files.large_jpeg import LARGE, Box, LargeJpeg, halved, reduce
+from vtrain.files.to_rgb import is_deep, tags_of, to_rgb
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "AVIF", "TIFF", "PPM")
 """What Pillow may try. Left to itself it sniffs forty formats, and hands EPS to Ghostscript."""
@@ -46,8 +46,6 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """EXIF orientation -> what makes the image upright."""
-BACKGROUND = (255, 255, 255)
-"""White: the page that most images with transparency were drawn for."""
 
 
 class TooManyPixelsError(DataError):
@@ -108,14 +106,32 @@ def _unreadable(path: object, error: Exception) -> DataError:
 def decode_image(data: bytes, where: object = None, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode the content of an image file to 8-bit RGB; `where` names it in errors.
 
+    A large JPEG is decoded when its pixels are asked for, and may be asked for on a smaller scale.
+
     Raises:
         DataError: The content is not a readable image of a known format, or has too many pixels.
+            That a large JPEG is damaged is said only once it is decoded.
     """
+    with _named(data, where, max_pixels), _opened(data) as image:
+        least = _check_size(image, max_pixels)
+        if not _is_large(image, data, least):
+            return _decoded(image, least)[0]
+        width, height = halved(image.size, least)
+        size = (height, width) if _turn(image) >= 5 else (width, height)
+
+    def decode(factor: int) -> tuple[Image.Image, Box]:
+        with _named(data, where, max_pixels), _opened(data) as image:
+            return _decoded(image, least, factor)
+
+    return LargeJpeg(size, decode)
+
+
+@contextmanager
+def _named(data: bytes, where: object, max_pixels: int) -> Iterator[None]:
+    """Turn whatever decoding raises into a DataError that names the image."""
     _hush_pillow()
     try:
-        with _opened(data) as image:
-            _check_size(image, max_pixels)
-            return _to_rgb(_upright(image))
+        yield
     except DataError as error:
         raise type(error)(error.what, _shown(where), error.hint) from None
     except MemoryError:
@@ -135,6 +151,24 @@ def decode_image(data: bytes, where: object = None, *, max_pixels: int = MAX_PIX
         raise DataError("a damaged image", _shown(where), "replace or remove it") from error
 
 
+def _is_large(image: Image.Image, data: bytes, least: int) -> bool:
+    """Whether an image is a JPEG that had better not be decoded in full unless it must."""
+    if not isinstance(image, JpegImagePlugin.JpegImageFile):
+        return False
+    width, height = halved(image.size, least)
+    # The library does not scale what is coded without a transform.
+    return width * height >= LARGE and not is_lossless(data)
+
+
+def _decoded(image: Image.Image, least: int, factor: int = 1) -> tuple[Image.Image, Box]:
+    """Return an upright RGB image, of a JPEG on a smaller scale, and where the whole lies in it."""
+    if least * factor == 1 or not isinstance(image, JpegImagePlugin.JpegImageFile):
+        picture = to_rgb(_upright(image))
+        return picture, (0, 0, *picture.size)
+    whole = reduce(image, least, factor, _turn(image))
+    return to_rgb(_upright(image)), whole
+
+
 def rgb(image: Image.Image) -> Image.Image:
     """Return an image that Pillow has opened, or made, as every image is here: 8-bit RGB, upright.
 
@@ -142,11 +176,23 @@ def rgb(image: Image.Image) -> Image.Image:
         DataError: It is only the preview of a camera's raw file, or a JPEG that is too large.
     """
     _hush_pillow()
-    large = image.width * image.height > MAX_PIXELS
-    if large and isinstance(image, JpegImagePlugin.JpegImageFile) and image.tile and image.fp:
-        image.fp.seek(0)  # not decoded yet: as its file, at half its size
+    if isinstance(image, LargeJpeg):
+        return image
+    if (
+        isinstance(image, JpegImagePlugin.JpegImageFile)
+        and image.width * image.height >= LARGE
+        # Not decoded yet, nor asked for at another scale or frame: it is read as its file is.
+        and image.tile
+        and image.fp
+        and not (image.decoderconfig or image.tell())
+    ):
+        image.fp.seek(0)
         return decode_image(image.fp.read())
-    return _to_rgb(_upright(image))
+    return to_rgb(_upright(image))
+
+
+def _is_jpeg(data: bytes) -> bool:
+    return data.startswith(b"\xff\xd8\xff")
 
 
 def _opened(data: bytes) -> Image.Image:
@@ -155,14 +201,14 @@ def _opened(data: bytes) -> Image.Image:
     Raises:
         UnidentifiedImageError: It is none of the readable formats, or of a kind that is not read.
     """
-    if data.startswith(b"\xff\xd8\xff"):
+    if _is_jpeg(data):
         # `Image.open` has a limit of its own, below what the largest cameras make.
         try:
             return JpegImagePlugin.jpeg_factory(io.BytesIO(data))
         except SyntaxError as error:  # a kind of JPEG, such as 12 bits
             raise UnidentifiedImageError(str(error)) from error
     image = Image.open(io.BytesIO(data), formats=FORMATS)
-    if _tags(image).get(259) in COMPRESSIONS:
+    if tags_of(image).get(259) in COMPRESSIONS:
         raise UnidentifiedImageError("a codec that Pillow's libtiff has not")
     return image
 
@@ -175,17 +221,13 @@ def frames_and_depth(data: bytes) -> tuple[int, bool]:
     try:
         with _opened(data) as image:
             one = isinstance(image, JpegImagePlugin.JpegImageFile)
-            return 1 if one else getattr(image, "n_frames", 1), _is_deep(image)
+            return 1 if one else getattr(image, "n_frames", 1), is_deep(image)
     except Exception:  # of every kind, as in `decode_image`, which says what is wrong
         return 1, False
 
 
-def _is_deep(image: Image.Image) -> bool:
-    return image.mode in {"I", "F"} or image.mode.startswith("I;16")
-
-
-def _check_size(image: Image.Image, max_pixels: int) -> None:
-    """Refuse an image that is too large, and let a JPEG that nearly is be decoded in part.
+def _check_size(image: Image.Image, max_pixels: int) -> int:
+    """Refuse an image that is too large; return what a JPEG's sides must be divided by.
 
     Raises:
         DataError: It has too many pixels, or a side is too long.
@@ -202,101 +244,23 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
         raise TooManyPixelsError(f"{size} is over the limit of {limit:,}", hint=hint)
     if max(width, height) > MAX_SIDE:
         raise TooManyPixelsError(f"{size} has a side over the limit of {MAX_SIDE:,}")
-    if width * height > max_pixels:  # a half is enough for SCALED_DOWN times as many
-        image.draft(None, (width // 2, height // 2))
+    return 2 if width * height > max_pixels else 1  # enough for SCALED_DOWN times as many
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Decode the first frame and apply the EXIF orientation; a broken EXIF block counts as none."""
+    """Decode the first frame and apply the EXIF orientation."""
     image.load()
-    try:
-        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:
-        return image
+    turn = TURNS.get(_turn(image))
     return image if turn is None else image.transpose(turn)
 
 
-def _tags(image: Image.Image) -> Mapping[int, Any]:
-    """Return the tags of a TIFF; of another image none."""
-    return getattr(image, "tag_v2", None) or {}
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    tags = _tags(image)
-    if tags.get(254, 0) & 1:  # NewSubfileType: a reduced version of another image in the file
-        raise DataError(
-            f"a preview of {image.width} x {image.height} pixels beside another image, as a "
-            "camera's raw file has",
-            hint="develop it first, or save the image itself",
-        )
-    if _is_deep(image):
-        return _to_grey8(image).convert("RGB")
-    if image.mode in {"L", "RGB"} and tags.get(339, (1,))[0] == 2:
-        # SampleFormat: signed bytes, which Pillow takes for unsigned ones.
-        image = Image.fromarray(np.asarray(image) ^ 0x80)
-    if image.mode == "LAB":
-        return _from_lab(image)
-    if image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info:
-        image = image.convert("RGBA")
-        page = Image.new("RGBA", image.size, (*BACKGROUND, 255))
-        return Image.alpha_composite(page, image).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _to_grey8(image: Image.Image) -> Image.Image:
-    """Scale a deep grey image to 8 bits by the range of its samples."""
-    samples, tags = np.asarray(image), _tags(image)
-    low, high = 0.0, 0.0
-    if image.mode != "F":
-        low, high = _declared_range(image)
-        if image.mode == "I" and low == 0:
-            samples = samples.view(np.uint32)  # Pillow reads unsigned 32 bits as signed
-    samples = _without_nodata(samples, tags.get(42113))
-    if image.mode == "F":
-        # Floats declare no range: it is the first of the usual ones that holds the whole image.
-        samples = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0)
-        low, high = min(0.0, samples.min()), samples.max()
-        high = next((top for top in (1.0, 255.0, 65535.0) if high <= top), high)
-    scaled = samples.astype(np.float32)  # a float64 copy of 64 million pixels would be half a GB
-    scaled -= low
-    scaled *= 255 / (high - low)
-    grey = np.rint(scaled, out=scaled).clip(0, 255, out=scaled).astype(np.uint8)
-    # Pillow turns a photometric interpretation of WhiteIsZero round only for samples of 8 bits.
-    return Image.fromarray(255 - grey if tags.get(262) == 0 else grey)
-
-
-def _without_nodata(samples: NDArray[Any], declared: object) -> NDArray[Any]:
-    """Give samples that mean "nothing was measured here" (GDAL_NODATA) the smallest other value."""
+def _turn(image: Image.Image) -> int:
+    """Return the EXIF orientation; a broken EXIF block counts as none."""
     try:
-        nodata = samples.dtype.type(float(str(declared).strip("\0 ")))
-    except (ValueError, OverflowError):  # none is declared, or one that no sample can have
-        return samples
-    absent = samples == nodata
-    if not absent.any() or absent.all():
-        return samples
-    return np.where(absent, samples[~absent].min(), samples)
-
-
-def _declared_range(image: Image.Image) -> tuple[float, float]:
-    """Return what black and white are in a deep image of integers."""
-    tags = _tags(image)
-    if not tags:  # PNG and PPM, which Pillow brings to 16 bits
-        return 0.0, 2.0**16 - 1
-    bits = tags.get(258, (16,))[0]  # BitsPerSample
-    if tags.get(339, (1,))[0] == 2:  # SampleFormat: signed integers
-        return -(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1
-    # MaxSampleValue is for statistics, by the standard; but 4095 says that a camera has 12 bits.
-    largest = tags.get(281, (0,))[0]
-    if largest.bit_length() in range(8, bits) and largest == 2 ** largest.bit_length() - 1:
-        return 0.0, float(largest)
-    return 0.0, 2.0**bits - 1
-
-
-def _from_lab(image: Image.Image) -> Image.Image:
-    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-    converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
-    assert converted is not None, "it is not asked to convert in place"
-    return converted
+        turn = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:
+        return 1
+    return turn if turn in TURNS else 1
 
 
 def _hush_pillow() -> None:

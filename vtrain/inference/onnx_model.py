@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json
 
-from vtrain.data.preprocess import Preprocess
+from vtrain.data.preprocess import BEFORE, Preprocess
 from vtrain.errors import CheckpointError, ConfigError
 from vtrain.files.archive import opened
 from vtrain.resources import cpu_count
@@ -114,7 +115,8 @@ def from_bytes(content: bytes, path: Path, for_many: bool = False) -> OnnxModel:
     try:
         # A file is not trusted: types as well as ranges.
         classes = TypeAdapter(tuple[str, ...]).validate_json(facts["classes"], strict=True)
-        geometry = TypeAdapter(Preprocess).validate_json(facts["preprocess"], strict=True)
+        stated = _complete(facts["preprocess"])
+        geometry = TypeAdapter(Preprocess).validate_json(stated, strict=True)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]["msg"]
         raise _unusable(path, f"its metadata are wrong: {problem}") from None
@@ -124,6 +126,15 @@ def from_bytes(content: bytes, path: Path, for_many: bool = False) -> OnnxModel:
     if shapes != {"images": [3, size, size], "logits": [len(classes)]}:
         raise _unusable(path, f"its inputs and outputs have shapes {json.dumps(shapes)[:150]}")
     return model
+
+
+def _complete(preprocess: str) -> str:
+    """Return the JSON of a geometry with the keys that older files do not have."""
+    try:
+        values = from_json(preprocess)
+    except ValueError:  # the schema says what is wrong
+        return preprocess
+    return json.dumps({**BEFORE, **values}) if isinstance(values, dict) else preprocess
 
 
 def keep_private() -> None:

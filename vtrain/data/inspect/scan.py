@@ -209,6 +209,7 @@ def look(samples: Samples, index: int) -> Seen:
             content = read_bytes(path)
             digest = _digest(content)
             image = decode_image(content, path)
+            image.load()  # a large JPEG may be damaged anywhere
             frames, is_deep = frames_and_depth(content)
             if is_deep:
                 grey = np.asarray(image)

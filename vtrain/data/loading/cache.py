@@ -14,6 +14,7 @@ from tqdm import tqdm
 from vtrain.data.datasets.samples import ArraySamples, Samples
 from vtrain.device import naming_failures
 from vtrain.errors import DataError, DeviceError
+from vtrain.files.large_jpeg import LargeJpeg
 from vtrain.resources import cpu_count, free_memory
 
 CacheMode: TypeAlias = Literal["auto", "none", "ram", "device"]
@@ -116,7 +117,7 @@ class DecodedSamples(ArraySamples):
 
 
 class MixedSizesError(Exception):
-    """Images cannot be stacked: their sizes differ, one cannot be read, or they are too many."""
+    """Images cannot be stacked: by their sizes, kind or number, or as one cannot be read."""
 
 
 def as_array(samples: Samples, mode: CacheMode, *, show: bool) -> Samples:
@@ -158,5 +159,12 @@ def _stack(samples: Samples, mode: CacheMode, show: bool) -> Tensor:
 
 
 def pixels(samples: Samples, index: int) -> Tensor:
-    """Return the bytes of one image as it is stored. Shape: (3, H, W) uint8."""
-    return torch.from_numpy(np.array(samples.image(index))).permute(2, 0, 1)
+    """Return the bytes of one image as it is stored. Shape: (3, H, W) uint8.
+
+    Raises:
+        MixedSizesError: What is used of it depends on its crop.
+    """
+    image = samples.image(index)
+    if isinstance(image, LargeJpeg):  # its crops come from smaller scales, and these from its file
+        raise MixedSizesError(f"a large JPEG is decoded as it is needed ({samples.name(index)})")
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)

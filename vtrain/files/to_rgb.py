@@ -1,0 +1,106 @@
+"""From what Pillow decodes to 8-bit RGB: depth, colour spaces and transparency."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
+
+from vtrain.errors import DataError
+
+BACKGROUND = (255, 255, 255)
+"""White: the page that most images with transparency were drawn for."""
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether an image is grey of more than 8 bits."""
+    return image.mode in {"I", "F"} or image.mode.startswith("I;16")
+
+
+def tags_of(image: Image.Image) -> Mapping[int, Any]:
+    """Return the tags of a TIFF; of another image none."""
+    return getattr(image, "tag_v2", None) or {}
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Return a decoded image as 8-bit RGB.
+
+    Raises:
+        DataError: It is only the preview of a camera's raw file.
+    """
+    tags = tags_of(image)
+    if tags.get(254, 0) & 1:  # NewSubfileType: a reduced version of another image in the file
+        raise DataError(
+            f"a preview of {image.width} x {image.height} pixels beside another image, as a "
+            "camera's raw file has",
+            hint="develop it first, or save the image itself",
+        )
+    if is_deep(image):
+        return _to_grey8(image).convert("RGB")
+    if image.mode in {"L", "RGB"} and tags.get(339, (1,))[0] == 2:
+        # SampleFormat: signed bytes, which Pillow takes for unsigned ones.
+        image = Image.fromarray(np.asarray(image) ^ 0x80)
+    if image.mode == "LAB":
+        return _from_lab(image)
+    if image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info:
+        image = image.convert("RGBA")
+        page = Image.new("RGBA", image.size, (*BACKGROUND, 255))
+        return Image.alpha_composite(page, image).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _to_grey8(image: Image.Image) -> Image.Image:
+    """Scale a deep grey image to 8 bits by the range of its samples."""
+    samples, tags = np.asarray(image), tags_of(image)
+    low, high = 0.0, 0.0
+    if image.mode != "F":
+        low, high = _declared_range(image)
+        if image.mode == "I" and low == 0:
+            samples = samples.view(np.uint32)  # Pillow reads unsigned 32 bits as signed
+    samples = _without_nodata(samples, tags.get(42113))
+    if image.mode == "F":
+        # Floats declare no range: it is the first of the usual ones that holds the whole image.
+        samples = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0)
+        low, high = min(0.0, samples.min()), samples.max()
+        high = next((top for top in (1.0, 255.0, 65535.0) if high <= top), high)
+    scaled = samples.astype(np.float32)  # a float64 copy of 64 million pixels would be half a GB
+    scaled -= low
+    scaled *= 255 / (high - low)
+    grey = np.rint(scaled, out=scaled).clip(0, 255, out=scaled).astype(np.uint8)
+    # Pillow turns a photometric interpretation of WhiteIsZero round only for samples of 8 bits.
+    return Image.fromarray(255 - grey if tags.get(262) == 0 else grey)
+
+
+def _without_nodata(samples: NDArray[Any], declared: object) -> NDArray[Any]:
+    """Give samples that mean "nothing was measured here" (GDAL_NODATA) the smallest other value."""
+    try:
+        nodata = samples.dtype.type(float(str(declared).strip("\0 ")))
+    except (ValueError, OverflowError):  # none is declared, or one that no sample can have
+        return samples
+    absent = samples == nodata
+    if not absent.any() or absent.all():
+        return samples
+    return np.where(absent, samples[~absent].min(), samples)
+
+
+def _declared_range(image: Image.Image) -> tuple[float, float]:
+    """Return what black and white are in a deep image of integers."""
+    tags = tags_of(image)
+    if not tags:  # PNG and PPM, which Pillow brings to 16 bits
+        return 0.0, 2.0**16 - 1
+    bits = tags.get(258, (16,))[0]  # BitsPerSample
+    if tags.get(339, (1,))[0] == 2:  # SampleFormat: signed integers
+        return -(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1
+    # MaxSampleValue is for statistics, by the standard; but 4095 says that a camera has 12 bits.
+    largest = tags.get(281, (0,))[0]
+    if largest.bit_length() in range(8, bits) and largest == 2 ** largest.bit_length() - 1:
+        return 0.0, float(largest)
+    return 0.0, 2.0**bits - 1
+
+
+def _from_lab(image: Image.Image) -> Image.Image:
+    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
+    assert converted is not None, "it is not asked to convert in place"
+    return converted
