@@ -12,7 +12,6 @@ The other process is this command's; nothing else may run. `quota` needs the rig
 group, and is left out without it.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -25,7 +24,7 @@ from types import MappingProxyType
 
 import torch
 
-from benchmarks.trees import Tree, failure
+from benchmarks.trees import Tree, failure, parser_of_trees
 from vtrain.bench.machine import describe_machine
 from vtrain.bench.stats import paired_ratio
 
@@ -45,15 +44,7 @@ Numbers = dict[tuple[str, str], list[float]]
 
 def main() -> None:
     """Measure, and print a line for each ratio."""
-    parser = argparse.ArgumentParser(
-        "scripts/bench sharing",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("config")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
-    parser.add_argument("--old", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--new", type=Path, default=Path(), metavar="DIR", help="default: this one")
+    parser = parser_of_trees("sharing", __doc__)
     parser.add_argument("--turns", type=int, default=8, metavar="N", help="of each situation")
     parser.add_argument("--seconds", type=float, default=4.0, help="for each layer of a bench")
     parser.add_argument("--situations", nargs="+", choices=SITUATIONS, default=SITUATIONS)

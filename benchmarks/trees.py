@@ -89,15 +89,7 @@ class Tree:
 
 def main() -> None:
     """Measure, and print a line for each number."""
-    parser = argparse.ArgumentParser(
-        "scripts/bench trees",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("config")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
-    parser.add_argument("--old", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--new", type=Path, default=Path(), metavar="DIR", help="default: this one")
+    parser = parser_of_trees("trees", __doc__)
     parser.add_argument("--minutes", type=float, default=20.0, help="of turns, at least")
     parser.add_argument("--seconds", type=float, default=5.0, help="for each layer of a bench")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every number there")
@@ -120,6 +112,20 @@ def main() -> None:
     if given.json:
         results = {"machine": machine, "others": others, "old": turns[0], "new": turns[1]}
         given.json.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def parser_of_trees(name: str, description: str | None) -> argparse.ArgumentParser:
+    """Return a parser of what two trees are asked to train."""
+    parser = argparse.ArgumentParser(
+        f"scripts/bench {name}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("config")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    parser.add_argument("--old", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--new", type=Path, default=Path(), metavar="DIR", help="default: this one")
+    return parser
 
 
 def table(old: list[Turn], new: list[Turn]) -> list[str]:
