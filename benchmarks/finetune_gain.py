@@ -14,9 +14,10 @@ import json
 import os
 import random
 import statistics
-import subprocess
 import sys
 from pathlib import Path
+
+from benchmarks.runs import fit, link
 
 SCRATCH = ("model.pretrained=null", "model.freeze=null", "optimizer.layer_decay=null")
 
@@ -56,12 +57,12 @@ def measured(seed: int, options: argparse.Namespace) -> tuple[float, float]:
     common = (f"seed={seed}", "data.follow_links=true", *options.overrides)
     # The links lead out of the root, which a dataset must allow.
     first = (f"data.root={old}", f"train.epochs={options.epochs}", *common)
-    fit("vit_cifar_small", folder / "pretrained", *first)
+    trained("vit_cifar_small", folder / "pretrained", *first)
     # The last checkpoint, not the best: the choice must not depend on test images.
     weights = f"model.pretrained={folder / 'pretrained' / 'last.pt'}"
     more = (f"data.root={new}", *common)
-    tuned = fit("vit_cifar_finetune", folder / "finetuned", weights, *more)
-    return tuned, fit("vit_cifar_finetune", folder / "scratch", *SCRATCH, *more)
+    tuned = trained("vit_cifar_finetune", folder / "finetuned", weights, *more)
+    return tuned, trained("vit_cifar_finetune", folder / "scratch", *SCRATCH, *more)
 
 
 def halves(data: Path, folder: Path, images: int, seed: int) -> tuple[Path, Path]:
@@ -80,19 +81,9 @@ def halves(data: Path, folder: Path, images: int, seed: int) -> tuple[Path, Path
     return old, new
 
 
-def link(path: Path, target: Path) -> None:
-    """Make `path` a link to `target`, unless it is one already."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.is_symlink():
-        path.symlink_to(target.absolute())
-
-
-def fit(config: str, run: Path, *overrides: str) -> float:
-    """Run `vtrain fit`, or go on with it, and return the top-1 of the last evaluation."""
-    # --resume: a run that has finished only says so, and one that was stopped goes on.
-    command = ["vtrain", "fit", f"configs/{config}.yaml", "--run-dir", str(run), "--resume"]
-    print(f"--- {run}", file=sys.stderr)
-    subprocess.run([*command, *overrides], check=True)
+def trained(config: str, run: Path, *overrides: str) -> float:
+    """Train, or go on with it, and return the top-1 of the last evaluation."""
+    fit(f"configs/{config}.yaml", run, *overrides)
     top1: float = json.loads((run / "summary.json").read_text())["final"]["val/top1"]
     return top1
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.finetune_gain import link
+from benchmarks.runs import fit, link
 
 if TYPE_CHECKING:
     from vtrain.report.predictions import Predictions
@@ -74,11 +74,11 @@ def measured(options: argparse.Namespace) -> tuple[dict[str, Found], int, int]:
     common += [f"seed={options.seed}", *options.overrides]
     folds = [options.output / f"fold_{index}" for index in range(options.folds)]
     for index, run in enumerate(folds):
-        fit(run, f"data.fold={{of: {options.folds}, index: {index}}}", *common)
-    fit(options.output / "in_sample", *common)
+        fit(CONFIG, run, f"data.fold={{of: {options.folds}, index: {index}}}", *common)
+    fit(CONFIG, options.output / "in_sample", *common)
     page = options.output / "report.html"
     runs = [*map(str, folds)]
-    command = ["vtrain", "report", *runs, "--output", str(page), "--force"]
+    command = [sys.executable, "-m", "vtrain", "report", *runs, "--output", str(page), "--force"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     twin = json.loads(page.with_suffix(".json").read_text())
     suspects = [one["image"] for one in twin["predictions"]["labels"]["suspects"]]
@@ -168,13 +168,6 @@ def table(found: dict[str, Found], planted: int, total: int) -> str:
         times = f"{report / one.precision:.2f} x" if one.precision else "-"
         lines.append(f"{name:20}  {one.precision:9.2%}  {one.recall:9.2%}  {times:>12}")
     return "\n".join(lines)
-
-
-def fit(run: Path, *overrides: str) -> None:
-    """Run `vtrain fit`, or go on with it; of a run that is complete it only says so."""
-    print(f"--- {run}", file=sys.stderr)
-    command = ["vtrain", "fit", CONFIG, "--run-dir", str(run), "--resume", *overrides]
-    subprocess.run(command, check=True)
 
 
 if __name__ == "__main__":
