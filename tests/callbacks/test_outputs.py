@@ -1,6 +1,7 @@
 import io
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -225,6 +226,30 @@ def test_tensorboard_holds_one_value_for_each_step_also_after_a_resume(tmp_path:
     assert {"train/lr", "val/top1"} <= set(events.Tags()["scalars"])
     (shown,) = events.Images("train/images")
     assert (shown.step, shown.width, shown.height) == (0, 30, 20)
+
+
+def test_after_a_failure_no_thread_writes_the_event_file_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writer opens its file anew for each event, which would bring a removed one back."""
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    write = RecordWriter.write
+
+    def write_late(writer: RecordWriter, data: bytes) -> None:
+        time.sleep(0.1)
+        write(writer, data)
+
+    board = TensorBoard(tmp_path, None)
+    run = state()
+    board.on_fit_start(run)
+    monkeypatch.setattr(RecordWriter, "write", write_late)
+    board.on_log(run, ROW)
+    board.on_fit_failed(run)
+    (events,) = tmp_path.iterdir()
+    events.unlink()
+    time.sleep(0.5)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_signal_stops_after_the_step(tmp_path: Path) -> None:

@@ -61,6 +61,9 @@ class Recorder(Callback):
     def on_fit_end(self, state: TrainState) -> None:
         self.events.append(("end", state.step, state.epoch))
 
+    def on_fit_failed(self, state: TrainState) -> None:
+        self.events.append(("failed", state.step, state.epoch))
+
 
 class StopAt(Callback):
     def __init__(self, step: int) -> None:
@@ -263,7 +266,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_steps() -> None:
     part = trainer(None, recorder, make_input=poisoned)
     with pytest.raises(DivergedError, match="not finite at step 4"):
         part.fit(Loader())
-    assert recorder.events[-1] == ("epoch", 3, 1)
+    assert recorder.events[-2:] == [("epoch", 3, 1), ("failed", 4, 1)]
     assert all(p.isfinite().all() for p in part.state.model.parameters())
 
 

@@ -82,6 +82,14 @@ class TensorBoard(Callback):
     def on_fit_end(self, state: TrainState) -> None:
         if state.step == state.evaluated_step:  # else a signal has left only seconds
             self._maps(state)
+        self._close()
+
+    def on_fit_failed(self, state: TrainState) -> None:
+        # Its thread would make the file again after the run has taken its files away.
+        with contextlib.suppress(Exception):  # what ended the run is what to report
+            self._close()
+
+    def _close(self) -> None:
         with self._best_effort():
             if self.writer is not None:
                 self.writer.close()

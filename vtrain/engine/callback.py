@@ -1,4 +1,4 @@
-"""What a callback is: the six moments of training at which others may act."""
+"""What a callback is: the seven moments of training at which others may act."""
 
 from vtrain.engine.state import Metrics, TrainState
 
@@ -29,3 +29,6 @@ class Callback:
 
     def on_fit_end(self, state: TrainState) -> None:
         """Training has ended, at its last step or before."""
+
+    def on_fit_failed(self, state: TrainState) -> None:
+        """An error or a signal ends training here: close what is open, and wait for its threads."""

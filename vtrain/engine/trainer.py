@@ -88,6 +88,14 @@ class Trainer:
 
     def fit(self, loader: Loader) -> None:
         """Train to the last step, or until a callback asks to stop."""
+        try:
+            self._fit(loader)
+        except BaseException:
+            for callback in self.callbacks:
+                callback.on_fit_failed(self.state)
+            raise
+
+    def _fit(self, loader: Loader) -> None:
         state = self.state
         if state.budget is not None:
             state.budget.begin()
