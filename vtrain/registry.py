@@ -64,7 +64,7 @@ class ComponentSection(Section):
     name: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Component:
     """One registered name: a constructor and the defaults this name changes."""
 
@@ -133,7 +133,7 @@ class Component:
         return self.constructor(*handed, **{**self.preset, **arguments})
 
 
-@dataclass
+@dataclass(eq=False)
 class Registry:
     """The components of one kind, found on first use by importing the modules that register them.
 

@@ -7,6 +7,7 @@ description stand where it is used, and nowhere else.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, TypeAlias, cast
 
 from pydantic import Field, create_model
@@ -80,34 +81,13 @@ REGISTRIES = {section.keys: section.registry for section in SECTIONS if section.
 
 def build_schema(document: Document) -> type[Config]:
     """Return the schema for the components that a document names; unknown names are mistakes."""
-    # Two levels are all there are: sections of the config, and those of `train` within it.
-    fields: dict[str, dict[str, Any]] = {"train": {}, "": {}}
-    for section in SECTIONS:
-        *parents, key = map(str, section.keys)
-        owner = TrainSection if parents else Config
-        fields["".join(parents)][key] = _field(section, document, owner)
-    train = create_model("Train", __base__=TrainSection, **fields["train"])
-    return create_model("Config", __base__=Config, train=(train, ...), **fields[""])
+    return _schema(SECTIONS, tuple(_chosen(section, document) for section in SECTIONS))
 
 
-def _field(section: SectionSchema, document: Document, owner: type[Section]) -> tuple[Any, Any]:
-    """Return the type and the default of a section as pydantic takes them."""
-    schema, name = _schema_of(section, document)
-    declared = owner.model_fields[str(section.keys[-1])]
-    if not declared.is_required():  # a section that is off unless it is given
-        extra = declared.json_schema_extra
-        return schema | None, Field(default=None, json_schema_extra=extra)
-    given = {} if section.registry is None else {"name": name}
-    required = {key for key, field in schema.model_fields.items() if field.is_required()}
-    # It may be left out if everything in it has a default. (`...` is pydantic's "required".)
-    return schema, schema(**given) if name is not None and required <= given.keys() else ...
-
-
-def _schema_of(section: SectionSchema, document: Document) -> tuple[type[Section], str | None]:
-    """Return a section's schema, and the name of its component when the document has none."""
-    components = [Component.of(constructor) for constructor in section.constructors]
+def _chosen(section: SectionSchema, document: Document) -> Component | None:
+    """Return the component that a document names in a section, None if it names none that is."""
     if section.registry is None:
-        return _composed(section.base, components), ""
+        return None
     # The raw document: which keys a section may have is known only once its name is read.
     raw: Any = document.data
     for key in section.keys:  # the document is not validated yet: anything may stand there
@@ -116,15 +96,56 @@ def _schema_of(section: SectionSchema, document: Document) -> tuple[type[Section
         raw.setdefault("name", section.default_name)  # `schedule: {floor: 0.1}` is a cosine
     name = raw.get("name") if isinstance(raw, dict) else section.default_name
     if not isinstance(name, str):  # pydantic says that it is missing, or no text
-        return _anything(section.base), None
+        return None
     try:
-        components.append(section.registry[name])
+        return section.registry[name]
     except ConfigError as error:
         what = f"{'.'.join(map(str, section.keys))}.name: {error.what}"
         where = document.where((*section.keys, "name"))
         document.mistakes.append(ConfigError(what, where, error.hint))
-        return _anything(section.base), None
-    return _composed(section.base, components), section.default_name
+        return None
+
+
+@lru_cache(maxsize=32)  # pydantic needs a hundred times as long to make one as to use it
+def _schema(
+    sections: tuple[SectionSchema, ...], chosen: tuple[Component | None, ...]
+) -> type[Config]:
+    """Return the schema of a config whose sections have chosen these components."""
+    # Two levels are all there are: sections of the config, and those of `train` within it.
+    fields: dict[str, dict[str, Any]] = {"train": {}, "": {}}
+    for section, component in zip(sections, chosen, strict=True):
+        *parents, key = map(str, section.keys)
+        owner = TrainSection if parents else Config
+        fields["".join(parents)][key] = _field(section, component, owner)
+    train = create_model("Train", __base__=TrainSection, **fields["train"])
+    return create_model("Config", __base__=Config, train=(train, ...), **fields[""])
+
+
+def _field(
+    section: SectionSchema, component: Component | None, owner: type[Section]
+) -> tuple[Any, Any]:
+    """Return the type and the default of a section as pydantic takes them."""
+    schema = _schema_of(section, component)
+    declared = owner.model_fields[str(section.keys[-1])]
+    if not declared.is_required():  # a section that is off unless it is given
+        extra = declared.json_schema_extra
+        return schema | None, Field(default=None, json_schema_extra=extra)
+    given = {} if section.registry is None else {"name": section.default_name}
+    is_chosen = section.registry is None or (component and section.default_name)
+    required = {key for key, field in schema.model_fields.items() if field.is_required()}
+    # It may be left out if everything in it has a default. (`...` is pydantic's "required".)
+    return schema, schema(**given) if is_chosen and required <= given.keys() else ...
+
+
+@lru_cache(maxsize=128)  # a config that differs in its model has the other sections of all
+def _schema_of(section: SectionSchema, component: Component | None) -> type[Section]:
+    """Return the schema of a section that has chosen a component."""
+    components = [Component.of(constructor) for constructor in section.constructors]
+    if section.registry is None:
+        return _composed(section.base, components)
+    return (
+        _composed(section.base, [*components, component]) if component else _anything(section.base)
+    )
 
 
 def _composed(base: type[Section], components: list[Component]) -> type[Section]:

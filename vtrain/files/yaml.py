@@ -9,7 +9,9 @@ PyYAML's parser is used, never its constructors, so that nothing in a file can b
 import math
 import re
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +79,14 @@ def read_yaml(path: Path, name: str | None = None) -> Document:
 
 def parse_yaml(text: str, name: str) -> Document:
     """Read one mapping from text; `name` is what messages call it."""
+    read = _parsed(text, name)
+    # A copy: overrides change it, and more mistakes are found.
+    data, mistakes = deepcopy(read.data), list(read.mistakes)
+    return Document(name, data, dict(read.lines), mistakes, texts=dict(read.texts))
+
+
+@lru_cache(maxsize=4)  # the stored config of a run is read three times by an evaluation
+def _parsed(text: str, name: str) -> Document:
     reader = _Reader(name)
     data = reader.read(text)
     if not isinstance(data, dict):
