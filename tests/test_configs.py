@@ -56,7 +56,7 @@ def test_an_imagenet_recipe_makes_a_step_on_made_up_images(
     config = load_config(path)
     size, repeats = config.data.image_size, config.data.repeats
     data |= {"image_size": size, "size": size, "repeats": repeats}
-    overrides = [f"data={json.dumps(data)}", "train.batch_size=8"]
+    overrides = [f"data={json.dumps(data)}", "train.batch_size=2"]
     overrides += other_teacher(config, 1000, tmp_path)
     done = vtrain("check", path, *overrides)
     assert done.code == 0, done.err

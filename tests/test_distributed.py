@@ -3,11 +3,12 @@
 import copy
 import os
 import socket
-import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from tests.conftest import tiny
+from tests.harness import Command, places
 from vtrain import distributed
 from vtrain.distributed import Rank, parallel, rank_from_env
 from vtrain.engine.ema import EMA
@@ -142,40 +144,28 @@ def test_an_error_of_our_own_is_no_lost_peer() -> None:
 # what it returns is handed back, by rank.
 
 
-def free_port() -> int:
-    with closing(socket.socket()) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 def run_job(
     job: Callable[[], Any], folder: Path, world_size: int = 2, *, ranks: int | None = None
 ) -> list[Any]:
-    """Run `job` in several processes and return what each one returned; none is left behind."""
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    code = f"from tests.test_distributed import *; save({job.__name__}(), {str(folder)!r})"
-    with ExitStack() as stack:
-        processes = []
-        for rank in range(world_size if ranks is None else ranks):
-            place = {"WORLD_SIZE": world_size, "RANK": rank, "LOCAL_RANK": rank}
-            env = {**os.environ, **address, **{name: str(value) for name, value in place.items()}}
-            process = subprocess.Popen(
-                [sys.executable, "-W", "error", "-c", code],
-                env={**env, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            stack.callback(process.wait)
-            stack.callback(process.kill)
-            processes.append(process)
-        errors = [process.communicate(timeout=250)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(errors)
-    files = [folder / f"{rank}.pt" for rank in range(len(processes))]
+    """Run `job` in several forks and return what each one returned; none is left behind."""
+
+    def work(place: dict[str, str]) -> None:
+        os.environ.update(place)
+        warnings.simplefilter("error")
+        torch.save(job(), folder / f"{place['RANK']}.pt")
+        sys.exit()  # before any command of vtrain
+
+    commands = [
+        Command(folder, prepare=partial(work, place)) for place in places(world_size)[:ranks]
+    ]
+    try:
+        ended = [command.wait(250) for command in commands]
+    finally:
+        for command in commands:
+            command.kill()
+    assert [end.code for end in ended] == [0] * len(ended), "\n".join(end.err for end in ended)
+    files = [folder / f"{rank}.pt" for rank in range(len(ended))]
     return [torch.load(file, weights_only=True) for file in files]
-
-
-def save(result: Any, folder: str) -> None:
-    torch.save(result, Path(folder) / f"{os.environ['RANK']}.pt")
 
 
 def healthy() -> dict[str, Any]:

@@ -47,7 +47,7 @@ def test_a_run_and_its_tables_fit_the_terminal(small_run: Path, columns: int) ->
     assert sum(line.startswith("epoch ") for line in lines) == 2  # each is one line
     assert any(line.startswith("data    fake") for line in lines)
     assert "  vtrain eval --ckpt run" in lines
-    for arguments in (["check", small_run], ["models", "swin"], ["verify", "run"], ["recipes"]):
+    for arguments in (["check", small_run], ["models", "deit_ti"], ["verify", "run"], ["recipes"]):
         code, lines = on_terminal(folder, columns, *arguments)
         assert code == 0, lines
         assert too_wide(lines, columns) == []

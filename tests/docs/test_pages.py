@@ -1,10 +1,8 @@
 """The pages of the documentation: their commands run, and both languages say the same."""
 
-import os
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ import pytest
 import typer
 from PIL import Image
 
+from tests.harness import run
 from vtrain.cli.commands import app
 
 PAGES = sorted(Path("docs/en").glob("*.md"))
@@ -113,34 +112,24 @@ def photographs(folder: Path) -> None:
     draw = np.random.default_rng(0)
     for tint, kind in enumerate(("cats", "dogs")):
         (folder / kind).mkdir(parents=True)
-        for i in range(20):
+        for i in range(6):
             pixels = draw.integers(0, 90, (40, 50, 3), dtype=np.uint8)
             pixels[..., tint] += 120
             Image.fromarray(pixels).save(folder / kind / f"{i}.jpg")
+
+
+def words(line: str, folder: Path) -> list[str]:
+    """Return the words of a command as a shell in `folder` makes them, patterns and quotes gone."""
+    command = ["bash", "-c", f"printf '%s\\0' {line}"]
+    return subprocess.check_output(command, cwd=folder, text=True).split("\0")[:-1]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", TRIED, ids=lambda page: page.name)
 def test_the_commands_of_a_page_run_in_order(page: Path, tmp_path: Path) -> None:
     photographs(tmp_path / "photos")
-    vtrain = tmp_path / "bin" / "vtrain"
-    vtrain.parent.mkdir()
-    vtrain.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m vtrain "$@"\n')
-    vtrain.chmod(0o755)
-    path = f"{vtrain.parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {
-        **os.environ,
-        "PATH": path,
-        "PYTHONPATH": str(Path.cwd()),
-        "OMP_NUM_THREADS": "1",
-    }
-    for commands in blocks(page, "sh"):
-        done = subprocess.run(
-            ["bash", "-e", "-c", commands],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=280,
-        )
-        assert done.returncode == 0, f"{commands}{done.stderr}"
+    for line in "".join(blocks(page, "sh")).replace("\\\n", "").splitlines():
+        program, *arguments = words(line, tmp_path)
+        assert program == "vtrain"
+        done = run(tmp_path, *arguments)
+        assert done.code == 0, f"{line}\n{done.err}"

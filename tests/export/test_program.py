@@ -2,12 +2,14 @@
 
 import io
 import json
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.export.cases import CLASSES, evidence, loaded
+from tests.models.agreement import same_as
 from vtrain.errors import CheckpointError
 from vtrain.export import program
 from vtrain.export.graph import example, exportable
@@ -15,10 +17,15 @@ from vtrain.export.program import program_bytes, write_program
 from vtrain.registry import MODELS
 
 
-def check(name: str, batches: tuple[int, ...]) -> None:
+@cache  # of many models one program: exporting takes seconds
+def exported(name: str) -> torch.nn.Module:
     model = loaded(name)
     content = program_bytes(exportable(model, "pixels"), example(model), {})
-    module = torch.export.load(io.BytesIO(content)).module()
+    return torch.export.load(io.BytesIO(content)).module()
+
+
+def check(name: str, batches: tuple[int, ...]) -> None:
+    model, module = loaded(name), exported(same_as(name))
     asked = evidence(model, max(batches))
     for count in batches:
         with torch.no_grad():

@@ -7,7 +7,6 @@ import re
 import resource
 import shutil
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -18,7 +17,7 @@ from typing import Any
 import torch
 
 from tests.faults.product import differences, fault_config, newest_step, result
-from tests.harness import Command
+from tests.harness import Command, places
 from vtrain.engine.budget import TimeBudget
 from vtrain.engine.state import TrainState
 from vtrain.errors import VtrainError
@@ -261,21 +260,15 @@ def together(
     """Start the processes of one run, as torchrun would; `prepare` is called with each rank."""
     if ranks == 1:
         return [fit(folder, run_dir, *more)]
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
 
-    def place(rank: int) -> Callable[[], None]:
-        names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-        values = (rank, rank, ranks, "127.0.0.1", port)
-        settings = {name: str(value) for name, value in zip(names, values, strict=True)}
+    def prepared(rank: int, place: dict[str, str]) -> None:
+        os.environ.update(place)
+        prepare(rank)
 
-        def prepared() -> None:
-            os.environ.update(settings)
-            prepare(rank)
-
-        return prepared
-
-    return [fit(folder, run_dir, *more, prepare=place(rank)) for rank in range(ranks)]
+    return [
+        fit(folder, run_dir, *more, prepare=partial(prepared, rank, place))
+        for rank, place in enumerate(places(ranks))
+    ]
 
 
 def storms(folder: Path, draw: random.Random) -> Trials:

@@ -23,7 +23,7 @@ from tests.base_configs import FAULT_RUN
 from tests.faults import interrupts, mounts, running, values
 from tests.faults.product import differences, fault_config, newest_step, result
 from tests.faults.running import dying_after, fit, reference
-from tests.harness import Command, Result, run
+from tests.harness import Command, Result, Vtrain, run
 from vtrain.files import atomic
 from vtrain.files.container import FORMAT, load_checkpoint, save_checkpoint
 from vtrain.files.lock import RunLock
@@ -537,14 +537,16 @@ class TestD:
 
     @pytest.mark.parametrize("value", ["[1]", "[]", "[1, 2, 3]", "[a, b]", "{a: 1}", "7"])
     def test_a_list_of_the_wrong_length_or_type_is_a_mistake(
-        self, tmp_path: Path, value: str
+        self, tmp_path: Path, vtrain: Vtrain, value: str
     ) -> None:
-        ended = run(tmp_path, "check", fault_config(tmp_path), f"augment.crop_scale={value}")
+        ended = vtrain("check", fault_config(tmp_path), f"augment.crop_scale={value}")
         assert ended.code == 2, ended.err
         assert ended.errors
         assert all("augment.crop_scale" in line for line in ended.errors)
 
-    def test_a_wrong_value_is_exit_code_2_and_names_its_key(self, tmp_path: Path) -> None:
+    def test_a_wrong_value_is_exit_code_2_and_names_its_key(
+        self, tmp_path: Path, vtrain: Vtrain
+    ) -> None:
         numbers = ("010", "0o10", "1_0", "12:30", "yes", "~", "2024-01-01", "2.5", "true", "[8]")
         numbers += ("{a: 8}", "eight", "''", "0", "-1")
         changes = [
@@ -564,14 +566,14 @@ class TestD:
             ("train.epochs.x=1", "no section"),
         ]
         for change, says in changes:
-            ended = run(tmp_path, "check", fault_config(tmp_path), change)
+            ended = vtrain("check", fault_config(tmp_path), change)
             assert ended.code == 2, (change, ended.code, ended.err)
             assert says in "".join(ended.errors), (change, ended.err)
             assert "Traceback" not in ended.err
 
-    def test_numbers_in_yaml_mean_what_they_say(self, tmp_path: Path) -> None:
+    def test_numbers_in_yaml_mean_what_they_say(self, tmp_path: Path, vtrain: Vtrain) -> None:
         for value in ("1e-3", "1E-3", "0.001", "+1e-3"):
-            ended = run(tmp_path, "check", fault_config(tmp_path), f"optimizer.lr={value}")
+            ended = vtrain("check", fault_config(tmp_path), f"optimizer.lr={value}")
             assert ended.code == 0, (value, ended.err)
             assert "lr: 0.001" in ended.out
 
@@ -590,9 +592,9 @@ class TestD:
         ],
     )
     def test_values_that_contradict_each_other_are_both_named(
-        self, tmp_path: Path, changes: tuple[str, ...], names: tuple[str, ...]
+        self, tmp_path: Path, vtrain: Vtrain, changes: tuple[str, ...], names: tuple[str, ...]
     ) -> None:
-        one_line(run(tmp_path, "check", fault_config(tmp_path), *changes), 2, *names)
+        one_line(vtrain("check", fault_config(tmp_path), *changes), 2, *names)
 
     @pytest.mark.parametrize(
         ("content", "says"),
@@ -614,11 +616,11 @@ class TestD:
         ids=str,
     )
     def test_a_file_that_is_no_config_is_exit_code_2_and_runs_nothing(
-        self, tmp_path: Path, content: bytes, says: str
+        self, tmp_path: Path, vtrain: Vtrain, content: bytes, says: str
     ) -> None:
         path = tmp_path / "odd.yaml"
         path.write_bytes(content)
-        ended = run(tmp_path, "fit", path, "--run-dir", tmp_path / "run")
+        ended = vtrain("fit", path, "--run-dir", tmp_path / "run")
         assert ended.code == 2, ended.err
         assert any(says in line and "odd.yaml" in line for line in ended.errors), ended.err
         assert "Traceback" not in ended.err

@@ -1,5 +1,6 @@
 """Compare a model with another implementation of it."""
 
+from functools import cache
 from pathlib import Path
 
 import timm
@@ -36,6 +37,29 @@ def shaken(model: nn.Module) -> nn.Module:
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
     return model
+
+
+@cache
+def same_as(name: str) -> str:
+    """Return the first model that is the very same as this one when it is as small as in tests.
+
+    Sizes of a family differ by their presets, which `TINY` replaces: same class, same modules with
+    the same settings, same names and bits of all tensors. One export is that of them all.
+    """
+    return next(other for other in MODELS.names() if whole(other) == whole(name))
+
+
+@cache
+def whole(name: str) -> tuple[object, ...]:
+    """Return all that makes a small model: its class, modules, settings and tensors."""
+    model = tiny(name)
+    plain = (bool, int, float, str, tuple, list, type(None))
+    settings = [
+        {key: value for key, value in vars(module).items() if isinstance(value, plain)}
+        for module in model.modules()
+    ]
+    tensors = {key: value.numpy().tobytes() for key, value in model.state_dict().items()}
+    return type(model), repr(model), settings, tensors
 
 
 def assert_same_as_timm(ours: nn.Module, theirs: nn.Module, image_size: int) -> None:

@@ -1,13 +1,14 @@
 """What every registered model promises."""
 
 import math
+from functools import cache
 from itertools import pairwise, product
 
 import pytest
 import torch
 
 from tests.conftest import tiny
-from tests.models.agreement import shaken
+from tests.models.agreement import same_as, shaken
 from vtrain.layers.probe import probed
 from vtrain.models.base import ImageClassifier, freeze
 from vtrain.models.layout import AttentionLayer, AttentionLayout
@@ -66,12 +67,18 @@ def test_the_head_follows_the_features(name: str) -> None:
     torch.testing.assert_close(model(images), model.forward_head(model.forward_features(images)))
 
 
-def check_any_batch(name: str) -> None:
-    """Export a model with a free batch, and ask both for batches of other sizes."""
-    model = shaken(tiny(name)).eval()
-    example = (torch.randn(2, 3, 32, 32),)
+@cache
+def exported(name: str) -> torch.export.ExportedProgram:
+    """Export a model with a free batch."""
+    example = (torch.zeros(2, 3, 32, 32),)
     # A forward that makes a plain number of its batch freezes it, and this raises.
-    free = torch.export.export(model, example, dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+    free = ({0: torch.export.Dim.DYNAMIC},)
+    return torch.export.export(shaken(tiny(name)).eval(), example, dynamic_shapes=free)
+
+
+def check_any_batch(name: str) -> None:
+    """Ask a model and its export for batches of other sizes."""
+    model, free = shaken(tiny(name)).eval(), exported(same_as(name))
     for count in (1, 5):
         images = torch.randn(count, 3, 32, 32)
         torch.testing.assert_close(free.module(check_guards=False)(images), model(images))

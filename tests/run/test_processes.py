@@ -2,11 +2,12 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +16,30 @@ import torch
 from PIL import Image
 
 from tests.base_configs import UNEVEN_RUN
+from tests.harness import Command, Result, places
 
 pytestmark = pytest.mark.dist
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-
-
-def command(folder: Path, processes: int, *arguments: str) -> subprocess.CompletedProcess[str]:
-    torchrun = f"-m torch.distributed.run --standalone --nproc-per-node={processes}".split()
-    before = [sys.executable, *(torchrun if processes > 1 else []), "-m", "vtrain"]
-    return subprocess.run(
-        [*before, "fit", "config.yaml", *arguments],
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-
-
 def fit(folder: Path, run: str, *overrides: str, processes: int = 1) -> None:
-    """Run `vtrain fit` to its end, under torchrun if there are several processes."""
-    done = command(folder, processes, "--run-dir", run, "--resume", *overrides)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("done in") == 1  # only one process speaks
+    """Run `vtrain fit` to its end, in one process or in several."""
+    arguments = ("fit", "config.yaml", "--run-dir", run, "--resume", *overrides)
+    where: list[dict[str, str]] = places(processes) if processes > 1 else [{}]
+    commands = [Command(folder, *arguments, prepare=partial(os.environ.update, w)) for w in where]
+    with ending(commands):
+        ended = [command.wait(200) for command in commands]
+    assert [end.code for end in ended] == [0] * processes, [end.err for end in ended]
+    assert sum(end.err.count("done in") for end in ended) == 1  # only one process speaks
+
+
+@contextmanager
+def ending(commands: list[Command]) -> Iterator[None]:
+    """Leave none of the commands behind."""
+    try:
+        yield
+    finally:
+        for command in commands:
+            command.kill()
 
 
 def state(folder: Path, run: str, name: str = "last.pt") -> dict[str, Any]:
@@ -103,8 +102,8 @@ def test_a_run_goes_on_with_another_number_of_processes_or_kind(
     assert_same_run(tmp_path, "again")
 
 
-CHILD = """\
-import os, signal, sys
+FOURTH_STEP = """\
+import os, signal
 from vtrain.engine.trainer import Trainer
 from vtrain.errors import DataError
 original = Trainer.train_step
@@ -113,39 +112,30 @@ def train_step(self, batch):
         {what}
     original(self, batch)
 Trainer.train_step = train_step
-sys.argv = ["vtrain", *sys.argv[1:]]
-from vtrain.cli import main
-main()
 """
 
 
 def two_processes(
     folder: Path, what: str = "pass", overrides: tuple[str, str] = ("seed=0", "seed=0")
-) -> list[tuple[int, str]]:
-    """Run two processes, of which the second does `what` at its fourth step: codes and stderr."""
+) -> list[Result]:
+    """Run two processes, of which the second does `what` at its fourth step."""
     (folder / "config.yaml").write_text(UNEVEN_RUN)
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        port = server.getsockname()[1]
-    with ExitStack() as stack:
-        processes = []
-        for rank in range(2):
-            place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_PORT": port}
-            env = {name: str(value) for name, value in place.items()}
-            arguments = ["fit", "config.yaml", "--run-dir", "run", overrides[rank]]
-            process = subprocess.Popen(
-                [sys.executable, "-c", CHILD.format(what=what), *arguments],
-                cwd=folder,
-                env={**environment(), **env, "MASTER_ADDR": "127.0.0.1"},
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            stack.callback(process.wait)
-            stack.callback(process.kill)
-            processes.append(process)
-        started = time.monotonic()
-        errors = [process.communicate(timeout=100)[1] for process in processes]
-        assert time.monotonic() - started < 60
-    return [(p.returncode, err) for p, err in zip(processes, errors, strict=True)]
+
+    def prepare(place: dict[str, str]) -> None:
+        os.environ.update(place)
+        exec(FOURTH_STEP.format(what=what), {})
+
+    started = time.monotonic()
+    commands = [
+        Command(
+            folder, "fit", "config.yaml", "--run-dir", "run", own, prepare=partial(prepare, place)
+        )
+        for own, place in zip(overrides, places(2), strict=True)
+    ]
+    with ending(commands):
+        ended = [command.wait(100) for command in commands]
+    assert time.monotonic() - started < 60
+    return ended
 
 
 @pytest.mark.parametrize(
@@ -153,7 +143,7 @@ def two_processes(
     [
         ("raise ValueError('boom')", 1, "rank 1 failed: ValueError('boom')"),
         ("raise DataError('not an image', 'x.png')", 3, "rank 1 failed: not an image (x.png)"),
-        ("os.kill(os.getpid(), signal.SIGKILL)", -9, "another process is lost or silent"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", 137, "another process is lost or silent"),
         ("os._exit(0)", 0, "another process is lost or silent"),
     ],
 )
@@ -161,10 +151,10 @@ def test_a_process_that_fails_ends_the_others_and_the_main_one_says_why(
     tmp_path: Path, what: str, code: int, words: str
 ) -> None:
     main, other = two_processes(tmp_path, what)
-    assert (main[0], other[0]) == (8, code), main[1] + other[1]
-    (line,) = [line for line in main[1].splitlines() if line.startswith("vtrain: ")]
+    assert (main.code, other.code) == (8, code), main.err + other.err
+    (line,) = [line for line in main.err.splitlines() if line.startswith("vtrain: ")]
     assert line.startswith(f"vtrain: error: {words}")
-    assert "Traceback" not in main[1]
+    assert "Traceback" not in main.err
     status = json.loads((tmp_path / "run" / "status.json").read_text())
     assert (status["state"], status["code"]) == ("failed", 8)
     assert (tmp_path / "run" / "last.pt").exists()
@@ -174,8 +164,8 @@ def test_a_signal_that_one_process_gets_after_the_last_step_stops_all(tmp_path: 
     kill = "lambda *_: os.kill(os.getpid(), signal.SIGINT)"
     late = f"from vtrain.callbacks.stopping import PeerTimeout; PeerTimeout.on_fit_end = {kill}"
     main, other = two_processes(tmp_path, late)
-    assert (main[0], other[0]) == (130, 130), main[1] + other[1]
-    assert "stopped by SIGINT after step 21, which is saved" in main[1]
+    assert (main.code, other.code) == (130, 130), main.err + other.err
+    assert "stopped by SIGINT after step 21, which is saved" in main.err
     assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "stopped"
 
 
@@ -183,14 +173,14 @@ def test_a_signal_after_the_end_changes_no_exit_code(tmp_path: Path) -> None:
     kill = "lambda: os.kill(os.getpid(), signal.SIGTERM)"
     late = f"import torch.distributed; torch.distributed.destroy_process_group = {kill}"
     main, other = two_processes(tmp_path, late)
-    assert (main[0], other[0]) == (0, 0), main[1] + other[1]
+    assert (main.code, other.code) == (0, 0), main.err + other.err
     assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "finished"
 
 
 def test_processes_with_different_configs_refuse_to_start(tmp_path: Path) -> None:
     main, other = two_processes(tmp_path, overrides=("seed=0", "seed=1"))
-    assert (main[0], other[0]) == (2, 2)
-    assert "the processes differ in config: rank 1" in main[1]
+    assert (main.code, other.code) == (2, 2)
+    assert "the processes differ in config: rank 1" in main.err
 
 
 def test_under_torchrun_a_bad_image_of_one_process_is_reported_once(tmp_path: Path) -> None:
@@ -203,7 +193,15 @@ def test_under_torchrun_a_bad_image_of_one_process_is_reported_once(tmp_path: Pa
     data = "data: {name: image_folder, root: photos, image_size: 16}"
     lines = [data if line.startswith("data:") else line for line in UNEVEN_RUN.splitlines()]
     (tmp_path / "config.yaml").write_text("\n".join(lines))
-    done = command(tmp_path, 2, "--run-dir", "run")
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "vtrain"]
+    done = subprocess.run(
+        [sys.executable, *torchrun, "fit", "config.yaml", "--run-dir", "run"],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
     assert done.returncode == 1  # torchrun's own
     ours = [line for line in done.stderr.splitlines() if line.startswith("vtrain: error: ")]
     assert len(ours) == 1

@@ -1,13 +1,17 @@
 """Other names for the classes of a checkpoint, by the real commands."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from tests.harness import Vtrain
+from vtrain.config import load_config
 from vtrain.files.checkpoint import Checkpoint
+from vtrain.run.fit import fit
+from vtrain.run.request import Request
 
 RUN = """
 seed: 0
@@ -19,18 +23,27 @@ train: {epochs: 1, batch_size: 4}
 """
 
 
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vtrain: Vtrain) -> Path:
-    """A finished run of three classes of photographs."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with three classes of photographs and a finished run of them, made once."""
+    folder = tmp_path_factory.mktemp("rename")
     for split in ("train", "val"):
         for level, name in enumerate(("bird", "cat", "dog")):
-            folder = Path("photos", split, name)
-            folder.mkdir(parents=True)
+            photos = folder / "photos" / split / name
+            photos.mkdir(parents=True)
             for number in range(4):
-                Image.new("RGB", (16, 16), (80 * level, number, 0)).save(folder / f"{number}.png")
-    Path("c.yaml").write_text(RUN)
-    assert vtrain("fit", "c.yaml", "--run-dir", "run").code == 0
+                Image.new("RGB", (16, 16), (80 * level, number, 0)).save(photos / f"{number}.png")
+    config = folder / "c.yaml"
+    config.write_text(RUN)
+    fit(Request(load_config(config, [f"data.root={folder}/photos"]), "c", folder / "run"))
+    return folder
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stand beside a copy of it and return the run's folder."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return Path("run")
 
 
