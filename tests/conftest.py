@@ -37,6 +37,7 @@ def tiny(name: str, **arguments: object) -> ImageClassifier:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+    torch.set_flush_denormal(False)  # as a process starts: a command of another test sets it
 
 
 @pytest.fixture
