@@ -13,7 +13,7 @@ from vtrain.registry import LOSSES, MODELS, OPTIMIZERS, SCHEDULES, SOURCES, Regi
 ROWS = (
     "errors interrupt limits | rng resources registry distributed files screen | threads | device"
     " | layers optim data | models engine | inference"
-    " | config callbacks bench explain report export serve | run | cli api | __main__"
+    " | config callbacks bench explain report export serve sweep | run | cli api | __main__"
 )
 RANK = {name: rank for rank, row in enumerate(ROWS.split("|")) for name in row.split()}
 SOURCE = sorted(Path("vtrain").rglob("*.py"))

@@ -43,6 +43,33 @@ def handled() -> Iterator[int]:
         yield number
 
 
+def ending_with_parent(number: int, parent: int | None = None) -> Callable[[], None]:
+    """Return what a new process calls to get a signal when its parent ends, however that ends.
+
+    The parent is this process, unless another one is named.
+
+    Where the kernel cannot do that it changes nothing.
+    """
+    import ctypes
+
+    parent = os.getpid() if parent is None else parent
+    # Found here: a process that was just forked is not to import anything.
+    control = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+
+    def watch() -> None:
+        if control is None:
+            return
+        control(PR_SET_PDEATHSIG, number)
+        if os.getppid() != parent:  # it ended before the line above
+            os.kill(os.getpid(), number)
+
+    return watch
+
+
+PR_SET_PDEATHSIG = 1
+"""From <linux/prctl.h>: the signal that a process gets when its parent ends."""
+
+
 @contextmanager
 def undone_by_signal(undo: Undo) -> Iterator[None]:
     """Call `undo` if a signal ends the process within the block; the newest is called first."""

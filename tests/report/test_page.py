@@ -22,8 +22,9 @@ from vtrain.report.analysis import analyse
 from vtrain.report.comparison import Run, compare_runs
 from vtrain.report.facts import Change, RunFacts
 from vtrain.report.figures import data_uri
-from vtrain.report.page import count, number, percent, run_page, runs_page, value
+from vtrain.report.page import run_page, runs_page
 from vtrain.report.predictions import Predictions
+from vtrain.report.render import count, number, percent, value
 from vtrain.report.scores import Scores
 from vtrain.report.thumbnails import Maps
 

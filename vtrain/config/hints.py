@@ -29,13 +29,15 @@ def sections_in(annotation: Any) -> Iterator[type[Section]]:
 
 def sections_at(schema: type[Section], keys: Keys, data: Any) -> list[type[Section]]:
     """Return the sections that may stand at `keys`; of a choice, the one that `data` names."""
-    sections = [schema]
+    sections, is_mapping = [schema], False
     for key in keys:
         data = _item(data, key)
-        if isinstance(key, int):
-            continue  # the members of a list are those of its field
+        if isinstance(key, int) or is_mapping:
+            is_mapping = False
+            continue  # the members of a list or a mapping are those of its field
         fields = [s.model_fields[key] for s in sections if key in s.model_fields]
         sections = [section for field in fields for section in sections_in(field.annotation)]
+        is_mapping = any(get_origin(field.annotation) is dict for field in fields)
     name = _item(data, "name")
     named = [section for section in sections if name in _literals(section)]
     return named or sections

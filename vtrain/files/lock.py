@@ -9,8 +9,9 @@ import os
 import socket
 import stat
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from vtrain.errors import StorageError
 from vtrain.files import atomic
@@ -89,6 +90,46 @@ class RunLock:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def claim(path: Path, *, wait: bool = False) -> IO[bytes] | None:
+    """Return a file to append to that nobody else has by this function, or None if somebody has.
+
+    It is held until every process that has inherited it has closed it, or has ended.
+
+    Raises:
+        StorageError: It cannot be made.
+    """
+    try:
+        file = open(path, "ab", buffering=0, opener=_open_no_link)  # noqa: SIM115 - it is kept
+    except OSError as error:
+        raise atomic.explain(error, path) from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        file.close()
+        return None
+    except OSError as error:
+        file.close()
+        raise atomic.explain(error, path) from error
+    return file
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file, waiting for whoever holds it; a process that was killed holds nothing.
+
+    Raises:
+        StorageError: It cannot be made.
+    """
+    file = claim(path, wait=True)
+    assert file is not None, "it was waited for"
+    with file:
+        yield
 
 
 def holder(folder: Path) -> str | None:

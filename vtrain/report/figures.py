@@ -63,6 +63,17 @@ def curves(name: str, series: Sequence[Series], x: str, y: str) -> Markup:
     return _svg(figure, name, f"{y} by {x}")
 
 
+def points(name: str, x: Sequence[float], y: Sequence[float], *, log: bool = False) -> Markup:
+    """Draw points, with `log` by the factors of `x`; the page says what they are."""
+    figure, axes = _figure()
+    axes.plot(x, y, "o", color=SERIES[0], ms=4, alpha=0.7)
+    if log:
+        axes.set_xscale("log")
+    elif all(value == int(value) for value in x):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return _svg(figure, name, "the metric by the value of the key")
+
+
 def reliability(bins: Sequence[Bin]) -> Markup:
     """Draw accuracy against confidence with Wilson's intervals, and how many images there are."""
     with mpl.rc_context(STYLE):

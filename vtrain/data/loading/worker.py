@@ -1,9 +1,6 @@
 """How images are decoded, in this process or in a worker: from a job to bytes in a ring buffer."""
 
-import ctypes
-import os
 import signal
-import sys
 import traceback
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,12 +11,11 @@ from torch.utils.data import Dataset
 
 from vtrain.data.datasets.samples import Samples
 from vtrain.errors import DataError, VtrainError
+from vtrain.interrupt import ending_with_parent
 
 PIECE = 64
 """Images that a worker decodes in one go: enough to hide the cost of a message, few enough that
 the pieces under way take little memory and the first ones of an epoch are there soon."""
-PR_SET_PDEATHSIG = 1
-"""From <linux/prctl.h>: the signal that a process gets when its parent ends."""
 
 
 class Transform(Protocol):
@@ -105,7 +101,4 @@ def init_worker(parent: int, worker: int) -> None:
     # it has saved.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it ended before the line above
-            os._exit(1)
+    ending_with_parent(signal.SIGKILL, parent)()

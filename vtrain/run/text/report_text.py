@@ -15,7 +15,7 @@ from vtrain.report.comparison import (
     comparison_rows,
 )
 from vtrain.report.document import analysis_data, per_class_csv
-from vtrain.report.page import figure_text, number, percent, value
+from vtrain.report.render import figure_text, number, percent, value
 from vtrain.run.text.tables import columns
 
 Form = Literal["table", "json", "csv"]

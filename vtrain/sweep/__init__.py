@@ -1,0 +1,1 @@
+"""A hyper-parameter search: what is tried, who works on what, and what came out."""
