@@ -75,6 +75,17 @@ def test_it_prepares_every_picture_as_evaluation_does(
         )
 
 
+def test_it_sees_deep_images_in_the_range_of_the_model(script: ModuleType, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 4096, (40, 50), np.uint16)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    geometry = Preprocess(32, value_range=(0.0, 4095.0))
+    options = {k: v for k, v in json.loads(json.dumps(geometry.to_dict())).items() if k != "std"}
+    got = np.asarray(script.fit_image(script.read_image(tmp_path / "deep.png"), **options))
+    ours = geometry(read_image(tmp_path / "deep.png")).permute(1, 2, 0).numpy()
+    assert np.array_equal(got, ours)
+    assert ours.max() > 200
+
+
 @pytest.mark.parametrize("taking", ["pixels", "normalised"])
 def test_alone_it_names_the_classes_of_the_model(
     tmp_path: Path, pictures: list[Path], taking: str

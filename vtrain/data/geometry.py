@@ -9,10 +9,13 @@ from typing import Literal
 from PIL import Image
 
 from vtrain.files.large_jpeg import FACTORS, Box, LargeJpeg, Size
+from vtrain.files.lazy_image import DeepGrey
 
 Resize = Literal["crop", "squash", "letterbox"]
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 Triple = tuple[float, float, float]
+ValueRange = Literal["auto"] | tuple[float, float]
+"""What is black and what is white in a grey image of more than 8 bits."""
 MAX_SCALED = 64_000_000
 """Pixels to which an image is scaled before its centre is cut out: a strip would fill gigabytes."""
 
@@ -25,12 +28,13 @@ def fit_image(
     interpolation: Interpolation,
     mean: Triple,
     reducing_gap: float | None = None,
+    value_range: ValueRange = "auto",
 ) -> Image.Image:
     """Bring an RGB image to `image_size` pixels per side; `Preprocess` explains the arguments.
 
     An image that already has that size is not changed.
     """
-    S = image_size
+    S, image = image_size, in_range(image, value_range)
     if image.size == (S, S):  # small datasets have the model's size as they are
         return image
     filter_ = Image.Resampling[interpolation.upper()]
@@ -50,6 +54,13 @@ def fit_image(
     canvas = Image.new("RGB", (S, S), (red, green, blue))
     canvas.paste(image, (-left, -top))
     return canvas
+
+
+def in_range(image: Image.Image, value_range: ValueRange) -> Image.Image:
+    """Return a deep grey image with its values from black to white; of others `image` itself."""
+    if isinstance(image, DeepGrey) and not isinstance(value_range, str):
+        return image.ranged(*value_range)
+    return image
 
 
 def reduced(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 from PIL import Image
 from pydantic import Field
 
-from vtrain.data.geometry import Interpolation, Resize, Triple, fit_image, placed
+from vtrain.data.geometry import Interpolation, Resize, Triple, ValueRange, fit_image, placed
 from vtrain.registry import CHANGEABLE_ON_RESUME
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ class Preprocess:
         reducing_gap: A JPEG of a megapixel or more is decoded at a half, a quarter or an eighth of
             its width and height where that leaves this many times the pixels that it is scaled to;
             null always decodes it in full.
+        value_range: The values of black and white in grey images of more than 8 bits; `auto` takes
+            what each file declares, or what its type holds. Others are not changed by it.
 
     Shape: any RGB image -> (3, S, S) uint8. An image that already has S x S pixels is not changed.
 
@@ -56,6 +58,7 @@ class Preprocess:
     reducing_gap: Annotated[Annotated[float, Field(ge=1, le=100)] | None, CHANGEABLE_ON_RESUME] = (
         2.0
     )
+    value_range: ValueRange = "auto"
 
     def __post_init__(self) -> None:
         if not 0 < self.crop_fraction <= 1:
@@ -64,14 +67,16 @@ class Preprocess:
             raise ValueError(
                 f"crop_fraction ({self.crop_fraction}) needs resize ({self.resize}) to be crop"
             )
+        if not isinstance(self.value_range, str) and not self.value_range[0] < self.value_range[1]:
+            raise ValueError(f"value_range ({list(self.value_range)}) must ascend")
         if min(self.std) <= 0:
             raise ValueError(f"std ({self.std}) must be positive")
 
     def fit(self, image: Image.Image) -> Image.Image:
         """Bring an RGB image to S x S pixels."""
         size, fraction = self.image_size, self.crop_fraction
-        how = self.resize, fraction, self.interpolation, self.mean, self.reducing_gap
-        return fit_image(image, size, *how)
+        how = self.resize, fraction, self.interpolation, self.mean
+        return fit_image(image, size, *how, self.reducing_gap, self.value_range)
 
     def __call__(self, image: Image.Image) -> "Tensor":
         from vtrain.data.normalise import to_bytes
@@ -112,5 +117,6 @@ class Preprocess:
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Undo `to_dict`, also after a trip through JSON or YAML."""
         # JSON and YAML have lists alone, and a list is unequal to the tuple that it was.
-        triples = {key: tuple(values[key]) for key in ("mean", "std")}
-        return cls(**{**BEFORE, **values, **triples})
+        stated = {**BEFORE, **values}
+        lists = {key: tuple(value) for key, value in stated.items() if isinstance(value, list)}
+        return cls(**{**stated, **lists})

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from vtrain.data.augment.crops import resized_crop_box
 from vtrain.data.augment.draws import Stream
-from vtrain.data.geometry import reduced
+from vtrain.data.geometry import in_range, reduced
 from vtrain.data.normalise import to_bytes
 from vtrain.data.preprocess import Preprocess
-from vtrain.files.large_jpeg import Box
+from vtrain.files.large_jpeg import Box, LargeJpeg
 from vtrain.rng import hash_ints, row
 
 
@@ -42,6 +42,13 @@ class TrainGeometry:
         """Whether the result depends on the epoch, and so must not be kept."""
         return self.crop_scale is not None or bool(self.transforms)
 
+    def kept(self, image: Image.Image) -> Image.Image | None:
+        """Return what may be kept of an image for all epochs, or None if it must be read again."""
+        # Crops of a large JPEG come from smaller scales, which are decoded as they are needed.
+        if isinstance(image, LargeJpeg) and self.preprocess.reducing_gap is not None:
+            return None
+        return in_range(image, self.preprocess.value_range)
+
     def __call__(self, image: Image.Image, index: int, epoch: int) -> Tensor:
         pixels = self._cropped(image, index, epoch)
         if not self.transforms:
@@ -59,6 +66,7 @@ class TrainGeometry:
         if self.crop_scale is None:
             return self.preprocess(image)
         draw = row(index, self.seed, epoch, Stream.CROP)
+        image = in_range(image, self.preprocess.value_range)
         width, height = image.size
         top, left, h, w = resized_crop_box(draw, height, width, self.crop_scale, self.crop_ratio)
         S, preprocess = self.preprocess.image_size, self.preprocess

@@ -72,6 +72,8 @@ def timm_config(loaded: LoadedModel, arch: Architecture) -> dict[str, Any]:
     geometry, size = loaded.geometry, loaded.geometry.image_size
     if geometry.resize not in CROP_MODES:
         raise unsupported("timm", f"data.resize={geometry.resize}")
+    if geometry.value_range != "auto":
+        raise unsupported("timm", "data.value_range")
     return {
         "architecture": name,
         "num_classes": arch.num_classes,

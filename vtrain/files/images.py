@@ -21,7 +21,8 @@ from PIL import ExifTags, Image, JpegImagePlugin, UnidentifiedImageError
 from vtrain.errors import DataError
 from vtrain.files.image_kinds import COMPRESSIONS, is_lossless, kind_of
 from vtrain.files.large_jpeg import LARGE, Box, LargeJpeg, halved, reduce
-from vtrain.files.to_rgb import is_deep, tags_of, to_rgb
+from vtrain.files.lazy_image import LazyImage
+from vtrain.files.to_rgb import tags_of, to_rgb
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "AVIF", "TIFF", "PPM")
 """What Pillow may try. Left to itself it sniffs forty formats, and hands EPS to Ghostscript."""
@@ -176,7 +177,7 @@ def rgb(image: Image.Image) -> Image.Image:
         DataError: It is only the preview of a camera's raw file, or a JPEG that is too large.
     """
     _hush_pillow()
-    if isinstance(image, LargeJpeg):
+    if isinstance(image, LazyImage):
         return image
     if (
         isinstance(image, JpegImagePlugin.JpegImageFile)
@@ -213,17 +214,17 @@ def _opened(data: bytes) -> Image.Image:
     return image
 
 
-def frames_and_depth(data: bytes) -> tuple[int, bool]:
-    """Return how many frames or pages a file has, and whether it is grey of more than 8 bits.
+def count_frames(data: bytes) -> int:
+    """Return how many frames or pages a file has; 1 of one that is damaged.
 
-    A JPEG has one: a telephone's has a map of its brightness behind it. So has what is damaged.
+    A JPEG has one: a telephone's has a map of its brightness behind it.
     """
     try:
         with _opened(data) as image:
             one = isinstance(image, JpegImagePlugin.JpegImageFile)
-            return 1 if one else getattr(image, "n_frames", 1), is_deep(image)
+            return 1 if one else getattr(image, "n_frames", 1)
     except Exception:  # of every kind, as in `decode_image`, which says what is wrong
-        return 1, False
+        return 1
 
 
 def _check_size(image: Image.Image, max_pixels: int) -> int:

@@ -5,9 +5,11 @@ all pixels take. It is the library's own scaling, which Pillow calls `draft`.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from PIL import Image, JpegImagePlugin
+
+from vtrain.files.lazy_image import LazyImage
 
 Size: TypeAlias = tuple[int, int]
 """Width and height."""
@@ -19,10 +21,8 @@ FACTORS = (8, 4, 2)
 """By how much the library scales sides down."""
 
 
-class LargeJpeg(Image.Image):
+class LargeJpeg(LazyImage):
     """A JPEG that is decoded when its pixels are asked for: in full, or by `reduced`.
-
-    Whatever Pillow does with an image it does with this one, in full.
 
     Args:
         size: Of the upright image.
@@ -31,14 +31,8 @@ class LargeJpeg(Image.Image):
     """
 
     def __init__(self, size: Size, decode: Callable[[int], tuple[Image.Image, Box]]) -> None:
-        super().__init__()
-        self._size, self._mode, self._decode = size, "RGB", decode
-
-    def load(self) -> Any:
-        """Decode the image in full, unless that is done; every method of Pillow's calls this."""
-        if self._im is None:
-            self.im = self._decode(1)[0].im
-        return super().load()
+        super().__init__(size, lambda: decode(1)[0])
+        self._decode = decode
 
     def reduced(self, factor: int) -> tuple[Image.Image, Box]:
         """Return the image with sides scaled down by 2, 4 or 8, and where the whole lies in it."""

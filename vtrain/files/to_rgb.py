@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from vtrain.errors import DataError
+from vtrain.files.lazy_image import DeepGrey
 
 BACKGROUND = (255, 255, 255)
 """White: the page that most images with transparency were drawn for."""
@@ -24,7 +25,7 @@ def tags_of(image: Image.Image) -> Mapping[int, Any]:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Return a decoded image as 8-bit RGB.
+    """Return a decoded image as 8-bit RGB, of a deep one in the range that its file declares.
 
     Raises:
         DataError: It is only the preview of a camera's raw file.
@@ -37,7 +38,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
             hint="develop it first, or save the image itself",
         )
     if is_deep(image):
-        return _to_grey8(image).convert("RGB")
+        return _deep_grey(image)
     if image.mode in {"L", "RGB"} and tags.get(339, (1,))[0] == 2:
         # SampleFormat: signed bytes, which Pillow takes for unsigned ones.
         image = Image.fromarray(np.asarray(image) ^ 0x80)
@@ -50,8 +51,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _to_grey8(image: Image.Image) -> Image.Image:
-    """Scale a deep grey image to 8 bits by the range of its samples."""
+def _deep_grey(image: Image.Image) -> DeepGrey:
+    """Return a deep grey image with the range of its samples."""
     samples, tags = np.asarray(image), tags_of(image)
     low, high = 0.0, 0.0
     if image.mode != "F":
@@ -64,12 +65,8 @@ def _to_grey8(image: Image.Image) -> Image.Image:
         samples = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0)
         low, high = min(0.0, samples.min()), samples.max()
         high = next((top for top in (1.0, 255.0, 65535.0) if high <= top), high)
-    scaled = samples.astype(np.float32)  # a float64 copy of 64 million pixels would be half a GB
-    scaled -= low
-    scaled *= 255 / (high - low)
-    grey = np.rint(scaled, out=scaled).clip(0, 255, out=scaled).astype(np.uint8)
     # Pillow turns a photometric interpretation of WhiteIsZero round only for samples of 8 bits.
-    return Image.fromarray(255 - grey if tags.get(262) == 0 else grey)
+    return DeepGrey(samples, low, high, white_is_zero=tags.get(262) == 0)
 
 
 def _without_nodata(samples: NDArray[Any], declared: object) -> NDArray[Any]:

@@ -125,6 +125,12 @@ def test_deep_images_that_use_a_fraction_of_their_range_are_told(root: Path) -> 
     assert (val.deep, val.deep_levels) == (2, (0, 255))
     text = "\n".join(report.lines())
     assert "range: 2 images of over 8 bits take levels 0 to 16 of 0 to 255" in text
+    assert "(their values are 0 to 4095)" in text
+    assert "set data.value_range=[0, 4095]" in text
+    assert (train.deep_values, val.deep_values) == ((0, 4095), (0, 65535))
+    ranged = scan(ImageFolder(root=root), show=False, value_range=(0.0, 4095.0))
+    assert ranged.splits["train"].deep_levels == (0, 255)
+    assert "nearly of one grey" not in "\n".join(ranged.lines())
     assert text.count("tag 281 (MaxSampleValue") == 1
     assert json.loads(json.dumps(report.to_dict()))["splits"]["train"]["deep_levels"] == [0, 16]
 

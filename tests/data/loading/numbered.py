@@ -30,8 +30,15 @@ def to_tensor(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
+class Keeping:
+    """A transform for which an image may be kept as it is."""
+
+    def kept(self, image: Image.Image) -> Image.Image:
+        return image
+
+
 @dataclass
-class Same:
+class Same(Keeping):
     """Transforms an image the same way in every epoch."""
 
     varies: bool = False
@@ -41,7 +48,7 @@ class Same:
 
 
 @dataclass
-class Marked:
+class Marked(Keeping):
     """Writes the epoch and the index into the last row, as a random crop would differ by them."""
 
     varies: bool = True
@@ -53,7 +60,7 @@ class Marked:
 
 
 @dataclass
-class Calling:
+class Calling(Keeping):
     """Transforms an image by a function."""
 
     function: Callable[[Image.Image, int, int], Tensor]

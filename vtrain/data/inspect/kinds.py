@@ -6,16 +6,25 @@ FEW_LEVELS = 64
 """A quarter: deep images that take fewer levels declare a range that they do not use."""
 
 
-def kind_lines(paged: int, deep: int, levels: tuple[int, int] | None) -> Iterator[str]:
-    """Yield lines on files of several pages, and on the levels that deep images take."""
+def kind_lines(
+    paged: int,
+    deep: int,
+    levels: tuple[int, int] | None,
+    values: tuple[float, float] | None,
+) -> Iterator[str]:
+    """Yield lines on files of several pages, and on the levels and values of deep images."""
     if paged:
         yield f"  pages: {paged:,} files have several pages or frames: only the first is used"
-    if levels is None:
+    if levels is None or values is None:
         return
-    low, high = levels
-    yield f"  range: {deep:,} images of over 8 bits take levels {low} to {high} of 0 to 255"
+    (low, high), (least, most) = levels, values
+    yield (
+        f"  range: {deep:,} images of over 8 bits take levels {low} to {high} of 0 to 255 "
+        f"(their values are {least:.10g} to {most:.10g})"
+    )
     if high - low < FEW_LEVELS:
         yield (
-            "    they are nearly of one grey: state their white in TIFF's tag 281 (MaxSampleValue: "
-            "4095 for 12 bits), or stretch their values first"
+            f"    they are nearly of one grey: set data.value_range=[{least:.10g}, {most:.10g}], "
+            "or what black and white are to you; or state their white in TIFF's tag 281 "
+            "(MaxSampleValue: 4095 for 12 bits)"
         )

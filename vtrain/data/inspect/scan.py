@@ -4,8 +4,8 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,11 +13,14 @@ from tqdm import tqdm
 
 from vtrain.data.datasets.folder_names import printable_name
 from vtrain.data.datasets.samples import Samples, Source, SplitName, subset
+from vtrain.data.geometry import ValueRange, in_range
 from vtrain.data.inspect.kinds import kind_lines
 from vtrain.errors import DataError, printable
-from vtrain.files.images import decode_image, frames_and_depth, read_bytes
+from vtrain.files.images import count_frames, decode_image, read_bytes
+from vtrain.files.lazy_image import DeepGrey
 from vtrain.resources import cpu_count
 
+N = TypeVar("N", int, float)
 CHUNK = 64
 """Images that a thread looks at in one go."""
 
@@ -48,6 +51,8 @@ class SplitReport:
     """Grey images of more than 8 bits."""
     deep_levels: tuple[int, int] | None = None
     """The darkest and the brightest level of these, of 0 to 255, once they are scaled."""
+    deep_values: tuple[float, float] | None = None
+    """The smallest and the largest value of these, as they are in the files."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +114,10 @@ class ScanReport:
                 yield "    " + " = ".join(copy.name for copy in group[:4])
 
 
-def scan(source: Source, *, show: bool = True) -> ScanReport:
+def scan(source: Source, *, show: bool = True, value_range: ValueRange = "auto") -> ScanReport:
     """Read and decode every training and validation image, with a progress bar if `show`.
+
+    Levels are counted in the `value_range` that the images will be seen in.
 
     Raises:
         DataError: A split cannot be read at all.
@@ -125,7 +132,7 @@ def scan(source: Source, *, show: bool = True) -> ScanReport:
         ThreadPoolExecutor(cpu_count()) as pool,
     ):
         for name, samples in splits.items():
-            seen = copies.noting(name, look_at_all(samples, pool, bar.update))
+            seen = copies.noting(name, look_at_all(samples, pool, bar.update, value_range))
             reports[name] = scan_split(samples, source.classes, seen)
 
     def copy(split: SplitName, index: int) -> Copy:
@@ -151,16 +158,22 @@ class Seen:
     frames: int = 1
     levels: tuple[int, int] | None = None
     """The darkest and the brightest, of 0 to 255, of a grey image of more than 8 bits."""
+    values: tuple[float, float] | None = None
+    """The smallest and the largest sample of such an image."""
 
 
 def scan_split(samples: Samples, classes: tuple[str, ...], seen: Iterable[Seen]) -> SplitReport:
     """Sum up what was seen of the images of a split."""
     sizes: Counter[str] = Counter()
-    bad, paged, levels = [], 0, []
+    bad, paged = [], 0
+    levels: list[tuple[int, int]] = []
+    values: list[tuple[float, float]] = []
     for image in seen:
         paged += image.frames > 1
         if image.levels is not None:
             levels.append(image.levels)
+        if image.values is not None:
+            values.append(image.values)
         if image.size is not None:
             sizes[image.size] += 1
         if image.problem is not None:
@@ -176,19 +189,28 @@ def scan_split(samples: Samples, classes: tuple[str, ...], seen: Iterable[Seen])
         bad=bad,
         paged=paged,
         deep=len(levels),
-        deep_levels=(min(low for low, _ in levels), max(high for _, high in levels))
-        if levels
-        else None,
+        deep_levels=_around(levels),
+        deep_values=_around(values),
     )
 
 
+def _around(ranges: list[tuple[N, N]]) -> tuple[N, N] | None:
+    """Return the range that all of them are in."""
+    if not ranges:
+        return None
+    return min(low for low, _ in ranges), max(high for _, high in ranges)
+
+
 def look_at_all(
-    samples: Samples, pool: ThreadPoolExecutor, progress: Callable[[int], object]
+    samples: Samples,
+    pool: ThreadPoolExecutor,
+    progress: Callable[[int], object],
+    value_range: ValueRange = "auto",
 ) -> Iterator[Seen]:
     """Look at every image, in threads: decoding releases Python's lock."""
 
     def look_at(chunk: range) -> list[Seen]:
-        return [look(samples, index) for index in chunk]
+        return [look(samples, index, value_range) for index in chunk]
 
     # In chunks, because a thread takes longer to be told of one small image than to decode it.
     chunks = (range(i, min(i + CHUNK, len(samples))) for i in range(0, len(samples), CHUNK))
@@ -197,9 +219,9 @@ def look_at_all(
         progress(len(seen))
 
 
-def look(samples: Samples, index: int) -> Seen:
+def look(samples: Samples, index: int, value_range: ValueRange = "auto") -> Seen:
     """Read and decode one image."""
-    digest, frames, levels = None, 1, None
+    digest, frames = None, 1
     try:
         path = samples.file(index)
         if path is None:
@@ -210,13 +232,15 @@ def look(samples: Samples, index: int) -> Seen:
             digest = _digest(content)
             image = decode_image(content, path)
             image.load()  # a large JPEG may be damaged anywhere
-            frames, is_deep = frames_and_depth(content)
-            if is_deep:
-                grey = np.asarray(image)
-                levels = int(grey.min()), int(grey.max())
+            frames = count_frames(content)
     except DataError as error:
         return Seen(index, problem=error.what, digest=digest)
-    return Seen(index, f"{image.width} x {image.height}", None, digest, frames, levels)
+    seen = Seen(index, f"{image.width} x {image.height}", None, digest, frames)
+    if not isinstance(image, DeepGrey):
+        return seen
+    grey, samples_ = np.asarray(in_range(image, value_range)), image.samples
+    levels, values = (int(grey.min()), int(grey.max())), (samples_.min(), samples_.max())
+    return replace(seen, levels=levels, values=(float(values[0]), float(values[1])))
 
 
 class Copies:
@@ -265,7 +289,7 @@ def _split_lines(name: str, split: SplitReport) -> Iterator[str]:
     if split.ignored:
         kinds = ", ".join(f"{ending or 'no ending'} {n:,}" for ending, n in split.ignored.items())
         yield f"  ignored: {sum(split.ignored.values()):,} files that are no images: {kinds}"
-    yield from kind_lines(split.paged, split.deep, split.deep_levels)
+    yield from kind_lines(split.paged, split.deep, split.deep_levels, split.deep_values)
     yield from _bad_lines(split)
 
 

@@ -12,9 +12,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vtrain.data.datasets.samples import ArraySamples, Samples
+from vtrain.data.loading.worker import Transform
 from vtrain.device import naming_failures
 from vtrain.errors import DataError, DeviceError
-from vtrain.files.large_jpeg import LargeJpeg
 from vtrain.resources import cpu_count, free_memory
 
 CacheMode: TypeAlias = Literal["auto", "none", "ram", "device"]
@@ -120,31 +120,35 @@ class MixedSizesError(Exception):
     """Images cannot be stacked: by their sizes, kind or number, or as one cannot be read."""
 
 
-def as_array(samples: Samples, mode: CacheMode, *, show: bool) -> Samples:
+def as_array(samples: Samples, mode: CacheMode, transform: Transform, *, show: bool) -> Samples:
     """Return the images as `ArraySamples` if all can be read, have one size and fit in memory.
+
+    They are as `transform` says that they may be kept for it.
 
     Otherwise return `samples` as they are.
     """
     if mode == "none" or isinstance(samples, ArraySamples):
         return samples
     try:
-        return DecodedSamples(_stack(samples, mode, show), samples.targets, "", source=samples)
+        return DecodedSamples(
+            _stack(samples, mode, transform, show), samples.targets, "", source=samples
+        )
     except (MixedSizesError, DataError) as reason:
         if mode != "auto":
             logger.warning("data.cache=%s: the images are not cached, because %s", mode, reason)
         return samples
 
 
-def _stack(samples: Samples, mode: CacheMode, show: bool) -> Tensor:
+def _stack(samples: Samples, mode: CacheMode, transform: Transform, show: bool) -> Tensor:
     """Decode all images into one array. Shape: (N, 3, H, W) uint8."""
     # Sixteen spread over all mostly show whether reading them all is worth it.
     probe = range(0, len(samples), max(1, len(samples) // 16))
-    shapes = {pixels(samples, index).shape for index in probe}
+    shapes = {pixels(samples, index, transform).shape for index in probe}
     shape = next(iter(shapes))
 
     def read(index: int) -> Tensor:
         try:
-            image = pixels(samples, index)
+            image = pixels(samples, index, transform)
         except DataError as error:  # as a DataError, `fill` would note it and go on
             raise MixedSizesError(str(error)) from error
         if image.shape != shape:
@@ -158,13 +162,13 @@ def _stack(samples: Samples, mode: CacheMode, show: bool) -> Tensor:
     return fill(len(samples), read, shape, threads=cpu_count(), show=show).images
 
 
-def pixels(samples: Samples, index: int) -> Tensor:
-    """Return the bytes of one image as it is stored. Shape: (3, H, W) uint8.
+def pixels(samples: Samples, index: int, transform: Transform) -> Tensor:
+    """Return the bytes that are kept of one image. Shape: (3, H, W) uint8.
 
     Raises:
         MixedSizesError: What is used of it depends on its crop.
     """
-    image = samples.image(index)
-    if isinstance(image, LargeJpeg):  # its crops come from smaller scales, and these from its file
+    image = transform.kept(samples.image(index))
+    if image is None:
         raise MixedSizesError(f"a large JPEG is decoded as it is needed ({samples.name(index)})")
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)

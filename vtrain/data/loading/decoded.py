@@ -135,7 +135,7 @@ class Decoded:
         """The samples, decoded beforehand if that is possible and wanted."""
         if not self.transform.varies:  # then transformed images are cached, or none
             return self.samples
-        return as_array(self.samples, self.cache, show=self.show)
+        return as_array(self.samples, self.cache, self.transform, show=self.show)
 
 
 def _size_and_place(images: Tensor) -> str:

@@ -220,5 +220,8 @@ class _FixedTransform:
     preprocess: Callable[[Image.Image], Tensor]
     varies = False
 
+    def kept(self, image: Image.Image) -> Image.Image:
+        return image
+
     def __call__(self, image: Image.Image, index: int, epoch: int) -> Tensor:
         return self.preprocess(image)

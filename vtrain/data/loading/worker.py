@@ -28,6 +28,9 @@ class Transform(Protocol):
     def varies(self) -> bool:
         """Whether the result depends on the epoch, and so must not be kept."""
 
+    def kept(self, image: Image.Image) -> Image.Image | None:
+        """Return what may be kept of an image for all epochs, or None if it must be read again."""
+
     def __call__(self, image: Image.Image, index: int, epoch: int) -> Tensor: ...
 
 
