@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults import corpus, product, running
-from tests.harness import fork, run
+from tests.harness import Vtrain, fork
 from vtrain.errors import CheckpointError
 from vtrain.files.container import load_checkpoint
 
@@ -75,7 +75,7 @@ EXAMPLES = (
     [pytest.param(n, marks=() if n in EXAMPLES else pytest.mark.slow) for n in corpus.CORPUS],
 )
 def test_every_command_refuses_it_with_exit_code_4_and_loses_nothing(
-    name: str, tmp_path: Path, stopped: Path
+    name: str, tmp_path: Path, stopped: Path, vtrain: Vtrain
 ) -> None:
     path, canary = built(name, tmp_path)
     config, run_dir = product.fault_config(tmp_path), tmp_path / "run"
@@ -87,7 +87,7 @@ def test_every_command_refuses_it_with_exit_code_4_and_loses_nothing(
         ("eval", "--ckpt", path),
         ("check", config, f"model.pretrained={path}"),
     ):
-        ended = run(tmp_path, *command)
+        ended = vtrain(*command)
         (line,) = ended.errors
         assert (ended.code, line.isprintable(), "hostile.pt" in line) == (4, True, True), ended.err
         assert "Traceback" not in ended.err

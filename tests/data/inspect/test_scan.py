@@ -97,6 +97,7 @@ def test_a_held_out_part_is_scanned_by_file(tmp_path: Path) -> None:
     assert len(report.contradictions) == 1
 
 
+@pytest.mark.slow
 def test_the_real_cifar10_is_scanned_in_under_a_minute() -> None:
     folder = os.environ.get("VTRAIN_CIFAR10")
     if not folder:
