@@ -64,6 +64,7 @@ LOSS_FLIPS = {
     "class_weights": [1.0, 2.0, 3.0, 4.0],
     "binarize": False,
     "gamma": 3.0,
+    "tau": 1.0,
 }
 
 
@@ -135,7 +136,7 @@ def test_every_key_of_a_schedule_changes_the_factors(name: str, key: str, _defau
 def test_every_key_of_a_loss_changes_the_loss(name: str, key: str, _default: object) -> None:
     scores, targets = torch.randn(6, 4), torch.randn(6, 4).softmax(1)  # mixed images
     before, after = (
-        LOSSES[name]([6] * 4, **arguments)(scores, targets)
+        LOSSES[name]([3, 6, 9, 12], **arguments)(scores, targets)
         for arguments in ({}, {key: LOSS_FLIPS[key]})
     )
     assert not torch.isclose(before, after)

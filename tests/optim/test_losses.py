@@ -1,14 +1,16 @@
 """Losses against torch, timm and their formulas."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import timm.loss
 import torch
 import torch.nn.functional as F
 from sklearn.utils.class_weight import compute_class_weight
-from torch import Tensor
+from torch import Tensor, nn
 
-from vtrain.optim.losses import balanced_weights
+from vtrain.optim.losses import balanced_weights, effective_weights
 from vtrain.registry import LOSSES
 
 every_loss = pytest.mark.parametrize("name", LOSSES.names())
@@ -182,3 +184,57 @@ def test_class_weights_that_are_not_those_of_the_classes_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         LOSSES["cross_entropy"]([1, 2], ("cat", "dog"), class_weights=weights)
+
+
+@pytest.mark.parametrize("tau", [0.5, 1.0, 2.0])
+def test_logit_adjustment_follows_the_formula(tau: float) -> None:
+    """Menon et al., equation 10, in float64: exponentials times the class's share to the tau."""
+    logits, hard, soft = batch()
+    counts = [1000, 100, 30, 5, 0]
+    loss = LOSSES["cross_entropy"](counts, tau=tau, label_smoothing=0.1)
+    share = np.array([1000, 100, 30, 5, 1]) / 1136
+    weighed = np.exp(logits.double().numpy()) * share**tau
+    log_p = np.log(weighed / weighed.sum(1, keepdims=True))
+    for targets, weights in ((hard, F.one_hot(hard, 5)), (soft, soft)):
+        smooth = 0.9 * weights.double().numpy() + 0.1 / 5
+        by_hand = -(smooth * log_p).sum(1).mean()
+        assert loss(logits, targets).item() == pytest.approx(by_hand, rel=1e-6)
+
+
+def slope(loss: nn.Module, logits: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
+    optimizer.zero_grad()
+    value: Tensor = loss(logits, torch.tensor([[0.9, 0.1]]))
+    value.backward()
+    return value
+
+
+def test_adjusted_training_finds_the_logits_of_balanced_classes() -> None:
+    """Of images that look alike cross entropy learns the shares, and balanced softmax does not."""
+    found = {}
+    for tau in (0.0, 1.0):
+        logits = torch.zeros(1, 2, requires_grad=True)
+        loss = LOSSES["cross_entropy"]([90, 10], tau=tau)
+        optimizer = torch.optim.LBFGS([logits], line_search_fn="strong_wolfe", max_iter=100)
+
+        optimizer.step(partial(slope, loss, logits, optimizer))
+        found[tau] = (logits[0, 0] - logits[0, 1]).item()
+    assert found[0.0] == pytest.approx(np.log(9), abs=1e-3)
+    assert found[1.0] == pytest.approx(0, abs=1e-3)
+
+
+def test_effective_weights_are_the_inverse_of_a_sum_of_powers() -> None:
+    counts = [1, 10, 500, 3000, 0]
+    numbers = [sum(0.999**i for i in range(n)) for n in counts]
+    weights = effective_weights(counts)
+    for k in range(1, 4):
+        assert weights[0] / weights[k] == pytest.approx(numbers[k] / numbers[0])
+    assert weights[4] == 0
+    assert sum(n * w for n, w in zip(counts, weights, strict=True)) == pytest.approx(sum(counts))
+    # Of few images all count in full, as balanced weights have it.
+    few = [1, 2, 4]
+    assert effective_weights(few, beta=1 - 1e-9) == pytest.approx(balanced_weights(few), rel=1e-6)
+
+
+def test_tau_needs_the_numbers_of_images() -> None:
+    with pytest.raises(ValueError, match="tau needs the number of images of each class"):
+        LOSSES["cross_entropy"](tau=1.0)

@@ -75,10 +75,14 @@ def test_twelve_trials_survive_ten_kills(tmp_path: Path) -> None:
     arguments = ("sweep", "digits.yaml", "--workers", "2")
     command, kills = Command(tmp_path, *arguments), []
     while len(kills) < 10:
-        time.sleep(draw.uniform(0.5, 12))
+        # Half of them while runs train, the others at any time, also while all begin again.
+        is_trial = draw.random() < 0.5
+        if is_trial:
+            command.until(lambda: bool(running_fits(folder)), timeout=300)
+        time.sleep(draw.uniform(0.5, 6))
         assert command.alive(), command.wait()
         fits = running_fits(folder)
-        if draw.random() < 0.5 and fits:
+        if is_trial and fits:
             pid = draw.choice(fits)
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

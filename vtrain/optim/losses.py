@@ -5,12 +5,13 @@ loss divides by the batch size and by nothing that depends on the targets: so th
 the weighted mean of the losses of its pieces, and gradient accumulation changes nothing.
 
 A loss is handed the number of training images of each class and the names of the classes, which
-only `class_weights` reads: `balanced`, or a weight for each name. It is a module because its
-weights must move to the device with the model.
+only `class_weights` and `tau` read. It is a module because its weights must move to the device with
+the model.
 """
 
+import math
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Literal
 
 import torch
@@ -24,25 +25,34 @@ Smoothing = Annotated[
     Fraction, Field(description="How much of the target goes to all classes alike.")
 ]
 ClassWeights = Annotated[
-    Literal["balanced"] | list[NonNegativeFloat] | dict[str, NonNegativeFloat] | None,
+    Literal["balanced", "effective"] | list[NonNegativeFloat] | dict[str, NonNegativeFloat] | None,
     Field(
         description="What an error in each class costs, by its name, `{cat: 1.0, dog: 3.0}`, or as "
         "a list in the order of the classes; `balanced` is the inverse of its share of the "
-        "training images, null the same for all."
+        "training images, `effective` of their effective number, which grows ever slower, null the "
+        "same for all."
     ),
 ]
 
 
 @LOSSES.register("cross_entropy")
 class CrossEntropy(nn.Module):
-    """Cross entropy of the softmax, with label smoothing and class weights.
+    """Cross entropy of the softmax, with label smoothing, class weights and logit adjustment.
 
-    Reference: Szegedy et al., arXiv:1512.00567, section 7 (smoothing).
+    Reference: Szegedy et al., arXiv:1512.00567, section 7 (smoothing); Menon et al.,
+    arXiv:2007.07314, section 4.2 (logit adjustment); Ren et al., arXiv:2007.10740 (balanced
+    softmax).
+
+    Args:
+        tau: How much of the logarithm of each class's share of the training images is added to the
+            logits in training, so that they need not learn which classes are frequent; 1 is
+            balanced softmax, 0 is off.
 
     Shape: logits (B, K), targets (B,) int or (B, K) -> ().
     """
 
     weights: Tensor | None
+    prior: Tensor | None
 
     def __init__(
         self,
@@ -51,12 +61,16 @@ class CrossEntropy(nn.Module):
         *,
         label_smoothing: Smoothing = 0.0,
         class_weights: ClassWeights = None,
+        tau: NonNegativeFloat = 0.0,
     ) -> None:
         super().__init__()
         self.label_smoothing = label_smoothing
+        self.register_buffer("prior", None if tau == 0 else tau * log_shares(class_counts))
         self.register_buffer("weights", weight_tensor(class_weights, class_counts, classes))
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        if self.prior is not None:
+            logits = logits.float() + self.prior
         if targets.ndim == 1 and self.weights is None:  # torch's own kernel makes no (B, K) targets
             return F.cross_entropy(logits.float(), targets, label_smoothing=self.label_smoothing)
         targets = smooth_labels(as_weights(targets, logits.shape[1]), self.label_smoothing)
@@ -169,19 +183,21 @@ def weight_tensor(
     if class_weights is None:
         return None
     values = class_weights.values() if isinstance(class_weights, dict) else class_weights
-    if class_weights != "balanced" and class_weights and not any(values):
+    by_count = None if not isinstance(class_weights, str) else BY_COUNT[class_weights]
+    if by_count is None and class_weights and not any(values):
         raise ValueError("class_weights are all 0: there would be nothing to learn")
     if isinstance(class_weights, dict):
         return torch.tensor(weights_by_name(class_weights, classes or ()))
-    if class_weights != "balanced":  # a list, in the order of the classes
+    if by_count is None:  # a list, in the order of the classes
         if class_counts is not None and len(class_counts) != len(class_weights):
             raise ValueError(
                 f"class_weights has {len(class_weights)} values for {len(class_counts)} classes"
             )
         return torch.tensor(class_weights)
     if class_counts is None:
-        raise ValueError("class_weights (balanced) needs the number of images of each class")
-    return torch.tensor(balanced_weights(class_counts))
+        what = f"class_weights ({class_weights}) needs the number of images of each class"
+        raise ValueError(what)
+    return torch.tensor(by_count(class_counts))
 
 
 def weights_by_name(weights: Mapping[str, float], classes: Sequence[str]) -> list[float]:
@@ -216,3 +232,37 @@ def balanced_weights(class_counts: Sequence[int]) -> list[float]:
     # n images of weight N / (present * n) for each present class: the weights of all N sum to N.
     present = sum(count > 0 for count in class_counts)
     return [sum(class_counts) / (present * n) if n else 0.0 for n in class_counts]
+
+
+def effective_weights(class_counts: Sequence[int], beta: float = 0.999) -> list[float]:
+    """Weigh each class by 1 / the effective number of its images; the mean weight of an image is 1.
+
+    `beta` is the paper's middle value: above some thousand images more of them count for little. A
+    class with no images has weight 0.
+    Reference: Cui et al., arXiv:1901.05555, equations 2 and 4.
+    """
+    # expm1: 1 - beta^n of few images would lose digits.
+    raw = [-(1 - beta) / math.expm1(n * math.log(beta)) if n else 0.0 for n in class_counts]
+    mean = sum(n * weight for n, weight in zip(class_counts, raw, strict=True)) / sum(class_counts)
+    return [weight / mean for weight in raw]
+
+
+BY_COUNT: Mapping[str, Callable[[Sequence[int]], list[float]]] = {
+    "balanced": balanced_weights,
+    "effective": effective_weights,
+}
+"""Class weights that follow from how many images there are."""
+
+
+def log_shares(class_counts: Sequence[int] | None) -> Tensor:
+    """Return the logarithm of each class's share of the training images. Shape: (K,).
+
+    A class with no images counts as if it had one.
+
+    Raises:
+        ValueError: The numbers are missing.
+    """
+    if class_counts is None:
+        raise ValueError("tau needs the number of images of each class")
+    counts = torch.tensor(class_counts, dtype=torch.float64).clamp_min(1)
+    return (counts / counts.sum()).log().float()

@@ -62,3 +62,20 @@ def test_weights_for_other_classes_are_refused(uneven: Path, vtrain: Vtrain) -> 
     done = vtrain("check", uneven, "train.loss.class_weights={owl: 1, dog: 1, cta: 1}")
     assert (done.code, len(done.err.splitlines())) == (2, 1)
     assert "'cta', which is no class (1 unknown): did you mean 'cat'?" in done.err
+
+
+def test_effective_weights_are_said_with_the_counts(uneven: Path, vtrain: Vtrain) -> None:
+    done = vtrain("check", uneven, "train.batch_size=8", "train.loss.class_weights=effective")
+    # 1.999, 3.994 and 11.934 effective images: nearly as many as there are.
+    assert rows(done.out)["loss"].startswith("class weights (images): cat 2.99 (2), dog 1.5 (4)")
+
+
+def test_classes_of_different_size_are_corrected_for_once(uneven: Path, vtrain: Vtrain) -> None:
+    command = ("check", uneven, "train.batch_size=8", "train.loss.tau=1")
+    assert vtrain(*command).code == 0
+    done = vtrain(*command, "data.balanced=true")
+    assert done.code == 2
+    assert done.errors == [
+        "vtrain: error: train.loss.tau corrects for frequent classes, which data.balanced draws no "
+        "more often: leave one of them out"
+    ]

@@ -7,6 +7,7 @@ from torch import nn
 
 from vtrain.config import Config
 from vtrain.engine.state import TrainState
+from vtrain.errors import ConfigError
 from vtrain.models.base import ImageClassifier
 from vtrain.optim.distillation import BothHeads, Distillation
 from vtrain.optim.schedules import Schedule, fitted_step
@@ -41,7 +42,17 @@ def fitted(schedule: Callable[[int], float], steps: int, state: TrainState) -> S
 
 
 def build_loss(config: Config, class_counts: list[int], classes: tuple[str, ...]) -> nn.Module:
-    """Return logits and targets -> loss."""
+    """Return logits and targets -> loss.
+
+    Raises:
+        ConfigError: It would correct twice for classes of different size.
+    """
+    balanced = config.data.balanced  # type: ignore[attr-defined] # a key of TrainLoader
+    if balanced and getattr(config.train.loss, "tau", 0):
+        what = (
+            "train.loss.tau corrects for frequent classes, which data.balanced draws no more often"
+        )
+        raise ConfigError(what, hint="leave one of them out")
     build = bind(LOSSES[config.train.loss.name], config.train.loss)
     with section("train.loss"):
         loss: nn.Module = build(class_counts, classes)
