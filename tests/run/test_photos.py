@@ -152,10 +152,14 @@ def test_images_that_cannot_be_read_say_why(photos: Path) -> None:
     assert "not a readable image" in caught.value.hint
 
 
-def test_a_folder_is_checked_and_measured_as_it_is_trained(vtrain: Vtrain, photos: Path) -> None:
+def test_a_folder_is_checked_and_measured_as_it_is_trained(
+    vtrain: Vtrain, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vtrain.bench.machine.GEMM_SIZE", {"cpu": 128})
+    monkeypatch.setattr("vtrain.bench.machine.COPY_BYTES", {"cpu": 1 << 20})
     assert "train: 18 images in 2 classes" in vtrain("check", str(photos), "--data").out
     assert "median shorter side" in vtrain("check", str(photos)).err
-    assert "images/s" in vtrain("bench", str(photos), "--seconds", "0.1").out
+    assert "images/s" in vtrain("bench", str(photos), "--seconds", "0.1", "model.depth=1").out
 
 
 @pytest.mark.parametrize("place", ["here", "named", "below"])
