@@ -42,6 +42,8 @@ OF_A_START = {
     "data.image_size": "beside data.cache, which may change",
     "data.mean": "said of the weights at a start; a run that goes on does not read them",
     "data.std": "likewise",
+    "data.value_range": "said of images by `check --data`, before a run",
+    "data.balanced": "beside train.loss.tau: the first start has refused both together",
     "data.name": "of a dataset that is not there, without which no run has begun",
 }
 """Keys that messages name and a run that goes on cannot change, and why that is right."""
