@@ -17,7 +17,7 @@ CONFIGS = sorted(Path("configs").rglob("*.yaml"))
 def test_a_config_opens_with_its_command_and_what_to_expect(path: Path) -> None:
     head = path.read_text().split("\nseed:")[0].splitlines()
     assert all(line.startswith("#") for line in head)
-    assert any(line.startswith(f"# Run:     vtrain fit {path}") for line in head)
+    assert any(line.startswith(f"# Run:     vtrain fit {path.stem}") for line in head)
     assert any(line.startswith("# Expect:  ") for line in head)
 
 

@@ -38,8 +38,10 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
     index = int(name.partition(":")[2] or local_rank)
     count = torch.cuda.device_count()
     if index >= count:
-        what = f"cuda:{index} does not exist; this machine has {count} CUDA device(s)"
-        raise DeviceError(what, "train.device", f"use cuda:0 to cuda:{count - 1}")
+        devices = "1 CUDA device" if count == 1 else f"{count} CUDA devices"
+        what = f"cuda:{index} does not exist; this machine has {devices}"
+        others = f" to cuda:{count - 1}" if count > 1 else ""
+        raise DeviceError(what, "train.device", f"use cuda:0{others}")
     # A process of torchrun has its own GPU; without a number the local rank is it.
     torch.cuda.set_device(index)  # streams and events are the current device's
     return torch.device("cuda", index)

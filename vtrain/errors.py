@@ -129,6 +129,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def counted(count: int, word: str, plural: str | None = None) -> str:
+    """Return a number with what is counted, such as `1 step` or `2,000 steps`."""
+    return f"{count:,} {word if count == 1 else plural or word + 's'}"
+
+
 def shortened(text: str, most: int = 80) -> str:
     """Cut a text that a user gave, so that an error stays a line and repeats no private file."""
     return text if len(text) <= most else text[: most - 3] + "..."

@@ -54,19 +54,19 @@ def test_the_version_is_the_package_s(vtrain: Vtrain) -> None:
 @pytest.mark.parametrize(
     ("typed", "hint"),
     [
-        ("train", "did you mean 'vtrain fit'?"),
-        ("Train", "did you mean 'vtrain fit'?"),
-        ("val", "did you mean 'vtrain eval'?"),
-        ("test", "did you mean 'vtrain eval'?"),
-        ("validate", "did you mean 'vtrain eval'?"),
-        ("infer", "did you mean 'vtrain predict'?"),
-        ("classify", "did you mean 'vtrain predict'?"),
-        ("predcit", "did you mean 'vtrain predict'?"),
-        ("list", "did you mean 'vtrain models'?"),
+        ("train", "did you mean `vtrain fit`?"),
+        ("Train", "did you mean `vtrain fit`?"),
+        ("val", "did you mean `vtrain eval`?"),
+        ("test", "did you mean `vtrain eval`?"),
+        ("validate", "did you mean `vtrain eval`?"),
+        ("infer", "did you mean `vtrain predict`?"),
+        ("classify", "did you mean `vtrain predict`?"),
+        ("predcit", "did you mean `vtrain predict`?"),
+        ("list", "did you mean `vtrain models`?"),
         ("resume", "to go on with a run write vtrain fit RUN --resume"),
         ("help", "write vtrain --help"),
-        ("c.yaml", "did you mean 'vtrain fit c.yaml'?"),
-        ("x.JPG", "did you mean 'vtrain predict x.JPG'?"),
+        ("c.yaml", "did you mean `vtrain fit c.yaml`?"),
+        ("x.JPG", "did you mean `vtrain predict x.JPG`?"),
         ("frobnicate", f"choose one of {', '.join(NAMES)}; see vtrain --help"),
     ],
 )
@@ -91,7 +91,7 @@ def test_a_wrong_command_is_answered_with_all_that_was_typed(
     vtrain: Vtrain, typed: list[str], meant: str
 ) -> None:
     line = vtrain(*typed).err
-    assert line.endswith((f"did you mean '{meant}'?\n", f"write {meant}\n"))
+    assert line.endswith((f"did you mean `{meant}`?\n", f"write {meant}\n"))
 
 
 def test_an_option_of_another_program_names_the_config(vtrain: Vtrain) -> None:

@@ -97,7 +97,12 @@ def test_a_component_by_its_name_elsewhere_is_answered_with_ours(override: str, 
 
 @pytest.mark.parametrize(
     ("given", "hint"),
-    [("0", "did you mean cuda:0?"), ("GPU", "did you mean cuda?"), ("x", ""), ("9" * 90, "")],
+    [
+        ("0", "; the GPU of number 0 is cuda:0"),
+        ("GPU", "did you mean cuda?"),
+        ("x", ""),
+        ("9" * 90, ""),
+    ],
 )
 def test_a_device_is_answered_with_how_it_is_called(given: str, hint: str) -> None:
     (line,) = mistakes(f"train.device={given}")

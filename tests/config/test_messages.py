@@ -15,6 +15,8 @@ KINDS = [
     (bool, 1, "must be true or false"),
     (int, "five", "must be an integer"),
     (int, 1.5, "must be an integer"),
+    (int, "16", "must be an integer: write it without quotes"),
+    (float, "1e-3", "must be a number: write it without quotes"),
     (float, "x", "must be a number"),
     (str, 1, "must be a string"),
     (list[int], 1, "must be a list"),

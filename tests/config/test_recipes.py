@@ -3,7 +3,14 @@ from pathlib import Path
 import pytest
 
 from vtrain.config import load_config
-from vtrain.config.recipes import FOLDER, Recipe, config_file, find_recipe, recipes
+from vtrain.config.recipes import (
+    FOLDER,
+    Recipe,
+    config_file,
+    existing_config,
+    find_recipe,
+    recipes,
+)
 from vtrain.errors import ConfigError
 
 
@@ -50,6 +57,15 @@ def test_a_name_that_is_nearly_right_gets_the_right_one() -> None:
 def test_no_other_file_is_a_recipe(name: str) -> None:
     with pytest.raises(ConfigError, match="there is no recipe"):
         find_recipe(name)
+
+
+@pytest.mark.parametrize("given", ["swin_t_cifar.yaml", "configs/swin_t_cifar.yml"])
+def test_the_file_of_a_recipe_is_answered_with_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"did you mean 'swin_t_cifar' \(a recipe\)"):
+        existing_config(Path(given))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import silhouette_score
@@ -10,12 +11,14 @@ from sklearn.preprocessing import StandardScaler, normalize
 
 from vtrain.explain.separation import (
     DRAWS,
+    LEVEL,
     MEASURES,
     Figure,
     effective_rank,
     folds,
     nearest,
     separation,
+    share,
 )
 
 N = 80
@@ -121,6 +124,29 @@ def test_intervals_hold_the_figure_and_shrink_with_more_images(name: str) -> Non
         assert len(figure.samples) == DRAWS
         widths.append(high - low)
     assert widths[1] < widths[0]
+
+
+def test_no_interval_leaves_what_the_figure_can_be() -> None:
+    # Labels know nothing of few images with many features: the ratio is small, its spread large.
+    rng = np.random.default_rng(5)
+    for seed in range(20):
+        X, y = rng.normal(size=(24, 3)), np.arange(24) % 2
+        figures = separation(X, y, seed)
+        for name, least in (("fisher_ratio", 0), ("effective_rank", 1), ("linear_probe", 0)):
+            interval = figures[name].interval
+            assert interval is not None
+            assert interval[0] >= least
+        assert figures["linear_probe"].interval[1] <= 1  # type: ignore[index]
+
+
+@pytest.mark.parametrize("right", [0, 1])
+def test_answers_that_are_all_alike_have_the_interval_of_clopper_and_pearson(right: int) -> None:
+    answers, weights = np.full(40, bool(right)), np.ones((DRAWS, 40), dtype=np.int64)
+    exact = binomtest(40 * right, 40).proportion_ci(LEVEL, method="exact")
+    figure = share(answers, weights)
+    assert figure.interval == pytest.approx((exact.low, exact.high))
+    difference = figure.minus(figure).interval
+    assert difference == pytest.approx((-(exact.high - exact.low), exact.high - exact.low))
 
 
 def test_a_difference_is_paired() -> None:

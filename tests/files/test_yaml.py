@@ -134,3 +134,24 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
         read_yaml(tmp_path / "no.yaml")
     with pytest.raises(ConfigError, match="not a regular file"):
         read_yaml(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("a:\n\t- 1\n", "indent with blanks"),
+        ('a: "C:\\Users\\me"\n', "in single quotes"),
+        ('a: "C:\\data"\n', "in single quotes"),
+        ("a: b: c\n", "a blank belongs behind each `:`"),
+        ("a: {b: 1 c: 2}\n", "is a comma missing"),
+        (" a: 1\nb: 2\n", "indent what belongs together alike"),
+        ("a:\n  b: 1\n c: 2\n", "indent what belongs together alike"),
+        ("a: @x\n", "put the value in quotes"),
+        ("a: 'x\n", "is a quote left open?"),
+    ],
+)
+def test_a_slip_of_syntax_is_answered_with_what_mends_it(text: str, hint: str) -> None:
+    with pytest.raises(ConfigError, match="YAML syntax") as caught:
+        parse_yaml(text, "c.yaml")
+    assert caught.value.hint is not None
+    assert hint in caught.value.hint

@@ -98,3 +98,23 @@ def test_a_model_among_the_images_is_answered_with_its_option(name: str) -> None
     Path("run/config.yaml").touch()
     with pytest.raises(ConfigError, match=f"not an image .*: write --ckpt {name} behind the"):
         find_images(["new", name])
+
+
+def test_a_name_among_several_that_is_not_there_stays_and_is_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.WARNING, "vtrain")
+    Path("empty").mkdir()
+    assert found("none.png", "new/1.PNG", "no/*.png", "empty") == [
+        "none.png",
+        "new/1.PNG",
+        "no/*.png",
+        "empty",
+    ]
+    assert caplog.messages == [
+        "no image was found (none.png)",
+        "no image was found (no/*.png)",
+        "no image was found (empty)",
+    ]
+    with pytest.raises(DataError, match=r"no image was found \(none.png\)"):
+        find_images(["none.png", "no/*.png"])

@@ -39,7 +39,7 @@ def test_what_does_not_learn_is_told(
     monkeypatch.setattr(overfit, "STEPS", 30)
     done = vtrain("fit", small_run, "--overfit", "8", "optimizer.lr=1e-9")
     assert done.code == 2
-    assert "of 8 images were memorised in 30 steps (train): what cannot do that" in done.err
+    assert "of 8 images were memorised after step 30 (train): what cannot do that" in done.err
 
 
 AUGMENT = [f"{key}={value}" for key, value in FLIPS.items() if key.startswith("augment.")]

@@ -159,6 +159,9 @@ def test_a_folder_is_checked_and_measured_as_it_is_trained(
     monkeypatch.setattr("vtrain.bench.machine.COPY_BYTES", {"cpu": 1 << 20})
     assert "train: 18 images in 2 classes" in vtrain("check", str(photos), "--data").out
     assert "median shorter side" in vtrain("check", str(photos)).err
+    asked = ("check", str(photos), "--from", "none.pt")
+    assert "no such checkpoint" in vtrain(*asked).err
+    assert "--from is for a folder" in vtrain("check", "vit_digits", *asked[2:]).err
     assert "images/s" in vtrain("bench", str(photos), "--seconds", "0.1", "model.depth=1").out
 
 

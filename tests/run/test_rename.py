@@ -96,13 +96,15 @@ def test_a_file_names_all_in_their_order(run: Path, vtrain: Vtrain) -> None:
         (["cat=dog", "dog=cat"], 2, "'dog' is the old name of another class"),
         (["--names", "names.txt"], 2, "2 names for 3 classes (names.txt)"),
         (["--names", "none.txt"], 3, "cannot read the names of classes (none.txt)"),
-        (["cat=Katze", "--output", "c.yaml"], 5, "this file is there already (c.yaml)"),
+        (["cat=Katze", "--output", "there.pt"], 5, "this file is there already (there.pt)"),
+        (["cat=Katze", "--output", "x.onnx"], 2, "name it x.pt; `vtrain export` writes other"),
     ],
 )
 def test_what_cannot_be_meant_is_one_line_and_leaves_nothing(
     run: Path, vtrain: Vtrain, words: list[str], code: int, message: str
 ) -> None:
     Path("names.txt").write_text("a\nb\n")
+    Path("there.pt").touch()
     output = [] if "--output" in words else ["--output", "new.pt"]
     done = vtrain("rename", run, *words, *output)
     assert done.code == code, done.err

@@ -156,7 +156,7 @@ def test_a_half_finished_run_has_a_report(run: Path, vtrain: Vtrain) -> None:
 @pytest.mark.parametrize(
     ("prepare", "code", "says"),
     [
-        (shutil.rmtree, 4, "there is no run in this folder (run)"),
+        (shutil.rmtree, 4, "this is no run folder (run)"),
         (lambda run: (run / "config.yaml").unlink(), 4, "there is no run in this folder (run)"),
         (lambda run: (run / "config.yaml").write_text("x: ["), 2, "config.yaml"),
         (lambda run: (run / "predictions.npz").write_bytes(b"PK"), 4, "predictions.npz"),

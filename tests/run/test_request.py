@@ -8,7 +8,7 @@ import pytest
 
 from tests.base_configs import SMALL_RUN
 from vtrain.config import load_config
-from vtrain.errors import ConfigError
+from vtrain.errors import CheckpointError, ConfigError, DataError, VtrainError
 from vtrain.files.runs import RunFolder
 from vtrain.run.request import Request, find_request
 
@@ -154,6 +154,29 @@ def test_a_config_that_is_not_there_is_all_that_is_said(
     path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "vtrain")
-    with pytest.raises(ConfigError, match="a run folder"):
+    with pytest.raises(VtrainError, match="a run folder"):
         asked(path)
     assert not caplog.messages
+
+
+@pytest.mark.parametrize("name", ["runs/small/none", "none"])
+def test_a_run_that_is_not_there_is_a_missing_checkpoint(name: str) -> None:
+    """Like in every other command that takes a run."""
+    with pytest.raises(CheckpointError, match="there is no such run or config"):
+        asked(name)
+    with pytest.raises(ConfigError):
+        asked(name, resume=False)
+
+
+def test_a_folder_of_runs_is_answered_with_the_newest() -> None:
+    with pytest.raises(CheckpointError, match="no checkpoint in this folder"):
+        _ = RunFolder(Path()).checkpoint  # nothing is below it
+    begun("runs/small/a")
+    newest = begun("runs/small/b")
+    for place in ("runs", "runs/small"):
+        said = f"it holds 2 runs; the newest is {newest.path}"
+        assert RunFolder(Path(place)).instead == said
+        with pytest.raises(CheckpointError, match=said):
+            _ = RunFolder(Path(place)).checkpoint
+        with pytest.raises(DataError, match=said):
+            find_request(Path(place))

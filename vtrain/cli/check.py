@@ -5,12 +5,13 @@ from typing import Annotated
 import typer
 
 from vtrain import screen
-from vtrain.cli.options import ConfigPath, Overrides, refuse_ignored
+from vtrain.cli.options import ConfigPath, Overrides, Start, refuse_ignored
 
 
 def check(
     config: ConfigPath,
     overrides: Overrides = None,
+    start: Start = None,
     data: Annotated[
         bool, typer.Option("--data", help="Scan every image instead, and draw augmented.png.")
     ] = False,
@@ -28,11 +29,11 @@ def check(
     from vtrain.run.request import config_and_folder_at
 
     with naming_the_config(config, overrides or ()):
-        loaded, listed = config_and_folder_at(config, overrides or ())
+        loaded, listed = config_and_folder_at(config, overrides or (), start)
         if lr_find:
             from vtrain.run.find_lr import find_lr
 
-            screen.result(with_config(find_lr(loaded), config, overrides or ()))
+            screen.result(with_config(find_lr(loaded, listed), config, overrides or ()))
         elif data:
             from vtrain.run.check_data import check_data
 

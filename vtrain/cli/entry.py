@@ -1,33 +1,30 @@
 """From a command line to an exit code: the only place that turns an exception into one."""
 
 import errno
-import inspect
 import os
 import signal
 import sys
 import time
 import traceback
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import typer
 
 from vtrain import screen
-from vtrain.cli.commands import COMMANDS, app
+from vtrain.cli.commands import app
 from vtrain.cli.group import UnexpectedError
-from vtrain.errors import ConfigError, StoppedBySignal, VtrainError, printable, shortened
+from vtrain.cli.mistyped import torn_or_typeset, usage_error
+from vtrain.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    StoppedBySignal,
+    VtrainError,
+    printable,
+    shortened,
+)
 from vtrain.resources import keep_freed_memory, require_folder, require_posix
 
-VALIDATOR_S_WORDS = (
-    ("Value error, ", ""),
-    ("Input should be a valid ", "it must be a "),
-    ("Input should be ", "it must be "),
-    ("a integer", "an integer"),
-    (", unable to parse string as an integer", ""),
-    (", unable to parse string as a number", ""),
-)
-"""What typer's validator says, and plain words."""
 NO_PLACE = {
     errno.ENAMETOOLONG: "the name is too long for a file",
     errno.EACCES: "permission denied",
@@ -57,6 +54,10 @@ def run() -> None:
         code = command.main(given, prog_name="vtrain", standalone_mode=False)
         sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)
+    except (ConfigError, DataError, CheckpointError) as error:
+        mistake = torn_or_typeset(arguments[1:]) or error
+        _report(mistake, debug)
+        sys.exit(mistake.exit_code)
     except VtrainError as error:
         _report(error, debug)
         sys.exit(error.exit_code)
@@ -83,8 +84,9 @@ def _report_other(error: BaseException, debug: bool) -> None:
     if debug:
         traceback.print_exception(error)
     if hasattr(error, "format_message"):  # only what typer raises for bad usage has it
-        _report(_usage_error(error), debug=False)
-        sys.exit(2)
+        mistyped = torn_or_typeset(sys.argv[2:]) or usage_error(error)
+        _report(mistyped, debug=False)
+        sys.exit(mistyped.exit_code)
     if isinstance(error, OSError) and error.errno in NO_PLACE:
         named = error.filename if isinstance(error.filename, str | os.PathLike) else None
         where = None if named is None else shortened(os.fsdecode(named))
@@ -93,50 +95,6 @@ def _report_other(error: BaseException, debug: bool) -> None:
     text = printable(f"{type(error).__name__}: {error}")[:200]
     _say(f"vtrain: internal error: {text}: run again with --debug to see where")
     sys.exit(1)
-
-
-def _usage_error(error: Any) -> ConfigError:
-    """Say what typer refuses, and what to type instead."""
-    named = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
-    function = {name: f for members in COMMANDS.values() for name, f in members.items()}.get(named)
-    command = "vtrain" if function is None else f"vtrain {named}"
-    if function is not None and "overrides" in inspect.signature(function).parameters:
-        option = _unknown_option(error)
-        hint = option and _key_for(option)
-        if hint:
-            hint = f"{hint}; see {command} --help"
-            return ConfigError(f"No such option: {option}", "command line", hint)
-    what = error.format_message().rstrip(".")
-    for old, new in VALIDATOR_S_WORDS:
-        what = what.replace(old, new)
-    return ConfigError(what, "command line", f"see {command} --help")
-
-
-def _unknown_option(error: Any) -> str:
-    """Return the option that there is not, as it was typed; nothing of another mistake."""
-    option = str(getattr(error, "option_name", ""))
-    if len(option) != 2:
-        return option
-    return next((word for word in sys.argv if word.startswith(option) and word != option), option)
-
-
-def _key_for(option: str) -> str | None:
-    """Say which key is meant by another program's option, in a command with the config typed."""
-    from vtrain.config.hints import hint_on_option
-    from vtrain.run.advice import with_config
-
-    hint, typed = hint_on_option(option), _typed_config()
-    return hint if hint is None or typed is None else with_config(hint, typed)
-
-
-def _typed_config() -> Path | None:
-    """Return the config on the command line: the first word that is one."""
-    from vtrain.config.recipes import recipe_names
-
-    words = [word for word in sys.argv[2:] if not word.startswith("-") and "=" not in word]
-    with suppress(OSError):  # of a name that no file can have
-        return next((Path(w) for w in words if w in recipe_names() or Path(w).exists()), None)
-    return None
 
 
 def _say(text: str) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from vtrain.cli.options import ConfigPath, Overrides, refuse_ignored
+from vtrain.cli.options import ConfigPath, Overrides, Start, refuse_ignored
 
 
 def fit(
@@ -28,12 +28,7 @@ def fit(
             "--accept-data-change", help="Resume also if images were added, removed or changed."
         ),
     ] = False,
-    start: Annotated[
-        str | None,
-        typer.Option(
-            "--from", metavar="WEIGHTS", help="Fine-tune these, where CONFIG is a folder of images."
-        ),
-    ] = None,
+    start: Start = None,
     overfit: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="Only see whether the model memorises N images."),
@@ -62,4 +57,4 @@ def fit(
         else:
             from vtrain.run.overfit import overfit as run_overfit
 
-            run_overfit(request.config, overfit)
+            run_overfit(request.config, overfit, request.listed)

@@ -112,14 +112,15 @@ class CommandGroups(TyperGroup):
     def _suggestion(self, name: str, rest: str) -> str:
         from vtrain.files.images import is_image_name  # with it come numpy and Pillow
         from vtrain.files.runs import RunFolder
+        from vtrain.run.text.command import argument
 
-        known, word = list(self.commands), name.lower()
+        known, word, path = list(self.commands), name.lower(), argument(Path(name))
         if word in ELSEWHERE:
             return ELSEWHERE[word].replace("RUN", rest or "RUN")
         if name.endswith((".yaml", ".yml")) or RunFolder(Path(name)).is_started:
-            return f"did you mean '{' '.join(filter(None, ['vtrain fit', name, rest]))}'?"
+            return f"did you mean `{f'vtrain fit {path} {rest}'.rstrip()}`?"
         if is_image_name(name):
-            return f"did you mean '{' '.join(filter(None, ['vtrain predict', name, rest]))}'?"
+            return f"did you mean `{f'vtrain predict {path} {rest}'.rstrip()}`?"
         of = {peer: own for own, text in PEERS_WORDS.items() for peer in text.split()}
         words = {peer: own for peer, own in of.items() if own in known}
         near = difflib.get_close_matches(word, [*known, *words], n=1, cutoff=0.7)
@@ -127,5 +128,5 @@ class CommandGroups(TyperGroup):
             own = words.get(near[0], near[0])
             # What stands behind others' word for `eval` is mostly a model, which takes an option.
             behind = f" {rest}" if rest and own != "eval" else ""
-            return f"did you mean 'vtrain {own}{behind}'?"
+            return f"did you mean `vtrain {own}{behind}`?"
         return f"choose one of {', '.join(known)}; see vtrain --help"

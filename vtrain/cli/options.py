@@ -21,6 +21,13 @@ Overrides = Annotated[
     typer.Argument(metavar="[KEY=VALUE]...", help="Changes, such as train.epochs=5 data.root=~/x."),
 ]
 
+Start = Annotated[
+    str | None,
+    typer.Option(
+        "--from", metavar="WEIGHTS", help="Fine-tune these, where CONFIG is a folder of images."
+    ),
+]
+
 
 def refuse_ignored(
     options: Mapping[str, object], *, beside: str | None = None, without: str | None = None

@@ -23,9 +23,11 @@ def rename(
     if bool(changes) == (names is not None):
         what = "both OLD=NEW and --names" if changes else "there is no new name"
         raise ConfigError(what, "command line", "give OLD=NEW for some classes, or --names for all")
+    from vtrain.files.checkpoint import refuse_other_ending
     from vtrain.run.predict import refuse_existing
     from vtrain.run.rename import rename as run_rename
 
+    refuse_other_ending(output)
     if not force:
         refuse_existing(output)
     run_rename(ckpt, changes or (), names, output)

@@ -1,5 +1,6 @@
 """`vtrain report`."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -42,8 +43,11 @@ def report(
     written = [path for path in (output, calibrate) if path is not None]
     if not written:
         refuse_ignored({"force": force}, without="output")
+    from vtrain.files.checkpoint import refuse_other_ending
     from vtrain.run.predict import refuse_existing
 
+    if calibrate is not None:
+        refuse_other_ending(calibrate)
     for path in written if not force else ():
         refuse_existing(path)
     from vtrain.run.report import report_run, report_runs
@@ -51,14 +55,13 @@ def report(
 
     if several:
         comparison = report_runs(runs, against, output)
-        screen.result(comparison_text(comparison, output_format))
+        text = comparison_text(comparison, output_format, screen.width(sys.stdout))
+        screen.result(screen.fitted(text) if output_format == "table" else text)
         return
     if calibrate is not None:
         from vtrain.run.calibrate import calibrate as save_calibrated
 
         save_calibrated(runs[0], calibrate)
-    screen.result(
-        analysis_text(
-            report_run(runs[0], output, cost=cost, corruptions=corruptions), output_format
-        )
-    )
+    analysis = report_run(runs[0], output, cost=cost, corruptions=corruptions)
+    text = analysis_text(analysis, output_format)
+    screen.result(screen.fitted(text) if output_format == "table" else text)

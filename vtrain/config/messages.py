@@ -1,6 +1,7 @@
 """One line for every mistake, in the words of the config rather than of the validator."""
 
 import json
+import re
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -114,6 +115,7 @@ REQUIREMENTS = {  # for kinds of mistakes whose own English says nothing that he
 }
 
 
+NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?")
 WORDS = (  # replaced in this order: the later ones mend what the first one leaves
     ("Input should be a valid ", "must be a "),
     ("Input should be ", "must be "),
@@ -136,7 +138,7 @@ def requirement(detail: Any, keys: Keys = ()) -> str:
         given = str(detail["input"]).lower()
         more = f"; {SEVERAL}" if "," in given else ""
         if given.isdecimal() and len(given) <= 3:
-            more = f": did you mean cuda:{given}?"
+            more = f"; the GPU of number {given} is cuda:{given}"
         elif given.startswith("gpu"):
             more = ": did you mean cuda?"
         return f"must be auto, cpu, cuda or cuda:N{more}"
@@ -145,4 +147,6 @@ def requirement(detail: Any, keys: Keys = ()) -> str:
     text: str = detail["msg"].removeprefix("Value error, ")
     for old, new in WORDS:
         text = text.replace(old, new)
-    return text
+    given = detail["input"]
+    is_quoted = isinstance(given, str) and kind in ("int_type", "float_type")
+    return f"{text}: write it without quotes" if is_quoted and NUMBER.fullmatch(given) else text

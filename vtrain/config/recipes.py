@@ -90,7 +90,9 @@ def existing_config(given: Path) -> Path:
     """
     path = config_file(given)
     if not path.exists():
-        raise ConfigError("the config was not found", given, _meant(given, ()))
+        # Of a recipe only the name is written: its file is not in this folder.
+        names = recipe_names() if given.suffix.lower() in YAML else ()
+        raise ConfigError("the config was not found", given, _meant(given, names))
     return path
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from vtrain.errors import printable
 
 KEY = re.compile(r"[a-z_][a-z_0-9]*(?:\.[a-z_][a-z_0-9]*)*")
+PAIR = re.compile(rf"({KEY.pattern}): *([^=]+)")
 NUMBER = re.compile(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?")
 CLOSING = {"{": "}", "[": "]"}
 LONGEST = 120
@@ -27,9 +28,16 @@ def torn_value(words: Sequence[str]) -> Torn | None:
 
     Such as `key={name: x}` and `key: 5` without quotes, and `key = 5`.
     """
-    key, equals, value = words[0].partition("=")
+    _, equals, value = words[0].partition("=")
     if equals and value[:1] in CLOSING and not _is_closed(value):
         return _mapping(words)
+    pair = PAIR.fullmatch(words[0])
+    return _pair(pair[1], pair[2], 1) if pair else _cut_pair(words)
+
+
+def _cut_pair(words: Sequence[str]) -> Torn | None:
+    """Read `key= 5`, `key: 5` and `key 5`, which a shell gives as several words."""
+    key, equals, value = words[0].partition("=")
     bare, others = key.removesuffix(":"), words[1:]
     if value or not others or not KEY.fullmatch(bare):
         return None

@@ -105,5 +105,12 @@ _OPTIONS = {
     "mlflow comet use_wandb log_wandb",
     "name the checkpoint on the command line, as --ckpt CKPT": "ckpt checkpoint_path",
 }
+_REPORTED = (
+    "per_class confusion confusion_matrix roc roc_auc auc precision_recall pr_curve f1 f1_score "
+    "recall classification_report calibration ece mistakes errors worst top_losses plots plot"
+)
+REPORTED = frozenset(_REPORTED.split())
+"""What other programs call what `vtrain report` shows."""
+_OPTIONS["`vtrain report RUN` shows that of a run"] = _REPORTED
 NO_KEYS = {word: text for text, words in _OPTIONS.items() for word in words.split()}
 """Another program's word -> where vtrain has that, if not in the config."""

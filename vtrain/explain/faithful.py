@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
+from vtrain.errors import counted
 from vtrain.explain.methods import METHODS, Request
 from vtrain.models.base import ImageClassifier
 
@@ -169,13 +170,13 @@ def judged(model: ImageClassifier, images: Tensor, targets: Tensor) -> tuple[Ten
 
 def sentences(measured: Trust, method: str) -> Sequence[str]:
     """Say in words what the map is worth."""
-    n = measured.images
+    on = counted(measured.images, "image")
     lines = []
     for over, name in (("random", "a random order"), ("untrained", "an untrained model's map")):
         said = {kind: measured.verdict(kind, over) for kind in ("deletion", "insertion")}
         if set(said.values()) == {"better"}:
-            lines.append(f"{method} beats {name} in deletion and insertion, on {n} images")
+            lines.append(f"{method} beats {name} in deletion and insertion, on {on}")
         else:
             parts = " and ".join(f"{word} in {kind}" for kind, word in said.items())
-            lines.append(f"{method} does NOT beat {name}: {parts}, on {n} images")
+            lines.append(f"{method} does NOT beat {name}: {parts}, on {on}")
     return lines

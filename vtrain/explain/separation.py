@@ -33,15 +33,27 @@ class Figure:
     value: float | None
     samples: Array | None = None
     reason: str = ""
+    bounds: tuple[float, float] = (-np.inf, np.inf)
+    """What the figure cannot be below and above, by its definition."""
+    answers: int = 0
+    """Of how many answers, right or wrong, it is the share; 0 of anything else."""
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The ends of the interval at level `LEVEL`."""
+        """The ends of the interval at level `LEVEL`.
+
+        Where all answers are alike every sample is, too, and knows no spread: then they are those
+        of Clopper and Pearson, Biometrika 26, 1934, which have a closed form there.
+        """
         if self.value is None or self.samples is None:
             return None
         ends = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
         low, high = np.quantile(self.samples - self.samples.mean(), ends)
-        return self.value + float(low), self.value + float(high)
+        if self.answers and np.ptp(self.samples) == 0:
+            high = 1 - ends[0] ** (1 / self.answers)
+            low = -high
+        least, most = self.bounds
+        return max(self.value + float(low), least), min(self.value + float(high), most)
 
     def minus(self, other: "Figure") -> "Figure":
         """Return the difference of two figures of the same images, paired sample by sample."""
@@ -49,7 +61,8 @@ class Figure:
             return Figure(None, reason=self.reason or other.reason)
         assert self.samples is not None
         assert other.samples is not None
-        return Figure(self.value - other.value, self.samples - other.samples)
+        samples = self.samples - other.samples
+        return Figure(self.value - other.value, samples, answers=self.answers)
 
 
 def separation(
@@ -81,9 +94,10 @@ def is_constant(features: NDArray[np.floating[Any]]) -> bool:
     return bool(np.ptp(features, axis=0).max() <= 1e-6 * size)
 
 
-def of_images(answers: Array, weights: NDArray[np.int64]) -> Figure:
-    """Return the mean of what is known of each image. Shape: (N,), (d, N)."""
-    return Figure(float(answers.mean()), weights @ answers / weights.sum(1))
+def share(answers: NDArray[np.bool_], weights: NDArray[np.int64]) -> Figure:
+    """Return the share of images with a right answer. Shape: (N,), (d, N)."""
+    samples = weights @ answers / weights.sum(1)
+    return Figure(float(answers.mean()), samples, bounds=(0, 1), answers=len(answers))
 
 
 def silhouette(features: Array, labels: Labels, weights: NDArray[np.int64]) -> Figure:
@@ -105,7 +119,8 @@ def silhouette(features: Array, labels: Labels, weights: NDArray[np.int64]) -> F
     b = others.min(1)
     larger = np.maximum(a, b)
     answers = np.where((sizes[places] > 1) & (larger > 0), (b - a) / np.maximum(larger, 1e-300), 0)
-    return of_images(answers, weights)
+    samples = weights @ answers / weights.sum(1)
+    return Figure(float(answers.mean()), samples, bounds=(-1, 1))
 
 
 def nearest(features: Array, labels: Labels, weights: NDArray[np.int64]) -> Figure:
@@ -123,7 +138,7 @@ def nearest(features: Array, labels: Labels, weights: NDArray[np.int64]) -> Figu
     chosen = np.argsort(-near, axis=1, kind="stable")[:, :NEIGHBOURS]
     classes, places = np.unique(labels, return_inverse=True)
     votes = np.eye(len(classes))[places][chosen].sum(1)  # (N, C)
-    return of_images((votes.argmax(1) == places).astype(np.float64), weights)
+    return share(votes.argmax(1) == places, weights)
 
 
 def probe(features: Array, labels: Labels, weights: NDArray[np.int64]) -> Figure:
@@ -140,7 +155,7 @@ def probe(features: Array, labels: Labels, weights: NDArray[np.int64]) -> Figure
         return Figure(None, reason=reason)
     if np.unique(labels, return_counts=True)[1].max() < 2:
         return Figure(None, reason="no class has two images, one to learn from and one to judge")
-    parts, hits = folds(labels), np.zeros(len(labels))
+    parts, hits = folds(labels), np.zeros(len(labels), dtype=np.bool_)
     for part in range(FOLDS):
         out = parts == part
         seen = labels[~out]
@@ -151,7 +166,7 @@ def probe(features: Array, labels: Labels, weights: NDArray[np.int64]) -> Figure
             continue
         fit = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, tol=1e-3))
         hits[out] = fit.fit(features[~out], seen).predict(features[out]) == labels[out]
-    return of_images(hits, weights)
+    return share(hits, weights)
 
 
 def folds(labels: Labels) -> Labels:
@@ -188,7 +203,7 @@ def fisher(features: Array, labels: Labels, weights: NDArray[np.int64]) -> Figur
     samples = np.array([ratio(drawn) for drawn in weights[:, order].astype(np.float64)])
     if not np.isfinite(samples).all():
         return Figure(value, reason="too few images of each class for an interval")
-    return Figure(value, samples)
+    return Figure(value, samples, bounds=(0, np.inf))
 
 
 def effective_rank(features: Array, labels: Labels, weights: NDArray[np.int64]) -> Figure:
@@ -208,7 +223,7 @@ def effective_rank(features: Array, labels: Labels, weights: NDArray[np.int64]) 
         return float(np.exp(-(shares * np.log(shares)).sum()))
 
     samples = np.array([rank(drawn) for drawn in weights.astype(np.float64)])
-    return Figure(rank(np.ones(len(X))), samples)
+    return Figure(rank(np.ones(len(X))), samples, bounds=(1, np.inf))
 
 
 def cosines(features: Array) -> Array:

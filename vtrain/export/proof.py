@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vtrain.errors import CheckpointError
+from vtrain.errors import CheckpointError, counted
 
 Array: TypeAlias = NDArray[Any]
 Runtime: TypeAlias = Callable[[Array], Array]
@@ -51,8 +51,9 @@ class Proof:
 
     def __str__(self) -> str:
         return (
-            f"compared on {self.images} images: largest difference {self.difference:.1e} of the "
-            f"largest logit, same class on {self.agreement:.2%}, accuracy {self.accuracy:.4f} "
+            f"compared on {counted(self.images, 'image')}: largest difference "
+            f"{self.difference:.1e} of the largest logit, same class on {self.agreement:.2%}, "
+            f"accuracy {self.accuracy:.4f} "
             f"(the checkpoint {self.model_accuracy:.4f})"
         )
 

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, get_origin
 
 from vtrain import __version__
-from vtrain.errors import CheckpointError
+from vtrain.errors import CheckpointError, ConfigError
 from vtrain.files.container import FORMAT, load_checkpoint, save_checkpoint
 from vtrain.files.manifest import Written
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+ENDING = ".pt"
 HINT = "use another checkpoint; model.pretrained can still take the weights of this one"
 
 
@@ -115,6 +116,17 @@ class Checkpoint:
             StorageError: It cannot be written; what was at `path` is untouched.
         """
         return save_checkpoint(path, self.to_content())
+
+
+def refuse_other_ending(path: Path) -> None:
+    """Refuse a name by which nobody would take a file for a checkpoint, before work is done for it.
+
+    Raises:
+        ConfigError: It does not end in `.pt`.
+    """
+    if path.suffix != ENDING:
+        hint = f"name it {path.stem or 'model'}{ENDING}; `vtrain export` writes other formats"
+        raise ConfigError(f"a checkpoint's name ends in {ENDING}", path, hint)
 
 
 def evaluated_weights(state: Mapping[str, Any]) -> dict[str, "Tensor"]:

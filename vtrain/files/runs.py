@@ -83,8 +83,18 @@ class RunFolder:
         for path in (self.best, self.last):
             if path.exists():
                 return path
-        hint = "give a .pt file or a run folder"
+        hint = self.instead or "give a .pt file or a run folder"
         raise CheckpointError("no checkpoint in this folder", self.path, hint)
+
+    @property
+    def instead(self) -> str:
+        """Which run may be meant by a folder that is none: the newest below it; else nothing."""
+        below = [run for run in map(type(self), _folders(self.path, DEPTH)) if run.is_started]
+        if not below:
+            return ""
+        count = "1 run" if len(below) == 1 else f"{len(below)} runs"
+        newest = max(below, key=lambda run: run.time)
+        return f"it holds {count}; the newest is {newest.path}"
 
     def read_status(self) -> dict[str, Any]:
         """Return what the run is doing, or an empty dict where that is not known."""

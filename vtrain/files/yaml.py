@@ -25,6 +25,20 @@ INT = re.compile(r"[-+]?(0|[1-9][0-9]{0,3999})")  # Python reads up to 4300 digi
 FLOAT = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?")
 CONSTANTS = {"": None, "~": None, "null": None, "true": True, "false": False}
 
+HINTS = {
+    r"character '\t'": "indent with blanks, not with tabs",
+    "escape sequence": "write a path of Windows in single quotes, which leave `\\` as it is",
+    "unknown escape": "write a path of Windows in single quotes, which leave `\\` as it is",
+    "mapping values are not allowed": "a blank belongs behind each `:`, and a text that holds `: ` "
+    "in quotes",
+    "expected ',' or": "is a comma missing, or a bracket left open?",
+    "found '<block mapping start>'": "indent what belongs together alike",
+    "expected <block end>": "indent what belongs together alike",
+    "that cannot start any token": "put the value in quotes",
+    "unexpected end of stream": "is a quote left open?",
+}
+"""A part of what PyYAML says -> what mends it."""
+
 Keys = tuple[str | int, ...]
 """The path of a value: the keys and list positions that lead to it."""
 
@@ -92,7 +106,8 @@ def _parsed(text: str, name: str) -> Document:
     if not isinstance(data, dict):
         given = shortened(repr(data))  # of what may be any file, with anybody's data
         what = {list: "a list", type(None): "nothing"}.get(type(data), given)
-        raise ConfigError(f"expected a mapping of sections, found {what}", name)
+        hint = "`vtrain recipes` lists configs to begin with"
+        raise ConfigError(f"expected a mapping of sections, found {what}", name, hint)
     return Document(name, data, reader.lines, reader.mistakes, texts=reader.texts)
 
 
@@ -145,7 +160,9 @@ class _Reader:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark
             where = f"{self.name}:{mark.line + 1}:{mark.column + 1}" if mark else self.name
-            raise ConfigError(f"YAML syntax: {error.problem}", where) from None
+            problem = error.problem or "it ends too early"
+            hint = next((hint for part, hint in HINTS.items() if part in problem), None)
+            raise ConfigError(f"YAML syntax: {problem}", where, hint) from None
         except yaml.YAMLError:
             raise ConfigError(
                 "the file holds characters that YAML does not allow", self.name

@@ -29,6 +29,7 @@ from vtrain.bench.trace import slowest_kernels
 from vtrain.bench.work import Work
 from vtrain.callbacks.history import History
 from vtrain.config import Config
+from vtrain.data.datasets.folder import ImageFolder
 from vtrain.data.input import no_augmentation
 from vtrain.device import DTYPES, peak_memory
 from vtrain.engine.callback import Callback
@@ -39,6 +40,7 @@ from vtrain.files.store import CheckpointStore
 from vtrain.interrupt import undone_by_signal
 from vtrain.models.profile import count_macs, count_parameters
 from vtrain.run.build.callbacks import build_outputs, build_saver
+from vtrain.run.build.data import build_source
 from vtrain.run.build.parts import Parts, build_parts
 from vtrain.run.build.resolve import resolve
 from vtrain.run.build.trainer import build_optimize, build_step, build_trainer
@@ -47,10 +49,16 @@ TOP_KERNELS = 5
 """How many kernels a profile names."""
 
 
-def bench(config: Config, seconds: float = 10.0, trace: Path | None = None) -> Report:
+def bench(
+    config: Config,
+    seconds: float = 10.0,
+    trace: Path | None = None,
+    listed: ImageFolder | None = None,
+) -> Report:
     """Measure a config on this machine, each layer for about `seconds`.
 
-    `trace` is a folder for a trace of a few steps, which also names the slowest kernels.
+    `trace` is a folder for a trace of a few steps, which also names the slowest kernels. `listed`
+    is the folder of images that the config was made for.
 
     Raises:
         VtrainError: The config's parts cannot be built, or the device is absent.
@@ -61,7 +69,7 @@ def bench(config: Config, seconds: float = 10.0, trace: Path | None = None) -> R
         TemporaryDirectory(prefix="vtrain_bench_") as folder,
         undone_by_signal(lambda _: shutil.rmtree(folder, ignore_errors=True)),
     ):
-        parts, harness = build_harness(config, Path(folder), cold)
+        parts, harness = build_harness(config, Path(folder), cold, listed)
         layers = harness.layers(seconds)
         split = harness.split(seconds / 2)
         work = harness.work(parts.plan.precision)
@@ -93,7 +101,9 @@ def bench(config: Config, seconds: float = 10.0, trace: Path | None = None) -> R
     )
 
 
-def build_harness(config: Config, folder: Path, cold: dict[str, float]) -> tuple[Parts, Harness]:
+def build_harness(
+    config: Config, folder: Path, cold: dict[str, float], listed: ImageFolder | None = None
+) -> tuple[Parts, Harness]:
     """Build a run as `vtrain fit` does, and make its first step.
 
     `cold` gets how long each part of that takes, in seconds.
@@ -105,7 +115,7 @@ def build_harness(config: Config, folder: Path, cold: dict[str, float]) -> tuple
     train = config.train.model_copy(update={"max_minutes": None})
     config = config.model_copy(update={"train": train})
     with timed(cold, "parts"):
-        parts = build_parts(resolve(config))
+        parts = build_parts(resolve(config, source=build_source(config, listed=listed)))
     step = build_step(parts)
     trainer = build_trainer(parts, run_callbacks(parts, folder), step)
     # Training has no end, and evaluation is timed by itself.

@@ -31,7 +31,7 @@ from vtrain.errors import (
     shortened,
 )
 from vtrain.files import manifest
-from vtrain.files.checkpoint import Checkpoint
+from vtrain.files.checkpoint import Checkpoint, refuse_other_ending
 from vtrain.files.runs import RunFolder
 from vtrain.inference.averaging import average_state_dicts
 from vtrain.inference.evaluate import evaluate
@@ -94,6 +94,8 @@ def evaluate_checkpoint(
     if output is not None and average is None:
         raise ConfigError("--output saves averaged weights", "command line", "add --average N")
     # Before the evaluation, which may take an hour.
+    if output is not None:
+        refuse_other_ending(output)
     if output is not None and output.exists():
         raise StorageError("this file is there already", output, "choose another name")
     overrides = list(overrides)

@@ -141,7 +141,9 @@ def _counted(found: Evaluated, known: int) -> str:
     else:
         kind = f"split {source.official(found.split)}"
     present = len(torch.unique(samples.targets))
-    return f"{count} images of {data_place(found.config)}, {kind}, in {present} of {known} classes"
+    images = "image" if count == "1" else "images"
+    where = f"{count} {images} of {data_place(found.config)}"
+    return f"{where}, {kind}, in {present} of {known} classes"
 
 
 def _notes(found: Evaluated, run: dict[str, object]) -> Iterator[str]:

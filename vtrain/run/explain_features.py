@@ -78,7 +78,8 @@ def explain_features(
     names = [str(one.path) for one in models]
     drawn = drawings(found, loaded.classes, names)
     rows = table(figures)
-    text = HONESTY.format(level=LEVEL)
+    guess = guessing(found[0].labels)
+    text = f"{HONESTY.format(level=LEVEL)} {guess}."
     if not drawn:
         text += f" There is no picture: it needs {FEWEST} images that differ."
     data = facts(models, found, figures)
@@ -89,7 +90,7 @@ def explain_features(
     title = f"What the heads of {names[0]} read"
     write_text(folder / "features.html", page(title, about, [section]))
     write_json(folder / "features.json", data)
-    return Findings(folder, data, lines(rows))
+    return Findings(folder, data, [*lines(rows), guess])
 
 
 def features_of(loaded: LoadedModel, source: LoadedModel) -> Features:
@@ -115,6 +116,12 @@ def features_of(loaded: LoadedModel, source: LoadedModel) -> Features:
     if not values.isfinite().all():
         raise CheckpointError("the model's features are not finite", loaded.path)
     return Features(values.numpy(), torch.cat(labels).numpy())
+
+
+def guessing(labels: NDArray[np.int64]) -> str:
+    """Say what an accuracy is to be compared with: what is right by chance. Shape: (N,)."""
+    share = np.unique(labels, return_counts=True)[1].max() / len(labels)
+    return f"by chance, naming the most frequent class alone, an accuracy is {share:.3f}"
 
 
 def arrays(found: list[Features], classes: tuple[str, ...]) -> dict[str, NDArray[Any]]:

@@ -27,13 +27,15 @@ def is_model(path: Path) -> bool:
 def find_images(patterns: list[str]) -> list[Path]:
     """Return the image files that files, folders and globs name, in their order, each once.
 
-    Below a folder the rules of training hold; links are followed. What is passed over is said.
+    Below a folder the rules of training hold; links are followed. What is passed over is said. One
+    among several that names no image stays as it is: who reads it meets a file that there is not.
 
     Raises:
-        DataError: One of them names no image.
+        DataError: None of them names an image.
         ConfigError: One of them is a URL, a run or a checkpoint.
     """
     paths: list[Path] = []
+    absent: list[tuple[str, str]] = []
     for pattern in patterns:
         if "://" in pattern:
             raise ConfigError("only local images are read", pattern, "download the file first")
@@ -48,11 +50,16 @@ def find_images(patterns: list[str]) -> list[Path]:
         else:
             found = _matches(pattern, passed)
         if not found:
-            what = f"no image was found{passed.said()}"
-            raise DataError(what, pattern, "give a file, a folder or a glob")
+            absent.append((pattern, f"no image was found{passed.said()}"))
+            found = [path]
         for text in passed.reasons().values():
             log.info("ignored %s in %s", text, pattern)
         paths += found
+    if len(absent) == len(patterns):
+        pattern, what = absent[0]
+        raise DataError(what, pattern, "give a file, a folder or a glob")
+    for pattern, what in absent:
+        log.warning("%s (%s)", what, pattern)
     return _each_once(paths)
 
 

@@ -9,12 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from vtrain.config import Config
+from vtrain.data.datasets.folder import ImageFolder
 from vtrain.engine.callback import Callback
 from vtrain.engine.state import Metrics, TrainState
 from vtrain.errors import DivergedError
 from vtrain.files.atomic import write_bytes
 from vtrain.files.paths import unused
 from vtrain.optim.range_test import has_diverged, moving_average, rates, suggested_rate
+from vtrain.run.build.data import build_source
 from vtrain.run.build.parts import build_parts
 from vtrain.run.build.plan import Plan
 from vtrain.run.build.resolve import resolve
@@ -38,15 +40,16 @@ class RangeTest(Callback):
             state.stop_reason = "the loss grows"
 
 
-def find_lr(config: Config) -> str:
+def find_lr(config: Config, listed: ImageFolder | None = None) -> str:
     """Make a range test of a config, draw it in `lr_find.png`, and return what it suggests.
 
-    If there is such a file, the picture gets a name with a number.
+    If there is such a file, the picture gets a name with a number. `listed` is the folder of images
+    that the config was made for.
 
     Raises:
         VtrainError: The config's parts cannot be built, or the picture cannot be written.
     """
-    plan = range_plan(config)
+    plan = range_plan(config, listed)
     tested = rates(LOW, HIGH, STEPS)
     log.info("up to %d steps with rates from %g to %g", STEPS, LOW, HIGH)
     losses = losses_at(tested, plan)
@@ -63,11 +66,12 @@ def find_lr(config: Config) -> str:
     return f"suggested: {change}; see {path}\n  vtrain fit CONFIG {change}"
 
 
-def range_plan(config: Config) -> Plan:
+def range_plan(config: Config, listed: ImageFolder | None = None) -> Plan:
     """Return the plan of a range test, which ends by itself and whose weights nobody evaluates."""
     plain = {"ema_decay": None, "max_minutes": None, "max_steps": None}
     train = config.train.model_copy(update=plain)
-    return resolve(config.model_copy(update={"train": train}))
+    config = config.model_copy(update={"train": train})
+    return resolve(config, source=build_source(config, listed=listed))
 
 
 def losses_at(tested: Sequence[float], plan: Plan) -> list[float]:

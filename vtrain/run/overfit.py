@@ -4,6 +4,7 @@ import logging
 from dataclasses import replace
 
 from vtrain.config import Config, switched_off
+from vtrain.data.datasets.folder import ImageFolder
 from vtrain.engine.callback import Callback
 from vtrain.engine.state import Metrics, TrainState
 from vtrain.errors import ConfigError
@@ -32,8 +33,10 @@ class UntilMemorised(Callback):
             state.stop_reason = "all images are memorised"
 
 
-def overfit(config: Config, count: int) -> int:
+def overfit(config: Config, count: int, listed: ImageFolder | None = None) -> int:
     """Train on `count` images without augmentation or dropping, until the model knows all of them.
+
+    `listed` is the folder of images that the config was made for.
 
     Returns:
         The steps that this took.
@@ -42,7 +45,8 @@ def overfit(config: Config, count: int) -> int:
         ConfigError: It does not, in `STEPS` steps.
     """
     config = memorising(config, count)
-    source = replace(build_source(config), only="train")  # evaluation sees what is trained on
+    # Evaluation sees what is trained on.
+    source = replace(build_source(config, listed=listed), only="train")
     plan = shortened(resolve(config, source=source))
     parts = build_parts(plan)
     watch = UntilMemorised(len(plan.train))
@@ -50,7 +54,7 @@ def overfit(config: Config, count: int) -> int:
     parts.train_loader.close()
     if watch.known < watch.count:
         raise ConfigError(
-            f"{watch.known} of {watch.count} images were memorised in {parts.state.step} steps",
+            f"{watch.known} of {watch.count} images were memorised after step {parts.state.step}",
             "train",
             "what cannot do that cannot learn more: see check --lr-find and check --data",
         )

@@ -15,7 +15,7 @@ from vtrain.config import Config, config_from_text
 from vtrain.data.datasets.folder import ImageFolder
 from vtrain.data.datasets.samples import FileSamples
 from vtrain.device import choose_device
-from vtrain.errors import ConfigError, DataError, printable
+from vtrain.errors import ConfigError, DataError, counted, printable
 from vtrain.files.checkpoint import Checkpoint
 from vtrain.files.runs import checkpoint_of
 from vtrain.files.yaml import dump_yaml
@@ -124,7 +124,8 @@ def _say(photos: Photos, config: Config, device: str) -> None:
     start = f"from {model.pretrained}" if model.pretrained else f"from scratch, on {device}"
     held_out = data.model_dump()["val_fraction"]
     lines = [
-        f"photos  {photos.images} images of {photos.classes} classes in "
+        f"photos  {counted(photos.images, 'image')} of "
+        f"{counted(photos.classes, 'class', 'classes')} in "
         f"{printable(str(photos.root))}",
         f"        model     {model.name} {start}",
         f"        pixels    {data.image_size}; the median shorter side is {photos.side}",

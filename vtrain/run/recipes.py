@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vtrain.config import Config, load_config
 from vtrain.config.recipes import Recipe, find_recipe, recipes
-from vtrain.errors import StorageError
+from vtrain.errors import StorageError, counted
 from vtrain.files.atomic import write_text
 
 
@@ -21,7 +21,7 @@ def _entry(recipe: Recipe) -> str:
     config = load_config(recipe.path)
     model = f"{config.model.name}, {_parameters(config) / 1e6:.1f} M parameters"
     pixels, epochs = config.data.image_size, config.train.epochs
-    title = f"{recipe.name}: {model}, {pixels} x {pixels} pixels, {epochs} epochs"
+    title = f"{recipe.name}: {model}, {pixels} x {pixels} pixels, {counted(epochs, 'epoch')}"
     texts = (recipe.purpose, f"Expect: {recipe.expect}")
     return "\n".join([title, *(textwrap.indent(textwrap.fill(text, 96), "  ") for text in texts)])
 

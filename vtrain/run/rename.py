@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vtrain.data.datasets.class_names import places, read_names, tidy
 from vtrain.data.datasets.folder_names import first_five
-from vtrain.errors import ConfigError
+from vtrain.errors import ConfigError, counted
 from vtrain.files.checkpoint import Checkpoint
 from vtrain.files.runs import checkpoint_of
 from vtrain.registry import suggest
@@ -47,7 +47,7 @@ def listed(before: Sequence[str], names: Path) -> tuple[str, ...]:
     """Return the names in a file, which has one for each class."""
     after = read_names(names)
     if len(after) != len(before):
-        what = f"{len(after)} names for {len(before)} classes"
+        what = f"{counted(len(after), 'name')} for {counted(len(before), 'class', 'classes')}"
         raise ConfigError(
             what, names, f"a line for each class, in this order: {first_five([*before])}"
         )

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtrain.config import Config, load_config
-from vtrain.config.recipes import existing_config
-from vtrain.errors import ConfigError
+from vtrain.config.recipes import YAML, existing_config
+from vtrain.errors import CheckpointError, ConfigError, DataError
 from vtrain.files.runs import RunFolder
 from vtrain.run.no_config import refuse_other_files
 from vtrain.run.text.command import resume_command
@@ -69,15 +69,14 @@ def find_request(
 
     Raises:
         ConfigError: The config is not valid, or two runs are named.
+        CheckpointError: The run that is to go on is not there.
     """
     refuse_other_files(path)
     typed = tuple(dict.fromkeys(override.partition("=")[0] for override in overrides))
     named = run_of(path)
     is_photos = named is None and path.is_dir()
-    if start is not None and not is_photos:
-        hint = "write model.pretrained=... for a config"
-        raise ConfigError("--from is for a folder of images", "command line", hint)
-    _look_for(path)
+    _refuse_start(path, start)
+    _look_for(path, resume)
     name = _name(path) if named is None else named.name
     if not resume:
         config, listed = config_and_folder_at(path, overrides, start)
@@ -100,15 +99,23 @@ def find_request(
     return Request(config, run.name, run.path, True, overridden)
 
 
-def _look_for(path: Path) -> None:
-    """Refuse a config that is not there, before anything is said of its runs."""
-    if not path.exists():
+def _refuse_start(path: Path, start: str | None) -> None:
+    if start is not None and (run_of(path) is not None or not path.is_dir()):
+        hint = "write model.pretrained=... for a config"
+        raise ConfigError("--from is for a folder of images", "command line", hint)
+
+
+def _look_for(path: Path, resume: bool) -> None:
+    """Refuse a config or a run that is not there, before anything is said of its runs."""
+    if path.exists():
+        return
+    try:
         existing_config(path)
-
-
-def config_at(path: Path, overrides: Sequence[str] = (), start: str | None = None) -> Config:
-    """Return the config at a path, or one made for the folder of images there."""
-    return config_and_folder_at(path, overrides, start)[0]
+    except ConfigError as error:
+        # Like any run that is not there: who goes on with one names it in a config's place.
+        if resume and path.suffix.lower() not in YAML:
+            raise CheckpointError("there is no such run or config", path, error.hint) from None
+        raise
 
 
 def config_and_folder_at(
@@ -126,10 +133,15 @@ def config_and_folder_at(
         DataError: The folder holds no images that can be learnt from.
     """
     refuse_other_files(path)
+    _refuse_start(path, start)
     if run_of(path) is None and path.is_dir():
         from vtrain.run.photos import chosen_for  # torch, which a mistake in YAML must not load
 
-        return chosen_for(path, overrides, start)
+        try:
+            return chosen_for(path, overrides, start)
+        except DataError as error:  # a folder of runs has no images
+            error.hint = RunFolder(path).instead or error.hint
+            raise
     return load_config(path, overrides), None
 
 

@@ -36,7 +36,10 @@ def read_run(path: Path) -> Run:
     """
     folder = RunFolder(path)
     if not folder.is_started:
-        raise CheckpointError("there is no run in this folder", path, "name a run folder")
+        of_file = path.is_file() and RunFolder(path.parent).is_started
+        what = "there is no run in this folder" if path.is_dir() else "this is no run folder"
+        hint = f"name the folder of its run: {path.parent}" if of_file else folder.instead
+        raise CheckpointError(what, path, hint or "name a run folder")
     config = load_config(folder.config)
     predictions = Predictions.load(folder.predictions) if folder.predictions.exists() else None
     checkpoint = _checkpoint(folder)

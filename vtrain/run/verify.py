@@ -17,7 +17,11 @@ def verify_checkpoints(path: Path) -> tuple[str, bool]:
     Raises:
         CheckpointError: There is no checkpoint, or the manifest is damaged.
     """
-    findings = verify(path)
+    try:
+        findings = verify(path)
+    except CheckpointError as error:
+        error.hint = RunFolder(path).instead or error.hint
+        raise
     lines = [_line(finding) for finding in findings]
     # They are sorted newest first, as a resume looks at them.
     intact = next((finding for finding in findings if finding.problem is None), None)

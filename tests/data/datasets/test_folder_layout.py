@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from tests.data.pictures import plant
-from vtrain.data.datasets.folder_layout import read_layout
+from vtrain.data.datasets.folder import ImageFolder
+from vtrain.data.datasets.folder_layout import read_layout, splits_above
 from vtrain.errors import DataError
 
 
@@ -75,3 +76,18 @@ def test_what_lies_beside_two_splits_is_said(tmp_path: Path) -> None:
         "ignored 2 hidden or leftover files and folders (@eaDir 1, .DS_Store 1) in the folder",
         "ignored 1 link to a folder that is listed anyway in the folder",
     }
+
+
+@pytest.mark.parametrize("name", ["C:\\Users\\me\\photos", "C:Usersmephotos", "d:/x"])
+def test_a_path_of_windows_is_answered_with_its_name_in_wsl(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match=f"/mnt/{name[0].lower()}"):
+        read_layout(tmp_path / name)
+
+
+def test_a_split_in_the_place_of_all_is_answered_with_the_folder_above(tmp_path: Path) -> None:
+    root = plant(tmp_path / "d", "Train/cat/1.png", "Train/dog/1.png", "valid/cat/2.png")
+    assert splits_above(root / "Train") == root
+    assert splits_above(root / "Train" / "cat") is None
+    assert splits_above(root) is None
+    with pytest.raises(DataError, match=f"did you mean the folder above, {root}"):
+        ImageFolder(root=root / "Train").split("val")

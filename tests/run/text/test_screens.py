@@ -46,7 +46,7 @@ def test_parts_that_are_not_trained_and_a_resume_are_said(small_run: Path, vtrai
     assert rows(done.err)["model"].endswith(f"parameters, {33 * 4:,} trained")
     interrupt("run")
     again = vtrain(*command, "--resume")
-    assert rows(again.err)["resume"] == "step-00000003.pt: 3 steps, 1 epochs done"
+    assert rows(again.err)["resume"] == "step-00000003.pt: 3 steps, 1 epoch done"
 
 
 @pytest.mark.parametrize(("name", "quoted"), [("run", "run"), ("a run", "'a run'")])

@@ -6,7 +6,7 @@ from typing import Annotated, get_args
 import torch
 
 from vtrain.data.datasets.class_names import class_notes
-from vtrain.data.datasets.folder_layout import EXPECTED, read_layout
+from vtrain.data.datasets.folder_layout import EXPECTED, read_layout, splits_above
 from vtrain.data.datasets.folder_listing import (
     Entry,
     FolderListing,
@@ -81,6 +81,8 @@ class ImageFolder(Photographs):
         folder = self.folders.get(name)
         if folder is None:
             hint = "set data.val_fraction, e.g. 0.1" if name == "val" else EXPECTED
+            if name == "val" and (above := splits_above(self.root)):
+                hint = f"did you mean the folder above, {above}? Or {hint}"
             raise DataError(f"there is no {name} split", self.root, hint)
         if folder not in self._listed:
             self._listed[folder] = self._list(folder)

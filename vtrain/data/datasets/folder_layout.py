@@ -5,6 +5,8 @@ the folders, up to the first image.
 """
 
 import os
+import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,8 @@ from vtrain.data.datasets.samples import SplitName
 from vtrain.data.progress import Progress
 from vtrain.errors import DataError
 
+DRIVE = re.compile(r"([A-Za-z]):")
+"""How a path of Windows begins."""
 EXPECTED = "expected ROOT/train/CLASS/*.jpg and ROOT/val or ROOT/test, or ROOT/CLASS/*.jpg"
 RULE = (
     "beside other folders of images, one named like a split is a class if it is the only one and "
@@ -46,7 +50,7 @@ def read_layout(root: Path) -> Layout:
         DataError: There is no such folder, or it cannot be decided.
     """
     if not root.exists():
-        raise DataError("no such dataset folder", root, EXPECTED)
+        raise DataError("no such dataset folder", root, _absent(root))
     if not root.is_dir():
         raise DataError("a file where the dataset's folder should be", root, EXPECTED)
     with Progress(f"listing {printable_name(root.name)}", "files") as progress:
@@ -66,6 +70,23 @@ def read_layout(root: Path) -> Layout:
     walk.passed.loose = sum(walk.is_image(entry) for entry in entries if not is_folder(entry))
     notes = _beside(others, filled) + walk.passed.notes("the folder", 0)
     return Layout({split: root / entry.name for split, entry in named.items()}, tuple(notes))
+
+
+def _absent(root: Path) -> str:
+    """Say what may be meant by a folder that is not there."""
+    drive = next((found for found in map(DRIVE.match, root.parts) if found), None)
+    if drive is not None:
+        return f"it looks like a path of Windows: in WSL that drive is /mnt/{drive[1].lower()}"
+    return EXPECTED
+
+
+def splits_above(root: Path) -> Path | None:
+    """Return the folder above one that is a split itself, where it holds another split, too."""
+    with suppress(OSError):
+        found = splits_of(path.name for path in root.parent.iterdir() if path.is_dir())
+        if root.name in found and len(set(found.values())) > 1:
+            return root.parent
+    return None
 
 
 def _named_like_splits(root: Path, entries: list[Entry]) -> dict[SplitName, Entry]:

@@ -15,7 +15,7 @@ from vtrain.data.datasets.folder_names import printable_name
 from vtrain.data.datasets.samples import Samples, Source, SplitName, subset
 from vtrain.data.geometry import ValueRange, in_range
 from vtrain.data.inspect.kinds import kind_lines
-from vtrain.errors import DataError, printable
+from vtrain.errors import DataError, counted, printable
 from vtrain.files.images import count_frames, decode_image, read_bytes
 from vtrain.files.lazy_image import DeepGrey
 from vtrain.resources import cpu_count
@@ -280,7 +280,8 @@ def _digest(content: bytes) -> bytes:
 
 
 def _split_lines(name: str, split: SplitReport) -> Iterator[str]:
-    yield f"{name}: {split.images:,} images in {len(split.per_class):,} classes"
+    classes = counted(len(split.per_class), "class", "classes")
+    yield f"{name}: {counted(split.images, 'image')} in {classes}"
     yield from _class_lines(split)
     # A dataset of photographs may have thousands of sizes.
     most = ", ".join(f"{size} ({n:,})" for size, n in list(split.sizes.items())[:3])
@@ -288,7 +289,9 @@ def _split_lines(name: str, split: SplitReport) -> Iterator[str]:
     yield f"  sizes: {most}{more}"
     if split.ignored:
         kinds = ", ".join(f"{ending or 'no ending'} {n:,}" for ending, n in split.ignored.items())
-        yield f"  ignored: {sum(split.ignored.values()):,} files that are no images: {kinds}"
+        ignored = sum(split.ignored.values())
+        what = "file that is no image" if ignored == 1 else "files that are no images"
+        yield f"  ignored: {ignored:,} {what}: {kinds}"
     yield from kind_lines(split.paged, split.deep, split.deep_levels, split.deep_values)
     yield from _bad_lines(split)
 
@@ -305,7 +308,7 @@ def _class_lines(split: SplitReport) -> Iterator[str]:
 
 
 def _bad_lines(split: SplitReport) -> Iterator[str]:
-    yield f"  bad: {len(split.bad):,} images cannot be read"
+    yield f"  bad: {counted(len(split.bad), 'image')} cannot be read"
     for bad in split.bad[:20]:
         yield f"    {bad.name}: {bad.what}"
     if len(split.bad) > 20:

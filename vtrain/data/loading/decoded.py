@@ -13,7 +13,7 @@ from vtrain.data.loading.cache import Cached, CacheMode, as_array, choose, fill
 from vtrain.data.loading.unreadable import Unreadable
 from vtrain.data.loading.worker import PIECE, Job, JobDecoder, Piece, Transform, decode
 from vtrain.data.loading.workers import PREFETCH, TIMEOUT, Workers
-from vtrain.errors import DataError
+from vtrain.errors import DataError, counted
 from vtrain.resources import cpu_count
 
 NumWorkers: TypeAlias = Annotated[int, Field(ge=0, le=256)] | Literal["auto"]
@@ -96,7 +96,7 @@ class Decoded:
 
     def describe(self) -> str:
         """Say where the images come from and who decodes them."""
-        count, stored = f"{len(self.samples):,} images", self._stored
+        count, stored = counted(len(self.samples), "image"), self._stored
         if self.cached is not None:
             text = f"{count} prepared beforehand, {_size_and_place(self.cached.images)}"
         elif isinstance(stored, ArraySamples):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from typing import Literal
 
 from vtrain.errors import printable
@@ -59,8 +60,11 @@ def analysis_text(analysis: Analysis | None, form: Form) -> str:
     return "".join(f"{name:18} {_shown(text)}\n" for name, text in rows)
 
 
-def comparison_text(comparison: Comparison, form: Form) -> str:
-    """Return the table of several runs, and how each compares with the base."""
+def comparison_text(comparison: Comparison, form: Form, most: int = sys.maxsize) -> str:
+    """Return the table of several runs, and how each compares with the base.
+
+    The table for people is `most` characters wide.
+    """
     if form == "json":
         return json.dumps(plain(comparison), indent=2) + "\n"
     if form == "csv":
@@ -72,7 +76,7 @@ def comparison_text(comparison: Comparison, form: Form) -> str:
         + [_shown(figure_text(*pair)) for pair in zip(row[first:], head[first:], strict=True)]
         for row in rows
     ]
-    lines = [columns([[_cell(name) for name in head], *cells])]
+    lines = [columns([[_cell(name) for name in head], *cells], most)]
     lines += [_repetitions(group) for group in comparison.groups]
     lines += [_against(one) for one in comparison.against]
     return "\n".join(lines) + "\n"

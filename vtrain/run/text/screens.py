@@ -17,7 +17,7 @@ from vtrain import distributed
 from vtrain.callbacks.history import History
 from vtrain.callbacks.progress import clock, worth_showing
 from vtrain.device import describe, peak_memory
-from vtrain.errors import printable
+from vtrain.errors import counted, printable
 from vtrain.files.runs import RunFolder
 from vtrain.report.predictions import Predictions
 from vtrain.run.build.optim import build_loss, fitted
@@ -46,8 +46,8 @@ def say_start(parts: Parts, folder: Path, resumed_from: Path | None) -> None:
     train, val = len(plan.train), len(parts.val)
     rows = {
         "model": f"{config.model.name}, {parameters:,} parameters{frozen}",
-        "data": f"{config.data.name}, {len(plan.source.classes)} classes, {train:,} training and "
-        f"{val:,} validation images, {size} x {size} pixels",
+        "data": f"{config.data.name}, {counted(len(plan.source.classes), 'class', 'classes')}, "
+        f"{train:,} training and {counted(val, 'validation image')}, {size} x {size} pixels",
         "device": device_text(plan),
         "steps": steps_text(plan),
         "rate": rate_text(plan),
@@ -62,7 +62,10 @@ def say_start(parts: Parts, folder: Path, resumed_from: Path | None) -> None:
         rows["note"] = "; ".join(notes)
     if resumed_from is not None:
         state = parts.state
-        rows["resume"] = f"{resumed_from.name}: {state.step:,} steps, {state.epoch} epochs done"
+        rows["resume"] = (
+            f"{resumed_from.name}: {counted(state.step, 'step')}, "
+            f"{counted(state.epoch, 'epoch')} done"
+        )
     for name, text in rows.items():
         log.info("%-7s %s", name, printable(text))
 
@@ -79,10 +82,11 @@ def device_text(plan: Plan) -> str:
 def steps_text(plan: Plan) -> str:
     """Say how long the run is."""
     minutes = plan.config.train.max_minutes
-    limit = "" if minutes is None else f", or {minutes:g} minutes"
+    limit = "" if minutes is None else f", or {minutes:g} minute{'s' * (minutes != 1)}"
     # A dataset smaller than a batch is one step.
     images = min(plan.batch_size, len(plan.train))
-    return f"{plan.total_steps:,} of {images:,} images, {plan.steps_per_epoch:,} per epoch{limit}"
+    size, per_epoch = counted(images, "image"), f"{plan.steps_per_epoch:,} per epoch"
+    return f"{plan.total_steps:,} of {size}, {per_epoch}{limit}"
 
 
 def rate_text(plan: Plan) -> str:

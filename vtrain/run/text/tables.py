@@ -3,6 +3,7 @@
 import fnmatch
 import inspect
 import json
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -28,16 +29,25 @@ def exported_text(exported: "Exported") -> str:
     return "\n".join([*lines, *(f"  {hint}" for hint in exported.hints)])
 
 
-def columns(rows: list[list[str]]) -> str:
-    """Align rows of text; all but the first column are numbers or short words."""
+def columns(rows: list[list[str]], most: int = sys.maxsize) -> str:
+    """Align rows of text; all but the first column are numbers or short words.
+
+    Columns that do not fit into `most` characters follow below, each time behind the first one.
+    """
     # The first column is names, read from the left; the others are compared digit by digit.
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
+    parts: list[list[int]] = [[]]
+    for i, width in enumerate(widths[1:], start=1):
+        taken = widths[0] + sum(2 + widths[k] for k in parts[-1])
+        if parts[-1] and taken + 2 + width > most:
+            parts.append([])
+        parts[-1].append(i)
+    return "\n\n".join(
+        "\n".join(
+            "  ".join([row[0].ljust(widths[0]), *(row[i].rjust(widths[i]) for i in part)]).rstrip()
+            for row in rows
+        )
+        for part in parts
     )
 
 
