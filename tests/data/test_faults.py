@@ -290,7 +290,7 @@ def test_a_bad_validation_image_loses_no_training(photographs: Path, vtrain: Vtr
     assert "--accept-data-change" in one_line(vtrain(*command))  # the file's size is another one
     again = vtrain(*command, "--accept-data-change")
     assert again.code == 0, again.err
-    assert "step-00000001.pt: 1 steps, 1 epochs done" in again.err
+    assert "step-00000001.pt: 1 step, 1 epoch done" in again.err
 
 
 @pytest.mark.parametrize(("policy", "code"), [("error", 3), ("skip", 0)])

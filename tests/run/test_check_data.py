@@ -10,6 +10,7 @@ from PIL import Image
 from tests.base_configs import SMALL_RUN
 from tests.data.pictures import over_photographs, plant_photographs
 from tests.harness import Vtrain
+from vtrain.errors import counted
 from vtrain.run import check_data
 
 
@@ -103,7 +104,7 @@ def test_bad_training_images_are_reported_and_left_out_of_the_picture(
     done = vtrain("check", photographs, "--data")
     assert done.code == 3, done.err
     assert f"{spoilt} images cannot be read, so that fit would stop; first: " in done.err
-    assert f"bad: {spoilt} images cannot be read" in done.out
+    assert f"bad: {counted(spoilt, 'image')} cannot be read" in done.out
     lost = {3: None, 6: "cat", 12: "cat, dog"}[spoilt]
     said = re.findall(r"classes without an image that can be read: (.*)", done.out)
     assert said == ([lost] if lost else [])
@@ -138,7 +139,7 @@ def test_check_ends_as_a_run_over_the_same_bad_image_would(
     checked = vtrain("check", photographs, "--data", change)
     run = vtrain("fit", photographs, "--run-dir", "run", change)
     assert (checked.code, run.code) == (code, code)
-    assert f"bad: {1 if spoilt == 'train' else 0} images" in checked.out
+    assert f"bad: {'1 image' if spoilt == 'train' else '0 images'} cannot" in checked.out
 
 
 def test_copies_in_one_class_are_named(photographs: Path, vtrain: Vtrain) -> None:

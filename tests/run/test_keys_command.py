@@ -159,3 +159,10 @@ def test_the_command_prints_a_schema_that_is_json(vtrain: Vtrain) -> None:
 
 def test_the_command_refuses_words_beside_the_schema(vtrain: Vtrain) -> None:
     assert vtrain("keys", "lr", "--schema").code == 2
+
+
+def test_several_sections_are_listed_together() -> None:
+    both = {key.name for key in chosen_keys(["checkpoint", "logging"])}
+    each = [{key.name for key in chosen_keys([name])} for name in ("checkpoint", "logging")]
+    assert both == each[0] | each[1]
+    assert [key.name for key in chosen_keys(["optimizer.lr", "seed"])] == ["optimizer.lr", "seed"]

@@ -244,6 +244,12 @@ def test_runs_are_compared_on_the_same_images(run: Path, vtrain: Vtrain) -> None
     assert [row[2] for row in rows] == ["seed", "0", "1"]
 
 
+def test_a_run_is_not_compared_with_itself(run: Path, vtrain: Vtrain) -> None:
+    done = vtrain("report", run, "--against", run)
+    assert (done.code, done.out) == (2, "")
+    assert "name another run" in done.err
+
+
 def test_folds_are_joined_to_one_report(small_run: Path, vtrain: Vtrain) -> None:
     for index in range(3):
         fold = f"data.fold={{of: 3, index: {index}}}"

@@ -42,7 +42,7 @@ def is_complete(run: RunFolder, request: Request) -> bool:
     changed = differences(before, after)
     if any(key in LONGER or rule_on_resume(after, key) != "free" for key in changed):
         what = f"the run is finished, and {', '.join(changed)} would change nothing"
-        hint = f"train on with `{command}`, or start a new run"
+        hint = f"{limit} ended it; train on with `{command}`, or start a new run"
         raise ConfigError(what, run.path, hint)
     if changed:  # they say how to train, not what: a job's own command, begun again, is no mistake
         log.info("the run is finished, so %s changes nothing", ", ".join(changed))

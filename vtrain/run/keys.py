@@ -61,15 +61,22 @@ def chosen_keys(words: Sequence[str]) -> list[Key]:
     """
     keys = all_keys()
     asked = " ".join(words).strip().strip(".")
-    inside = [key for name, key in keys.items() if not asked or f"{name}.".startswith(f"{asked}.")]
-    if inside:
-        return inside
+    # All words together, or each by itself: `data augment` are two sections.
+    for choice in ([asked], [word.strip(".") for word in asked.split()]):
+        inside = [_inside(one, keys) for one in choice]
+        if inside and all(inside):
+            return list({key.name: key for found in inside for key in found}.values())
     elsewhere = NO_KEYS.get(_normalised(asked))
     found = [] if elsewhere else search(asked, keys)[:MOST_FOUND]
     if not found:
         hint = elsewhere or "`vtrain keys` lists all of them"
         raise ConfigError(f"no key matches '{asked}'", "command line", hint)
     return found
+
+
+def _inside(asked: str, keys: Mapping[str, Key]) -> list[Key]:
+    """Return the key of a name, or those of the section; of no name all."""
+    return [key for name, key in keys.items() if not asked or f"{name}.".startswith(f"{asked}.")]
 
 
 def search(asked: str, keys: Mapping[str, Key]) -> list[Key]:

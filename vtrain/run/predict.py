@@ -138,7 +138,10 @@ def refuse_existing(output: Path) -> None:
         StorageError: There is already something at `output`.
     """
     if output.exists():
-        raise StorageError("this file is there already", output, "choose another name or --force")
+        kind = "folder" if output.is_dir() else "file"
+        raise StorageError(
+            f"this {kind} is there already", output, "choose another name or --force"
+        )
 
 
 class Tally:

@@ -84,9 +84,7 @@ def report_runs(paths: list[Path], against: Path | None, output: Path | None) ->
     # The base is one of the runs, whether it is listed among them or not.
     if against is not None and against not in paths:
         paths = [against, *paths]
-    twice = sorted({str(path) for path in paths if paths.count(path) > 1})
-    if twice:
-        raise ConfigError(f"{twice[0]} is named twice", "command line", "name each run once")
+    _refuse_twice(paths)
     runs = [read_run(path) for path in paths]
     base = None if against is None else runs[paths.index(against)]
     comparison = compare_runs(runs, base)
@@ -104,6 +102,16 @@ def report_runs(paths: list[Path], against: Path | None, output: Path | None) ->
         write_text(output, runs_page(comparison, [run.facts for run in runs], images))
         log.info("report %s", output)
     return comparison
+
+
+def _refuse_twice(paths: list[Path]) -> None:
+    """Refuse a run beside itself, or alone: there is nothing that it could be compared with."""
+    twice = sorted({str(path) for path in paths if paths.count(path) > 1})
+    if twice:
+        raise ConfigError(f"{twice[0]} is named twice", "command line", "name each run once")
+    if len(paths) == 1:
+        what = "--against names the run that is to be compared"
+        raise ConfigError(what, "command line", "name another run")
 
 
 def disputed_images(base: Run, comparison: Comparison) -> dict[str, str]:

@@ -90,8 +90,8 @@ def test_images_that_are_listed_again_are_told(folder: Path) -> None:
     text = "path,label,split\na,x,train\n./a,x,train\nb,y,train\nb,x,train\na,x,val\nc,y,val\n"
     assert CsvList(file=listed(folder, text)).notes == (
         "3 images are listed more than once: a, b, a",
-        "warning: 1 images are listed with different labels: b",
-        "warning: 1 images are listed in more than one split: a",
+        "warning: 1 image is listed with different labels: b",
+        "warning: 1 image is listed in more than one split: a",
     )
 
 
@@ -269,3 +269,17 @@ def test_a_root_that_is_not_there_is_told_before_any_image_is_read(tmp_path: Pat
     file = listed(tmp_path, "path,label\na.png,cat\nb.png,dog\n")
     with pytest.raises(DataError, match="no such folder"):
         CsvList(file=file, root=tmp_path / "nowhere")
+
+
+def test_a_table_of_excel_or_with_numbers_in_front_is_answered(folder: Path) -> None:
+    table = folder / "x.xlsx"
+    table.write_bytes(b"PK\x03\x04\x14\x00,\x00")
+    with pytest.raises(DataError, match=r"Excel's, and no text .*: save it as CSV, in UTF-8"):
+        CsvList(file=table)
+    with pytest.raises(DataError, match="pandas leaves out the numbers in front with index=False"):
+        CsvList(file=listed(folder, ",path,label\n0,a,x\n"))
+
+
+def test_labels_that_stand_for_missing_values_are_asked_about(folder: Path) -> None:
+    notes = CsvList(file=listed(folder, "path,label\na,nan\nb,cat\nc,naan\n")).notes
+    assert notes == ("warning: class 'nan' may stand for missing labels",)

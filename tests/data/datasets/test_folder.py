@@ -451,3 +451,13 @@ def test_the_real_cifar10_is_read_whole() -> None:
     assert Split(source).split("val").targets.bincount().tolist() == [1000] * 10
     assert source.notes == ()
     assert source.split("test").targets.bincount().tolist() == [1000] * 10
+
+
+def test_splits_by_unknown_names_are_asked_about_where_validation_is_missing(
+    tmp_path: Path,
+) -> None:
+    plant(tmp_path, *(f"{s}/{c}/{n}.png" for s in ("a", "b") for c in ("cat", "dog") for n in "12"))
+    folder = ImageFolder(root=tmp_path)
+    folder.split("train")
+    with pytest.raises(DataError, match="or call the folders above them train and val"):
+        folder.split("val")

@@ -114,7 +114,7 @@ def test_links_in_a_shard_lead_nowhere(root: Path) -> None:
         archive.addfile(member)
     source = WebDataset(root=root)
     assert reds(source, "val") == [4]
-    assert source.notes[0] == "ignored 1 files in shards that belong to no image"
+    assert source.notes[0] == "ignored 1 file in shards that belongs to no image"
 
 
 def test_a_validation_class_that_training_lacks_is_refused(root: Path) -> None:
@@ -400,3 +400,10 @@ def test_images_whose_names_hold_a_further_dot_are_named(root: Path) -> None:
     shard(root / "dots.tar", *further)
     with pytest.raises(DataError, match=r"hold no images .*another dot before the ending: a\.v1"):
         WebDataset(root=root, train="dots.tar").split("train")
+
+
+def test_names_that_a_shard_holds_twice_are_told(root: Path) -> None:
+    shard(root / "train-0.tar", *sample(1, "cat"), *sample(2, "ant"), *sample(1, "ant"))
+    source = WebDataset(root=root)
+    assert len(source.split("train")) == 4  # the same name in another shard is another image
+    assert source.notes == ("warning: 1 name occurs more than once in a shard: 001.png",)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vtrain.errors import DataError
 
+MISSING = frozenset({"nan", "none", "null", "<na>", "n/a", "na", "undefined", "nat"})
 NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?")
 
 
@@ -34,7 +35,7 @@ def places(classes: Sequence[str], known: Sequence[str]) -> tuple[list[int], lis
 
 def class_notes(classes: Sequence[str]) -> list[str]:
     """Say what looks odd about the names of a dataset's classes, in their order."""
-    return [*_twins(classes), *_number_order(classes)]
+    return [*_twins(classes), *_number_order(classes), *_missing(classes)]
 
 
 def alike(name: str) -> str:
@@ -73,6 +74,12 @@ def _number_order(classes: Sequence[str]) -> list[str]:
     if all(name.isdecimal() for name in classes) and list(classes) != sorted(classes, key=int):
         return [f"classes are in the order of their names as text: {', '.join(classes[:5])}, ..."]
     return []
+
+
+def _missing(classes: Sequence[str]) -> list[str]:
+    """Ask about names that data frames write where a value is missing."""
+    found = [name for name in classes if name.casefold() in MISSING]
+    return [f"warning: class '{name}' may stand for missing labels" for name in found]
 
 
 def read_names(file: Path) -> list[str]:

@@ -95,6 +95,10 @@ class CsvList(Photographs):
             yield from absent_classes(split, self.classes, {label for _, label in rows})
 
 
+PACKED = printable("PK\x03\x04")
+"""How the table of a spreadsheet begins, which is a zip file."""
+
+
 def _read(file: Path, root: Path) -> dict[SplitName, list[Row]]:
     """Return the path and the label of each line, by split."""
     rows: dict[SplitName, list[Row]] = {}
@@ -143,6 +147,11 @@ def _columns(header: list[str], file: Path) -> list[str]:
         # A spreadsheet of a country whose numbers have commas writes semicolons.
         other = len(header) == 1 and any(mark in header[0] for mark in ";\t|")
         hint = f"{HEADER}{', separated by commas' if other else ''}"
+        if found.startswith(PACKED):
+            what = "this is a packed file, such as Excel's, and no text"
+            raise DataError(what, file, "save it as CSV, in UTF-8")
+        if columns[:1] == [""]:
+            hint = f"{HEADER}; pandas leaves out the numbers in front with index=False"
         raise DataError(f"the list has other columns: {found}", file, hint)
     return columns
 
@@ -188,4 +197,5 @@ def _repetitions(rows: dict[SplitName, list[Row]]) -> Iterator[str]:
         (leaked, "warning: ", "in more than one split"),
     ):
         if names:
-            yield f"{level}{len(names)} images are listed {what}: {first_five(names)}"
+            count = "1 image is" if len(names) == 1 else f"{len(names):,} images are"
+            yield f"{level}{count} listed {what}: {first_five(names)}"

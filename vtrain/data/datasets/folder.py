@@ -22,6 +22,9 @@ from vtrain.data.datasets.samples import FileSamples, Paths, Photographs, SplitN
 from vtrain.errors import DataError
 from vtrain.registry import CHANGEABLE_ON_RESUME, SOURCES
 
+WARNING = "warning: "
+"""How a note begins on which much depends."""
+
 
 @SOURCES.register("image_folder")
 class ImageFolder(Photographs):
@@ -55,6 +58,7 @@ class ImageFolder(Photographs):
         self._entries = {first: entries}  # each folder is listed once
         self._listed: dict[Path, FileSamples] = {}  # a folder may hold a million files
         self._notes: dict[Path, list[str]] = {root: list(layout.notes)}
+        self._nested: list[str] = []
         self._fault: DataError | None = None
 
     def is_of(self, section: object) -> bool:
@@ -83,6 +87,8 @@ class ImageFolder(Photographs):
             hint = "set data.val_fraction, e.g. 0.1" if name == "val" else EXPECTED
             if name == "val" and (above := splits_above(self.root)):
                 hint = f"did you mean the folder above, {above}? Or {hint}"
+            if name == "val":
+                hint = "; but ".join([hint, *(note.removeprefix(WARNING) for note in self._nested)])
             raise DataError(f"there is no {name} split", self.root, hint)
         if folder not in self._listed:
             self._listed[folder] = self._list(folder)
@@ -110,8 +116,10 @@ class ImageFolder(Photographs):
         # Kept for `check_training`: what nothing can be trained on may still be evaluated.
         if folder == self.folders.get("train"):
             self._fault = self._training_fault(listing)
-        notes = self._notes.setdefault(folder, [])
-        notes += _nested(folder, listing) + listing.notes(self.classes)
+        nested = _nested(folder, listing)
+        if folder == self.origin:
+            self._nested = nested
+        self._notes.setdefault(folder, []).extend(nested + listing.notes(self.classes))
         return FileSamples(folder, Paths(paths), targets, listing.passed.endings)
 
     def _unknown_class(self, listing: FolderListing, unknown: list[str]) -> DataError:
@@ -180,5 +188,8 @@ def _nested(folder: Path, listing: FolderListing) -> list[str]:
     if len(set(splits_of(common).values())) > 1:
         hint = f"put the splits first: {common[0]}/{next(iter(listing.files))}/"
         raise DataError(what, folder, hint)
-    hint = f"if those are the classes, put them first: {common[0]}/{next(iter(listing.files))}/"
-    return [f"warning: {what}: {hint}"]
+    hint = (
+        f"if those are the classes, put them first, as {common[0]}/{next(iter(listing.files))}/, "
+        "or call the folders above them train and val"
+    )
+    return [f"{WARNING}{what}: {hint}"]

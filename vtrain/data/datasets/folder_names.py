@@ -32,7 +32,8 @@ LEFTOVERS = {
         # network storage: Synology, QNAP
         *("@eaDir", "@tmp", "#recycle", "#snapshot", "@Recycle", "@Recently-Snapshot"),
         # Windows
-        *("$RECYCLE.BIN", "System Volume Information", "Thumbs.db", "ehthumbs.db"),
+        *("$RECYCLE.BIN", "RECYCLER", "Recycled", "Recycle Bin", "FOUND.000"),
+        *("System Volume Information", "Thumbs.db", "ehthumbs.db"),
         *("ehthumbs_vista.db", "desktop.ini"),
         # Mac
         *("__MACOSX", "Icon\r", "Network Trash Folder", "Temporary Items", ".DS_Store"),

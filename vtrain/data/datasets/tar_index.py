@@ -3,13 +3,14 @@
 import re
 import tarfile
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from vtrain.data.datasets.class_names import tidy
 from vtrain.data.datasets.folder_names import first_five, is_leftover
-from vtrain.errors import DataError
+from vtrain.errors import DataError, counted
 from vtrain.files.images import MAX_FILE_BYTES, is_image_name
 
 MAX_LABEL_BYTES = 1000
@@ -40,18 +41,25 @@ class Index:
     hidden: int = 0
     dotted: list[str] = field(default_factory=list)
     """Names of images that belong to no sample, as they hold a further dot."""
+    again: list[str] = field(default_factory=list)
+    """Names of images that a shard holds more than once, at different places."""
 
     def notes(self) -> Iterator[str]:
         """Say what was passed over."""
         if self.ignored:
-            yield f"ignored {self.ignored} files in shards that belong to no image"
+            files = "1 file in shards that belongs" if self.ignored == 1 else ""
+            files = files or f"{self.ignored:,} files in shards that belong"
+            yield f"ignored {files} to no image"
         if self.dotted:
             yield (
                 f"warning: ignored {len(self.dotted)} of these, which are images, as their names "
                 f"hold another dot before the ending: {first_five(self.dotted)}"
             )
+        if self.again:
+            names = "1 name occurs" if len(self.again) == 1 else f"{len(self.again):,} names occur"
+            yield f"warning: {names} more than once in a shard: {first_five(self.again)}"
         if self.hidden:
-            yield f"ignored {self.hidden} hidden files in shards"
+            yield f"ignored {counted(self.hidden, 'hidden file')} in shards"
 
     def add(self, number: int) -> None:
         """Read the headers of one shard.
@@ -59,7 +67,7 @@ class Index:
         Raises:
             DataError: It is damaged, compressed, or an image in it has no class.
         """
-        shard = self.shards[number]
+        shard, before = self.shards[number], len(self.keys)
         try:
             # "r:" is an uncompressed file: in a compressed one no image has a place of its own.
             with tarfile.open(shard, "r:") as archive:
@@ -67,6 +75,9 @@ class Index:
                     self._add_sample(archive, number, key, members)
                 end = archive.offset
             _check_end(shard, end)
+            # Shard by shard: the names of a whole dataset may be millions.
+            names = Counter(self.keys[before:])
+            self.again += [name for name, count in names.items() if count > 1]
         except (tarfile.TarError, EOFError) as error:
             _refuse_compressed(shard)
             hint = "remove it, and download it again"
