@@ -71,6 +71,15 @@ def test_fit_trains_on_a_folder_and_says_what_it_chose(vtrain: Vtrain, photos: P
     assert vtrain("predict", photos / "cat" / "0.png").code == 0
 
 
+def test_a_damaged_photograph_is_named_and_left_out(vtrain: Vtrain, photos: Path) -> None:
+    whole = (photos / "cat/0.png").read_bytes()
+    (photos / "cat/damaged.png").write_bytes(whole[: len(whole) // 2])
+    done = vtrain("fit", photos, "train.epochs=1", "schedule.warmup_epochs=0")
+    assert done.code == 0, done.err
+    assert done.err.count("damaged.png") == 1
+    assert "named and left out" in done.err
+
+
 def test_a_stopped_run_of_a_folder_goes_on(vtrain: Vtrain, photos: Path) -> None:
     vtrain("fit", photos, "train.epochs=4", "train.max_steps=1", "schedule.warmup_epochs=0")
     [run] = Path("runs/my photos").iterdir()

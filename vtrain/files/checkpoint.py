@@ -26,11 +26,13 @@ class ModelDescription:
     """What builds the model again: a name of the zoo and what its constructor is called with."""
 
     name: str
+    """One of the zoo's."""
     arguments: dict[str, Any]
     """What the section `model` of a config says, without the name."""
     image_size: int
     """Pixels per side."""
     in_channels: int
+    """Colours of an image."""
 
 
 @dataclass(frozen=True, kw_only=True)

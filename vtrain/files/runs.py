@@ -41,8 +41,9 @@ class RunFolder:
     metrics = _File("metrics.jsonl")
     """One JSON object for each log and each evaluation."""
     last = _File("last.pt")
+    """A further name of the newest checkpoint."""
     best = _File("best.pt")
-    """Further names of two of the checkpoints."""
+    """A further name of the checkpoint with the best metric."""
     manifest = _File("checkpoints.json")
     """Which checkpoints there are, with their checksums."""
     summary = _File("summary.json")

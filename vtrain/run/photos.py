@@ -131,6 +131,7 @@ def _say(photos: Photos, config: Config, device: str) -> None:
         f"        pixels    {data.image_size}; the median shorter side is {photos.side}",
         f"        epochs    {train.epochs}; the fewer images, the more",
         f"        held out  {held_out:.0%} of the images, for validation" if held_out else "",
+        "        damaged   images are named and left out, unless they are many",
         "        KEY=VALUE behind the folder changes any of it: `vtrain keys` lists them",
     ]
     for line in filter(None, lines):
@@ -142,7 +143,12 @@ def _common(photos: Photos) -> dict[str, Any]:
     few = photos.images < FEW
     held_out = 0.0 if photos.has_val else 0.2 if few else 0.1
     return {
-        "data": {"name": "image_folder", "root": str(photos.root), "val_fraction": held_out},
+        "data": {
+            "name": "image_folder",
+            "root": str(photos.root),
+            "val_fraction": held_out,
+            "on_bad_image": "skip",  # one damaged file among somebody's own must not end it all
+        },
         "train": {
             "batch_size": 32 if few else 128,
             "loss": {"name": "cross_entropy", "label_smoothing": 0.1},
