@@ -288,7 +288,7 @@ def test_postscript_called_jpg_never_reaches_an_interpreter(
     assert not ran.exists()
 
 
-@pytest.mark.parametrize("kind", ["ICO", "TGA", "PCX", "SGI", "JPEG2000", "PDF"])
+@pytest.mark.parametrize("kind", ["ICO", "TGA", "PCX", "SGI", "PDF"])
 def test_formats_outside_the_list_are_refused(kind: str) -> None:
     if kind not in Image.SAVE:
         Image.init()
@@ -439,8 +439,7 @@ def test_mutated_files_end_in_an_image_or_one_clear_error(
     kind: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     survive(kind, 150)
-    if kind != "TIFF":  # libtiff itself writes a line to stderr, which Pillow cannot turn off
-        assert capfd.readouterr() == ("", "")
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.slow
@@ -496,7 +495,6 @@ def test_a_refused_bomb_takes_no_memory(tmp_path: Path) -> None:
         (b"II*\0" + b"\xff" * 40, "a damaged TIFF"),
         (b"\xff\xd8\xff\xc1\0\x11\x0c\0\x10\0\x10\x03" + b"\0" * 40, "a JPEG of 3 x 12 bits"),
         (b"\xff\xd8\xff\xc3\0\x0b\x10\0\x10\0\x10\1" + b"\0" * 9, "a lossless JPEG of 1 x 16 bits"),
-        (encoded(gradient(), "JPEG2000"), "it looks like JPEG 2000"),
         (b"\xff\x0a" + b"\0" * 20, "it looks like JPEG XL"),
         (b"\0\0\0\x18ftypheic" + b"\0" * 20, "it looks like HEIC"),
         (b"\0\0\0\x18ftypmp42" + b"\0" * 20, "it looks like video"),
@@ -542,6 +540,14 @@ def test_a_jpeg_over_the_limit_is_read_at_half_its_size() -> None:
         decode_image(progressive, max_pixels=96 * 64 // 4)
     with pytest.raises(DataError, match=r"or save it as JPEG, of which 6,144 are read$"):
         decode_image(encoded(gradient(96, 64)), max_pixels=96 * 64 // 4)
+
+
+def test_a_jpeg_2000_may_have_a_quarter_of_the_pixels() -> None:
+    """A file of 829 bytes with 64 million of them took 1.2 GB."""
+    data = encoded(gradient(24, 16), "JPEG2000")
+    assert decode_image(data, max_pixels=4 * 24 * 16).size == (24, 16)
+    with pytest.raises(DataError, match=r"24 x 16 pixels is over the limit of 383: scale it down"):
+        decode_image(data, max_pixels=4 * 24 * 16 - 1)
 
 
 def test_a_side_that_cannot_be_scaled_in_bounded_memory_is_refused() -> None:

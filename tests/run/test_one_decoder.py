@@ -1,5 +1,6 @@
 """One file, one result: what fit's evaluation, eval and predict make of unusual images."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +11,10 @@ from PIL import ExifTags, Image
 from torch import Tensor, nn
 
 from tests.base_configs import SMALL_RUN
+from tests.files.image_table import READ
 from tests.files.test_images import STORED
 from tests.harness import Vtrain
+from vtrain.inference.files import BATCH_SIZE
 from vtrain.models.base import ImageClassifier
 
 
@@ -32,6 +35,8 @@ def unusual(folder: Path) -> None:
     others = [gradient(1), gradient(2)]
     for kind in ("gif", "png", "webp"):
         gradient().save(folder / f"animated_{kind}.{kind}", save_all=True, append_images=others)
+    for number, (data, _) in enumerate(READ.values()):  # known by what is in them
+        (folder / f"row_{number}.png").write_bytes(data)
     for orientation, stored in STORED.items():
         exif = Image.Exif()
         exif[ExifTags.Base.Orientation] = orientation
@@ -63,11 +68,13 @@ def test_fit_eval_and_predict_give_identical_logits_for_unusual_files(
     data = "data: {name: image_folder, root: photos, image_size: 16}"
     lines = [data if x.startswith("data:") else x for x in SMALL_RUN.splitlines()]
     small_run.write_text("\n".join(lines))
-    change = (f"data.resize={resize}", "train.epochs=1", "schedule.warmup_epochs=0")
+    # Batches as `predict` has them: products of another size may be rounded otherwise.
+    batches = f"train.eval_batch_size={BATCH_SIZE}"
+    change = (f"data.resize={resize}", "train.epochs=1", "schedule.warmup_epochs=0", batches)
     done = vtrain("fit", small_run, "--run-dir", "run", *change)
     assert done.code == 0, done.err
-    (fit,) = evaluated[-1:]
     files = sorted(Path("photos/val/cat").iterdir())
+    fit = torch.cat(evaluated[-math.ceil(len(files) / BATCH_SIZE) :])
     assert len(fit) == len(files)
 
     evaluated.clear()

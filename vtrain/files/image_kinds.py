@@ -5,14 +5,16 @@ import struct
 
 from PIL import TiffImagePlugin
 
+from vtrain.files.image_readers import INSTALL_HEIC
+
 STARTS: dict[tuple[bytes, ...], tuple[str, str]] = {
     (b"<!doctype html", b"<html"): ("a web page", ""),
     (b"<svg", b"<?xml"): ("SVG or XML", ""),
     (b"version https://git-lfs",): ("a Git LFS pointer, which `git lfs pull` replaces", ""),
     (b"%pdf",): ("PDF", ""),
     (b"%!ps",): ("PostScript", ""),
-    (b"\0\0\0\x0cjp  ", b"\xffo\xffq"): ("JPEG 2000", ""),
-    (b"\xff\x0a", b"\0\0\0\x0cjxl "): ("JPEG XL", ""),
+    (b"\0\0\0\x0cjp  ", b"\xffo\xffq"): ("a damaged JPEG 2000", "replace or remove it"),
+    (b"\xff\x0a", b"\0\0\0\x0cjxl "): ("JPEG XL", "save it as JPEG or PNG, as djxl does"),
     (b"8bps",): ("Photoshop", ""),
     (b"v/1\x01",): ("OpenEXR", ""),
     (b"\x93numpy",): ("a NumPy array", "save it as PNG or TIFF"),
@@ -45,6 +47,7 @@ COMPRESSIONS = {
     52546: "JPEG XL",
 }
 """TIFF's compressions that Pillow's own build of libtiff does not read."""
+ADVICE = {"HEIC": INSTALL_HEIC, "a camera's raw file": "develop it first", "video": ""}
 TIFF_STARTS = {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
 INSIDE = (
     ((128, 132), {b"DICM"}, "DICOM"),
@@ -52,6 +55,11 @@ INSIDE = (
 )
 """Where a file says what it is, if not at its start."""
 SAMPLE_FORMATS = {1: "", 2: "signed ", 3: "float ", 5: "complex ", 6: "complex float "}
+
+
+def is_heic(data: bytes) -> bool:
+    """Whether a file says that it is HEIC, as telephones write it."""
+    return data[4:8] == b"ftyp" and BRANDS.get(data[8:12]) == "HEIC"
 
 
 def kind_of(data: bytes) -> tuple[str, str]:
@@ -70,7 +78,7 @@ def kind_of(data: bytes) -> tuple[str, str]:
 def _looks_like(data: bytes) -> tuple[str, str]:
     if data[4:8] == b"ftyp":
         kind = BRANDS.get(data[8:12], "video")
-        return kind, "" if kind == "video" else "save it as JPEG or PNG"
+        return kind, ADVICE.get(kind, "save it as JPEG or PNG")
     for (start, end), magic, kind in INSIDE:
         if data[start:end] in magic:
             return kind, "save its image as PNG or TIFF"

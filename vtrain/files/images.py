@@ -8,10 +8,8 @@ checked before anything is decoded.
 """
 
 import io
-import logging
 import os
 import stat
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,15 +17,18 @@ from pathlib import Path
 from PIL import ExifTags, Image, JpegImagePlugin, UnidentifiedImageError
 
 from vtrain.errors import DataError
-from vtrain.files.image_kinds import COMPRESSIONS, is_lossless, kind_of
+from vtrain.files.image_kinds import COMPRESSIONS, is_heic, is_lossless, kind_of
+from vtrain.files.image_readers import HEIC_ENDINGS, heic_formats, hush_pillow, reads_heic
 from vtrain.files.large_jpeg import LARGE, Box, LargeJpeg, halved, reduce
 from vtrain.files.lazy_image import LazyImage
 from vtrain.files.to_rgb import tags_of, to_rgb
 
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "AVIF", "TIFF", "PPM")
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "AVIF", "TIFF", "PPM", "JPEG2000")
 """What Pillow may try. Left to itself it sniffs forty formats, and hands EPS to Ghostscript."""
-ENDINGS = "jpg jpeg jpe jfif png apng bmp dib gif webp avif tif tiff ppm pgm pbm pnm"
-EXTENSIONS = frozenset(f".{ending}" for ending in ENDINGS.split())
+ENDINGS = "jpg jpeg jpe jfif png apng bmp dib gif webp avif tif tiff ppm pgm pbm pnm jp2 j2k jpx"
+EXTENSIONS = frozenset(
+    f".{ending}" for ending in (ENDINGS + f" {HEIC_ENDINGS}" * reads_heic()).split()
+)
 """Lower-case endings of file names that are taken for images in a folder."""
 MAX_FILE_BYTES = 256 * 2**20
 MAX_PIXELS = 64_000_000
@@ -130,7 +131,7 @@ def decode_image(data: bytes, where: object = None, *, max_pixels: int = MAX_PIX
 @contextmanager
 def _named(data: bytes, where: object, max_pixels: int) -> Iterator[None]:
     """Turn whatever decoding raises into a DataError that names the image."""
-    _hush_pillow()
+    hush_pillow()
     try:
         yield
     except DataError as error:
@@ -176,7 +177,7 @@ def rgb(image: Image.Image) -> Image.Image:
     Raises:
         DataError: It is only the preview of a camera's raw file, or a JPEG that is too large.
     """
-    _hush_pillow()
+    hush_pillow()
     if isinstance(image, LazyImage):
         return image
     if (
@@ -201,6 +202,7 @@ def _opened(data: bytes) -> Image.Image:
 
     Raises:
         UnidentifiedImageError: It is none of the readable formats, or of a kind that is not read.
+        SyntaxError: It is damaged.
     """
     if _is_jpeg(data):
         # `Image.open` has a limit of its own, below what the largest cameras make.
@@ -208,7 +210,13 @@ def _opened(data: bytes) -> Image.Image:
             return JpegImagePlugin.jpeg_factory(io.BytesIO(data))
         except SyntaxError as error:  # a kind of JPEG, such as 12 bits
             raise UnidentifiedImageError(str(error)) from error
-    image = Image.open(io.BytesIO(data), formats=FORMATS)
+    more = heic_formats() if is_heic(data) else ()
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS + more)
+    except UnidentifiedImageError as error:
+        if more:  # its kind is known, and is read
+            raise SyntaxError(str(error)) from error
+        raise
     if tags_of(image).get(259) in COMPRESSIONS:
         raise UnidentifiedImageError("a codec that Pillow's libtiff has not")
     return image
@@ -238,6 +246,8 @@ def _check_size(image: Image.Image, max_pixels: int) -> int:
     limit = max_pixels
     if isinstance(image, JpegImagePlugin.JpegImageFile):
         limit *= SCALED_DOWN // (2 if "progressive" in image.info else 1)
+    elif image.format == "JPEG2000":  # its library takes 20 bytes for each pixel
+        limit //= SCALED_DOWN
     if width * height > limit:
         hint = "scale it down first"
         if limit == max_pixels:
@@ -262,15 +272,6 @@ def _turn(image: Image.Image) -> int:
     except Exception:
         return 1
     return turn if turn in TURNS else 1
-
-
-def _hush_pillow() -> None:
-    """Keep Pillow's remarks on odd metadata off the terminal; real damage raises."""
-    # Not `catch_warnings`, which is not safe in threads; repeated because tests reset the filters.
-    warnings.filterwarnings("ignore", module=r"PIL\.")
-    pillow = logging.getLogger("PIL")
-    if pillow.level != logging.CRITICAL:
-        pillow.setLevel(logging.CRITICAL)
 
 
 def _shown(path: object) -> str | None:

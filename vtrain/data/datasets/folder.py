@@ -110,7 +110,8 @@ class ImageFolder(Photographs):
         # Class after class, sorted in each: the order does not depend on the file system.
         paths = [path for name in self.classes for path in listing.files.get(name, ())]
         if not paths:
-            raise DataError(f"there are no images{listing.passed.said()}", folder, EXPECTED)
+            hint = listing.passed.reader() or EXPECTED
+            raise DataError(f"there are no images{listing.passed.said()}", folder, hint)
         counts = torch.tensor([len(listing.files.get(name, ())) for name in self.classes])
         targets = torch.arange(len(counts)).repeat_interleave(counts)
         # Kept for `check_training`: what nothing can be trained on may still be evaluated.

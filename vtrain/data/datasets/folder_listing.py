@@ -19,11 +19,13 @@ from vtrain.data.datasets.folder_names import (
 )
 from vtrain.data.progress import Progress
 from vtrain.errors import DataError
+from vtrain.files.image_readers import HEIC_ENDINGS
 from vtrain.files.images import EXTENSIONS
 
 Entry: TypeAlias = "os.DirEntry[str]"
 IGNORED_SHARE = 0.05
 """The part of files that are no images above which the note on them is a warning."""
+HEIC = {f".{ending}" for ending in HEIC_ENDINGS.split()}
 CHUNK = 10_000
 """Entries of one folder that are read between two steps of the progress bar."""
 
@@ -93,8 +95,16 @@ class PassedOver:
             for reason, text in self.reasons().items()
         ]
 
+    def reader(self) -> str | None:
+        """Say what reads files that are passed over, if it is known."""
+        if HEIC.isdisjoint(self.endings):
+            return None
+        return "pip install pillow-heif, which reads HEIC; or save them as .jpg or .png"
+
     def hint(self) -> str:
         """Say what to do where nothing but this was found."""
+        if (reader := self.reader()) is not None:
+            return reader
         if self.endings:
             return "save them as .jpg or .png, or remove the folder"
         if self.links:
