@@ -86,6 +86,7 @@ RULES = {
             "pty.spawn(x)",
             "from os import system as run\nrun('ls')",
         ),
+        ("vtrain/sweep/job.py",),  # `vtrain fit` itself, by the same Python
     ),
     "archives": Rule(
         "unpacking an archive writes wherever it says",
@@ -106,7 +107,8 @@ RULES = {
             "numpy.save(path, array)",
             "os.replace(a, b)",
         ),
-        ("vtrain/files/atomic.py",),
+        # Beside it: what a trial prints, as it comes, and half a line that a power cut left.
+        ("vtrain/files/atomic.py", "vtrain/files/lock.py", "vtrain/sweep/storage.py"),
     ),
     "creating": Rule(
         "files are created in one place, and locks where they are taken",

@@ -128,6 +128,9 @@ def words(line: str, folder: Path) -> list[str]:
 @pytest.mark.parametrize("page", TRIED, ids=lambda page: page.name)
 def test_the_commands_of_a_page_run_in_order(page: Path, tmp_path: Path) -> None:
     photographs(tmp_path / "photos")
+    for text in blocks(page, "yaml"):  # those whose first line is the name of a file
+        if name := re.match(r"# (\w+\.yaml)\n", text):
+            (tmp_path / name[1]).write_text(text)
     for line in "".join(blocks(page, "sh")).replace("\\\n", "").splitlines():
         program, *arguments = words(line, tmp_path)
         assert program == "vtrain"

@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import importlib
 import importlib.util
 import logging
 import warnings
@@ -23,7 +22,9 @@ def heic_formats() -> tuple[str, ...]:
     """Have Pillow read HEIC, and return its name of the format; nothing where it cannot."""
     if not reads_heic():
         return ()
-    importlib.import_module("pillow_heif").register_heif_opener()
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
     return ("HEIF",)
 
 

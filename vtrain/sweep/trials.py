@@ -27,6 +27,8 @@ if TYPE_CHECKING:  # the extra may not be installed
 Sampler = Literal["tpe", "random", "qmc"]
 Pruner = Literal["none", "median", "successive_halving", "hyperband"]
 State = Literal["finished", "pruned", "failed", "running", "waiting"]
+LOCK = ".sweep.lock"
+"""Held while a trial is taken."""
 GRACE = 60
 """Seconds in which another machine may still say that a trial is its own."""
 
@@ -97,7 +99,7 @@ class Trials:
         self.direction, self._sampler, self._seed = direction, sampler, seed
         self._is_shared = storage is not None
         make_folder(folder / "output")
-        with locked(folder / ".lock"):
+        with locked(folder / LOCK):
             self.place = _place(folder)
             self.study: optuna.Study = optuna.create_study(
                 storage=open_storage(folder, storage),
@@ -112,7 +114,7 @@ class Trials:
 
     def begin(self, plan: str, queue: Sequence[Mapping[str, str]]) -> str:
         """Record what is searched, and let the trials wait; return what was recorded first."""
-        with locked(self.folder / ".lock"):
+        with locked(self.folder / LOCK):
             recorded = self.study.user_attrs.get("plan")
             if recorded is None:
                 self.study.set_user_attr("plan", plan)
@@ -126,7 +128,7 @@ class Trials:
         """Return a trial to work on: one that a killed process left, else one that waits."""
         from optuna.trial import TrialState
 
-        with locked(self.folder / ".lock"):
+        with locked(self.folder / LOCK):
             trials = self.study.get_trials(deepcopy=False)[: self.count]
             for frozen in trials:
                 if frozen.state is TrialState.RUNNING and self._is_here(frozen):
