@@ -38,7 +38,7 @@ def main() -> int:
                         help="default: start and folder; with a run all")  # fmt: skip
     parser.add_argument("--photographs", type=int, default=1000)
     parser.add_argument("--turns", type=int, default=10)
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     parts = given.parts or ["start", "folder", *["rounded"] * (given.run is not None)]
     if "rounded" in parts and given.run is None:
         parser.error("rounded needs a trained run: name its folder")
