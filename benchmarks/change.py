@@ -12,13 +12,13 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.verdict import verdict
 from vtrain.bench.harness import Harness
-from vtrain.bench.machine import CLEAN, OtherLoad, describe_machine, process_tree_seconds
+from vtrain.bench.machine import CLEAN, OtherLoad, describe_machine
 from vtrain.bench.stats import paired_ratio, summarise
 from vtrain.bench.throughput import TURNS
 from vtrain.bench.timing import in_turns
 from vtrain.config import load_config
 from vtrain.errors import VtrainError
-from vtrain.resources import keep_freed_memory
+from vtrain.resources import keep_freed_memory, own_seconds
 from vtrain.run.bench import build_harness
 
 
@@ -38,7 +38,7 @@ def main() -> int:
         with ExitStack() as stack:
             plain = build(given.config, given.overrides, stack)
             changed = build(given.config, [*given.overrides, *given.change], stack)
-            other_load = OtherLoad(process_tree_seconds)
+            other_load = OtherLoad(own_seconds)
             # The unchanged step twice, before and after the changed one: their ratio is the noise.
             steps = [harness.bare_step() for harness in (plain, changed, plain)]
             first, second, third = in_turns(steps, given.seconds, plain.device, least=TURNS)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vtrain import threads
-from vtrain.threads import CROWDED, FREE, FREE_FOR, Watch, seconds_waited, teams_to_crowd
+from vtrain.threads import BUSY, CROWDED, FREE, FREE_FOR, Watch, seconds_waited, teams_to_crowd
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="GNU OpenMP, and Linux's counters")
 
@@ -36,21 +36,22 @@ def test_threads_sleep_beside_neighbours_and_spin_when_these_have_been_gone_for_
     watch: Watch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "vtrain")
-    watch.see(CROWDED)
+    watch.see(CROWDED, 1.0)
+    watch.see(1.0, BUSY)  # we wait for our own workers
     assert Team.formed == 0
-    watch.see(2 * CROWDED)
+    watch.see(2 * CROWDED, 1.0)
     assert Team.formed == 2
-    watch.see(1.0)
+    watch.see(1.0, 1.0)
     assert Team.formed == 2
     for _ in range(FREE_FOR - 1):
-        watch.see(0.0)
-    watch.see(2 * FREE)  # not gone after all
+        watch.see(0.0, 0.0)
+    watch.see(2 * FREE, 0.0)  # not gone after all
     for _ in range(FREE_FOR - 1):
-        watch.see(0.0)
+        watch.see(0.0, 0.0)
     assert Team.formed == 2
-    watch.see(0.0)
+    watch.see(0.0, 0.0)
     assert Team.formed == 0
-    watch.see(2 * CROWDED)
+    watch.see(2 * CROWDED, 1.0)
     assert Team.formed == 2
     assert caplog.text.count("other programs use these cores too") == 1
 
@@ -130,6 +131,38 @@ def test_waiting_for_a_core_is_counted() -> None:
     assert seconds_waited()
     (waited,) = run(WAITED)
     assert 0.1 < float(waited) < 0.6
+
+
+LOOK = """
+import subprocess, sys, time
+from multiprocessing import get_context
+from vtrain.threads import Look
+def work(seconds):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pass
+busy = "import time; end = time.time() + 1.2\\nwhile time.time() < end: pass"
+def begin(whose):
+    if whose == "ours":
+        get_context("fork").Process(target=work, args=(1.2,)).start()
+    else:  # the shell ends, and the process is nobody's child
+        subprocess.run(["sh", "-c", '"$0" -c "$1" &', sys.executable, busy], check=True)
+for whose in ("ours", "theirs"):
+    begin(whose)
+    time.sleep(0.2)
+    before = Look.now()
+    time.sleep(0.8)
+    print(Look.now().since(before)[1])
+    time.sleep(0.5)
+"""
+
+
+@LINUX
+@pytest.mark.slow
+def test_the_work_of_our_own_processes_is_told_from_that_of_others() -> None:
+    """Beside whatever else runs here, one is a busy process more than the other."""
+    ours, theirs = map(float, run(LOOK))
+    assert theirs > ours + 0.2
 
 
 # The smallest normal number of fp32 is 1.2e-38. Each thread has a half of these.

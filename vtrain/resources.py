@@ -3,6 +3,8 @@
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from vtrain.errors import DeviceError, StorageError
@@ -94,3 +96,39 @@ def keep_freed_memory() -> None:
     if libc is not None and hasattr(libc, "mallopt"):
         libc.mallopt(M_MMAP_MAX, 0)  # no block of its own for a large tensor
         libc.mallopt(M_TRIM_THRESHOLD, -1)  # and none of the common one is given back
+
+
+def busy_seconds() -> float:
+    """Return the seconds that all processors together have worked since the start; 0: unknown."""
+    path = Path("/proc/stat")
+    if not path.exists():
+        return 0.0
+    # "cpu" and the ticks of all processors; what a virtual machine did not get counts as busy.
+    user, nice, system, _idle, _iowait, irq, softirq, steal, *_ = map(
+        int, path.read_text().split("\n", 1)[0].split()[1:]
+    )
+    ticks: int = os.sysconf("SC_CLK_TCK")
+    return (user + nice + system + irq + softirq + steal) / ticks
+
+
+def own_seconds() -> float:
+    """Return the processor time of this process and of those it has started, in seconds."""
+    # Ended children are in os.times(), living ones only in /proc.
+    ticks = sum(_ticks(child) for child in _children())
+    return sum(os.times()[:4]) + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _children() -> Iterator[str]:
+    """Yield the numbers of living child processes; none where the system does not list them."""
+    for listed in Path("/proc/self/task").glob("*/children"):
+        with suppress(OSError):  # of a thread that has just ended
+            yield from listed.read_text().split()
+
+
+def _ticks(pid: str) -> int:
+    """Return the processor time of a process in clock ticks; 0 if it is unknown."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:  # it has just ended, or the system has no /proc
+        return 0
+    return int(fields[11]) + int(fields[12])  # utime and stime, fields 14 and 15 of proc(5)

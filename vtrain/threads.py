@@ -18,7 +18,7 @@ from threading import Event, Thread
 
 import torch
 
-from vtrain.resources import cpu_count, own_cores
+from vtrain.resources import busy_seconds, cpu_count, own_cores, own_seconds
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,8 @@ LOOK_EVERY = 0.5
 """Seconds between looks at how long our threads wait for a core."""
 CROWDED, FREE = 0.1, 0.03
 """Seconds of waiting a second from which on a core is shared, and below which it is ours again."""
+BUSY = 0.2
+"""Seconds that others must work in each second: without, it is our own workers that we wait for."""
 FREE_FOR = 6
 """Looks in a row that must find the cores free before threads spin again."""
 PARALLEL = 1 << 17
@@ -76,18 +78,19 @@ class Watch:
             self.thread.start()
 
     def _look(self) -> None:
-        waited, at = seconds_waited(), time.monotonic()
+        now = Look.now()
         while True:
             time.sleep(LOOK_EVERY)
-            before, then = waited, at
-            waited, at = seconds_waited(), time.monotonic()
-            new = sum(s - before.get(thread, s) for thread, s in waited.items())
-            self.see(new / (at - then))
+            before, now = now, Look.now()
+            self.see(*now.since(before))
 
-    def see(self, waiting: float) -> None:
-        """Take note of the seconds that our threads waited for a core in each second."""
+    def see(self, waiting: float, others: float) -> None:
+        """Take note of how long our threads waited for a core, and how long others worked.
+
+        Both are seconds in each second, over all threads and all processes.
+        """
         self.free = self.free + 1 if waiting < FREE else 0
-        if not self.teams and waiting > CROWDED:
+        if not self.teams and waiting > CROWDED and others > BUSY:
             self.teams = [SleepingTeam() for _ in range(teams_to_crowd())]
             if self.teams and not self.said:
                 self.said = True
@@ -95,6 +98,27 @@ class Watch:
         elif self.teams and self.free >= FREE_FOR:
             while self.teams:
                 self.teams.pop().disband()
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the system has counted so far, in seconds."""
+
+    at: float
+    waited: dict[str, float]
+    """By our threads, each by its number."""
+    others: float
+    """Worked by all processes but ours."""
+
+    @classmethod
+    def now(cls) -> "Look":
+        return cls(time.monotonic(), seconds_waited(), busy_seconds() - own_seconds())
+
+    def since(self, before: "Look") -> tuple[float, float]:
+        """Return the waiting of our threads and the work of others, in each second."""
+        seconds = self.at - before.at
+        waited = sum(s - before.waited.get(thread, s) for thread, s in self.waited.items())
+        return waited / seconds, (self.others - before.others) / seconds
 
 
 class SleepingTeam:

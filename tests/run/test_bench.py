@@ -9,12 +9,12 @@ import torch
 from typer.testing import CliRunner
 
 from tests.base_configs import BENCH_RUN
-from vtrain.bench.machine import process_tree_seconds
 from vtrain.bench.report import Report
 from vtrain.bench.stats import paired_ratio
 from vtrain.cli.commands import app
 from vtrain.config import load_config
 from vtrain.errors import VtrainError
+from vtrain.resources import own_seconds
 from vtrain.run.bench import bench, build_harness
 from vtrain.run.text.bench_report import report_text
 
@@ -107,9 +107,9 @@ def test_the_time_of_workers_is_our_own(config: Path, tmp_path: Path) -> None:
     _, harness = build_harness(load_config(config, more), tmp_path, {})
     try:
         assert harness.loader.images_ahead == 128
-        own, family = time.process_time(), process_tree_seconds()
+        own, family = time.process_time(), own_seconds()
         harness.layers(seconds=0.05)
-        assert process_tree_seconds() - family > time.process_time() - own
+        assert own_seconds() - family > time.process_time() - own
     finally:
         harness.close()
 

@@ -1,6 +1,5 @@
 """What the machine is, what it can do at most, and who else is using it."""
 
-import multiprocessing
 import os
 import platform
 import time
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from vtrain.resources import busy_seconds
 
 GEMM_SIZE = {"cpu": 2048, "cuda": 8192}
 COPY_BYTES = {"cpu": 1 << 28, "cuda": 1 << 31}
@@ -109,36 +110,6 @@ class OtherLoad:
 
     def _now(self) -> tuple[float, float, float]:
         return time.monotonic(), busy_seconds(), self.own_seconds()
-
-
-def busy_seconds() -> float:
-    """Return the seconds that all processors together have worked since the start; 0: unknown."""
-    path = Path("/proc/stat")
-    if not path.exists():
-        return 0.0
-    # "cpu" and the ticks of all processors; what a virtual machine did not get counts as busy.
-    user, nice, system, _idle, _iowait, irq, softirq, steal, *_ = map(
-        int, path.read_text().split("\n", 1)[0].split()[1:]
-    )
-    ticks: int = os.sysconf("SC_CLK_TCK")
-    return (user + nice + system + irq + softirq + steal) / ticks
-
-
-def process_tree_seconds() -> float:
-    """Return the processor time of this process and of its workers so far, in seconds."""
-    workers = [worker.pid for worker in multiprocessing.active_children()]  # waits for ended ones
-    # Ended children are in os.times(), living ones only in /proc.
-    ticks = sum(map(_ticks, filter(None, workers)))
-    return sum(os.times()[:4]) + ticks / os.sysconf("SC_CLK_TCK")
-
-
-def _ticks(pid: int) -> int:
-    """Return the processor time of a process in clock ticks; 0 if it is unknown."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:  # it has just ended, or the system has no /proc
-        return 0
-    return int(fields[11]) + int(fields[12])  # utime and stime, fields 14 and 15 of proc(5)
 
 
 def _best(work: Callable[[], object], device: torch.device, seconds: float) -> float:

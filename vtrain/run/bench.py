@@ -19,7 +19,6 @@ from vtrain.bench.machine import (
     describe_machine,
     probe,
     process_age,
-    process_tree_seconds,
     wait,
 )
 from vtrain.bench.report import Report, advice
@@ -39,6 +38,7 @@ from vtrain.files.runs import RunFolder
 from vtrain.files.store import CheckpointStore
 from vtrain.interrupt import undone_by_signal
 from vtrain.models.profile import count_macs, count_parameters
+from vtrain.resources import own_seconds
 from vtrain.run.build.callbacks import build_outputs, build_saver
 from vtrain.run.build.data import build_source
 from vtrain.run.build.parts import Parts, build_parts
@@ -64,7 +64,7 @@ def bench(
         VtrainError: The config's parts cannot be built, or the device is absent.
     """
     cold = {"import": process_age()}
-    others = OtherLoad(process_tree_seconds)
+    others = OtherLoad(own_seconds)
     with (
         TemporaryDirectory(prefix="vtrain_bench_") as folder,
         undone_by_signal(lambda _: shutil.rmtree(folder, ignore_errors=True)),
