@@ -59,10 +59,16 @@ def main() -> int:
     return 0
 
 
+class NotTheModel(Exception):  # noqa: N818 - it is an outcome
+    """A rounded file differs too much from its model, and was not written."""
+
+
 def vtrain(*arguments: object) -> str:
     """Run a command to its end; return its output."""
     command = [sys.executable, "-m", "vtrain", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "the file is not the model" in done.stderr:
+        raise NotTheModel(done.stderr.splitlines()[-1])
     if done.returncode:
         sys.exit(done.stderr)
     return done.stdout
@@ -115,7 +121,10 @@ def rounded(
     files = {}
     for name, options in ROUNDINGS.items():
         shutil.rmtree(folder / name, ignore_errors=True)
-        files[name] = export(run, folder / name, options, overrides)
+        try:
+            files[name] = export(run, folder / name, options, overrides)
+        except NotTheModel as refused:
+            print(f"{name:10}{refused}")
     took = dict(zip(files, in_turns(images, list(files.values()), turns), strict=True))
     rows = []
     print(f"{'rounding':10}{'val/top1':>10}{'MB':>9}   images per second / those of fp32")

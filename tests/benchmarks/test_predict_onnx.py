@@ -48,6 +48,26 @@ def test_a_command_that_fails_ends_the_measurement(tmp_path: Path) -> None:
         predict_onnx.vtrain("predict", tmp_path / "nothing.png")
 
 
+def test_a_rounding_that_is_refused_is_told_and_the_others_are_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def answer(*arguments: object) -> str:
+        if "--int8" in arguments:
+            raise predict_onnx.NotTheModel("the file is not the model")
+        if arguments[0] == "eval":
+            return '{"val/top1": 0.5}'
+        if arguments[0] == "export":
+            file = Path(str(arguments[3]))
+            file.parent.mkdir()
+            file.write_bytes(b"x" * 1000)
+        return "images\nproof\n"
+
+    monkeypatch.setattr(predict_onnx, "vtrain", answer)
+    rows = predict_onnx.rounded(tmp_path, tmp_path, tmp_path, [], turns=1)
+    assert [row["top1"] for row in rows] == [0.5, 0.5]
+    assert "int8      the file is not the model" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_it_measures_a_run_and_its_roundings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
