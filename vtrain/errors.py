@@ -16,6 +16,8 @@ Every message has the same shape: what is wrong, where, and what to do. `cli.mai
 that turns an exception into an exit code.
 """
 
+import errno
+import os
 from collections.abc import Iterable
 
 
@@ -137,3 +139,19 @@ def counted(count: int, word: str, plural: str | None = None) -> str:
 def shortened(text: str, most: int = 80) -> str:
     """Cut a text that a user gave, so that an error stays a line and repeats no private file."""
     return text if len(text) <= most else text[: most - 3] + "..."
+
+
+NO_PLACE = {
+    errno.ENAMETOOLONG: "the name is too long for a file",
+    errno.EACCES: "permission denied",
+}
+"""What a path may meet wherever it is looked up, long before the file is opened."""
+
+
+def no_place(error: BaseException) -> ConfigError | None:
+    """Return the mistake behind an error of looking up a path; None if it is something else."""
+    if not isinstance(error, OSError) or error.errno not in NO_PLACE:
+        return None
+    named = error.filename if isinstance(error.filename, str | os.PathLike) else None
+    where = None if named is None else shortened(os.fsdecode(named))
+    return ConfigError(NO_PLACE[error.errno], where, "name another")

@@ -14,7 +14,7 @@ from tests.faults.running import Trials
 from vtrain.config import config_from_text
 from vtrain.config.schema import SECTIONS, SectionSchema
 from vtrain.config.sections import CheckpointSection, LoggingSection, TrainSection
-from vtrain.errors import VtrainError
+from vtrain.errors import VtrainError, no_place
 from vtrain.registry import MODELS, Component
 from vtrain.run.check import check_config
 
@@ -77,11 +77,14 @@ def wrong(overrides: list[str]) -> str | None:
     began, found = time.process_time(), None
     try:
         check_config(config_from_text(BASE, "base.yaml", overrides))
-    except VtrainError as error:
-        ugly = [line for line in error.lines() if len(line) > 500 or not line.isprintable()]
-        found = f"printed {ugly[0]}" if ugly else None
     except Exception as error:
-        found = f"{type(error).__name__}: {error}"
+        # What the command makes of a path that cannot be looked up is an error of ours as well.
+        ours = error if isinstance(error, VtrainError) else no_place(error)
+        if ours is None:
+            found = f"{type(error).__name__}: {error}"
+        else:
+            ugly = [line for line in ours.lines() if len(line) > 500 or not line.isprintable()]
+            found = f"printed {ugly[0]}" if ugly else None
     if time.process_time() - began > SECONDS:
         found = f"it took {time.process_time() - began:.1f} s"
     return found and f"{[text[:200] for text in overrides]}: {found[:500]}"

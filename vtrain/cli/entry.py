@@ -1,6 +1,5 @@
 """From a command line to an exit code: the only place that turns an exception into one."""
 
-import errno
 import os
 import signal
 import sys
@@ -20,16 +19,10 @@ from vtrain.errors import (
     DataError,
     StoppedBySignal,
     VtrainError,
+    no_place,
     printable,
-    shortened,
 )
 from vtrain.resources import keep_freed_memory, require_folder, require_posix
-
-NO_PLACE = {
-    errno.ENAMETOOLONG: "the name is too long for a file",
-    errno.EACCES: "permission denied",
-}
-"""What a path may meet wherever it is looked up, long before the file is opened."""
 
 
 def run() -> None:
@@ -87,11 +80,10 @@ def _report_other(error: BaseException, debug: bool) -> None:
         mistyped = torn_or_typeset(sys.argv[2:]) or usage_error(error)
         _report(mistyped, debug=False)
         sys.exit(mistyped.exit_code)
-    if isinstance(error, OSError) and error.errno in NO_PLACE:
-        named = error.filename if isinstance(error.filename, str | os.PathLike) else None
-        where = None if named is None else shortened(os.fsdecode(named))
-        _report(ConfigError(NO_PLACE[error.errno], where, "name another"), debug=False)
-        sys.exit(ConfigError.exit_code)
+    mistake = no_place(error)
+    if mistake is not None:
+        _report(mistake, debug=False)
+        sys.exit(mistake.exit_code)
     text = printable(f"{type(error).__name__}: {error}")[:200]
     _say(f"vtrain: internal error: {text}: run again with --debug to see where")
     sys.exit(1)
