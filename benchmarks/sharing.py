@@ -27,8 +27,8 @@ import torch
 from benchmarks.trees import Tree, failure, parser_of_trees
 from vtrain.bench.machine import describe_machine
 from vtrain.bench.stats import paired_ratio
+from vtrain.limits import GROUPS, groups
 
-GROUPS = Path("/sys/fs/cgroup")
 SITUATIONS = ("quiet", "beside", "quota", "one core")
 COMPARED = MappingProxyType(
     {
@@ -111,14 +111,12 @@ def table(numbers: Numbers) -> list[str]:
 @contextmanager
 def group_of_one_core() -> Iterator[Path | None]:
     """Make a control group of one core within this process's; None where that is not allowed."""
-    lines = Path("/proc/self/cgroup").read_text().splitlines()
-    mine = {kinds: path.lstrip("/") for _, kinds, path in (line.split(":", 2) for line in lines)}
-    first = next((kinds for kinds in mine if "cpu" in kinds.split(",")), None)
-    name = f"vtrain_{os.getpid()}"
-    group = GROUPS / (first or "") / mine.get(first or "", "") / name
+    version_1 = next(groups("cpu"), None)
+    above = version_1 or next(groups(""), GROUPS)
+    group = above / f"vtrain_{os.getpid()}"
     try:
         group.mkdir()
-        if first is None:  # version 2
+        if version_1 is None:
             (group / "cpu.max").write_text("100000 100000")
         else:
             (group / "cpu.cfs_period_us").write_text("100000")

@@ -13,7 +13,7 @@ from typing import Literal
 
 import torch
 
-from vtrain.errors import DeviceError
+from vtrain.errors import DeviceError, counted
 from vtrain.threads import heed_neighbours, use_processors
 
 log = logging.getLogger(__name__)
@@ -38,8 +38,7 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
     index = int(name.partition(":")[2] or local_rank)
     count = torch.cuda.device_count()
     if index >= count:
-        devices = "1 CUDA device" if count == 1 else f"{count} CUDA devices"
-        what = f"cuda:{index} does not exist; this machine has {devices}"
+        what = f"cuda:{index} does not exist; this machine has {counted(count, 'CUDA device')}"
         others = f" to cuda:{count - 1}" if count > 1 else ""
         raise DeviceError(what, "train.device", f"use cuda:0{others}")
     # A process of torchrun has its own GPU; without a number the local rank is it.

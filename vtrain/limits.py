@@ -38,11 +38,11 @@ def memory_left() -> int | None:
 
 def _quotas() -> Iterator[float]:
     """Yield microseconds of processor time a microsecond, as each group allows."""
-    for group in _groups(""):
+    for group in groups(""):
         quota, period = _number(group / "cpu.max"), _number(group / "cpu.max", 1)
         if quota is not None and period:
             yield quota / period
-    for group in _groups("cpu"):
+    for group in groups("cpu"):
         quota = _number(group / "cpu.cfs_quota_us")  # -1: no limit
         period = _number(group / "cpu.cfs_period_us")
         if quota is not None and quota > 0 and period:
@@ -62,7 +62,7 @@ def _memory() -> Iterator[tuple[int, int]]:
         ("", "memory.max", "memory.current", "inactive_file"),
         ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     ):
-        for group in _groups(tree):
+        for group in groups(tree):
             limit, used = _number(group / limit_name), _number(group / used_name)
             if limit is not None and used is not None and limit < UNLIMITED:
                 yield limit, max(0, used - _of_files(group / "memory.stat", file_name))
@@ -77,7 +77,7 @@ def _of_files(path: Path, name: str) -> int:
         return 0
 
 
-def _groups(tree: str) -> Iterator[Path]:
+def groups(tree: str) -> Iterator[Path]:
     """Yield this process's group in a tree, and all above it; the one tree of version 2 is ""."""
     try:
         lines = MEMBERSHIP.read_text().splitlines()

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -70,6 +71,12 @@ def cpu_count() -> int:
     allowed = cores_allowed()
     cores = own_cores() if allowed is None else min(own_cores(), max(1, int(allowed)))
     return max(1, cores // processes_here())
+
+
+def threads_asked() -> int | None:
+    """Return how many threads the user wants, by OpenMP's variable; None: nothing is said."""
+    first, *_ = os.environ.get("OMP_NUM_THREADS", "").split(",")  # of a list, the outer level's
+    return int(first) if re.fullmatch("[1-9][0-9]{0,3}", first.strip()) else None
 
 
 def own_cores() -> int:

@@ -2,10 +2,10 @@
 
 A parallel sum ends when its slowest thread does. Until then the others spin: they ask again and
 again, for about 3 ms, which saves microseconds where every thread has a core for itself. Beside
-another busy program they burn the very time that the slowest one waits for, and a step takes ten
-times as long. GNU OpenMP, which torch uses on Linux, spins a three-thousandth of that as soon as it
-has more threads than cores: a second team, asleep, brings it to that and back at any moment. How
-the work is cut into threads stays the same, and so does every bit of the result.
+another busy program they burn the very time that the slowest one waits for, and a step takes many
+times as long (`scripts/bench sharing`). GNU OpenMP, which torch uses on Linux, spins far less as
+soon as it has more threads than cores: a second team, asleep, brings it to that and back at any
+moment. How the work is cut into threads stays the same, and so does every bit of the result.
 """
 
 import logging
@@ -41,10 +41,10 @@ MOST_TEAMS = 16
 def use_processors() -> None:
     """Take as many threads as the machine allows, and let a sum's tiniest parts be zero.
 
-    Numbers below the smallest normal one (1.2e-38 in fp32) take a processor ten to a hundred times
-    as long; masked attention and the moments of weights without gradients are full of them. Threads
-    and processes that begin after this call flush them as well. A user's own settings win: see
-    `CHOSEN_BY_USER` and `WAITING_CHOSEN_BY_USER`.
+    Numbers below the smallest normal one (1.2e-38 in fp32) take many processors far longer; masked
+    attention and the moments of weights without gradients are full of them. Threads and processes
+    that begin after this call flush them as well. A user's own settings win: see `CHOSEN_BY_USER`
+    and `WAITING_CHOSEN_BY_USER`.
     """
     torch.set_flush_denormal(True)
     threads, allowed = torch.get_num_threads(), cpu_count()

@@ -36,6 +36,11 @@ def test_other_words_are_left_to_who_reads_them(words: str) -> None:
     assert torn_or_typeset(words.split()) is None
 
 
+def test_what_is_there_was_meant_as_it_is_typed(tmp_path: Path) -> None:
+    (tmp_path / "\u201cd\u201d").mkdir()
+    assert torn_or_typeset(["\u201cd\u201d", "data.root=\u201cd\u201d"]) is None
+
+
 def test_a_cut_name_is_said_by_every_command(vtrain: Vtrain) -> None:
     for command in ("fit", "check", "bench", "predict", "eval", "verify", "report"):
         done = vtrain(command, "My", "Photos")

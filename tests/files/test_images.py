@@ -14,6 +14,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from tests.data.pictures import as_nobody
+from tests.files.image_table import STORED
 from vtrain.errors import DataError
 from vtrain.files.images import (
     FORMATS,
@@ -199,18 +200,6 @@ def test_what_was_not_measured_does_not_darken_the_rest() -> None:
 
 
 # Orientation
-
-
-STORED = {  # the table of EXIF 2.3, section 4.6.4: which sides row 0 and column 0 show
-    1: lambda x: x,
-    2: np.fliplr,
-    3: lambda x: x[::-1, ::-1],
-    4: np.flipud,
-    5: lambda x: x.transpose(1, 0, 2),
-    6: np.rot90,
-    7: lambda x: x[::-1, ::-1].transpose(1, 0, 2),
-    8: lambda x: np.rot90(x, -1),
-}
 
 
 @pytest.mark.parametrize("orientation", STORED)

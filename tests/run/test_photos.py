@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.base_configs import EVERY_SECTION
 from tests.harness import Vtrain
+from vtrain.config import config_from_text
+from vtrain.data.preprocess import Preprocess
 from vtrain.errors import CheckpointError, ConfigError, DataError
 from vtrain.registry import MODELS
 from vtrain.run.photos import Photos, photos_config
@@ -54,6 +57,14 @@ def test_few_images_get_more_epochs_than_many(tmp_path: Path) -> None:
     many = photos_config(folder(tmp_path / "many", {"a": 500, "b": 500}, (8, 8)))
     assert few.train.epochs == 100
     assert many.train.epochs == 30
+
+
+def test_what_is_not_chosen_has_the_default_of_a_config(photos: Path) -> None:
+    """And not what stored configs of before a key did: large photographs would be decoded whole."""
+    data = photos_config(photos).data.model_dump()
+    written = config_from_text(EVERY_SECTION, "base.yaml")
+    assert written.data.model_dump()["reducing_gap"] is None
+    assert data["reducing_gap"] == Preprocess(32).reducing_gap
 
 
 def test_overrides_win(photos: Path) -> None:

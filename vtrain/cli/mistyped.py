@@ -125,7 +125,7 @@ def torn_or_typeset(words: Sequence[str]) -> ConfigError | None:
     page. Whoever sees the mistakes that come of it looks in vain for one of his own.
     """
     for first, word in enumerate(words):
-        if _is_there(word):
+        if _is_there(word) or _is_there(word.rpartition("=")[2]):  # so it was meant
             continue
         if word[:1] in DASHES:
             meant = f"--{word.lstrip(DASHES + '-')}"
@@ -144,7 +144,7 @@ def torn_or_typeset(words: Sequence[str]) -> ConfigError | None:
 def _joined(words: Sequence[str]) -> Iterator[str]:
     """Yield what the first of these words names with the next ones, if that is there."""
     start = words[0].rpartition("=")[2]
-    if not start or _is_there(start):
+    if not start:
         return
     for count in range(len(words), 1, -1):
         name = " ".join([start, *words[1:count]])

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from vtrain.errors import CheckpointError, ConfigError, StorageError
+from vtrain.errors import CheckpointError, ConfigError, StorageError, counted
 from vtrain.files.atomic import explain, make_folder, write_json
 
 RUNS = Path("runs")
@@ -93,9 +93,8 @@ class RunFolder:
         below = [run for run in map(type(self), _folders(self.path, DEPTH)) if run.is_started]
         if not below:
             return ""
-        count = "1 run" if len(below) == 1 else f"{len(below)} runs"
         newest = max(below, key=lambda run: run.time)
-        return f"it holds {count}; the newest is {newest.path}"
+        return f"it holds {counted(len(below), 'run')}; the newest is {newest.path}"
 
     def read_status(self) -> dict[str, Any]:
         """Return what the run is doing, or an empty dict where that is not known."""

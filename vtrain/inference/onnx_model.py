@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from pydantic_core import from_json
 from vtrain.data.preprocess import BEFORE, Preprocess
 from vtrain.errors import CheckpointError, ConfigError
 from vtrain.files.archive import opened
-from vtrain.resources import cpu_count
+from vtrain.resources import cpu_count, threads_asked
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -149,8 +148,7 @@ def keep_private() -> None:
 
 def threads() -> int:
     """Return how many threads to use: as OpenMP's variable says, or one for each core."""
-    first, *_ = os.environ.get("OMP_NUM_THREADS", "").split(",")  # of a list, the outer level's
-    return int(first) if re.fullmatch("[1-9][0-9]{0,3}", first.strip()) else cpu_count()
+    return threads_asked() or cpu_count()
 
 
 def _opened(

@@ -11,14 +11,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from vtrain.config import Config, config_from_text
+from vtrain.config import Config
+from vtrain.config.read import validated
 from vtrain.data.datasets.folder import ImageFolder
 from vtrain.data.datasets.samples import FileSamples
 from vtrain.device import choose_device
 from vtrain.errors import ConfigError, DataError, counted, printable
 from vtrain.files.checkpoint import Checkpoint
 from vtrain.files.runs import checkpoint_of
-from vtrain.files.yaml import dump_yaml
+from vtrain.files.yaml import dump_yaml, parse_yaml
 from vtrain.models.weights.sources import REMOTE, local
 
 log = logging.getLogger(__name__)
@@ -112,7 +113,8 @@ def chosen_for(
             chosen["model"] = {"patch_size": _patch_size(overrides, chosen["data"]["image_size"])}
     else:
         chosen = _fine_tuned(photos, start, overrides)
-    config = config_from_text(dump_yaml(chosen), f"config made for {root}", overrides)
+    document = parse_yaml(dump_yaml(chosen), f"config made for {root}")
+    config = validated(document, overrides)
     _say(photos, config, "a GPU" if on_gpu else "a processor")
     assert photos.source is not None, "it was just listed"
     return config, photos.source

@@ -61,9 +61,8 @@ class SweepFile(Section):
             raise ValueError("checkpoint.best_metric is what the metric says: leave it out")
         if self.seeds > 1 and "seed" in self.tried():
             raise ValueError("the seed is tried, and each trial has several: leave one of them out")
-        better: Direction = "minimize" if self.metric == "val/loss" else "maximize"
-        if self.direction not in (None, better):
-            raise ValueError(f"{self.metric} is better by {better}, so leave out direction")
+        if self.direction not in (None, self.better):
+            raise ValueError(f"{self.metric} is better by {self.better}, so leave out direction")
         for values in self.grid.values():
             refuse_repeated(values)
         return self

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vtrain.errors import ConfigError
 from vtrain.files.runs import RUNS
-from vtrain.resources import cpu_count
+from vtrain.resources import cpu_count, threads_asked
 from vtrain.sweep.storage import JOURNAL
 
 log = logging.getLogger(__name__)
@@ -61,8 +61,7 @@ def dashboard_command(path: Path, options: Options) -> str:
 
 def threads(workers: int) -> int:
     """Return the threads of each run where several share the cores."""
-    given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
-    return int(given) if given.isdecimal() else max(1, cpu_count() // workers)
+    return threads_asked() or max(1, cpu_count() // workers)
 
 
 def devices() -> list[str]:

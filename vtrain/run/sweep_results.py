@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vtrain.errors import printable
+from vtrain.errors import counted, printable
 from vtrain.files.atomic import write_json, write_text
 from vtrain.files.plain import plain
 from vtrain.files.runs import RunFolder
@@ -59,7 +59,7 @@ class Results:
             return f"{text} --rerun 3 trains it again with other seeds."
         mean = sum(self.rerun) / len(self.rerun)
         spread = f" ({min(self.rerun):.4f} to {max(self.rerun):.4f})" * (len(self.rerun) > 1)
-        seeds = f"{len(self.rerun)} other seed{'s' * (len(self.rerun) > 1)}"
+        seeds = counted(len(self.rerun), "other seed")
         return f"{text} With {seeds} it reaches {mean:.4f}{spread}."
 
     def data(self) -> dict[str, Any]:
