@@ -17,7 +17,10 @@ from vtrain.bench.stats import paired_ratio
 LIST = """
 import json, resource, sys, time
 from pathlib import Path
-from vtrain.data.datasets.folder import ImageFolder
+try:
+    from vtrain.data.datasets.folder import ImageFolder
+except ModuleNotFoundError:  # where it was up to commit 2149f4b
+    from vtrain.data.folder import ImageFolder
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

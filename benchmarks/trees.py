@@ -51,11 +51,12 @@ class Tree:
         helped = time.perf_counter()
         self.run(2, "-m", "vtrain", "fit", *self.fit, "no_such_key=1")  # 2: a mistake in the config
         refused = time.perf_counter()
-        first_step = self._seconds_to_first_step()
+        first_step = self.seconds_to_first_step()
         times = (helped - start, refused - helped, first_step)
         return dict(zip(UNITS, (step, run, *times), strict=True))
 
-    def _seconds_to_first_step(self) -> float:
+    def seconds_to_first_step(self) -> float:
+        """Return the seconds from the start of `vtrain fit` to the row of its first step."""
         with TemporaryDirectory(prefix="bench_trees_") as folder:
             rows, log = Path(folder, "run", "metrics.jsonl"), Path(folder, "log.txt")
             # The last step always has a row: a run of one step writes its row as soon as it can.

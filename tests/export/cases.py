@@ -1,5 +1,6 @@
 """A small trained model, and what is written of it, made once for many tests."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from vtrain.export.onnx_file import onnx_bytes
 from vtrain.export.proof import Evidence
 from vtrain.files.checkpoint import ModelDescription
 from vtrain.inference.loaded import LoadedModel
+from vtrain.registry import MODELS
 
 CLASSES = tuple(f"class_{k}" for k in range(10))
 GEOMETRY = Preprocess(32, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4), crop_fraction=0.875)
@@ -41,6 +43,19 @@ def evidence(model: LoadedModel, count: int = 12) -> Evidence:
     with torch.no_grad():
         logits = model.model(model.geometry.normalise(images))
     return Evidence(images.numpy(), logits.numpy(), logits.argmax(1).numpy())
+
+
+def native(name: str, count: int, **arguments: object) -> tuple[LoadedModel, Evidence]:
+    """Return a model of the size that it has by default, and what it says of noise."""
+    component = MODELS[name]
+    size = component.default("image_size")
+    torch.manual_seed(0)
+    model = shaken(component(num_classes=10, image_size=size, **arguments)).eval()
+    source = replace(loaded(), model=model, geometry=replace(GEOMETRY, image_size=size))
+    images = torch.randint(256, (count, 3, size, size), dtype=torch.uint8)
+    with torch.no_grad():
+        logits = model(source.geometry.normalise(images)).numpy()
+    return source, Evidence(images.numpy(), logits, logits.argmax(1))
 
 
 @cache  # the exporter takes seconds

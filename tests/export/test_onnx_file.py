@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -11,8 +10,8 @@ import onnx
 import pytest
 import torch
 
-from tests.export.cases import CLASSES, GEOMETRY, evidence, loaded, written
-from tests.models.agreement import same_as, shaken
+from tests.export.cases import CLASSES, GEOMETRY, evidence, loaded, native, written
+from tests.models.agreement import same_as
 from tests.models.test_contract import ONE_OF_EACH
 from vtrain.errors import CheckpointError
 from vtrain.export import onnx_file
@@ -94,21 +93,30 @@ def test_every_model_agrees_with_its_file_at_any_batch(name: str) -> None:
     ],
 )
 def test_a_model_of_the_native_size_agrees_too(name: str, depth: dict[str, object]) -> None:
-    component = MODELS[name]
-    size = component.default("image_size")
-    torch.manual_seed(0)
-    model = shaken(component(num_classes=10, image_size=size, **depth)).eval()
-    source = replace(loaded(), model=model, geometry=replace(GEOMETRY, image_size=size))
-    facts = described(source, "pixels")
+    check_native(name, (1, 5), **depth)
+
+
+@pytest.mark.study
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", MODELS.names())
+def test_every_model_of_its_native_size_agrees_at_any_batch(name: str) -> None:
+    check_native(name, (1, 2, 5, 32))
+
+
+def check_native(name: str, batches: tuple[int, ...], **arguments: object) -> None:
+    source, asked = native(name, max(batches), **arguments)
     module = onnx_file.exportable(source, "pixels")
+    facts = described(source, "pixels")
+    if sum(tensor.nbytes for tensor in module.state_dict().values()) > 0.9 * onnx_file.LARGEST_FILE:
+        with pytest.raises(CheckpointError, match="too large for one ONNX file"):
+            onnx_file.onnx_bytes(module, onnx_file.example(source), 20, facts)
+        return
     content = onnx_file.onnx_bytes(module, onnx_file.example(source), 20, facts)
-    images = torch.randint(256, (5, 3, size, size), dtype=torch.uint8)
-    with torch.no_grad():
-        expected = model(source.geometry.normalise(images)).numpy()
     file = from_bytes(content, Path("x.onnx"))
-    for count in (1, 5):
-        found = file.logits(images[:count].numpy())
-        assert np.abs(found - expected[:count]).max() < 1e-4 * np.abs(expected).max()
+    for count in batches:
+        found = file.logits(asked.images[:count])
+        scale = np.abs(asked.logits).max()
+        assert np.abs(found - asked.logits[:count]).max() < 1e-4 * scale
 
 
 def test_a_model_that_is_too_large_for_one_file_is_refused_before_the_work(

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.export.cases import CLASSES, evidence, loaded
+from tests.export.cases import CLASSES, evidence, loaded, native
 from tests.models.agreement import same_as
 from vtrain.errors import CheckpointError
 from vtrain.export import program
 from vtrain.export.graph import example, exportable
 from vtrain.export.program import program_bytes, write_program
+from vtrain.export.proof import Evidence
 from vtrain.registry import MODELS
 
 
@@ -25,8 +26,10 @@ def exported(name: str) -> torch.nn.Module:
 
 
 def check(name: str, batches: tuple[int, ...]) -> None:
-    model, module = loaded(name), exported(same_as(name))
-    asked = evidence(model, max(batches))
+    agree(exported(same_as(name)), evidence(loaded(name), max(batches)), batches)
+
+
+def agree(module: torch.nn.Module, asked: Evidence, batches: tuple[int, ...]) -> None:
     for count in batches:
         with torch.no_grad():
             found = module(torch.from_numpy(asked.images[:count]).float())
@@ -39,6 +42,16 @@ def check(name: str, batches: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("name", MODELS.names())
 def test_every_model_agrees_with_its_program_at_any_batch(name: str) -> None:
     check(name, (1, 2, 5, 32))
+
+
+@pytest.mark.study
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", MODELS.names())
+def test_every_model_of_its_native_size_agrees_at_any_batch(name: str) -> None:
+    model, asked = native(name, 32)
+    content = program_bytes(exportable(model, "pixels"), example(model), {})
+    module = torch.export.load(io.BytesIO(content)).module()
+    agree(module, asked, (1, 2, 5, 32))
 
 
 def test_a_program_states_its_classes_and_needs_no_vtrain(tmp_path: Path) -> None:
