@@ -13,7 +13,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from vtrain.models.base import ImageClassifier
 from vtrain.models.layout import AttentionLayer
@@ -148,6 +147,9 @@ def count_macs(model: ImageClassifier, image_size: int | None = None) -> int:
     """
     copied, images = meta_copy(model), _images(model, image_size, 1, "meta")
     # Features, then heads, and not a plain call: that may skip rows which no head reads.
+    # Here, as it loads Triton: that is a share of what one prediction takes.
+    from torch.utils.flop_counter import FlopCounterMode
+
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         copied.forward_head(copied.forward_features(images))
     return int(counter.get_total_flops()) // 2

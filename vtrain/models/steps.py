@@ -9,17 +9,20 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from vtrain.layers.drop_path import DropPath
 from vtrain.layers.probe import probed
 from vtrain.models.base import ImageClassifier
 from vtrain.models.layout import AttentionLayer
 from vtrain.models.profile import Shape, meta_copy, shapes_of
+
+if TYPE_CHECKING:
+    from torch.utils.flop_counter import FlopCounterMode
 
 BLOCK = re.compile(r".*?\bblocks\.\d+")
 
@@ -48,6 +51,9 @@ def steps(model: ImageClassifier) -> list[Step]:
 
     All tokens go through all blocks, as with `count_macs`. A part comes after its own parts.
     """
+    # Here, as it loads Triton: that is a share of what one prediction takes.
+    from torch.utils.flop_counter import FlopCounterMode
+
     copied, size, counter = meta_copy(model), model.image_size, FlopCounterMode(display=False)
     seen: list[Step] = []
     layers = {layer.module: layer for layer in copied.attention_layout(size, size).layers}
@@ -86,7 +92,7 @@ def _is_worth_showing(name: str, module: nn.Module) -> bool:
 
 
 def _writing(
-    seen: list[Step], name: str, counter: FlopCounterMode
+    seen: list[Step], name: str, counter: "FlopCounterMode"
 ) -> tuple[Callable[..., None], Callable[..., None]]:
     """Return hooks for before and after a module, which write down one step."""
     start = 0
