@@ -62,5 +62,5 @@ def test_ranges_and_choices_are_told_in_words() -> None:
     assert kind("model.drop_path_rate") == "number in [0, 1)"
     assert kind("train.precision") == "one of auto, fp32, bf16, fp16"
     assert kind("train.grad_clip_norm") == "number above 0 or null"
-    assert kind("data.mean") == "list of 3: number in [0, 1) or null"
+    assert kind("data.mean") == "list of: number in [0, 1) or null"
     assert kind("train.compile") == "auto or true or false"

@@ -12,6 +12,7 @@ from torchvision.transforms.v2 import functional as TF
 from vtrain.data import geometry
 from vtrain.data.augment.crops import BOX_DRAWS, resized_crop_boxes
 from vtrain.data.augment.draws import Stream
+from vtrain.data.normalise import to_bytes
 from vtrain.data.preprocess import Preprocess
 from vtrain.data.train_geometry import TrainGeometry
 from vtrain.rng import uniforms
@@ -139,8 +140,8 @@ def test_stored_data_of_another_program_is_refused() -> None:
 
 
 def test_an_image_that_no_decoder_made_is_a_bug_here() -> None:
-    with pytest.raises(AssertionError, match="RGB, not L"):
-        Preprocess(32)(photo(32, 32).convert("L"))
+    with pytest.raises(AssertionError, match="not LAB"):
+        to_bytes(Image.new("LAB", (2, 2)))
 
 
 @pytest.mark.parametrize("size", [(3, 4000), (4000, 3), (7, 901), (1, 5000), (400, 40)])

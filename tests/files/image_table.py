@@ -58,6 +58,12 @@ def tiff(samples: NDArray[np.generic], changes: dict[int, int] | None = None) ->
     return head + body + struct.pack(f"{order}H", len(tags)) + entries + bytes(4)
 
 
+def npy(array: NDArray[np.generic]) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    return file.getvalue()
+
+
 def png16(samples: NDArray[np.uint16]) -> bytes:
     """A PNG of 16 bits a channel by hand. Shape: (H, W, n), n of 1 to 4."""
     height, width, bands = samples.shape
@@ -170,6 +176,12 @@ READ: dict[str, tuple[bytes, Levels]] = {
     "32 bits": (tiff(DEEP.astype(np.uint32) * 65537), GREY),
     "signed 32 bits": (tiff((DEEP.astype(np.int64) * 65537 - 2**31).astype(np.int32)), GREY),
     "floats up to 1": (tiff((GREY[..., 0] / 255).astype(np.float32)), GREY),
+    "half floats": (tiff((GREY[..., 0] / 255).astype(np.float16)), GREY),
+    "doubles": (tiff(GREY[..., 0] / 255), GREY),
+    "floats of 3 bands": (tiff((PHOTO / 255).astype(np.float32)), PHOTO),
+    "numpy": (npy(bytes_of(PHOTO)), PHOTO),
+    "numpy, bands first": (npy(bytes_of(PHOTO).transpose(2, 0, 1)), PHOTO),
+    "numpy, grey of 16 bits": (npy(DEEP), GREY),
     "white is zero, 16 bits": (tiff(DEEP, {262: 0}), 255 - GREY),
     "12 bits, declared": (tiff(DEEP // 16, {281: 4095}), GREY),
     # Orientations
@@ -190,9 +202,6 @@ def frame(marker: int, bits: int, components: int) -> bytes:
 
 ZEROS = np.zeros((4, 4), np.uint16)
 REFUSED: dict[str, tuple[bytes, str, str]] = {
-    "5 bands": (tiff(np.zeros((4, 4, 5), np.uint8)), "a TIFF of 5 bands of 8 bits", "1 or 3 bands"),
-    "half floats": (tiff(np.zeros((4, 4), np.float16)), "float 16 bits", "8 or 16 bits"),
-    "doubles": (tiff(np.zeros((4, 4), np.float64)), "float 64 bits", "8 or 16 bits"),
     "webp in a tiff": (tiff(ZEROS, {259: 50001}), "compressed as WebP", "deflate"),
     "lerc in a tiff": (tiff(ZEROS, {259: 34887}), "compressed as LERC", "deflate"),
     "jpeg xl in a tiff": (tiff(ZEROS, {259: 50002}), "compressed as JPEG XL", "deflate"),
@@ -207,7 +216,6 @@ REFUSED: dict[str, tuple[bytes, str, str]] = {
     "nifti": (bytes(344) + b"n+1\0", "NIfTI", "PNG or TIFF"),
     "zipped nifti": (b"\x1f\x8b\x08" + bytes(20), "NIfTI", "unpack it"),
     "fits": (b"SIMPLE  =                    T", "FITS", "16-bit or float TIFF"),
-    "numpy": (b"\x93NUMPY\1\0" + bytes(20), "a NumPy array", "PNG or TIFF"),
     "pdf": (b"%PDF-1.7\n", "PDF", "readable formats"),
     "svg": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "SVG", "readable formats"),
     "photoshop": (b"8BPS\0\1" + bytes(20), "Photoshop", "readable formats"),

@@ -16,10 +16,10 @@ from PIL import ExifTags, Image
 from tests.data.pictures import as_nobody
 from tests.files.image_table import STORED
 from vtrain.errors import DataError
+from vtrain.files.image_names import is_image_name
 from vtrain.files.images import (
     FORMATS,
     decode_image,
-    is_image_name,
     read_bytes,
     read_image,
     rgb,
@@ -475,10 +475,8 @@ def test_a_refused_bomb_takes_no_memory(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "what"),
     [
-        (tiff(np.zeros((4, 4, 5), np.uint8), 8, 1), "a TIFF of 5 bands of 8 bits"),
-        (tiff(np.zeros((4, 4, 13), np.uint16), 16, 1), "a TIFF of 13 bands of 16 bits"),
-        (tiff(np.zeros((4, 4), np.float16), 16, 3), "a TIFF of 1 band of float 16 bits"),
-        (tiff(np.zeros((4, 4), np.float64), 64, 3), "a TIFF of 1 band of float 64 bits"),
+        (tiff(np.zeros((4, 4, 5), np.uint8), 8, 1, {259: 7}), "a TIFF of 5 bands of 8 bits"),
+        (tiff(np.zeros((4, 4, 5), np.uint8), 5, 1), "a TIFF of 5 bands of 5 bits"),
         (tiff(np.zeros((4, 4), np.uint8), 8, 1, {259: 50001}), "a TIFF compressed as WebP"),
         (tiff(np.zeros((4, 4), np.uint8), 8, 1, {259: 34712}), "a TIFF compressed as JPEG 2000"),
         (b"II*\0" + b"\xff" * 40, "a damaged TIFF"),
@@ -490,7 +488,6 @@ def test_a_refused_bomb_takes_no_memory(tmp_path: Path) -> None:
         (b"\0\0\0\x18ftypcrx " + b"\0" * 20, "it looks like a camera's raw file"),
         (b"\0" * 128 + b"DICM" + b"\0" * 20, "it looks like DICOM"),
         (b"\0" * 344 + b"n+1\0", "it looks like NIfTI"),
-        (b"\x93NUMPY\1\0", "it looks like a NumPy array"),
         (b"SIMPLE  =        T", "it looks like FITS"),
     ],
 )

@@ -1,3 +1,4 @@
+import json
 import socket
 import sys
 import types
@@ -601,6 +602,27 @@ def test_a_hub_repository_is_read_from_safetensors_or_else_from_bin(monkeypatch,
     model = tiny("vit_ti")
     load_pretrained(model, "hf-hub:someone/vit")
     assert asked == [("someone/vit", "model.safetensors"), ("someone/vit", "pytorch_model.bin")]
+    assert torch.equal(model.head.weight, source.head.weight)
+
+
+def test_a_hub_repository_may_have_its_weights_in_parts(monkeypatch, tmp_path: Path) -> None:
+    source = other("vit_ti")
+    names = list(source.state_dict())
+    parts = {"model-1.safetensors": names[::2], "model-2.safetensors": names[1::2]}
+    for part, some in parts.items():
+        save_file({name: source.state_dict()[name] for name in some}, tmp_path / part)
+    index = {"weight_map": {name: part for part, some in parts.items() for name in some}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+
+    def download(repository, name, errors):
+        if not (tmp_path / name).exists():
+            raise errors.EntryNotFoundError
+        return str(tmp_path / name)
+
+    fake_hub(monkeypatch, download)
+    model = tiny("vit_ti")
+    report = load_pretrained(model, "hf-hub:someone/vit")
+    assert "(2 parts)" in str(report)
     assert torch.equal(model.head.weight, source.head.weight)
 
 

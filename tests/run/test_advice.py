@@ -43,6 +43,7 @@ OF_A_START = {
     "data.mean": "said of the weights at a start; a run that goes on does not read them",
     "data.std": "likewise",
     "data.value_range": "said of images by `check --data`, before a run",
+    "data.channels": "of images of another number, or said before a run",
     "data.balanced": "beside train.loss.tau: the first start has refused both together",
     "data.name": "of a dataset that is not there, without which no run has begun",
 }

@@ -52,6 +52,7 @@ STATED = {
     "data.crop_fraction": "0.9",
     "data.reducing_gap": "3.0",
     "data.value_range": "[0.0, 4095.0]",
+    "data.channels": "1",
     "data.mean": "[0.5, 0.5, 0.4]",
     "data.std": "[0.5, 0.5, 0.4]",
     "data.fold": "{of: 4, index: 1}",

@@ -110,7 +110,7 @@ class CommandGroups(TyperGroup):
         raise ConfigError(what, "command line", self._suggestion(name, rest))
 
     def _suggestion(self, name: str, rest: str) -> str:
-        from vtrain.files.images import is_image_name  # with it come numpy and Pillow
+        from vtrain.files.image_names import is_image_name
         from vtrain.files.runs import RunFolder
         from vtrain.run.text.command import argument
 

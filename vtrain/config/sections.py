@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from vtrain.files.paths import at_home
+from vtrain.files.stacks import MOST_BANDS
 from vtrain.files.yaml import dump_yaml
 from vtrain.registry import (
     CHANGEABLE_ON_RESUME,
@@ -49,11 +50,14 @@ class DataSection(ComponentSection):
     # What the program hands on: the model and the preprocessing have to agree on these.
     image_size: Annotated[int, Field(ge=1, le=8192)] | None = None
     """Pixels per side that the model sees; null is the model's native size."""
-    mean: tuple[Probability, Probability, Probability] | None = None
-    """Mean of red, green and blue, of values in [0, 1], that images are normalised by; null is the
+    channels: Annotated[int, Field(ge=1, le=MOST_BANDS)] = 3
+    """Channels that the model sees: 3 are red, green and blue, 1 is grey, and of any other number
+    each file has to have as many: TIFF and NumPy arrays may have any, pictures with alpha 4."""
+    mean: Annotated[tuple[Probability, ...] | None, Field(min_length=1)] = None
+    """Mean of each channel, of values in [0, 1], that images are normalised by; null is the
     dataset's own, which foreign weights may not have been trained with."""
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
-    """Standard deviation of red, green and blue that images are normalised by."""
+    std: Annotated[tuple[PositiveFloat, ...] | None, Field(min_length=1)] = None
+    """Standard deviation of each channel that images are normalised by."""
 
 
 class OptimizerSection(ComponentSection):

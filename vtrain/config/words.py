@@ -42,6 +42,7 @@ _KEYS = {
     "data.num_workers": "workers num_worker dataloader_num_workers n_workers nworkers",
     "data.image_size": "img_size imgsz imgsize input_size img image_sz resolution crop_size size "
     "train_crop_size",
+    "data.channels": "in_channels in_chans num_channels input_channels bands num_bands n_channels",
     "data.val_fraction": "val_split valid_split val_size test_size validation_split val_ratio "
     "split_ratio val_percent",
     "data.interpolation": "train_interpolation resample",

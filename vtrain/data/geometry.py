@@ -8,14 +8,17 @@ from typing import Literal
 
 from PIL import Image
 
+from vtrain.errors import DataError
+from vtrain.files.colour_profile import to_srgb
 from vtrain.files.large_jpeg import FACTORS, Box, LargeJpeg, Size
-from vtrain.files.lazy_image import DeepGrey
+from vtrain.files.lazy_image import Bands, DeepGrey, Planes, image_of
 
 Resize = Literal["crop", "squash", "letterbox"]
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
-Triple = tuple[float, float, float]
+PerChannel = tuple[float, ...]
+"""A number for each channel."""
 ValueRange = Literal["auto"] | tuple[float, float]
-"""What is black and what is white in a grey image of more than 8 bits."""
+"""What is black and what is white in an image of more than 8 bits."""
 MAX_SCALED = 64_000_000
 """Pixels to which an image is scaled before its centre is cut out: a strip would fill gigabytes."""
 
@@ -26,20 +29,26 @@ def fit_image(
     resize: Resize,
     crop_fraction: float,
     interpolation: Interpolation,
-    mean: Triple,
+    mean: PerChannel,
     reducing_gap: float | None = None,
     value_range: ValueRange = "auto",
+    channels: int = 3,
+    icc: bool = False,
 ) -> Image.Image:
-    """Bring an RGB image to `image_size` pixels per side; `Preprocess` explains the arguments.
+    """Bring an image to `image_size` pixels per side; `Preprocess` explains the arguments.
 
     An image that already has that size is not changed.
+
+    Raises:
+        DataError: It has not so many channels.
     """
-    S, image = image_size, in_range(image, value_range)
+    S, image = image_size, in_channels(image, channels, value_range, icc)
     if image.size == (S, S):  # small datasets have the model's size as they are
-        return image
+        return in_colours(image, channels, icc)
     filter_ = Image.Resampling[interpolation.upper()]
     (width, height), left, top = placed(image.size, S, resize, crop_fraction)
     image, whole = reduced(image, image.size, (width, height), interpolation, reducing_gap)
+    image = in_colours(image, channels, icc)
     if resize == "squash":
         if S * image.height > MAX_SCALED:  # Pillow scales the width first, for every row
             image = image.resize((image.width, S), filter_, (0, whole[1], image.width, whole[3]))
@@ -50,10 +59,59 @@ def fit_image(
     image = image.resize((width, height), filter_, whole)
     if resize == "crop":
         return image.crop((left, top, left + S, top + S))
-    red, green, blue = (round(255 * m) for m in mean)
-    canvas = Image.new("RGB", (S, S), (red, green, blue))
-    canvas.paste(image, (-left, -top))
+    return _on_canvas(image, S, (-left, -top), [round(255 * m) for m in mean])
+
+
+def _on_canvas(image: Image.Image, size: int, at: tuple[int, int], fill: list[int]) -> Image.Image:
+    """Put an image on a square of a colour."""
+    if isinstance(image, Planes):
+        planes = zip(image.planes, fill, strict=True)
+        return Planes(tuple(_on_canvas(plane, size, at, [one]) for plane, one in planes))
+    canvas = Image.new(image.mode, (size, size), tuple(fill) if image.mode == "RGB" else fill[0])
+    canvas.paste(image, at)
     return canvas
+
+
+def in_channels(
+    image: Image.Image, channels: int, value_range: ValueRange, icc: bool
+) -> Image.Image:
+    """Return a decoded image with the channels that are asked for, and deep values in their range.
+
+    Grey is made of colours; all other channels are those of the file. A large JPEG stays as it is:
+    `in_colours` is for what is decoded of it.
+
+    Raises:
+        DataError: The file has not so many.
+    """
+    low, high = (None, None) if isinstance(value_range, str) else value_range
+    has, where = 3, None
+    if isinstance(image, Bands):
+        has, where = image.count, image.where
+        if has == channels and (channels != 3 or image.picture is None):
+            return image_of(image.ranged(low, high))
+        if channels in (1, 3) and image.picture is not None:
+            return in_colours(image.picture, channels, icc)
+    elif isinstance(image, Planes):  # what this function gave, and was kept
+        has = len(image.planes)
+        if has == channels:
+            return image
+    elif channels in (1, 3):
+        ranged = in_range(image, value_range)
+        return ranged if isinstance(ranged, LargeJpeg) else in_colours(ranged, channels, icc)
+    hint = f"such images need data.channels={has}"
+    raise DataError(f"an image of {has} channels, where {channels} are asked for", where, hint)
+
+
+def in_colours(image: Image.Image, channels: int, icc: bool) -> Image.Image:
+    """Return colours in sRGB, if `icc` asks for it, or as grey, by Pillow's luminance.
+
+    Grey has the mode L and keeps its values. `Planes` have no colours: they are not changed.
+    """
+    if isinstance(image, Planes):
+        return image
+    image = to_srgb(image) if icc else image
+    mode = {1: "L", 3: "RGB"}[channels]
+    return image if image.mode == mode else image.convert(mode)
 
 
 def in_range(image: Image.Image, value_range: ValueRange) -> Image.Image:

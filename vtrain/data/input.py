@@ -23,7 +23,7 @@ class Input:
     Augmentation depends on (seed, epoch, index) of each sample, mixing on (seed, step, position in
     the batch of all processes), so a batch may be made again at any time and anywhere.
 
-    Shape: (B, 3, H, W) uint8 images and (B,) int64 targets -> (B, 3, S, S) float32, and (B,) int64
+    Shape: (B, C, H, W) uint8 images and (B,) int64 targets -> (B, C, S, S) float32, and (B,) int64
     targets, or (B, K) float32 ones where images are mixed.
     """
 

@@ -6,7 +6,6 @@ Everything after it runs on whole batches on the device (`vtrain.data.augment`).
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -14,10 +13,11 @@ from torch import Tensor
 
 from vtrain.data.augment.crops import resized_crop_box
 from vtrain.data.augment.draws import Stream
-from vtrain.data.geometry import in_range, reduced
+from vtrain.data.geometry import in_channels, in_colours, reduced
 from vtrain.data.normalise import to_bytes
 from vtrain.data.preprocess import Preprocess
 from vtrain.files.large_jpeg import Box, LargeJpeg
+from vtrain.files.lazy_image import samples_of
 from vtrain.rng import hash_ints, row
 
 
@@ -26,9 +26,9 @@ class TrainGeometry:
     """What a worker does to one training image; `Augment.geometry` makes it.
 
     A random crop by `crop_scale` and `crop_ratio`, as `CropFlip` explains them, or without a scale
-    that of evaluation; then more transforms of the (3, S, S) uint8 image.
+    that of evaluation; then more transforms of the (C, S, S) uint8 image.
 
-    Shape: an RGB image, its index in the dataset, epoch -> (3, S, S) uint8.
+    Shape: a decoded image, its index in the dataset, epoch -> (C, S, S) uint8.
     """
 
     preprocess: Preprocess
@@ -47,7 +47,7 @@ class TrainGeometry:
         # Crops of a large JPEG come from smaller scales, which are decoded as they are needed.
         if isinstance(image, LargeJpeg) and self.preprocess.reducing_gap is not None:
             return None
-        return in_range(image, self.preprocess.value_range)
+        return self._in_channels(image)
 
     def __call__(self, image: Image.Image, index: int, epoch: int) -> Tensor:
         pixels = self._cropped(image, index, epoch)
@@ -66,7 +66,7 @@ class TrainGeometry:
         if self.crop_scale is None:
             return self.preprocess(image)
         draw = row(index, self.seed, epoch, Stream.CROP)
-        image = in_range(image, self.preprocess.value_range)
+        image = self._in_channels(image)
         width, height = image.size
         top, left, h, w = resized_crop_box(draw, height, width, self.crop_scale, self.crop_ratio)
         S, preprocess = self.preprocess.image_size, self.preprocess
@@ -74,9 +74,16 @@ class TrainGeometry:
         smaller, whole = reduced(image, (w, h), (S, S), *how)
         if smaller is not image:
             part = (left / width, top / height, (left + w) / width, (top + h) / height)
+            smaller = in_colours(smaller, preprocess.channels, preprocess.icc)
             return to_bytes(_scaled_part(smaller, whole, part, preprocess))
-        crop = np.array(image.crop((left, top, left + w, top + h)))  # (h, w, 3)
-        return _scaled(torch.from_numpy(crop), preprocess)
+        crop = image.crop((left, top, left + w, top + h))
+        crop = in_colours(crop, preprocess.channels, preprocess.icc)  # of a large JPEG, in full
+        return _scaled(torch.from_numpy(samples_of(crop)), preprocess)  # of (h, w, C)
+
+    def _in_channels(self, image: Image.Image) -> Image.Image:
+        """Return an image with the channels that are asked for; a large JPEG is not decoded."""
+        preprocess = self.preprocess
+        return in_channels(image, preprocess.channels, preprocess.value_range, preprocess.icc)
 
 
 def _scaled_part(image: Image.Image, whole: Box, part: Box, preprocess: Preprocess) -> Image.Image:
@@ -99,7 +106,7 @@ def _scaled(pixels: Tensor, preprocess: Preprocess) -> Tensor:
     The two round at other places: a result is within two steps of 255 of Pillow's. Evaluation does
     not come here.
 
-    Shape: (h, w, 3) uint8 -> (3, S, S) uint8.
+    Shape: (h, w, C) uint8 -> (C, S, S) uint8.
     """
     S, mode = preprocess.image_size, preprocess.interpolation
     smooth = mode != "nearest"

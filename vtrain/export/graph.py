@@ -15,7 +15,7 @@ Input = Literal["pixels", "normalised"]
 
 
 class OfPixels(nn.Module):
-    """A model that normalises by itself. Shape: (B, 3, S, S) float, 0 to 255 -> (B, K)."""
+    """A model that normalises by itself. Shape: (B, C, S, S) float, 0 to 255 -> (B, K)."""
 
     scale: Tensor
     shift: Tensor

@@ -12,7 +12,7 @@ from vtrain.errors import CheckpointError, counted
 
 Array: TypeAlias = NDArray[Any]
 Runtime: TypeAlias = Callable[[Array], Array]
-"""Asks a file. Shape: (B, 3, S, S) uint8 -> (B, K) float32."""
+"""Asks a file. Shape: (B, C, S, S) uint8 -> (B, K) float32."""
 
 BATCHES = (1, 5)
 """Batch sizes in turn: a frozen batch serves neither."""
@@ -27,7 +27,7 @@ NOT_KEPT = "nothing was written"
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a model said of some images. Shape: images (N, 3, S, S), logits (N, K), targets (N,)."""
+    """What a model said of some images. Shape: images (N, C, S, S), logits (N, K), targets (N,)."""
 
     images: Array
     logits: Array

@@ -58,12 +58,13 @@ class Model:
         self.takes_pixels = facts["input"] == "pixels"
 
     def prepare(self, path):
-        """Return the model's input of one image. Shape: (3, S, S) float32."""
+        """Return the model's input of one image. Shape: (C, S, S) float32."""
         options = {name: value for name, value in self.preprocess.items() if name != "std"}
-        pixels = np.asarray(fit_image(read_image(path), **options), np.float32).transpose(2, 0, 1)
+        image = fit_image(read_image(path), **options)
+        pixels = samples_of(image).astype(np.float32).transpose(2, 0, 1)
         if self.takes_pixels:  # the file normalises by itself
             return pixels
-        mean, std = (np.float32(self.preprocess[k]).reshape(3, 1, 1) for k in ("mean", "std"))
+        mean, std = (np.float32(self.preprocess[k]).reshape(-1, 1, 1) for k in ("mean", "std"))
         return (pixels / np.float32(255) - mean) / std
 
     def predict(self, paths, top_k=5):

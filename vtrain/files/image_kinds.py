@@ -17,7 +17,6 @@ STARTS: dict[tuple[bytes, ...], tuple[str, str]] = {
     (b"\xff\x0a", b"\0\0\0\x0cjxl "): ("JPEG XL", "save it as JPEG or PNG, as djxl does"),
     (b"8bps",): ("Photoshop", ""),
     (b"v/1\x01",): ("OpenEXR", ""),
-    (b"\x93numpy",): ("a NumPy array", "save it as PNG or TIFF"),
     (b"\x89hdf",): ("HDF5", ""),
     (b"simple  =",): ("FITS", "save its image as a 16-bit or float TIFF"),
     (b"pk\3\4",): ("a ZIP archive", "unpack it"),
@@ -91,7 +90,7 @@ def _looks_like(data: bytes) -> tuple[str, str]:
 def tiff_kind(data: bytes) -> str:
     """Describe the first image of a TIFF by its tags."""
     try:
-        tags = _directory(data)
+        tags = tiff_tags(data)
         # 277: bands, 258: bits of each, 339: how to read the bits, 259: compression, 262: what the
         # values mean (two of these are raw sensors), 50706: a DNG's version.
         tags[256]  # every TIFF has a width
@@ -106,7 +105,8 @@ def tiff_kind(data: bytes) -> str:
     return f"a TIFF of {samples} band{'s' * (samples != 1)} of {kind}{bits[0]} bits{raw}"
 
 
-def _directory(data: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
+def tiff_tags(data: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
+    """Return the tags of the first image of a TIFF."""
     big = data[2:3] == b"+" or data[3:4] == b"+"  # BigTIFF, whose header is longer
     directory = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if big else 8])
     file = io.BytesIO(data)

@@ -1,6 +1,7 @@
 """The one image decoder: fit, eval and predict all read their files here.
 
-A picture is 8-bit RGB, upright (EXIF orientation applied), its first frame only. What is behind a
+A picture is 8-bit RGB, upright (EXIF orientation applied), its first frame only; what has other
+bands has them beside that, for `data.channels` (`vtrain.files.stacks`). What is behind a
 transparent pixel is `BACKGROUND`; samples wider than 8 bits are scaled by their bit depth, never
 clipped. A JPEG of more than `MAX_PIXELS` is decoded at half its width and height. A file is
 untrusted: only regular files of a closed list of formats are opened, and size and pixel count are
@@ -12,24 +13,23 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import Any
 
+from numpy.typing import NDArray
 from PIL import ExifTags, Image, JpegImagePlugin, UnidentifiedImageError
 
 from vtrain.errors import DataError
+from vtrain.files.colour_profile import PROFILE
 from vtrain.files.image_kinds import COMPRESSIONS, is_heic, is_lossless, kind_of
-from vtrain.files.image_readers import HEIC_ENDINGS, heic_formats, hush_pillow, reads_heic
+from vtrain.files.image_readers import heic_formats, hush_pillow
 from vtrain.files.large_jpeg import LARGE, Box, LargeJpeg, halved, reduce
 from vtrain.files.lazy_image import LazyImage
+from vtrain.files.stacks import beside, is_stack, stack_image
+from vtrain.files.tiff_bands import band_tags, tiff_bands
 from vtrain.files.to_rgb import tags_of, to_rgb
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "AVIF", "TIFF", "PPM", "JPEG2000")
 """What Pillow may try. Left to itself it sniffs forty formats, and hands EPS to Ghostscript."""
-ENDINGS = "jpg jpeg jpe jfif png apng bmp dib gif webp avif tif tiff ppm pgm pbm pnm jp2 j2k jpx"
-EXTENSIONS = frozenset(
-    f".{ending}" for ending in (ENDINGS + f" {HEIC_ENDINGS}" * reads_heic()).split()
-)
-"""Lower-case endings of file names that are taken for images in a folder."""
 MAX_FILE_BYTES = 256 * 2**20
 MAX_PIXELS = 64_000_000
 """Pixels that are decoded at most."""
@@ -114,18 +114,32 @@ def decode_image(data: bytes, where: object = None, *, max_pixels: int = MAX_PIX
         DataError: The content is not a readable image of a known format, or has too many pixels.
             That a large JPEG is damaged is said only once it is decoded.
     """
-    with _named(data, where, max_pixels), _opened(data) as image:
-        least = _check_size(image, max_pixels)
-        if not _is_large(image, data, least):
-            return _decoded(image, least)[0]
-        width, height = halved(image.size, least)
-        size = (height, width) if _turn(image) >= 5 else (width, height)
+
+    def bands(tags: dict[int, Any]) -> NDArray[Any]:
+        with _named(data, where, max_pixels):
+            return tiff_bands(data, tags)
+
+    with _named(data, where, max_pixels):
+        try:
+            opened = _opened(data)
+        except UnidentifiedImageError:
+            if not is_stack(data):
+                raise
+            return stack_image(data, max_pixels, _shown(where))
+        with opened as image:
+            least = _check_size(image, max_pixels)
+            if not _is_large(image, data, least):
+                picture, tags = _decoded(image, least)[0], band_tags(data) or {}
+                return beside(picture, tags, lambda: bands(tags), _shown(where))
+            width, height = halved(image.size, least)
+            size = (height, width) if _turn(image) >= 5 else (width, height)
+            profile = image.info.get(PROFILE)
 
     def decode(factor: int) -> tuple[Image.Image, Box]:
         with _named(data, where, max_pixels), _opened(data) as image:
             return _decoded(image, least, factor)
 
-    return LargeJpeg(size, decode)
+    return LargeJpeg(size, decode, profile)
 
 
 @contextmanager
@@ -281,8 +295,3 @@ def _shown(path: object) -> str | None:
         # Undecodable bytes arrive as lone surrogates, which no terminal or JSON file can hold.
         return os.fsencode(path).decode(errors="backslashreplace")
     return str(path)
-
-
-def is_image_name(name: str) -> bool:
-    """Whether a file name ends like an image, in either case."""
-    return Path(name).suffix.lower() in EXTENSIONS

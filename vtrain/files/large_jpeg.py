@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from PIL import Image, JpegImagePlugin
 
+from vtrain.files.colour_profile import PROFILE
 from vtrain.files.lazy_image import LazyImage
 
 Size: TypeAlias = tuple[int, int]
@@ -28,11 +29,19 @@ class LargeJpeg(LazyImage):
         size: Of the upright image.
         decode: Gives the upright RGB image with sides scaled down by a factor, and where the whole
             image lies in it. It raises a DataError if the file is damaged.
+        profile: Of its colours, if it has one.
     """
 
-    def __init__(self, size: Size, decode: Callable[[int], tuple[Image.Image, Box]]) -> None:
+    def __init__(
+        self,
+        size: Size,
+        decode: Callable[[int], tuple[Image.Image, Box]],
+        profile: bytes | None = None,
+    ) -> None:
         super().__init__(size, lambda: decode(1)[0])
         self._decode = decode
+        if profile is not None:
+            self.info[PROFILE] = profile
 
     def reduced(self, factor: int) -> tuple[Image.Image, Box]:
         """Return the image with sides scaled down by 2, 4 or 8, and where the whole lies in it."""

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from vtrain.errors import DataError
-from vtrain.files.lazy_image import DeepGrey
+from vtrain.files.lazy_image import Bands, DeepGrey
 
 BACKGROUND = (255, 255, 255)
 """White: the page that most images with transparency were drawn for."""
@@ -45,10 +45,18 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "LAB":
         return _from_lab(image)
     if image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info:
-        image = image.convert("RGBA")
-        page = Image.new("RGBA", image.size, (*BACKGROUND, 255))
-        return Image.alpha_composite(page, image).convert("RGB")
+        return _on_page(image)
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _on_page(image: Image.Image) -> Bands:
+    """Return an image with transparency on white, and what it is without the page."""
+    bands = image.convert("LA" if image.mode in {"LA", "La"} else "RGBA")
+    page = Image.new("RGBA", image.size, (*BACKGROUND, 255))
+    seen = Image.alpha_composite(page, image.convert("RGBA")).convert("RGB")
+    seen.info.update(image.info)  # the colour profile
+    count = len(bands.getbands())
+    return Bands(image.size, count, lambda: (np.asarray(bands), 0.0, 255.0), seen)
 
 
 def _deep_grey(image: Image.Image) -> DeepGrey:
@@ -56,20 +64,25 @@ def _deep_grey(image: Image.Image) -> DeepGrey:
     samples, tags = np.asarray(image), tags_of(image)
     low, high = 0.0, 0.0
     if image.mode != "F":
-        low, high = _declared_range(image)
+        low, high = declared_range(tags)
         if image.mode == "I" and low == 0:
             samples = samples.view(np.uint32)  # Pillow reads unsigned 32 bits as signed
-    samples = _without_nodata(samples, tags.get(42113))
+    samples = without_nodata(samples, tags.get(42113))
     if image.mode == "F":
-        # Floats declare no range: it is the first of the usual ones that holds the whole image.
-        samples = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0)
-        low, high = min(0.0, samples.min()), samples.max()
-        high = next((top for top in (1.0, 255.0, 65535.0) if high <= top), high)
+        samples, low, high = float_range(samples)
     # Pillow turns a photometric interpretation of WhiteIsZero round only for samples of 8 bits.
     return DeepGrey(samples, low, high, white_is_zero=tags.get(262) == 0)
 
 
-def _without_nodata(samples: NDArray[Any], declared: object) -> NDArray[Any]:
+def float_range(samples: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
+    """Return floats without what is no number, and the values of black and white."""
+    # Floats declare no range: it is the first of the usual ones that holds the whole image.
+    samples = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = min(0.0, samples.min()), samples.max()
+    return samples, low, next((top for top in (1.0, 255.0, 65535.0) if high <= top), high)
+
+
+def without_nodata(samples: NDArray[Any], declared: object) -> NDArray[Any]:
     """Give samples that mean "nothing was measured here" (GDAL_NODATA) the smallest other value."""
     try:
         nodata = samples.dtype.type(float(str(declared).strip("\0 ")))
@@ -81,9 +94,8 @@ def _without_nodata(samples: NDArray[Any], declared: object) -> NDArray[Any]:
     return np.where(absent, samples[~absent].min(), samples)
 
 
-def _declared_range(image: Image.Image) -> tuple[float, float]:
-    """Return what black and white are in a deep image of integers."""
-    tags = tags_of(image)
+def declared_range(tags: Mapping[int, Any]) -> tuple[float, float]:
+    """Return what black and white are in an image of integers, by its tags."""
     if not tags:  # PNG and PPM, which Pillow brings to 16 bits
         return 0.0, 2.0**16 - 1
     bits = tags.get(258, (16,))[0]  # BitsPerSample

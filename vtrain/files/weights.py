@@ -12,6 +12,7 @@ from vtrain.errors import CheckpointError
 from vtrain.files.archive import File, opened
 from vtrain.files.arrays import read_arrays
 from vtrain.files.runs import RunFolder
+from vtrain.files.weights_parts import ENDING, INDEX_NAMES, parts_of
 from vtrain.files.weights_torch import TorchFile
 from vtrain.files.weights_within import weights_within
 
@@ -40,6 +41,7 @@ def read_weights(path: Path) -> WeightFile:
     """Read a file of tensors onto the CPU; nothing in it is ever executed.
 
     A folder stands for the file in it: of a run its best checkpoint, else the one file of weights.
+    The index of several files stands for all of them.
 
     Of a checkpoint of vtrain it is the weights that are evaluated, even if the rest is unusable.
     Other files hold their tensors bare, or under a key; averaged ones are preferred.
@@ -48,6 +50,8 @@ def read_weights(path: Path) -> WeightFile:
         CheckpointError: It is absent, damaged, unsafe, or holds no tensors.
     """
     path = file_in(path) if path.is_dir() else path
+    if path.name.endswith(ENDING):
+        return _joined(path)
     with opened(path) as file:
         content, stored = _read(file, path)
         tensors, place = weights_within(content)
@@ -62,6 +66,24 @@ def read_weights(path: Path) -> WeightFile:
         place,
         is_own=isinstance(content.get("state"), dict) and "vtrain" in content,
     )
+
+
+def _joined(index: Path) -> WeightFile:
+    """Read the files that an index names as one.
+
+    Raises:
+        CheckpointError: One is absent or damaged, or lacks a tensor that the index says it has.
+    """
+    tensors: dict[str, Tensor] = {}
+    parts = parts_of(index)
+    for path, names in parts.items():
+        inside = read_weights(path).tensors
+        lacking = sorted(names - inside.keys())
+        if lacking:
+            what = f"it lacks {len(lacking)} tensors that the index names, such as {lacking[0]:.60}"
+            raise CheckpointError(what, path)
+        tensors |= {name: inside[name] for name in names}
+    return WeightFile(tensors, (), place=f"{len(parts)} parts")
 
 
 def _names(classes: object) -> tuple[str, ...]:
@@ -85,14 +107,18 @@ def file_in(folder: Path) -> Path:
         CheckpointError: It has none, or several of which none has a known name.
     """
     run = RunFolder(folder)
-    for path in (run.best, run.last, *(folder / name for name in (*KNOWN_NAMES, *BEST_NAMES))):
+    for path in (
+        run.best,
+        run.last,
+        *(folder / name for name in (*KNOWN_NAMES, *INDEX_NAMES, *BEST_NAMES)),
+    ):
         if path.exists():
             return path
     files = sorted(path for path in folder.iterdir() if path.suffix in ENDINGS)
     if len(files) == 1:
         return files[0]
     if not files:
-        known = (*KNOWN_NAMES, *BEST_NAMES)
+        known = (*KNOWN_NAMES, *INDEX_NAMES, *BEST_NAMES)
         inner = sorted({path.parent.name for name in known for path in folder.glob(f"*/{name}")})
         hint = f"name one in it, such as {inner[-1]}" if inner else "name a file"
         raise CheckpointError("no file of weights in this folder", folder, hint)

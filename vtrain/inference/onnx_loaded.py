@@ -18,12 +18,12 @@ from vtrain.models.layout import AttentionLayout
 
 
 class OnnxClassifier(ImageClassifier):
-    """Ask an exported file as if it were a model. Shape: (B, 3, S, S) float -> (B, K)."""
+    """Ask an exported file as if it were a model. Shape: (B, C, S, S) float -> (B, K)."""
 
     def __init__(self, model: OnnxModel) -> None:
         super().__init__()
         self.onnx = model
-        self.num_classes, self.in_channels = len(model.classes), 3
+        self.num_classes, self.in_channels = len(model.classes), model.geometry.channels
         self.image_size = model.geometry.image_size
         # Where a model is, is asked of its parameters.
         self.nothing = torch.nn.Parameter(torch.empty(0), requires_grad=False)

@@ -17,6 +17,7 @@ from pydantic_core import from_json
 from vtrain.data.preprocess import BEFORE, Preprocess
 from vtrain.errors import CheckpointError, ConfigError
 from vtrain.files.archive import opened
+from vtrain.files.lazy_image import samples_of
 from vtrain.resources import cpu_count, threads_asked
 
 if TYPE_CHECKING:
@@ -47,11 +48,11 @@ class OnnxModel:
     """Threads that take one image each; None: all threads of onnxruntime take a batch together."""
 
     def prepare(self, image: Image.Image) -> Array:
-        """Bring an RGB image to the model's size. Shape: -> (3, S, S) uint8."""
-        return np.array(self.geometry.fit(image)).transpose(2, 0, 1)
+        """Bring a decoded image to the model's size. Shape: -> (C, S, S) uint8."""
+        return samples_of(self.geometry.fit(image)).transpose(2, 0, 1)
 
     def logits(self, images: Array) -> Array:
-        """Return what the model says. Shape: (B, 3, S, S) uint8 -> (B, K) float32."""
+        """Return what the model says. Shape: (B, C, S, S) uint8 -> (B, K) float32."""
         inputs = images.astype(np.float32)
         if not self.takes_pixels:
             mean, std = self.geometry.mean, self.geometry.std
@@ -62,14 +63,14 @@ class OnnxModel:
         return self.run(inputs)
 
     def probabilities(self, images: Array) -> Array:
-        """Return the softmax of the logits. Shape: (B, 3, S, S) uint8 -> (B, K) float32."""
+        """Return the softmax of the logits. Shape: (B, C, S, S) uint8 -> (B, K) float32."""
         logits = self.logits(images)
         # Less the largest: the power of a large logit would be infinite.
         scores = np.exp(logits - logits.max(1, keepdims=True))
         return np.asarray(scores / scores.sum(1, keepdims=True))
 
     def run(self, inputs: Array) -> Array:
-        """Return the logits of what the file takes. Shape: (B, 3, S, S) float32 -> (B, K)."""
+        """Return the logits of what the file takes. Shape: (B, C, S, S) float32 -> (B, K)."""
         if self.answerers is None or len(inputs) < 2:
             return self._answer(inputs)
         return np.concatenate(list(self.answerers.map(self._answer, np.split(inputs, len(inputs)))))
@@ -122,7 +123,7 @@ def from_bytes(content: bytes, path: Path, for_many: bool = False) -> OnnxModel:
     size = geometry.image_size
     pool = ThreadPoolExecutor(threads(), "onnx") if for_many else None
     model = OnnxModel(session, classes, geometry, facts["input"] == "pixels", facts, path, pool)
-    if shapes != {"images": [3, size, size], "logits": [len(classes)]}:
+    if shapes != {"images": [geometry.channels, size, size], "logits": [len(classes)]}:
         raise _unusable(path, f"its inputs and outputs have shapes {json.dumps(shapes)[:150]}")
     return model
 

@@ -59,7 +59,7 @@ def padded_to(count: int, batches: Iterable[Batch], image: Tensor) -> Iterator[B
     """Yield the batches and then `image`, which counts for nothing, up to `count` batches in all.
 
     A sharded model is whole only while every process calls it, so all of them must call it equally
-    often. Shape: `image` (1, 3, S, S) uint8.
+    often. Shape: `image` (1, C, S, S) uint8.
     """
     for batch in batches:
         yield batch
@@ -79,7 +79,7 @@ def batches_of_files(
     """Decode files as `decoded` does and yield batches; their targets stand for no image."""
     for numbers, images in decoded(paths, preprocess, on_error, batch_size):
         targets = torch.full((len(numbers),), NO_TARGET, device=device)
-        pixels = torch.stack(images).to(device)  # (B, 3, S, S) uint8
+        pixels = torch.stack(images).to(device)  # (B, C, S, S) uint8
         # Where the batch begins, also if its first files could not be read.
         start = numbers[0] - numbers[0] % batch_size
         yield Batch(pixels, targets, torch.tensor(numbers), start, len(numbers))

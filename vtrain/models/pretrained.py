@@ -16,7 +16,7 @@ from vtrain.data.datasets.class_names import places
 from vtrain.errors import CheckpointError, printable
 from vtrain.files.weights import read_weights
 from vtrain.models.base import ImageClassifier
-from vtrain.models.weights.fitting import fit_to_shape
+from vtrain.models.weights.fitting import fit_to_shape, stem_note
 from vtrain.models.weights.key_mappings import KeyMapping, translate
 from vtrain.models.weights.prefixes import below_prefix
 from vtrain.models.weights.rearrange import State
@@ -57,6 +57,8 @@ class LoadReport:
     """Mean and std of the channels that the file's weights were trained with, if it states them."""
     place: str = ""
     """Where in the file they were: under which key, below which prefix."""
+    stem: str = ""
+    """How the first kernels were adapted to another number of channels, if they were."""
 
     def names(self, *fates: Fate) -> tuple[str, ...]:
         """Return the names that met one of these fates."""
@@ -82,7 +84,7 @@ class LoadReport:
         groups = {"resized": self.resized, "new": self.new, "unused": self.unused}
         place = f" ({self.place})" * bool(self.place)
         taken = f"{self.key_mapping}{place}: {len(self.loaded)} tensors loaded"
-        parts = [taken, *counted(groups.items())]
+        parts = [taken, *filter(None, [self.stem]), *counted(groups.items())]
         return ", ".join(parts)
 
 
@@ -117,8 +119,9 @@ def load_pretrained(
     fates, taken = decide(given, wanted, heads, mapping)
     fates |= {name: Fate.UNUSED for name in beside if name not in fates}
     place = ", ".join(filter(None, (file.place, f"names below {shown(prefix)}" * bool(prefix))))
+    stem = stem_note(given, wanted)
     # Names of vtrain are timm's: whose they are in a file says who wrote it.
-    report = LoadReport("vtrain" if file.is_own else mapping.name, fates, file.colours, place)
+    report = LoadReport("vtrain" if file.is_own else mapping.name, fates, file.colours, place, stem)
 
     refuse(report, source)
     # Only after every check, so that an error leaves the model as it was.

@@ -74,7 +74,7 @@ def under_corruptions(
     """Count what a model gets right on clean and on corrupted images.
 
     Args:
-        predict: Maps images (B, 3, S, S) uint8 to classes (B,).
+        predict: Maps images (B, C, S, S) uint8 to classes (B,).
         batches: Images and their targets (B,).
     """
     count, clean = 0, 0
@@ -102,7 +102,7 @@ def under_corruptions(
 
 
 def corrupted(images: Tensor, operation: Operation, severity: int) -> Tensor:
-    """Apply a corruption to a batch. Shape: (B, 3, S, S) uint8 -> the same."""
+    """Apply a corruption to a batch. Shape: (B, C, S, S) uint8 -> the same."""
     amount = operation.amounts[severity]
     if operation.op is Op.BLUR:  # augmentation's own ends six pixels away, however large the image
         sigma = amount * images.shape[-1]

@@ -34,7 +34,7 @@ def check_data(
     source = build_source(config, listed=listed)
     source.check_training()
     preprocess = build_preprocess(config, source)
-    report = scan(source, value_range=preprocess.value_range)
+    report = scan(source, preprocess=preprocess)
     text = json.dumps(report.to_dict(), indent=2) if as_json else "\n".join(report.lines())
     # The picture shows what training would see, so without what cannot be read.
     samples = readable(source.split("train"), report.splits["train"])

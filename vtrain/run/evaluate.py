@@ -194,7 +194,7 @@ class Subject:
         return subset(self.samples, stratified_sample(self.samples.targets, count))
 
     def predict(self, images: Tensor) -> Tensor:
-        """Return logits. Shape: (B, 3, S, S) uint8 -> (B, K) float32."""
+        """Return logits. Shape: (B, C, S, S) uint8 -> (B, K) float32."""
         nothing = torch.full((len(images),), NO_TARGET)  # who asks has the targets
         batch = Batch(images, nothing, nothing, 0, len(images))
         normalise = self.loaded.geometry.normalise

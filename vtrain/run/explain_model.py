@@ -7,10 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from vtrain.data.loading.batches import Batch
+from vtrain.data.normalise import to_image
 from vtrain.data.progress import Progress
 from vtrain.device import choose_device
 from vtrain.errors import DataError
@@ -70,7 +72,8 @@ def explain_model(
     if first is None:
         what = f"fewer than {FEWEST} readable images"
         raise DataError(what, patterns[0] if patterns else None, "name more of them")
-    photograph = loaded.geometry.denormalise(first[:1])[0].permute(1, 2, 0).cpu().numpy()
+    seen = to_image(loaded.geometry.denormalise(first[:1])[0].cpu())
+    photograph = np.asarray(seen.convert("RGB"))
     name = str(loaded.path)
     sections = sections_of(loaded.model, images[0], photograph)
     compared = [(str(m.path), m.model, batches) for m, batches in zip(models, images, strict=True)]

@@ -69,7 +69,7 @@ def method_of(loaded: LoadedModel, question: Question) -> str:
 
 
 def finite_logits(loaded: LoadedModel, images: Tensor) -> Tensor:
-    """Ask a model for logits, in fp32, to explain. Shape: normalised images (B, 3, S, S) -> (B, K).
+    """Ask a model for logits, in fp32, to explain. Shape: normalised images (B, C, S, S) -> (B, K).
 
     Raises:
         CheckpointError: They are not finite.

@@ -8,7 +8,7 @@ from pathlib import Path
 from vtrain.data.datasets.folder_listing import PassedOver, images_below
 from vtrain.data.datasets.folder_names import LEFTOVERS, is_leftover, leftover_kind
 from vtrain.errors import ConfigError, DataError
-from vtrain.files.images import is_image_name
+from vtrain.files.image_names import is_image_name
 from vtrain.files.runs import RunFolder
 from vtrain.run.text.command import argument
 

@@ -38,10 +38,10 @@ def measure(path: Path, *, cost: bool, corruptions: bool) -> Measured:
 
 def _speeds(subject: Subject) -> list[Speed]:
     """Time the model at one image and at the batch of evaluation."""
-    size = subject.loaded.geometry.image_size
+    size, channels = subject.loaded.geometry.image_size, subject.loaded.geometry.channels
     result = []
     for count in sorted({1, subject.loader.batch_size}):
-        images = torch.randint(256, (count, 3, size, size), dtype=torch.uint8)
+        images = torch.randint(256, (count, channels, size, size), dtype=torch.uint8)
         on_device = images.to(subject.device)
 
         # Bound as a default: the loop gives its variable another batch before this is called again.

@@ -9,7 +9,7 @@ from pathlib import Path
 from vtrain.config import Config
 from vtrain.config.recipes import YAML
 from vtrain.errors import ConfigError
-from vtrain.files.images import is_image_name
+from vtrain.files.image_names import is_image_name
 from vtrain.files.runs import RunFolder
 from vtrain.files.yaml import MAX_BYTES, parse_yaml
 from vtrain.run.text.command import argument, quoted

@@ -62,7 +62,7 @@ def served_checkpoint(ckpt: Path, reject: float | None) -> Served:
 class Asked:
     """Asks a model as `predict` does, at the precision of its run.
 
-    Shape: (B, 3, S, S) uint8 -> (B, K) float32, probabilities.
+    Shape: (B, C, S, S) uint8 -> (B, K) float32, probabilities.
     """
 
     def __init__(self, loaded: LoadedModel, precision: str) -> None:

@@ -17,7 +17,7 @@ class Batcher:
     """Gathers images, asks the model, and gives each image its own row.
 
     Args:
-        ask: (B, 3, S, S) uint8 -> (B, K).
+        ask: (B, C, S, S) uint8 -> (B, K).
         most: The largest B.
         gather_seconds: How long the first image of a batch waits for those that are on their way.
     """
@@ -40,7 +40,7 @@ class Batcher:
             self._coming -= 1
 
     async def probabilities(self, pixels: Array) -> Array:
-        """Return what the model says of one image. Shape: (3, S, S) uint8 -> (K,)."""
+        """Return what the model says of one image. Shape: (C, S, S) uint8 -> (K,)."""
         answer: asyncio.Future[Array] = asyncio.get_running_loop().create_future()
         await self._queue.put((pixels, answer))
         return await answer
@@ -58,7 +58,7 @@ class Batcher:
             if not batch:
                 continue
             self.batches = [*self.batches[-99:], len(batch)]
-            images = np.stack([pixels for pixels, _ in batch])  # (B, 3, S, S)
+            images = np.stack([pixels for pixels, _ in batch])  # (B, C, S, S)
             try:
                 rows = await self.alone(lambda images=images: self.ask(images))  # type: ignore[misc]
             except Exception as error:

@@ -57,9 +57,9 @@ class Served:
     classes: tuple[str, ...]
     """The names of the probabilities, in order."""
     prepare: Callable[[Image.Image], Array]
-    """Brings an upright RGB image to the model's input: (3, S, S) uint8."""
+    """Brings an upright RGB image to the model's input: (C, S, S) uint8."""
     probabilities: Callable[[Array], Array]
-    """Asks the model: (B, 3, S, S) uint8 -> (B, K) float32."""
+    """Asks the model: (B, C, S, S) uint8 -> (B, K) float32."""
     explain: Callable[[Image.Image, str | None, str | None, str | None], Explanation] | None = None
     """Takes an image, a method, a class and the name of a map; None means its own choice."""
     reject: float | None = None

@@ -12,6 +12,7 @@ from vtrain.data.datasets.builtin import Digits, Fake
 from vtrain.data.datasets.folder import ImageFolder
 from vtrain.data.datasets.splits import Split
 from vtrain.data.inspect.scan import Copy, scan
+from vtrain.data.preprocess import Preprocess
 
 
 @pytest.fixture
@@ -129,7 +130,9 @@ def test_deep_images_that_use_a_fraction_of_their_range_are_told(root: Path) -> 
     assert "(their values are 0 to 4095)" in text
     assert "set data.value_range=[0, 4095]" in text
     assert (train.deep_values, val.deep_values) == ((0, 4095), (0, 65535))
-    ranged = scan(ImageFolder(root=root), show=False, value_range=(0.0, 4095.0))
+    ranged = scan(
+        ImageFolder(root=root), show=False, preprocess=Preprocess(32, value_range=(0.0, 4095.0))
+    )
     assert ranged.splits["train"].deep_levels == (0, 255)
     assert "nearly of one grey" not in "\n".join(ranged.lines())
     assert text.count("tag 281 (MaxSampleValue") == 1

@@ -90,3 +90,45 @@ def test_mmpretrain_swin(file: Path) -> None:
     state = {n: unfolded(t) if ".downsample." in n else t for n, t in state.items()}
     state["backbone.stages.0.blocks.0.attn.w_msa.relative_position_index"] = torch.zeros(16, 16)
     assert_computes_the_same(file, state, tiny("swin_t"), theirs)
+
+
+def test_mmpretrain_swin_v2(file: Path) -> None:
+    names = (
+        *BLOCK_OF_MMPRETRAIN,
+        (r"^layers\.", "stages."),  # which merge at their start, as ours do
+        (r"\.attn\.", ".attn.w_msa."),
+        (r"^norm\.", "norm3."),
+    )
+    theirs = shaken(tiny("swinv2_t"))
+    state = renamed(theirs.state_dict(), names)
+    state = {n: unfolded(t) if ".downsample.reduction" in n else t for n, t in state.items()}
+    for buffer in ("relative_position_index", "relative_coords_table"):
+        state[f"backbone.stages.0.blocks.0.attn.w_msa.{buffer}"] = torch.zeros(16, 16)
+    assert_computes_the_same(file, state, tiny("swinv2_t"), theirs)
+
+
+def test_mmpretrain_tnt(file: Path) -> None:
+    names = (
+        (r"^blocks\.", "layers."),
+        (r"\.norm_in\.", ".inner_block.norm_attn."),
+        (r"\.norm_mlp_in\.", ".inner_block.norm_ffn."),
+        (r"\.norm_out\.", ".outer_block.norm_attn."),
+        (r"\.norm_mlp\.", ".outer_block.norm_ffn."),
+        (r"\.attn_in\.proj\.", ".inner_block.attn.attn.out_proj."),
+        (r"\.attn_out\.proj\.", ".outer_block.attn.attn.out_proj."),
+        (r"\.mlp_in\.fc1\.", ".inner_block.ffn.layers.0.0."),
+        (r"\.mlp_in\.fc2\.", ".inner_block.ffn.layers.1."),
+        (r"\.mlp\.fc1\.", ".outer_block.ffn.layers.0.0."),
+        (r"\.mlp\.fc2\.", ".outer_block.ffn.layers.1."),
+        (r"\.norm1_proj\.", ".norm_proj."),
+        (r"(^|\.)proj\.(?=weight|bias)", r"\1projection."),
+        (r"^pixel_embed\.projection\.", "pixel_embed.proj."),
+        (r"^head\.", "head.fc."),
+    )
+    theirs = shaken(tiny("tnt_s_legacy"))
+    state = theirs.state_dict()
+    for i in range(len(theirs.blocks)):
+        for ours, block in (("attn_in", "inner_block"), ("attn_out", "outer_block")):
+            qk, v = (state.pop(f"blocks.{i}.{ours}.{part}.weight") for part in ("qk", "v"))
+            state[f"blocks.{i}.{block}.attn.attn.in_proj_weight"] = torch.cat([qk, v])
+    assert_computes_the_same(file, renamed(state, names), tiny("tnt_s_legacy"), theirs)

@@ -10,7 +10,7 @@ from vtrain.data.augment.crop_flip import CropFlip, CropFlipPlan
 from vtrain.data.augment.draws import Draw, Stream
 from vtrain.data.augment.erasing import Erasing, ErasingPlan
 from vtrain.data.augment.worker_transforms import WorkerTransform
-from vtrain.data.geometry import Triple
+from vtrain.data.geometry import PerChannel
 from vtrain.data.normalise import normalise
 from vtrain.data.preprocess import Preprocess
 from vtrain.data.train_geometry import TrainGeometry
@@ -46,7 +46,7 @@ class Augment:
     Raises:
         ValueError: A transform cannot be used.
 
-    Shape: (B, 3, S, S) uint8, (B,) int64 dataset indices, epoch -> (B, 3, S, S) float32. Images
+    Shape: (B, C, S, S) uint8, (B,) int64 dataset indices, epoch -> (B, C, S, S) float32. Images
     that the workers have not cropped may have any size. Indices on a GPU are waited for.
     """
 
@@ -55,8 +55,8 @@ class Augment:
         crop_flip: CropFlip,
         colour: Colour,
         erasing: Erasing,
-        mean: Triple,
-        std: Triple,
+        mean: PerChannel,
+        std: PerChannel,
         seed: int,
         *,
         transforms: Annotated[tuple[WorkerTransform, ...], off(())] = (),
@@ -65,7 +65,9 @@ class Augment:
         self.image_size = crop_flip.image_size
         self.mean, self.std, self.seed = mean, std, seed
         # Built here, and not in the workers, so that a wrong one is an error before training.
-        self._transforms = tuple(transform.build(self.image_size) for transform in transforms)
+        self._transforms = tuple(
+            transform.build(self.image_size, len(mean)) for transform in transforms
+        )
 
     def geometry(self, preprocess: Preprocess) -> TrainGeometry:
         """Return what the workers do to each decoded image before it joins a batch."""

@@ -11,7 +11,7 @@ from vtrain.data.augment.crop_flip import PositiveRange
 from vtrain.data.augment.draws import Stream, Streams, between
 from vtrain.data.augment.operations import Choice, Op, apply
 from vtrain.data.augment.policies import Policy
-from vtrain.data.geometry import Triple
+from vtrain.data.geometry import PerChannel
 from vtrain.registry import Fraction, off
 
 # Columns of the stream of colours, 12 for each sample: four for the order of the jitter's
@@ -56,11 +56,14 @@ class Colour:
         solarize: Probability of inverting the values from 128 on.
         blur: Probability of a Gaussian blur.
         blur_sigma: Range of the blur's standard deviation, in pixels.
+
+    Raises:
+        ValueError: Colours shall change of images that have none.
     """
 
     def __init__(
         self,
-        mean: Triple,
+        mean: PerChannel,
         *,
         policy: Annotated[Policy | None, off(None)] = None,
         brightness: Annotated[NonNegativeFloat, off(0.0)] = 0.0,
@@ -72,8 +75,12 @@ class Colour:
         blur: Annotated[Fraction, off(0.0)] = 0.0,
         blur_sigma: PositiveRange = (0.1, 2.0),
     ) -> None:
-        red, green, blue = (round(255 * m) for m in mean)
-        self.mean_colour = red, green, blue
+        if len(mean) != 3 and (saturation or hue or grey):
+            raise ValueError(
+                f"saturation, hue and grey change colours, and images of {len(mean)} channel"
+                f"{'s' * (len(mean) > 1)} (data.channels) have none: set them to 0"
+            )
+        self.mean_colour = tuple(round(255 * m) for m in mean)
         self.policy = policy
         factors = {Op.BRIGHTNESS: brightness, Op.CONTRAST: contrast, Op.SATURATION: saturation}
         self.jitter = {op: (max(0.0, 1 - s), 1 + s) for op, s in factors.items() if s}
@@ -96,7 +103,7 @@ class Colour:
         return ColourPlan(policy, (*self._draw_jitter(u, size), *self._draw_stages(u, size)))
 
     def apply(self, images: Tensor, plan: ColourPlan) -> Tensor:
-        """Do what was planned. Shape: (B, 3, H, W) uint8 -> (B, 3, H, W) uint8."""
+        """Do what was planned. Shape: (B, C, H, W) uint8 -> (B, C, H, W) uint8."""
         if self.policy is not None:
             images = self.policy.apply(images, plan.policy, self.mean_colour)
         for choice in plan.choices:

@@ -99,7 +99,7 @@ class CropFlip:
         return CropFlipPlan(torch.stack([below(top, windows), below(left, windows)], 1), *flips)
 
     def apply(self, images: Tensor, plan: CropFlipPlan) -> Tensor:
-        """Do what was planned. Shape: (B, 3, H, W) uint8 -> (B, 3, S, S) uint8."""
+        """Do what was planned. Shape: (B, C, H, W) uint8 -> (B, C, S, S) uint8."""
         crops, flip_x, flip_y = (send(numbers, images.device) for numbers in plan)
         S = self.image_size
         if self.resizes:

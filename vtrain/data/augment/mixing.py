@@ -47,7 +47,7 @@ class Mixing:
         mix_switch_probability: Probability of CutMix rather than Mixup where both are on.
         mix_off_epoch: From this epoch on nothing is mixed; null mixes to the end.
 
-    Shape: (B, 3, S, S) float, (B,) int64 classes, position of the first in the global batch, step,
+    Shape: (B, C, S, S) float, (B,) int64 classes, position of the first in the global batch, step,
     epoch -> mixed images, (B, K) float targets whose rows sum to 1; or both inputs as they are
     where nothing is mixed in this epoch.
     """

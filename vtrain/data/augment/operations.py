@@ -79,7 +79,7 @@ def apply(
     the host knows the groups without asking the device. Moved pixels are interpolated if
     `bilinear`, else taken from the nearest; `fill` is the colour of what moves in from outside.
 
-    Shape: (B, 3, H, W) uint8 -> (B, 3, H, W) uint8.
+    Shape: (B, C, H, W) uint8 -> (B, C, H, W) uint8.
     """
     order = choice.ops.argsort(stable=True)
     ops, amounts, matrices = (numbers[order] for numbers in choice)

@@ -4,7 +4,8 @@ The arithmetic is Pillow's, integers included: a result is the bytes that torchv
 same Pillow image. Exceptions, within one step of 255: blur and hue follow torchvision's tensor
 versions, interpolated movements Pillow's float64.
 
-Shape, where nothing else is said: (B, 3, H, W) uint8 images, (B,) amounts -> (B, 3, H, W) uint8.
+Shape, where nothing else is said: (B, C, H, W) uint8 images, (B,) amounts -> (B, C, H, W) uint8.
+Other than three channels have no colour to change: saturation and hue leave them as they are.
 """
 
 from functools import cache
@@ -16,7 +17,8 @@ from torch import Tensor
 
 from vtrain.data.augment.draws import send
 
-Colour: TypeAlias = tuple[int, int, int]
+Colour: TypeAlias = tuple[int, ...]
+"""A value of each channel."""
 
 FIXED_ONE = 1 << 16
 """Pillow moves pixels in 16.16 fixed point. Integers are the same on every device; 32 bits hold the
@@ -29,7 +31,7 @@ BLUR_RADIUS = 6
 
 
 def affine(images: Tensor, matrices: Tensor, bilinear: bool, fill: Colour) -> Tensor:
-    """Move pixels to where `affine_matrices` says. Shape: (B, 3, H, W), (B, 6) -> (B, 3, H, W)."""
+    """Move pixels to where `affine_matrices` says. Shape: (B, C, H, W), (B, 6) -> (B, C, H, W)."""
     H, W = images.shape[2:]
     across = torch.arange(W, device=images.device, dtype=torch.int32)
     down = torch.arange(H, device=images.device, dtype=torch.int32)[:, None]
@@ -46,12 +48,12 @@ def affine(images: Tensor, matrices: Tensor, bilinear: bool, fill: Colour) -> Te
 
 @cache  # a copy to the GPU in every step would wait for it
 def _colour(colour: Colour, device: torch.device) -> Tensor:
-    """Return a colour. Shape: (3, 1, 1) uint8."""
+    """Return a colour. Shape: (C, 1, 1) uint8."""
     return send(torch.tensor(colour, dtype=torch.uint8), device)[:, None, None]
 
 
 def _pixels(images: Tensor, column: Tensor, row: Tensor) -> Tensor:
-    """Take pixels, or the nearest ones on the border. Shape: (B, 3, H, W), two of (B, H, W)."""
+    """Take pixels, or the nearest ones on the border. Shape: (B, C, H, W), two of (B, H, W)."""
     H, W = images.shape[2:]
     where = (row.clamp(0, H - 1) * W + column.clamp(0, W - 1)).long().flatten(1)
     where = where[:, None].expand(-1, images.shape[1], -1)
@@ -149,6 +151,8 @@ def contrast(images: Tensor, factors: Tensor) -> Tensor:
 
 def saturation(images: Tensor, factors: Tensor) -> Tensor:
     """Blend with the grey image."""
+    if images.shape[1] != 3:
+        return images
     return _blend(_grey(images).to(torch.float32), images, factors)
 
 
@@ -172,7 +176,13 @@ def _blend(degenerate: Tensor, images: Tensor, factors: Tensor) -> Tensor:
 
 
 def _grey(images: Tensor) -> Tensor:
-    """Return Pillow's luminance. Shape: (B, 3, H, W) -> (B, 1, H, W) int32."""
+    """Return Pillow's luminance, or the rounded mean of channels that are not three.
+
+    Shape: (B, C, H, W) -> (B, 1, H, W) int32.
+    """
+    count = images.shape[1]
+    if count != 3:
+        return ((2 * images.sum(1, keepdim=True) + count) // (2 * count)).to(torch.int32)
     red, green, blue = images.to(torch.int32).chunk(3, dim=1)
     grey = red.mul(19595).add_(green, alpha=38470).add_(blue, alpha=7471)
     return grey.add_(0x8000).bitwise_right_shift_(16)
@@ -197,6 +207,8 @@ def blur(images: Tensor, sigmas: Tensor) -> Tensor:
 
 def shift_hue(images: Tensor, turns: Tensor) -> Tensor:
     """Turn each colour around the circle of hues, at the same saturation and value."""
+    if images.shape[1] != 3:
+        return images
     red, green, blue = (images.to(torch.float32) / 255).unbind(1)
     low, value = torch.aminmax(torch.stack([red, green, blue]), dim=0)
     chroma = value - low

@@ -14,7 +14,7 @@ from vtrain.registry import Section, suggest
 class WorkerTransform(Section):
     """One of torchvision's v2 transforms, with its own arguments: `{name: RandomErasing, p: 0.25}`.
 
-    It gets and must return (3, S, S) uint8, and is seeded for each sample.
+    It gets and must return (C, S, S) uint8, and is seeded for each sample.
     """
 
     model_config = ConfigDict(extra="allow")  # the transform's own arguments
@@ -42,13 +42,13 @@ class WorkerTransform(Section):
             raise ValueError(f"torchvision has no v2 transform '{self.name}': {hint}")
         return transforms[self.name]
 
-    def build(self, image_size: int) -> Callable[[Tensor], Tensor]:
+    def build(self, image_size: int, channels: int = 3) -> Callable[[Tensor], Tensor]:
         """Construct the transform and try it on a black image.
 
         Raises:
             ValueError: torchvision refuses the arguments, or the result has another shape or type.
         """
-        blank = torch.zeros(3, image_size, image_size, dtype=torch.uint8)
+        blank = torch.zeros(channels, image_size, image_size, dtype=torch.uint8)
         try:
             transform: Callable[[Tensor], Tensor] = self._constructor()(**(self.model_extra or {}))
             # The trial must not move the generator that the run's own weights come from.

@@ -19,8 +19,8 @@ from vtrain.data.datasets.folder_names import (
 )
 from vtrain.data.progress import Progress
 from vtrain.errors import DataError
+from vtrain.files.image_names import EXTENSIONS
 from vtrain.files.image_readers import HEIC_ENDINGS
-from vtrain.files.images import EXTENSIONS
 
 Entry: TypeAlias = "os.DirEntry[str]"
 IGNORED_SHARE = 0.05

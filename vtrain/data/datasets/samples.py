@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from vtrain.data.normalise import to_image
 from vtrain.errors import DataError
 from vtrain.files.images import read_image
 
@@ -21,7 +22,7 @@ Stamp: TypeAlias = bytes | memoryview
 
 IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
 IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
-GREY = "grey images: the one channel is repeated three times"
+GREY = "grey images: the one channel is repeated three times, unless data.channels is 1"
 
 
 class Samples(Protocol):
@@ -42,7 +43,7 @@ class Samples(Protocol):
     def __len__(self) -> int: ...
 
     def image(self, index: int) -> Image.Image:
-        """Read one image, as RGB.
+        """Read one image: as RGB, or seen as RGB with the bands that it has.
 
         Raises:
             DataError: It cannot be read.
@@ -127,7 +128,7 @@ class Photographs:
 class ArraySamples:
     """Decoded images of one size, held as one tensor.
 
-    Shape: `array` (N, 3, H, W) uint8, `targets` (N,) int64.
+    Shape: `array` (N, C, H, W) uint8, `targets` (N,) int64.
     """
 
     array: Tensor
@@ -141,8 +142,7 @@ class ArraySamples:
         return len(self.array)
 
     def image(self, index: int) -> Image.Image:
-        pixels = self.array[index].permute(1, 2, 0)  # (3, H, W) -> (H, W, 3)
-        return Image.fromarray(pixels.contiguous().numpy())
+        return to_image(self.array[index])
 
     def name(self, index: int) -> str:
         number = index if self.numbers is None else int(self.numbers[index])

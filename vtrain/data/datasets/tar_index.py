@@ -11,7 +11,8 @@ from pathlib import Path
 from vtrain.data.datasets.class_names import tidy
 from vtrain.data.datasets.folder_names import first_five, is_leftover
 from vtrain.errors import DataError, counted
-from vtrain.files.images import MAX_FILE_BYTES, is_image_name
+from vtrain.files.image_names import is_image_name
+from vtrain.files.images import MAX_FILE_BYTES
 
 MAX_LABEL_BYTES = 1000
 COMPRESSED = {

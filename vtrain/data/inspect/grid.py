@@ -10,6 +10,7 @@ from vtrain import rng
 from vtrain.data.input import Input
 from vtrain.data.inspect.lettering import draw_line
 from vtrain.data.loading.loader import TrainLoader
+from vtrain.data.normalise import to_image
 from vtrain.data.preprocess import Preprocess
 
 TILE = 112  # pixels per side below which a tile is too small to see
@@ -42,7 +43,7 @@ def grid(images: Tensor, titles: Sequence[str]) -> Image.Image:
 
     Small images are enlarged by a whole factor, without interpolation.
 
-    Shape: (N, 3, H, W) uint8, N titles.
+    Shape: (N, C, H, W) uint8, N titles.
     """
     H, W = images.shape[2:]
     factor = -(-TILE // min(H, W))
@@ -55,7 +56,7 @@ def grid(images: Tensor, titles: Sequence[str]) -> Image.Image:
     for i, (pixels, title) in enumerate(zip(images.cpu(), titles, strict=True)):
         row, column = divmod(i, columns)
         left, top = column * cell_width + 2, row * cell_height + 2
-        tile = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+        tile = to_image(pixels).convert("RGB")
         sheet.paste(tile.resize((width, height), Image.Resampling.NEAREST), (left, top))
         # On a strip of its own: a long name ends with its tile, and covers no other name.
         strip = Image.new("RGB", (width, lines * (TEXT + 4)), "white")

@@ -8,13 +8,19 @@ FEW_LEVELS = 64
 
 def kind_lines(
     paged: int,
+    banded: int,
     deep: int,
     levels: tuple[int, int] | None,
     values: tuple[float, float] | None,
 ) -> Iterator[str]:
-    """Yield lines on files of several pages, and on the levels and values of deep images."""
+    """Yield lines on pages, channels and depths: what of them is used, and in which range."""
     if paged:
         yield f"  pages: {paged:,} files have several pages or frames: only the first is used"
+    if banded:
+        yield (
+            f"  channels: {banded:,} images have more than are used (data.channels), "
+            "such as transparency, which is put on white"
+        )
     if levels is None or values is None:
         return
     (low, high), (least, most) = levels, values

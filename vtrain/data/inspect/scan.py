@@ -9,15 +9,18 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from PIL import Image
 from tqdm import tqdm
 
 from vtrain.data.datasets.folder_names import printable_name
 from vtrain.data.datasets.samples import Samples, Source, SplitName, subset
-from vtrain.data.geometry import ValueRange, in_range
+from vtrain.data.geometry import in_channels, in_range
 from vtrain.data.inspect.kinds import kind_lines
+from vtrain.data.inspect.statistics import Moments, PixelStatistics
+from vtrain.data.preprocess import Preprocess
 from vtrain.errors import DataError, counted, printable
 from vtrain.files.images import count_frames, decode_image, read_bytes
-from vtrain.files.lazy_image import DeepGrey
+from vtrain.files.lazy_image import Bands, DeepGrey, samples_of
 from vtrain.resources import cpu_count
 
 N = TypeVar("N", int, float)
@@ -53,6 +56,10 @@ class SplitReport:
     """The darkest and the brightest level of these, of 0 to 255, once they are scaled."""
     deep_values: tuple[float, float] | None = None
     """The smallest and the largest value of these, as they are in the files."""
+    banded: int = 0
+    """Images of more channels than are used."""
+    pixels: PixelStatistics | None = None
+    """What the images can be normalised by, as the model sees them."""
 
 
 @dataclass(frozen=True)
@@ -114,10 +121,10 @@ class ScanReport:
                 yield "    " + " = ".join(copy.name for copy in group[:4])
 
 
-def scan(source: Source, *, show: bool = True, value_range: ValueRange = "auto") -> ScanReport:
+def scan(source: Source, *, show: bool = True, preprocess: Preprocess | None = None) -> ScanReport:
     """Read and decode every training and validation image, with a progress bar if `show`.
 
-    Levels are counted in the `value_range` that the images will be seen in.
+    With a `preprocess` each is brought to what the model sees, and the pixels are measured.
 
     Raises:
         DataError: A split cannot be read at all.
@@ -132,8 +139,8 @@ def scan(source: Source, *, show: bool = True, value_range: ValueRange = "auto")
         ThreadPoolExecutor(cpu_count()) as pool,
     ):
         for name, samples in splits.items():
-            seen = copies.noting(name, look_at_all(samples, pool, bar.update, value_range))
-            reports[name] = scan_split(samples, source.classes, seen)
+            seen = copies.noting(name, look_at_all(samples, pool, bar.update, preprocess))
+            reports[name] = scan_split(samples, source.classes, seen, preprocess)
 
     def copy(split: SplitName, index: int) -> Copy:
         samples = splits[split]
@@ -160,16 +167,27 @@ class Seen:
     """The darkest and the brightest, of 0 to 255, of a grey image of more than 8 bits."""
     values: tuple[float, float] | None = None
     """The smallest and the largest sample of such an image."""
+    banded: bool = False
+    """Whether it has more channels than are used."""
+    moments: Moments | None = None
 
 
-def scan_split(samples: Samples, classes: tuple[str, ...], seen: Iterable[Seen]) -> SplitReport:
+def scan_split(
+    samples: Samples,
+    classes: tuple[str, ...],
+    seen: Iterable[Seen],
+    preprocess: Preprocess | None = None,
+) -> SplitReport:
     """Sum up what was seen of the images of a split."""
     sizes: Counter[str] = Counter()
-    bad, paged = [], 0
+    bad, paged, banded, moments = [], 0, 0, list[Moments]()
     levels: list[tuple[int, int]] = []
     values: list[tuple[float, float]] = []
     for image in seen:
         paged += image.frames > 1
+        banded += image.banded
+        if image.moments is not None:
+            moments.append(image.moments)
         if image.levels is not None:
             levels.append(image.levels)
         if image.values is not None:
@@ -191,6 +209,8 @@ def scan_split(samples: Samples, classes: tuple[str, ...], seen: Iterable[Seen])
         deep=len(levels),
         deep_levels=_around(levels),
         deep_values=_around(values),
+        banded=banded,
+        pixels=PixelStatistics.of(moments, preprocess.image_size) if preprocess else None,
     )
 
 
@@ -205,12 +225,12 @@ def look_at_all(
     samples: Samples,
     pool: ThreadPoolExecutor,
     progress: Callable[[int], object],
-    value_range: ValueRange = "auto",
+    preprocess: Preprocess | None = None,
 ) -> Iterator[Seen]:
     """Look at every image, in threads: decoding releases Python's lock."""
 
     def look_at(chunk: range) -> list[Seen]:
-        return [look(samples, index, value_range) for index in chunk]
+        return [look(samples, index, preprocess) for index in chunk]
 
     # In chunks, because a thread takes longer to be told of one small image than to decode it.
     chunks = (range(i, min(i + CHUNK, len(samples))) for i in range(0, len(samples), CHUNK))
@@ -219,8 +239,8 @@ def look_at_all(
         progress(len(seen))
 
 
-def look(samples: Samples, index: int, value_range: ValueRange = "auto") -> Seen:
-    """Read and decode one image."""
+def look(samples: Samples, index: int, preprocess: Preprocess | None = None) -> Seen:
+    """Read and decode one image, and prepare it for the model if it is said how."""
     digest, frames = None, 1
     try:
         path = samples.file(index)
@@ -233,14 +253,29 @@ def look(samples: Samples, index: int, value_range: ValueRange = "auto") -> Seen
             image = decode_image(content, path)
             image.load()  # a large JPEG may be damaged anywhere
             frames = count_frames(content)
+        moments = Moments.of(preprocess(image)) if preprocess is not None else None
     except DataError as error:
         return Seen(index, problem=error.what, digest=digest)
-    seen = Seen(index, f"{image.width} x {image.height}", None, digest, frames)
-    if not isinstance(image, DeepGrey):
-        return seen
-    grey, samples_ = np.asarray(in_range(image, value_range)), image.samples
-    levels, values = (int(grey.min()), int(grey.max())), (samples_.min(), samples_.max())
-    return replace(seen, levels=levels, values=(float(values[0]), float(values[1])))
+    seen = Seen(index, f"{image.width} x {image.height}", None, digest, frames, moments=moments)
+    return replace(seen, **_of_bands(image, preprocess))
+
+
+def _of_bands(image: Image.Image, preprocess: Preprocess | None) -> dict[str, Any]:
+    """Return what `Seen` says of an image of many channels or of more than 8 bits."""
+    value_range = "auto" if preprocess is None else preprocess.value_range
+    channels = 3 if preprocess is None else preprocess.channels
+    if isinstance(image, DeepGrey):
+        samples, grey = image.samples, np.asarray(in_range(image, value_range))
+    elif isinstance(image, Bands) and image.count != channels:
+        return {"banded": image.count > channels}
+    elif isinstance(image, Bands) and (samples := image.read()[0]).dtype != np.uint8:
+        grey = samples_of(in_channels(image, channels, value_range, icc=False))
+    else:
+        return {}
+    return {
+        "levels": (int(grey.min()), int(grey.max())),
+        "values": (float(samples.min()), float(samples.max())),
+    }
 
 
 class Copies:
@@ -292,7 +327,11 @@ def _split_lines(name: str, split: SplitReport) -> Iterator[str]:
         ignored = sum(split.ignored.values())
         what = "file that is no image" if ignored == 1 else "files that are no images"
         yield f"  ignored: {ignored:,} {what}: {kinds}"
-    yield from kind_lines(split.paged, split.deep, split.deep_levels, split.deep_values)
+    yield from kind_lines(
+        split.paged, split.banded, split.deep, split.deep_levels, split.deep_values
+    )
+    if split.pixels is not None and name == "train":
+        yield from split.pixels.lines()
     yield from _bad_lines(split)
 
 

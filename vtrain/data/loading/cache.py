@@ -6,13 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from vtrain.data.datasets.samples import ArraySamples, Samples
 from vtrain.data.loading.worker import Transform
+from vtrain.data.normalise import to_bytes
 from vtrain.device import naming_failures
 from vtrain.errors import DataError, DeviceError
 from vtrain.resources import cpu_count, free_memory
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 class Cached:
     """The images of a split, decoded. Those that could not be read are zeros, named in `errors`.
 
-    Shape: `images` (N, 3, H, W) uint8.
+    Shape: `images` (N, C, H, W) uint8.
     """
 
     images: Tensor
@@ -140,7 +140,7 @@ def as_array(samples: Samples, mode: CacheMode, transform: Transform, *, show: b
 
 
 def _stack(samples: Samples, mode: CacheMode, transform: Transform, show: bool) -> Tensor:
-    """Decode all images into one array. Shape: (N, 3, H, W) uint8."""
+    """Decode all images into one array. Shape: (N, C, H, W) uint8."""
     # Sixteen spread over all mostly show whether reading them all is worth it.
     probe = range(0, len(samples), max(1, len(samples) // 16))
     shapes = {pixels(samples, index, transform).shape for index in probe}
@@ -163,7 +163,7 @@ def _stack(samples: Samples, mode: CacheMode, transform: Transform, show: bool) 
 
 
 def pixels(samples: Samples, index: int, transform: Transform) -> Tensor:
-    """Return the bytes that are kept of one image. Shape: (3, H, W) uint8.
+    """Return the bytes that are kept of one image. Shape: (C, H, W) uint8.
 
     Raises:
         MixedSizesError: What is used of it depends on its crop.
@@ -171,4 +171,4 @@ def pixels(samples: Samples, index: int, transform: Transform) -> Tensor:
     image = transform.kept(samples.image(index))
     if image is None:
         raise MixedSizesError(f"a large JPEG is decoded as it is needed ({samples.name(index)})")
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    return to_bytes(image)

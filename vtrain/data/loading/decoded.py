@@ -112,7 +112,7 @@ class Decoded:
 
         A slot of the ring is written again once the next piece is asked for: copy it before.
 
-        Shape: ring (slots, PIECE, 3, S, S) uint8.
+        Shape: ring (slots, PIECE, C, S, S) uint8.
         """
         if not self.num_workers:
             # One slot is enough: `map` starts on a piece only when it is asked for.

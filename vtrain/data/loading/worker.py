@@ -21,7 +21,7 @@ the pieces under way take little memory and the first ones of an epoch are there
 class Transform(Protocol):
     """Makes one image the model's size: a function of the image, its index and the epoch alone.
 
-    Shape: RGB image -> (3, S, S) uint8.
+    Shape: a decoded image -> (C, S, S) uint8.
     """
 
     @property
@@ -60,7 +60,7 @@ class Piece:
 class JobDecoder(Dataset[Piece]):
     """Does jobs. Errors travel as values: an exception may not survive between processes.
 
-    Shape: `ring` (slots, PIECE, 3, S, S) uint8; a piece of n images fills the first n of its slot.
+    Shape: `ring` (slots, PIECE, C, S, S) uint8; a piece of n images fills the first n of its slot.
     """
 
     samples: Samples
@@ -68,7 +68,7 @@ class JobDecoder(Dataset[Piece]):
     ring: Tensor
 
     def __getitem__(self, job: Job) -> Piece:
-        images = self.ring[job.slot]  # (PIECE, 3, S, S)
+        images = self.ring[job.slot]  # (PIECE, C, S, S)
         kept: list[int] = []
         errors: list[tuple[int, VtrainError]] = []
         for index in job.indices:
@@ -82,14 +82,16 @@ class JobDecoder(Dataset[Piece]):
 
 
 def decode(samples: Samples, transform: Transform, index: int, epoch: int) -> Tensor:
-    """Read and transform one image. Shape: (3, S, S) uint8.
+    """Read and transform one image. Shape: (C, S, S) uint8.
 
     Raises:
         DataError: It cannot be read or transformed.
     """
     try:
         return transform(samples.image(index % len(samples)), index, epoch)
-    except VtrainError:
+    except VtrainError as error:
+        if error.where is None:  # of what is in memory, or was opened without its name
+            error.where = samples.name(index % len(samples))
         raise
     except Exception as error:  # a class that does not pickle would hang the parent
         what = f"{type(error).__name__} while an image was prepared: {error}"

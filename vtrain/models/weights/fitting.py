@@ -5,7 +5,7 @@ to another patch size, and input kernels to another number of channels.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -62,6 +62,21 @@ def fit_kernel(kernel: Tensor, shape: torch.Size) -> Tensor:
     return resize_kernel(kernel, shape[2])
 
 
+STEM = "embed.proj.weight"
+"""How the name of the kernels ends that look at the image."""
+
+
+def stem_note(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+    """Say how kernels were adapted to another number of channels; empty if they were not."""
+    for name, kernel in wanted.items():
+        if name.endswith(STEM) and name in given and given[name].ndim == kernel.ndim == 4:
+            old, new = given[name].shape[1], kernel.shape[1]
+            if old != new:
+                how = "added up" if new == 1 else f"taken in turn, times {old}/{new}"
+                return f"kernels of {old} channels {how} for {new}"
+    return ""
+
+
 RULES: dict[str, Callable[[Tensor, torch.Size], Tensor]] = {
     "absolute_pos_embed": fit_tokens,
     "patch_pos": fit_tokens,
@@ -70,6 +85,6 @@ RULES: dict[str, Callable[[Tensor, torch.Size], Tensor]] = {
     "pos_embed_y": fit_axis,
     "pixel_pos": lambda positions, shape: resize_map(positions, shape[2], shape[3]),  # (1, D, h, w)
     "relative_position_bias_table": fit_table,
-    "embed.proj.weight": fit_kernel,
+    STEM: fit_kernel,
 }
 """How a tensor is fitted, by the end of its name."""

@@ -18,6 +18,7 @@ from vtrain.models.weights.rearrange import (
     join_qkv,
     merge_by_unfold,
     reshape_pixel_pos,
+    split_in_proj,
     split_v2_bias,
 )
 
@@ -203,6 +204,45 @@ KEY_MAPPINGS = (
         ),
         rearrange=merge_by_unfold,
         ignored=r"^(neck|data_preprocessor)\.|(^|\.)(relative_position_index|attn_mask)$",
+    ),
+    # Its second version merges at the start of a stage, as ours does, and normalises afterwards.
+    KeyMapping(
+        "mmpretrain SwinV2",
+        pattern=r"^backbone\.stages\.0\.blocks\.0\.attn\.w_msa\.logit_scale$",
+        renames=(
+            (r"^backbone\.stages\.", "layers."),
+            (r"^backbone\.norm\d\.", "norm."),
+            (r"^backbone\.", ""),
+            *MMPRETRAIN_BLOCK,
+            (r"\.w_msa\.", "."),
+        ),
+        rearrange=merge_by_unfold,
+        ignored=r"^(neck|data_preprocessor)\.|(^|\.)(relative_position_index|relative_coords_table)$",
+    ),
+    # Of the function that timm's first port computes.
+    KeyMapping(
+        "mmpretrain TNT",
+        pattern=r"^layers\.0\.inner_block\.",
+        renames=(
+            (r"^layers\.", "blocks."),
+            (r"\.inner_block\.norm_attn\.", ".norm_in."),
+            (r"\.inner_block\.norm_ffn\.", ".norm_mlp_in."),
+            (r"\.outer_block\.norm_attn\.", ".norm_out."),
+            (r"\.outer_block\.norm_ffn\.", ".norm_mlp."),
+            (r"\.inner_block\.(.+)$", r".\1.inner"),
+            (r"\.outer_block\.", "."),
+            (r"\.attn\.attn\.(in_proj_weight|out_proj\.\w+)\.inner$", r".attn_in.\1"),
+            (r"\.attn\.attn\.", ".attn_out."),
+            (r"\.ffn\.layers\.0\.0\.(\w+)\.inner$", r".mlp_in.fc1.\1"),
+            (r"\.ffn\.layers\.1\.(\w+)\.inner$", r".mlp_in.fc2.\1"),
+            *MMPRETRAIN_BLOCK,
+            (r"\.out_proj\.", ".proj."),
+            (r"\.norm_proj\.", ".norm1_proj."),
+            (r"(^|\.)projection\.", r"\1proj."),
+            (r"^head\.fc\.", "head."),
+        ),
+        rearrange=split_in_proj,
+        ignored=r"^(neck|data_preprocessor)\.",
     ),
     # Only its encoder classifies.
     KeyMapping("MAE", pattern=r"^decoder_pos_embed$", ignored=r"^(mask_token$|decoder_)"),

@@ -35,6 +35,21 @@ def split_v2_bias(state: State) -> State:
     return split
 
 
+def split_in_proj(state: State) -> State:
+    """Cut the queries and keys of torch's attention from its values, as TNT keeps them."""
+    split: State = {}
+    for name, tensor in state.items():
+        if name.endswith(".in_proj_weight"):
+            stem, third = name.removesuffix("in_proj_weight"), len(tensor) // 3
+            split |= {
+                f"{stem}qk.weight": tensor[: 2 * third],
+                f"{stem}v.weight": tensor[2 * third :],
+            }
+        else:
+            split[name] = tensor
+    return split
+
+
 def reshape_pixel_pos(state: State) -> State:
     """Reshape TNT's word positions. Shape: (1, m, c) -> (1, c, rows, columns), a square map."""
     positions = state.get("pixel_pos")
@@ -51,7 +66,14 @@ def merge_by_unfold(state: State) -> State:
     """
     ordered = dict(state)
     for name, tensor in state.items():
-        if ".downsample." in name and tensor.shape[-1] % 4 == 0:
+        stem = name.rpartition(".downsample.")[0]
+        reduction = state.get(f"{stem}.downsample.reduction.weight")
+        # A norm is either of what goes into the reduction or, in version 2, of what comes out.
+        if (
+            reduction is not None
+            and ".downsample." in name
+            and tensor.shape[-1] == reduction.shape[-1]
+        ):
             patches = tensor.reshape(*tensor.shape[:-1], -1, 2, 2)  # (..., C, row, column)
             ordered[name] = patches.movedim(-3, -1).transpose(-2, -3).flatten(-3)
     return ordered

@@ -2,11 +2,13 @@
 
 import re
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 from vtrain.errors import CheckpointError, ConfigError
 from vtrain.files import hub
 from vtrain.files.weights import ENDINGS, KNOWN_NAMES
+from vtrain.files.weights_parts import INDEX_NAMES, part_names
 
 HUB = "hf-hub:"
 TIMM = "timm:"
@@ -58,6 +60,17 @@ def _meant(source: str) -> str:
     return FORMS
 
 
+def _downloaded(repository: str, file: str, download: Callable[[str, str], str]) -> Path:
+    """Download a file of weights, or an index and all its parts."""
+    found = Path(download(repository, file))
+    if file not in INDEX_NAMES:
+        # The cache holds links, and vtrain opens only regular files.
+        return found.resolve()
+    for part in part_names(found):  # all files of a repository lie in one folder
+        download(repository, part)
+    return found
+
+
 def fetch(source: str) -> Path:
     """Download the weights of a repository of the hub, or find them in the cache of earlier ones.
 
@@ -75,18 +88,20 @@ def fetch(source: str) -> Path:
     name = source.removeprefix(TIMM)
     repository = f"timm/{name}" if source.startswith(TIMM) else source.removeprefix(HUB)
     in_reach = hub.is_in_reach()
-    for file in KNOWN_NAMES:
+    names = (*KNOWN_NAMES, *INDEX_NAMES)
+    for file in names:
         try:
             with hub.asking(in_reach):
-                # The cache holds links, and vtrain opens only regular files.
-                return Path(hf_hub_download(repository, file)).resolve()
+                return _downloaded(repository, file, hf_hub_download)
+        except CheckpointError:  # an index that is none
+            raise
         except Exception as error:  # its own kinds and those of its HTTP client, by version
             absent = isinstance(error, EntryNotFoundError)
             if absent and not isinstance(error, LocalEntryNotFoundError):
                 continue
             # The latter: it is not in the cache of earlier downloads, either. With a network the
             # cause is another one, such as a name that is not there.
-            if not in_reach and file != KNOWN_NAMES[-1]:
+            if not in_reach and file != names[-1]:
                 continue
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             reason = textwrap.shorten(reason, 120, placeholder=" ...") if in_reach else "no network"
@@ -98,4 +113,6 @@ def fetch(source: str) -> Path:
             raise CheckpointError(
                 f"the hub did not answer with weights ({reason})", source, hint
             ) from None
-    raise CheckpointError(f"the repository has neither {' nor '.join(KNOWN_NAMES)}", source)
+    raise CheckpointError(
+        f"the repository has neither {' nor '.join(KNOWN_NAMES)}, nor an index of parts", source
+    )

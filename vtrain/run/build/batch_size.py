@@ -96,12 +96,12 @@ def tried(plan: Plan) -> Fits:
     plan = replace(plan, config=plan.config.model_copy(update={"model": random}), rank=Rank())
     parts, device = build_parts(plan), plan.device
     trainer = build_trainer(parts, [], build_step(parts, forward=parts.model))
-    size = parts.preprocess.image_size
+    size, channels = parts.preprocess.image_size, parts.preprocess.channels
     # A recording keeps its memory while another kind of step has its own.
     share = SHARE / 2 if plan.config.train.cuda_graph else SHARE
 
     def black(count: int) -> Tensor:
-        return torch.zeros((count, 3, size, size), dtype=torch.uint8, device=device)
+        return torch.zeros((count, channels, size, size), dtype=torch.uint8, device=device)
 
     def fits(images: int) -> bool:
         targets = torch.zeros(images, dtype=torch.int64, device=device)

@@ -10,7 +10,7 @@ from vtrain.data.augment.crop_flip import CropFlip
 from vtrain.data.augment.erasing import Erasing
 from vtrain.data.augment.mixing import Mixing
 from vtrain.data.datasets.folder import ImageFolder
-from vtrain.data.datasets.samples import ArraySamples, Samples, Source
+from vtrain.data.datasets.samples import ArraySamples, Samples, Source, Triple
 from vtrain.data.datasets.splits import Split
 from vtrain.data.input import Input
 from vtrain.data.inspect.fingerprint import split_of
@@ -44,8 +44,22 @@ def build_preprocess(config: Config, source: Source) -> Preprocess:
     assert data.image_size is not None, "a loaded config is complete"
     with section("data"):
         return bind(Preprocess, data)(
-            data.image_size, data.mean or source.mean, data.std or source.std
+            data.image_size,
+            data.mean or for_channels(source.mean, data.channels),
+            data.std or for_channels(source.std, data.channels),
+            data.channels,
         )
+
+
+def for_channels(colours: Triple, channels: int) -> tuple[float, ...]:
+    """Return the mean or std of a dataset's colours for so many channels.
+
+    Of grey it is their mean, and of other channels, of which the colours say nothing, one half.
+    """
+    if channels == 3:
+        return colours
+    # Rounded, as the sum of three equal numbers may not be three times one of them.
+    return (round(sum(colours) / 3, 9),) if channels == 1 else (0.5,) * channels
 
 
 def build_input(
@@ -57,8 +71,10 @@ def build_input(
     device with everything else; all others while they are decoded.
     """
     size = preprocess.image_size
-    # Images of another size are scaled by the workers, so that every batch is one tensor.
-    stored = isinstance(samples, ArraySamples) and samples.array.shape[2:] == (size, size)
+    # Images of another size are scaled by the workers, so that every batch is one tensor; so are
+    # those of other channels.
+    shape = (preprocess.channels, size, size)
+    stored = isinstance(samples, ArraySamples) and samples.array.shape[1:] == shape
     # All parts of one section: a value that one of them refuses is a mistake in `augment`.
     with section("augment"):
         keys, mean, std = config.augment, preprocess.mean, preprocess.std

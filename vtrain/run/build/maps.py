@@ -14,6 +14,7 @@ from vtrain.data.datasets.samples import subset
 from vtrain.data.datasets.stratified import stratified_sample
 from vtrain.data.loading.batches import Batch
 from vtrain.data.loading.loader import EvalLoader
+from vtrain.data.normalise import to_image
 from vtrain.device import naming_failures
 from vtrain.distributed import Rank
 from vtrain.errors import ConfigError
@@ -54,7 +55,7 @@ class ValidationMaps:
 
     @cached_property
     def _chosen(self) -> tuple[Tensor, Tensor]:
-        """The images (N, 3, S, S) uint8 and their classes (N,), on the CPU."""
+        """The images (N, C, S, S) uint8 and their classes (N,), on the CPU."""
         parts, config = self.parts, self.parts.plan.config
         chosen = stratified_sample(parts.val.targets, min(self.count, len(parts.val)))
         # So few need no worker, and no cache: they are read once.
@@ -89,7 +90,7 @@ class ValidationMaps:
         return decode_image(sheet)
 
     def _subjects(self, pixels: Tensor, targets: Tensor) -> "Iterator[Subject]":
-        """Yield what the sheet shows of some images. Shape: (B, 3, S, S) uint8, (B,)."""
+        """Yield what the sheet shows of some images. Shape: (B, C, S, S) uint8, (B,)."""
         from vtrain.explain.draw import Panel, Subject
         from vtrain.explain.methods import METHODS, Request, automatic
 
@@ -104,7 +105,7 @@ class ValidationMaps:
         request = Request(torch.zeros(len(pixels), 0, dtype=torch.int64))
         first = METHODS[method].function(parts.model, normalise(batch.images), request)[0]
         for i, values in enumerate(first.values.float().cpu().numpy()):
-            image = Image.fromarray(pixels[i].permute(1, 2, 0).numpy())
+            image = to_image(pixels[i]).convert("RGB")
             box = (0.0, 0.0, float(width), float(height))
             likeliest = [(classes[best[i]], shares[i])]
             name = f"is {classes[int(targets[i])]}"

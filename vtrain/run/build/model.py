@@ -27,6 +27,7 @@ def build_model(config: Config, num_classes: int) -> ImageClassifier:
     """Return the model with random weights, a function of the config's seed."""
     component = bind(MODELS[config.model.name], config.model)
     build = partial(component, num_classes=num_classes, image_size=config.data.image_size)
+    build = partial(build, in_channels=config.data.channels)
     with section("model"):
         check_fits_memory(build)
         torch.manual_seed(config.seed)  # right before: the weights depend on nothing else
@@ -50,10 +51,14 @@ def load_start(
     report = load_pretrained(model, config.model.pretrained, classes)
     own = (preprocess.mean, preprocess.std)
     # Four digits are what such numbers are published with.
-    if report.colours is not None and any(
-        abs(a - b) > 1e-3
-        for given, wanted in zip(report.colours, own, strict=True)
-        for a, b in zip(given, wanted, strict=False)
+    if (
+        report.colours is not None
+        and len(report.colours[0]) == preprocess.channels
+        and any(
+            abs(a - b) > 1e-3
+            for given, wanted in zip(report.colours, own, strict=True)
+            for a, b in zip(given, wanted, strict=False)
+        )
     ):
         mean, std = map(list, report.colours)
         log.warning(

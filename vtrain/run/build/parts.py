@@ -58,7 +58,8 @@ class Parts:
         """Evaluate the average of the weights where there is one, else the weights."""
         ema, size, count = self.state.ema, self.preprocess.image_size, self.val_loader.batch_size
         most = int(distributed.all_max(torch.tensor(len(self.val_loader))))
-        image = torch.zeros((1, 3, size, size), dtype=torch.uint8, device=self.plan.device)
+        shape = (1, self.preprocess.channels, size, size)
+        image = torch.zeros(shape, dtype=torch.uint8, device=self.plan.device)
         with (
             naming_failures(f"train.eval_batch_size {count}", "take a smaller one"),
             ema.swapped_into(self.model) if ema is not None else nullcontext(),

@@ -32,6 +32,9 @@ def load_teacher(
         ConfigError: There is no such model, or it does not know a class of the student.
     """
     if teacher.startswith(TORCHVISION):
+        if student.channels != 3:
+            what = f"torchvision's models see 3 channels, and data.channels is {student.channels}"
+            raise ConfigError(what, KEY, "train a teacher on these images")
         model, known = torchvision_model(teacher.removeprefix(TORCHVISION), weights, classes)
         size = getattr(model, "image_size", None)  # transformers take one size alone
         return Teacher(model, columns(known, classes), size)
@@ -40,6 +43,9 @@ def load_teacher(
     # On the CPU: whoever builds the run moves it to the device with the other parts.
     loaded = load_model(teacher)
     geometry = loaded.geometry
+    if geometry.channels != student.channels:
+        what = f"it sees {geometry.channels} channels, and data.channels is {student.channels}"
+        raise ConfigError(what, KEY, "train a teacher on these images")
     # It gets the student's input: undone to pixels, and prepared anew as it was trained itself.
     return Teacher(
         loaded.model,

@@ -1,0 +1,122 @@
+"""Images of any number of bands: NumPy arrays (`.npy`), TIFFs of bands, pictures with alpha."""
+
+import io
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vtrain.errors import DataError
+from vtrain.files.lazy_image import Bands, DeepGrey, LazyImage, image_of
+from vtrain.files.tiff_bands import band_tags, tiff_bands
+from vtrain.files.to_rgb import declared_range, float_range, without_nodata
+
+NPY = b"\x93NUMPY"
+MOST_BANDS = 1024
+"""More than any instrument has: a longer axis is none of bands."""
+
+
+def is_stack(data: bytes) -> bool:
+    """Whether a file is an array, or a TIFF whose bands can be read without Pillow."""
+    return data.startswith(NPY) or band_tags(data) is not None
+
+
+def stack_image(data: bytes, most_pixels: int, where: str | None) -> Image.Image:
+    """Return a stack as an image: of one band as a grey one, which may be deep.
+
+    Raises:
+        DataError: It is damaged, no image, or too large.
+    """
+    tags = band_tags(data)
+    if tags is None:
+        whole = with_range(array_in(data, most_pixels), {})
+    else:
+        check_samples(tags[256], tags[257], tags.get(277, 1), most_pixels)
+        whole = with_range(tiff_bands(data, tags), tags)
+    samples, low, high = whole
+    height, width, count = samples.shape
+    if count > 1:
+        return Bands((width, height), count, lambda: whole, None, where)
+    if samples.dtype == np.uint8:
+        return image_of(samples).convert("RGB")
+    return DeepGrey(samples[..., 0], low, high)
+
+
+def beside(
+    picture: Image.Image,
+    tags: Mapping[int, Any],
+    read: Callable[[], NDArray[Any]],
+    where: str | None,
+) -> Image.Image:
+    """Return a picture of a TIFF that has more bands than are seen, with all of them.
+
+    Args:
+        picture: What is seen of it.
+        tags: Of the TIFF; of another file none.
+        read: Gives the bands.
+        where: The file, for messages.
+    """
+    count = tags.get(277, 1)
+    if count < 4 or isinstance(picture, LazyImage):
+        return picture
+    return Bands(picture.size, count, lambda: with_range(read(), tags), picture, where)
+
+
+def check_samples(width: int, height: int, count: int, most_pixels: int) -> None:
+    """Refuse what would take gigabytes to unpack.
+
+    Raises:
+        DataError: It has too many pixels, or too many bands of so many.
+    """
+    if width * height * max(1, count / 8) > most_pixels:
+        what = f"an image of {width} x {height} pixels and {count} bands is over the limit"
+        raise DataError(what, None, "scale it down, or cut it into parts, first")
+
+
+def array_in(data: bytes, most_pixels: int) -> NDArray[Any]:
+    """Return the array of a `.npy` file as (H, W, C), without copying or unpickling anything.
+
+    (H, W) is one band. Of three axes the shorter one of the first and the last is that of the
+    bands, and of two of one length the last: (H, W, C), or (C, H, W).
+
+    Raises:
+        DataError: It is damaged, or no image.
+    """
+    stream = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(stream)
+        reader = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[version]
+        shape, by_columns, dtype = reader(stream)
+        if dtype.kind not in "buif" or dtype.itemsize > 8:
+            raise DataError(f"an array of {dtype}, which is no image", None, "save it as numbers")
+        flat = np.frombuffer(data, dtype, offset=stream.tell())
+        array = flat.reshape(shape, order="F" if by_columns else "C")
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"a damaged NumPy array ({error!s:.60})", None, "save it again") from None
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim == 3 and array.shape[0] < array.shape[2]:
+        array = array.transpose(1, 2, 0)
+    if array.ndim != 3 or not 0 < array.shape[2] <= MOST_BANDS or 0 in array.shape:
+        what = f"an array of shape {tuple(shape)!s:.60}, which is no image"
+        raise DataError(what, None, "save each image as (H, W), (H, W, C) or (C, H, W)")
+    check_samples(array.shape[1], array.shape[0], array.shape[2], most_pixels)
+    return array
+
+
+def with_range(samples: NDArray[Any], tags: Mapping[int, Any]) -> tuple[NDArray[Any], float, float]:
+    """Return samples with the values of black and white, by a TIFF's tags or their type."""
+    samples = without_nodata(samples, tags.get(42113))
+    if samples.dtype.kind == "f":
+        return float_range(samples)
+    if samples.dtype.kind == "b":
+        return samples, 0.0, 1.0
+    if tags:
+        return (samples, *declared_range(tags))
+    limits = np.iinfo(samples.dtype)
+    return samples, float(limits.min), float(limits.max)
