@@ -5,7 +5,7 @@ import math
 import sys
 from typing import Literal
 
-from vtrain.errors import printable
+from vtrain.errors import counted, printable
 from vtrain.files.plain import plain
 from vtrain.report.analysis import Analysis
 from vtrain.report.comparison import (
@@ -109,14 +109,15 @@ def _against(one: Against) -> str:
 
 
 def _repetitions(group: Repetitions) -> str:
-    """Return a line on runs that differ in seed or fold alone."""
+    """Return a line on runs that differ in seed or fold alone, or on one that has no such other."""
     values = "".join(f" {key}={value(item)}" for key, item in group.values.items())
     means = [
-        f"{name} {figure_text(mean, name)} +- {figure_text(group.deviation[name], name)}"
+        f"{name} {figure_text(mean, name)}"
+        + (f" +- {figure_text(group.deviation[name], name)}" if group.n > 1 else "")
         for name in ("best top-1", "last top-1", "best loss")
         if (mean := group.mean[name]) is not None
     ]
-    return _shown(f"{group.n} runs{values}: {', '.join(means)}")
+    return _shown(f"{counted(group.n, 'run')}{values}: {', '.join(means)}")
 
 
 def _cell(item: object) -> str:
