@@ -1,11 +1,12 @@
 import io
 import logging
 import sys
+import time
 
 import pytest
 
 from vtrain.data import progress
-from vtrain.data.progress import Progress
+from vtrain.data.progress import Progress, said_if_long
 
 
 class Terminal(io.StringIO):
@@ -55,6 +56,39 @@ def test_nothing_is_said_of_short_work_or_soon_after_the_last(
         monkeypatch.setattr(Progress, "_said", progress.time.monotonic())
     with Progress("listing", "files") as work:
         work.add(1)
+    assert not caplog.messages
+
+
+def test_what_cannot_be_counted_is_said_once_after_a_while(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "vtrain")
+    monkeypatch.setattr(progress, "PATIENCE", 0.05)
+    with said_if_long("reading"):
+        time.sleep(0.5)
+    assert caplog.messages == ["reading ..."]
+
+
+def test_what_is_short_is_not_said_and_neither_is_what_fails_at_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "vtrain")
+    with said_if_long("reading"):
+        pass
+    with pytest.raises(OSError, match="gone"), said_if_long("reading"):
+        raise OSError("gone")
+    assert not caplog.messages
+
+
+def test_nothing_is_said_as_long_as_something_else_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "vtrain")
+    monkeypatch.setattr(progress, "PATIENCE", 0.3)
+    with said_if_long("reading"):
+        for _ in range(12):
+            time.sleep(0.05)
+            Progress.heard()
     assert not caplog.messages
 
 

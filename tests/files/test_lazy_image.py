@@ -60,7 +60,7 @@ def test_training_evaluation_and_the_cache_see_one_range(tmp_path: Path) -> None
     image = decode_image(grey(values))
     assert torch.equal(whole(image, 0, 0), preprocess(image))
     samples = FileSamples(tmp_path, Paths(["a.tif", "b.tif"]), torch.zeros(2).long())
-    kept = as_array(samples, "ram", whole, show=False)
+    kept = as_array(samples, "ram", whole)
     assert isinstance(kept, ArraySamples)
     for index in range(2):
         assert torch.equal(preprocess(kept.image(index)), preprocess(samples.image(index)))

@@ -182,7 +182,9 @@ def test_a_folder_is_checked_and_measured_as_it_is_trained(
     asked = ("check", str(photos), "--from", "none.pt")
     assert "no such checkpoint" in vtrain(*asked).err
     assert "--from is for a folder" in vtrain("check", "vit_digits", *asked[2:]).err
-    assert "images/s" in vtrain("bench", str(photos), "--seconds", "0.1", "model.depth=1").out
+    measured = vtrain("bench", str(photos), "--seconds", "0.1", "model.depth=1")
+    assert "images/s" in measured.out
+    assert "measuring for about 0:00" in measured.err
 
 
 @pytest.mark.parametrize("place", ["here", "named", "below"])
@@ -199,6 +201,27 @@ def test_a_run_s_folder_is_not_made_among_the_classes(
     if place == "here":  # one is enough: a run takes a while
         advised = done.err.rpartition("for example ")[2].split()
         assert vtrain("fit", ".", "train.max_steps=1", *advised).code == 0
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        (".", "would be that of the images"),
+        ("../link", "would be that of the images"),
+        ("Validation/run", "would be a split of the images, by its name"),
+    ],
+)
+def test_a_run_s_folder_is_neither_the_dataset_s_nor_called_like_a_split(
+    vtrain: Vtrain, photos: Path, monkeypatch: pytest.MonkeyPatch, place: str, said: str
+) -> None:
+    (photos.parent / "set").mkdir()
+    photos.rename(photos.parent / "set/train")
+    (photos.parent / "link").symlink_to("set")
+    monkeypatch.chdir(photos.parent / "set")
+    done = vtrain("fit", ".", "train.max_steps=1", "--run-dir", place)
+    assert (done.code, len(done.errors)) == (2, 1)
+    assert said in done.err
+    assert [path.name for path in Path().iterdir()] == ["train"]
 
 
 def test_a_run_s_folder_may_lie_beside_the_splits(

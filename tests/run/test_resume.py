@@ -114,6 +114,18 @@ def test_what_a_finished_run_says_can_be_pasted(small_run: Path, vtrain: Vtrain)
     assert status()["step"] == 6
 
 
+def test_what_a_finished_run_proposes_keeps_what_was_typed(small_run: Path, vtrain: Vtrain) -> None:
+    assert vtrain("fit", small_run, "--run-dir", "run").code == 0
+    typed = ("optimizer.lr=0.5", "data.num_workers=0", "train.epochs=1")
+    refused = vtrain("fit", "run", "--resume", *typed)
+    command = refused.err.partition("train on with `")[2].partition("`")[0]
+    assert "optimizer.lr=0.5" in command
+    assert vtrain(*shlex.split(command)[1:]).code == 0
+    changed = json.loads(Path("run/env.json").read_text())["overridden"]
+    assert {"optimizer.lr", "data.num_workers", "train.epochs"} <= set(changed)
+    assert json.loads(Path("run/summary.json").read_text())["epoch"] == 4
+
+
 def test_what_a_kill_leaves_in_a_finished_run_is_swept(small_run: Path, vtrain: Vtrain) -> None:
     assert vtrain("fit", small_run, "--run-dir", "run", "train.max_steps=1").code == 0
     left = Path("run", f"{PREFIX}predictions.npz{SUFFIX}")

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import statistics
 import sys
@@ -71,6 +72,16 @@ def test_a_sweep_runs_every_trial_and_names_the_best(folder: Path, vtrain: Vtrai
     assert command == "# Run: OMP_NUM_THREADS=1 vtrain fit runs/s/best.yaml"
     assert json.loads(config)["optimizer.lr"] == repr(best["values"]["optimizer.lr"])
     assert "is better than on others" in (folder / "sweep.html").read_text()
+
+
+def test_a_sweep_says_now_and_then_how_far_its_runs_have_come(
+    folder: Path, vtrain: Vtrain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sweep.SILENCE <= 60
+    monkeypatch.setattr(sweep, "SILENCE", 0.0)
+    done = vtrain("sweep", "s.yaml")
+    assert done.code == 0, done.err
+    assert re.search(rf"^running {folder}/0: \d epochs? done", done.err, re.M)
 
 
 def test_a_finished_sweep_starts_nothing_and_more_trials_go_on(

@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from typing import Any, TextIO
 
 from tqdm.auto import tqdm
 
 from vtrain import screen
+from vtrain.data import progress
 from vtrain.engine.callback import Callback
 from vtrain.engine.state import Metrics, TrainState
 
@@ -34,11 +36,19 @@ class Progress(Callback):
         self.latest: Metrics = {}
         self.held: tuple[int, str] | None = None
         """The step of a line that an evaluation may make superfluous, and the line."""
+        self.waiting = ExitStack()
+        """Says after a while that the first step is not made yet."""
 
     def on_fit_start(self, state: TrainState) -> None:
         self.started, self.first_step = time.monotonic(), state.step
+        # Of large images, or of a model that is compiled, it may take minutes.
+        self.waiting.enter_context(progress.said_if_long("making the first step"))
+
+    def on_fit_failed(self, state: TrainState) -> None:
+        self.waiting.close()
 
     def on_step_end(self, state: TrainState) -> None:
+        self.waiting.close()
         if not self.terminal:
             # Another step has been made, and no evaluation came: the line is due.
             if self.held is not None and self.held[0] < state.step:
@@ -60,6 +70,9 @@ class Progress(Callback):
             )
         self.bar.set_postfix_str(self._status(state), refresh=False)
         self.bar.update()
+        progress.Progress.heard()
+        if state.step % self.steps_per_epoch == 0:  # what comes now may have a bar of its own
+            self._close()
 
     def on_log(self, state: TrainState, metrics: Metrics) -> None:
         self.latest = metrics
@@ -73,6 +86,7 @@ class Progress(Callback):
                 self._line(line)
 
     def on_eval_end(self, state: TrainState, metrics: Metrics) -> None:
+        self.waiting.close()  # a run may go on with an evaluation
         self.held = None
         is_whole = state.step % self.steps_per_epoch == 0
         done = f"epoch {state.epoch}/{self.epochs}" if is_whole else f"step {state.step}"
@@ -91,6 +105,7 @@ class Progress(Callback):
         self._line("  ".join(parts.values()))
 
     def on_fit_end(self, state: TrainState) -> None:
+        self.waiting.close()
         self._release()
         self._close()
 
@@ -120,6 +135,7 @@ class Progress(Callback):
     def _line(self, text: str) -> None:
         self._close()  # or the line would be written into the bar
         print(text, file=self.stream, flush=True)
+        progress.Progress.heard()
 
     def _close(self) -> None:
         if self.bar is not None:

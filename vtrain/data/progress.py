@@ -5,10 +5,16 @@ import math
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
 from types import TracebackType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from tqdm import tqdm
+from vtrain import screen
+
+if TYPE_CHECKING:  # every command loads this module, and few show a bar
+    from tqdm import std
 
 log = logging.getLogger(__name__)
 PATIENCE = 2.0
@@ -20,8 +26,8 @@ SHORT = 0.5
 class Progress:
     """Counts what is done of some work; of several processes only the main one shows it.
 
-    Silence counts from one work to the next, and from the start of the command, which has imported
-    torch by then: a person waits for all of it.
+    Silence counts from the last word on the screen, and from the start of the command, which has
+    imported torch by then: a person waits for all of it.
 
     Args:
         doing: What is done, such as "listing images".
@@ -30,17 +36,18 @@ class Progress:
     """
 
     _said: ClassVar[float] = -math.inf
-    """When something was last said of any work."""
+    """When something was last said."""
 
     def __init__(self, doing: str, unit: str, total: int | None = None) -> None:
         self.doing = doing
-        now = time.monotonic()
-        wait = max(SHORT, PATIENCE - (now - Progress._said))
-        self.due = now + wait if _speaks() else math.inf
+        wait = max(SHORT, Progress.patience())
+        self.due = time.monotonic() + wait if _speaks() else math.inf
         self.is_said = False
-        self.bar: tqdm[Any] | None = None
+        self.bar: std.tqdm[Any] | None = None
         # A daemon has no stderr.
-        if self.due < math.inf and sys.stderr is not None and sys.stderr.isatty():
+        if self.due < math.inf and sys.stderr is not None and screen.shows_bars(sys.stderr):
+            from tqdm.auto import tqdm
+
             columns, rows = _size()
             self.bar = tqdm(
                 total=total,
@@ -58,10 +65,25 @@ class Progress:
             self.bar.update(count)
         if time.monotonic() < self.due:
             return
-        Progress._said = time.monotonic()
+        Progress.heard()
         if self.bar is None and not self.is_said:
             log.info("%s ...", self.doing)
         self.is_said = True
+
+    @classmethod
+    def heard(cls) -> None:
+        """Count silence from now on: something was said, of this work or of another."""
+        cls._said = time.monotonic()
+
+    @classmethod
+    def silence(cls) -> float:
+        """Return for how many seconds nothing was said."""
+        return time.monotonic() - cls._said
+
+    @classmethod
+    def patience(cls) -> float:
+        """Return for how many seconds more nothing need be said; 0 or less if it is time."""
+        return PATIENCE - cls.silence()
 
     def __enter__(self) -> "Progress":
         return self
@@ -74,6 +96,32 @@ class Progress:
     ) -> None:
         if self.bar is not None:
             self.bar.close()
+
+
+@contextmanager
+def said_if_long(doing: str) -> Iterator[None]:
+    """Say once what a block does that takes long and cannot be counted, if nothing else is said."""
+    if not _speaks():
+        yield
+        return
+    done = Event()
+
+    def watch() -> None:
+        wait = PATIENCE
+        while not done.wait(wait):
+            wait = Progress.patience()  # something may have been said meanwhile
+            if wait <= 0:
+                Progress.heard()
+                log.info("%s ...", doing)
+                return
+
+    thread = Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()  # or its line could come behind what the block ends with
 
 
 def _speaks() -> bool:

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from vtrain.data.progress import Progress
 from vtrain.errors import CheckpointError, counted
 
 Array: TypeAlias = NDArray[Any]
@@ -74,7 +75,12 @@ def prove(
         CheckpointError: The file is not the model.
     """
     try:
-        logits = np.concatenate([runtime(evidence.images[part]) for part in parts(len(evidence))])
+        with Progress("comparing the file with the model", "images", len(evidence)) as progress:
+            answers = []
+            for part in parts(len(evidence)):
+                answers.append(runtime(evidence.images[part]))
+                progress.add(len(answers[-1]))
+        logits = np.concatenate(answers)
     # Another program's runtime fails in ways of its own, all of which mean the same here.
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0][:150]

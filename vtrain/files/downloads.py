@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import logging
 import os
 import sys
 import urllib.request
@@ -14,6 +15,8 @@ from tqdm import tqdm
 
 from vtrain.errors import DataError
 from vtrain.files import atomic
+
+log = logging.getLogger(__name__)
 
 TIMEOUT = 60.0
 """Seconds without a byte after which a server counts as gone."""
@@ -53,6 +56,8 @@ def download(url: str, target: Path) -> None:
                     disable=None,  # shown on a terminal only
                 ) as bar,
             ):
+                if bar.disable:
+                    log.info("downloading %s ...", target.name)
                 while block := _block(answer, url):
                     file.write(block)
                     bar.update(len(block))

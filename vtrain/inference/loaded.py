@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from vtrain.data.preprocess import Preprocess
-from vtrain.errors import CheckpointError, ConfigError
+from vtrain.data.progress import said_if_long
+from vtrain.errors import CheckpointError, ConfigError, printable
 from vtrain.files.checkpoint import Checkpoint, ModelDescription
 from vtrain.files.images import read_image, rgb
 from vtrain.files.runs import checkpoint_of
@@ -80,7 +81,8 @@ def load_model(ckpt: str | os.PathLike[str], device: torch.device | str = "cpu")
         10
     """
     path = checkpoint_of(Path(ckpt))
-    return model_of(Checkpoint.load(path), path, device)
+    with said_if_long(f"loading {printable(str(path))}"):
+        return model_of(Checkpoint.load(path), path, device)
 
 
 def model_of(checkpoint: Checkpoint, path: Path, device: torch.device | str = "cpu") -> LoadedModel:

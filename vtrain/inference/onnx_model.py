@@ -15,7 +15,8 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from vtrain.data.preprocess import BEFORE, Preprocess
-from vtrain.errors import CheckpointError, ConfigError
+from vtrain.data.progress import said_if_long
+from vtrain.errors import CheckpointError, ConfigError, printable
 from vtrain.files.archive import opened
 from vtrain.files.lazy_image import samples_of
 from vtrain.resources import cpu_count, threads_asked
@@ -102,8 +103,8 @@ def load_onnx(path: Path, for_many: bool = False) -> OnnxModel:
     with opened(path) as file:
         if os.fstat(file.fileno()).st_size > LARGEST_FILE:
             raise _unusable(path, f"a file of more than {LARGEST_FILE >> 30} GiB")
-        content = file.read()
-    return from_bytes(content, path, for_many)
+        with said_if_long(f"loading {printable(str(path))}"):
+            return from_bytes(file.read(), path, for_many)
 
 
 def from_bytes(content: bytes, path: Path, for_many: bool = False) -> OnnxModel:

@@ -4,6 +4,7 @@ What is timed is the run itself: its parts, its loader, its trainer and its call
 folder that is thrown away. Only the learning rate is 0, so that nothing changes meanwhile.
 """
 
+import logging
 import shutil
 import statistics
 import sys
@@ -27,6 +28,7 @@ from vtrain.bench.timing import timed
 from vtrain.bench.trace import slowest_kernels
 from vtrain.bench.work import Work
 from vtrain.callbacks.history import History
+from vtrain.callbacks.progress import clock
 from vtrain.config import Config
 from vtrain.data.datasets.folder import ImageFolder
 from vtrain.data.input import no_augmentation
@@ -45,6 +47,10 @@ from vtrain.run.build.parts import Parts, build_parts
 from vtrain.run.build.resolve import resolve
 from vtrain.run.build.trainer import build_optimize, build_step, build_trainer
 
+log = logging.getLogger(__name__)
+
+PARTS = 3.5
+"""Times that are spent: one for bare steps and one for the run, half of one for three others."""
 TOP_KERNELS = 5
 """How many kernels a profile names."""
 
@@ -65,6 +71,7 @@ def bench(
     """
     cold = {"import": process_age()}
     others = OtherLoad(own_seconds)
+    log.info("measuring for about %s", clock(PARTS * seconds))
     with (
         TemporaryDirectory(prefix="vtrain_bench_") as folder,
         undone_by_signal(lambda _: shutil.rmtree(folder, ignore_errors=True)),

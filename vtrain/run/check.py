@@ -8,6 +8,7 @@ import torch
 from vtrain import screen
 from vtrain.config import Config
 from vtrain.data.datasets.folder import ImageFolder
+from vtrain.data.progress import said_if_long
 from vtrain.errors import printable
 from vtrain.run.build.batch_size import profile_run
 from vtrain.run.build.data import build_input, build_preprocess, build_source, build_train_loader
@@ -50,7 +51,8 @@ def check_config(config: Config, listed: ImageFolder | None = None) -> str:
     build_train_loader(plan, input_.augment.geometry(preprocess))
     build_criterion(plan, model)
     build_teacher(config, source.classes, preprocess, torch.device("cpu"))
-    cost = profile_run(plan, model, optimizer, plan.images_at_once)
+    with said_if_long("counting what a step costs"):
+        cost = profile_run(plan, model, optimizer, plan.images_at_once)
     at_once = f"{plan.images_at_once} images at once"
     facts = [
         ["classes", f"{num_classes}"],

@@ -19,6 +19,7 @@ from vtrain.data.datasets.samples import Samples, SplitName, subset
 from vtrain.data.datasets.stratified import stratified_sample
 from vtrain.data.loading.batches import Batch
 from vtrain.data.loading.loader import EvalLoader
+from vtrain.data.progress import said_if_long
 from vtrain.device import autocast, choose_device, choose_precision
 from vtrain.distributed import Rank
 from vtrain.engine.state import Metrics
@@ -135,7 +136,10 @@ def _load(ckpt: Path, average: int | None) -> LoadedModel:
             what = "--average is for the checkpoints of a run, not for an ONNX file"
             raise ConfigError(what, "command line", "name the run's folder with --ckpt")
         return load_onnx_model(ckpt)
-    return load_model(ckpt) if average is None else model_of(averaged(ckpt, average), ckpt)
+    if average is None:
+        return load_model(ckpt)
+    with said_if_long(f"reading {average} checkpoints"):
+        return model_of(averaged(ckpt, average), ckpt)
 
 
 def _keep(evaluation: Evaluation, run: RunFolder) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vtrain.data.progress import Progress
+from vtrain.data.progress import said_if_long
 from vtrain.device import choose_device
 from vtrain.errors import CheckpointError, StorageError
 from vtrain.explain.features import FEWEST, plane, pre_logits
@@ -74,9 +74,11 @@ def explain_features(
     found = [features_of(one, loaded) for one in models]
     if save is not None:
         write_arrays(save, arrays(found, loaded.classes))
-    figures = [separation(one.values, one.labels) for one in found]
     names = [str(one.path) for one in models]
-    drawn = drawings(found, loaded.classes, names)
+    with said_if_long("measuring the features"):
+        figures = [separation(one.values, one.labels) for one in found]
+    with said_if_long("drawing the features"):
+        drawn = drawings(found, loaded.classes, names)
     rows = table(figures)
     guess = guessing(found[0].labels)
     text = f"{HONESTY.format(level=LEVEL)} {guess}."
@@ -104,14 +106,12 @@ def features_of(loaded: LoadedModel, source: LoadedModel) -> Features:
     subject = prepare(looked_at, ("train.device=auto",), "val")
     samples = subject.sampled(IMAGES)
     model, labels = loaded.model.to(subject.device), []
-    batches = subject.loader_of(samples).batches()
-    said = Progress("computing features", "images", len(samples))
-    with said, pre_logits(model) as kept:
+    batches = subject.loader_of(samples).batches("computing features")
+    with pre_logits(model) as kept:
         for one in outputs_of(model, batches, loaded.geometry.normalise, subject.autocast):
             labels.append(one.targets.cpu())
             # Off the device batch by batch, which may not hold the features of all images.
             kept[-1] = kept[-1].cpu()
-            said.add(len(one.targets))
     values = torch.cat(kept)
     if not values.isfinite().all():
         raise CheckpointError("the model's features are not finite", loaded.path)

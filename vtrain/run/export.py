@@ -13,7 +13,8 @@ import torch
 from vtrain import __version__, rng
 from vtrain.config import stored_config
 from vtrain.data.datasets.samples import subset
-from vtrain.errors import ConfigError, DataError, StorageError
+from vtrain.data.progress import said_if_long
+from vtrain.errors import ConfigError, DataError, StorageError, printable
 from vtrain.export.card import Card
 from vtrain.export.foreign import Architecture, Library
 from vtrain.export.graph import Input
@@ -110,7 +111,8 @@ def export(ckpt: Path, overrides: Iterable[str], order: Order) -> Exported:
     elif order.form == "timm":
         timm_config(loaded, Architecture.of(loaded))
     evidence = gather(loaded, overrides, order.images)
-    proof = write(loaded, path, evidence, order)
+    with said_if_long(f"writing {printable(str(path))}"):
+        proof = write(loaded, path, evidence, order)
     hints = {
         "onnx": (
             f"vtrain predict IMAGE --ckpt {argument(path)}",
@@ -181,7 +183,7 @@ def gather(loaded: LoadedModel, overrides: Iterable[str], count: int) -> Evidenc
     chosen = rng.permutation(total, 0)[:count].sort().values
     loader = subject.loader_of(subset(subject.samples, chosen))
     images, targets, logits = [], [], []
-    for batch in loader.batches():
+    for batch in loader.batches("asking the checkpoint"):
         images.append(batch.images)
         targets.append(batch.targets)
         logits.append(subject.predict(batch.images))

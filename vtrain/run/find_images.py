@@ -5,9 +5,11 @@ import logging
 import os
 from pathlib import Path
 
-from vtrain.data.datasets.folder_listing import PassedOver, images_below
+from vtrain.data.datasets.folder_listing import images_below
 from vtrain.data.datasets.folder_names import LEFTOVERS, is_leftover, leftover_kind
-from vtrain.errors import ConfigError, DataError
+from vtrain.data.datasets.passed_over import PassedOver
+from vtrain.data.progress import said_if_long
+from vtrain.errors import ConfigError, DataError, printable
 from vtrain.files.image_names import is_image_name
 from vtrain.files.runs import RunFolder
 from vtrain.run.text.command import argument
@@ -98,7 +100,9 @@ def _matches(pattern: str, passed: PassedOver) -> list[Path]:
     is_open = not ending or glob.has_magic(ending)
     found: list[Path] = []
     folders: set[Path] = set()
-    for path in sorted(map(Path, glob.glob(pattern, recursive=True))):  # noqa: PTH207 - absolute patterns too
+    with said_if_long(f"looking for {printable(pattern)}"):
+        matched = glob.glob(pattern, recursive=True)  # noqa: PTH207 - absolute patterns too
+    for path in sorted(map(Path, matched)):
         if not folders.isdisjoint(path.parents):  # `**` names folders and also what is in them
             continue
         leftover = next((part for part in path.parts[literal:] if is_leftover(part)), None)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from vtrain.config import Config
 from vtrain.data.datasets.folder import ImageFolder
+from vtrain.data.progress import Progress
 from vtrain.engine.callback import Callback
 from vtrain.engine.state import Metrics, TrainState
 from vtrain.errors import DivergedError
@@ -31,11 +32,13 @@ PICTURE = Path("lr_find.png")
 class RangeTest(Callback):
     """Collects the loss of each step, and stops once it has left all bounds."""
 
-    def __init__(self) -> None:
+    def __init__(self, progress: Progress) -> None:
         self.losses: list[float] = []
+        self.progress = progress
 
     def on_log(self, state: TrainState, metrics: Metrics) -> None:
         self.losses.append(metrics["train/loss"])
+        self.progress.add(1)
         if has_diverged(self.losses):
             state.stop_reason = "the loss grows"
 
@@ -76,7 +79,7 @@ def range_plan(config: Config, listed: ImageFolder | None = None) -> Plan:
 
 def losses_at(tested: Sequence[float], plan: Plan) -> list[float]:
     """Train a model from its start, a step with each rate, and return the losses."""
-    parts, test = build_parts(plan), RangeTest()
+    parts, test = build_parts(plan), RangeTest(Progress("trying rates", "steps", len(tested)))
     trainer = build_trainer(parts, [test])
     # Each step has the next rate and logs its loss; nothing is evaluated.
     trainer = replace(
@@ -88,7 +91,7 @@ def losses_at(tested: Sequence[float], plan: Plan) -> list[float]:
             trainer.intervals, total_steps=len(tested), eval_every=sys.maxsize, log_every=1
         ),
     )
-    with suppress(DivergedError):  # that is how a range test may end
+    with test.progress, suppress(DivergedError):  # that is how a range test may end
         trainer.fit(parts.train_loader)
     parts.train_loader.close()
     return test.losses

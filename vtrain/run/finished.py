@@ -1,12 +1,14 @@
 """What `--resume` means for a run that is finished: nothing, or a longer run."""
 
+import json
 import logging
+from collections.abc import Iterator
 
 from vtrain.config import Config, load_config, rule_on_resume
 from vtrain.errors import ConfigError
 from vtrain.files.atomic import sweep
 from vtrain.files.runs import RunFolder
-from vtrain.run.request import Request
+from vtrain.run.request import Request, value_at
 from vtrain.run.resume import check_fixed, differences
 from vtrain.run.text.command import resume_command
 
@@ -38,8 +40,8 @@ def is_complete(run: RunFolder, request: Request) -> bool:
     if limit == "train.epochs" and before.train.max_steps is not None:
         limits.append("train.max_steps")  # it ended with the epochs, and would end the run again
     longer = [LONGER[key].format(more=2 * before.train.epochs) for key in limits]
-    command = resume_command(run.path, longer)
     changed = differences(before, after)
+    command = resume_command(run.path, [*longer, *_kept(changed, after)])
     if any(key in LONGER or rule_on_resume(after, key) != "free" for key in changed):
         what = f"the run is finished, and {', '.join(changed)} would change nothing"
         hint = f"{limit} ended it; train on with `{command}`, or start a new run"
@@ -50,6 +52,15 @@ def is_complete(run: RunFolder, request: Request) -> bool:
     log.info("%s ended it; to train on, for example: %s", limit, command)
     sweep(run.path)  # what is left of predictions whose writing was killed
     return True
+
+
+def _kept(changed: list[str], config: Config) -> Iterator[str]:
+    """Yield as overrides what was typed and may change, but for what would end the run again."""
+    values = config.model_dump(mode="json")
+    for key in changed:
+        is_there, value = value_at(values, key)
+        if is_there and not key.startswith(tuple(LONGER)):
+            yield f"{key}={value if isinstance(value, str) else json.dumps(value)}"
 
 
 def ended_by(run: RunFolder, config: Config) -> str:

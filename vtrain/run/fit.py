@@ -16,14 +16,13 @@ from vtrain import distributed
 from vtrain.callbacks.history import History
 from vtrain.callbacks.stopping import StopOnSignal
 from vtrain.config import Config
-from vtrain.data.datasets.folder_layout import read_layout
 from vtrain.data.inspect.fingerprint import dataset_fingerprint
 from vtrain.data.loading.workers import naming_lost_workers
+from vtrain.data.progress import said_if_long
 from vtrain.device import choose_device, naming_failures
 from vtrain.distributed import Rank
 from vtrain.engine.stop import StopSignals
 from vtrain.errors import (
-    ConfigError,
     DataError,
     DivergedError,
     StoppedBySignal,
@@ -41,6 +40,7 @@ from vtrain.interrupt import undone_by_signal
 from vtrain.registry import bind
 from vtrain.report.predictions import Predictions
 from vtrain.run import advice, finished
+from vtrain.run.beside_images import refuse_among_images
 from vtrain.run.build.batch_size import memory_advice
 from vtrain.run.build.callbacks import build_callbacks
 from vtrain.run.build.data import build_source
@@ -71,8 +71,9 @@ def fit(
     """
     config = request.config
     rank = distributed.rank_from_env()
-    device = choose_device(config.train.device, rank.local_rank)
-    distributed.start(device)
+    with said_if_long("waiting for the device, or for other processes"):
+        device = choose_device(config.train.device, rank.local_rank)
+        distributed.start(device)
     with ExitStack() as stack:
         stack.callback(distributed.stop)
         place, is_complete = _agreed_folder(request, stack)
@@ -111,7 +112,7 @@ def _agreed_folder(request: Request, stack: ExitStack) -> tuple[Beginning, bool]
 
 def _choose_folder(request: Request) -> tuple[RunFolder, Beginning]:
     """Choose the run's folder and make it."""
-    _refuse_among_images(request.run_dir or RUNS, request.config)
+    refuse_among_images(request.run_dir or RUNS, request.config)
     if request.run_dir is None:
         above = Beginning(RUNS / request.name)
         run = RunFolder.new(request.name)
@@ -126,17 +127,6 @@ def _choose_folder(request: Request) -> tuple[RunFolder, Beginning]:
             "add --resume, or choose another --run-dir",
         )
     return run, beginning
-
-
-def _refuse_among_images(folder: Path, config: Config) -> None:
-    """Refuse to make a folder where the next listing of the images would take it for a class."""
-    root = getattr(config.data, "root", None)
-    if config.data.name != "image_folder" or root is None or RunFolder(folder).is_started:
-        return
-    for images in read_layout(root).splits.values():
-        if folder.resolve().is_relative_to(images.resolve()):
-            what = f"the run's folder would be a class of the images, as it lies in {images}"
-            raise ConfigError(what, folder, "name one elsewhere, for example --run-dir ../run")
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from vtrain.data.progress import Progress
 from vtrain.device import choose_device
 from vtrain.errors import VtrainError
 from vtrain.explain.methods import METHODS, Request, automatic, images_at_once
@@ -55,15 +56,17 @@ def _pictures(
     """Yield the number of each image that can be read, and its map as a data URI."""
     size, geometry = loaded.geometry.image_size, loaded.geometry
     images_read, at_once = _images(indices, read), images_at_once(loaded.model, size, size)
-    while some := list(islice(images_read, at_once)):
-        inputs = torch.stack([geometry(image) for _, image in some])
-        images = geometry.normalise(inputs.to(loaded.device))
-        nobody = torch.zeros(len(some), 0, dtype=torch.int64)  # the method knows no class
-        # Of several maps the first is that of all tokens which the heads read.
-        values: Any = METHODS[method].function(loaded.model, images, Request(nobody))[0].values
-        for (index, image), one in zip(some, values.float().cpu().numpy(), strict=True):
-            drawn = overlaid(image, geometry.seen_box(image.size), one, SIDE)
-            yield index, thumbnail(drawn)
+    with Progress("explaining images of the galleries", "images", len(indices)) as progress:
+        while some := list(islice(images_read, at_once)):
+            inputs = torch.stack([geometry(image) for _, image in some])
+            images = geometry.normalise(inputs.to(loaded.device))
+            nobody = torch.zeros(len(some), 0, dtype=torch.int64)  # the method knows no class
+            # Of several maps the first is that of all tokens which the heads read.
+            values: Any = METHODS[method].function(loaded.model, images, Request(nobody))[0].values
+            for (index, image), one in zip(some, values.float().cpu().numpy(), strict=True):
+                drawn = overlaid(image, geometry.seen_box(image.size), one, SIDE)
+                yield index, thumbnail(drawn)
+            progress.add(len(some))
 
 
 def _images(indices: list[int], read: ReadImage) -> Iterator[tuple[int, Image.Image]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from vtrain import screen
+from vtrain.data.progress import Progress
 from vtrain.errors import StorageError
 from vtrain.files.atomic import append
 
@@ -61,6 +62,10 @@ def logging_to(path: Path) -> Iterator[None]:
 
 class _Console(logging.StreamHandler[TextIO]):
     """Writes messages, those that begin with a name and are wide in several lines if need be."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        super().emit(record)
+        Progress.heard()
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)

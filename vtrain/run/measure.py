@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from vtrain.bench.timing import windows
+from vtrain.data.progress import said_if_long
 from vtrain.device import describe
 from vtrain.inference.loaded import load_model
 from vtrain.report.corruptions import Corruptions, under_corruptions
@@ -29,9 +30,11 @@ def measure(path: Path, *, cost: bool, corruptions: bool) -> Measured:
     if not (cost or corruptions):
         return Measured()
     subject = prepare(load_model(path), (), "val")
+    with said_if_long("timing the model"):
+        speeds = _speeds(subject) if cost else []
     return Measured(
         describe(subject.device),
-        _speeds(subject) if cost else (),
+        speeds,
         _corruptions(subject) if corruptions else None,
     )
 
@@ -57,7 +60,7 @@ def _corruptions(subject: Subject) -> Corruptions:
     loader = subject.loader_of(subject.sampled(IMAGES))
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
-        for batch in loader.batches():
+        for batch in loader.batches("corrupting images and asking the model"):
             yield batch.images, batch.targets
 
     return under_corruptions(lambda images: subject.predict(images).argmax(1), batches())

@@ -15,6 +15,7 @@ from vtrain.config import Config
 from vtrain.config.read import validated
 from vtrain.data.datasets.folder import ImageFolder
 from vtrain.data.datasets.samples import FileSamples
+from vtrain.data.progress import said_if_long
 from vtrain.device import choose_device
 from vtrain.errors import ConfigError, DataError, counted, printable
 from vtrain.files.checkpoint import Checkpoint
@@ -62,7 +63,8 @@ class Photos:
         source = ImageFolder(root=root.absolute(), follow_links=follow_links)
         train = source.split("train")
         has_val = "val" in source.folders
-        side = int(median(_sides(train)))
+        with said_if_long("looking at some of the images"):
+            side = int(median(_sides(train)))
         return cls(root, len(train), len(source.classes), side, has_val, source)
 
 

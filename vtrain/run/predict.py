@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -10,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm.auto import tqdm
 
-from vtrain import screen
+from vtrain.data.progress import Progress, said_if_long
 from vtrain.errors import CheckpointError, ConfigError, DataError, StorageError
 from vtrain.files.runs import RUNS, RunFolder
 from vtrain.inference.files import OnError, Prediction, decoded
@@ -79,9 +79,11 @@ def _in_order(
     errors: Mapping[int, str],
 ) -> Iterator[Prediction]:
     """Yield a prediction of each path, those that could not be read in their places."""
-    # Nothing is to be seen for long where the results go to a file: then a bar, on a terminal.
-    hide = sys.stdout.isatty() or not screen.shows_bars(sys.stderr)
-    with tqdm(total=len(paths), unit=" images", delay=2, disable=hide) as bar:
+    # On a terminal the results are seen as they come, and a bar would be written into them.
+    shown: AbstractContextManager[Progress | None] = nullcontext()
+    if not sys.stdout.isatty():
+        shown = Progress("predicting", "images", len(paths))
+    with shown as progress:
         due = 0
         # A number beyond the end stands last, for what is unreadable behind the last image. Errors
         # are known in time: a batch is yielded after all that goes wrong in it.
@@ -90,7 +92,8 @@ def _in_order(
                 yield Prediction(str(paths[unread]), [], errors[unread])
             if number < len(paths):
                 yield Prediction(str(paths[number]), classes)
-            bar.update(min(number + 1, len(paths)) - due)
+            if progress is not None:
+                progress.add(min(number + 1, len(paths)) - due)
             due = number + 1
 
 
@@ -176,7 +179,8 @@ def newest_checkpoint() -> Path:
     Raises:
         CheckpointError: No run has finished.
     """
-    run = RunFolder.newest(finished=True)
+    with said_if_long(f"looking for the newest finished run in {RUNS}"):
+        run = RunFolder.newest(finished=True)
     if run is None:
         stopped = RunFolder.newest(finished=False)
         hint = "name a checkpoint with --ckpt, or train first: vtrain fit FOLDER"

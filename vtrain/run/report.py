@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+from vtrain.data.progress import said_if_long
 from vtrain.errors import ConfigError
 from vtrain.files.atomic import write_json, write_text
 from vtrain.files.plain import plain
@@ -56,7 +57,9 @@ def write_report(
         # Of some classes alone the frequencies say nothing of a long tail.
         known = all(name in counts for name in predictions.classes)
         per_class = [counts[name] for name in predictions.classes] if known else None
-        analysis, read = analyse(predictions, per_class), image_reader(facts, predictions)
+        with said_if_long("computing the figures"):
+            analysis = analyse(predictions, per_class)
+        read = image_reader(facts, predictions)
         write_text(output.with_name("per_class.csv"), per_class_csv(analysis))
         if folds is not None:
             maps = Maps(missing="each fold has a model of its own; the page of a fold has them")
@@ -64,7 +67,9 @@ def write_report(
             chosen = analysis.galleries.indices()
             maps = gallery_maps(Path(facts.folder), predictions, chosen, read)
     missing = NO_PREDICTIONS.format(facts.folder)
-    write_text(output, run_page(facts, analysis or missing, read, folds, measured, maps))
+    with said_if_long("drawing the page"):
+        page = run_page(facts, analysis or missing, read, folds, measured, maps)
+    write_text(output, page)
     data = None if analysis is None else analysis_data(analysis)
     twin = {"run": facts, "predictions": data, "folds": folds, "measured": measured}
     write_json(output.with_suffix(".json"), plain(twin))
@@ -87,7 +92,8 @@ def report_runs(paths: list[Path], against: Path | None, output: Path | None) ->
     _refuse_twice(paths)
     runs = [read_run(path) for path in paths]
     base = None if against is None else runs[paths.index(against)]
-    comparison = compare_runs(runs, base)
+    with said_if_long("comparing the runs"):
+        comparison = compare_runs(runs, base)
     counted = {line.name for line in originals(comparison.lines)}
     for line in comparison.lines:
         if line.name not in counted:
@@ -99,7 +105,9 @@ def report_runs(paths: list[Path], against: Path | None, output: Path | None) ->
         write_report(whole, output, comparison)
     else:
         images = {} if base is None else disputed_images(base, comparison)
-        write_text(output, runs_page(comparison, [run.facts for run in runs], images))
+        with said_if_long("drawing the page"):
+            page = runs_page(comparison, [run.facts for run in runs], images)
+        write_text(output, page)
         log.info("report %s", output)
     return comparison
 
@@ -127,5 +135,6 @@ def disputed_images(base: Run, comparison: Comparison) -> dict[str, str]:
         return {}
     places = {name: index for index, name in enumerate(base.predictions.ids)}
     chosen = list(dict.fromkeys(names))[:MAX_DISPUTED]
-    found = thumbnails((places[name] for name in chosen), read)
+    with said_if_long("reading the images that the runs disagree on"):
+        found = thumbnails((places[name] for name in chosen), read)
     return {base.predictions.ids[index]: picture for index, picture in found.items()}

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from vtrain.config import Config, load_config
 from vtrain.config.recipes import YAML, existing_config
-from vtrain.errors import CheckpointError, ConfigError, DataError
+from vtrain.data.progress import said_if_long
+from vtrain.errors import CheckpointError, ConfigError, DataError, printable
 from vtrain.files.runs import RunFolder
 from vtrain.run.no_config import refuse_other_files
 from vtrain.run.text.command import resume_command
@@ -165,8 +166,9 @@ def _existing(name: str, run_dir: Path | None) -> RunFolder | None:
         if not run.is_started:
             log.info("there is no run in %s: starting a new one", run_dir)
         return run if run.is_started else None
-    unfinished = RunFolder.newest(finished=False, name=name)
-    finished = RunFolder.newest(finished=True, name=name)
+    with said_if_long(f"looking for runs of {printable(name)}"):
+        unfinished = RunFolder.newest(finished=False, name=name)
+        finished = RunFolder.newest(finished=True, name=name)
     if unfinished is None:
         log.info("there is no unfinished run of %s: starting a new one", name)
         if finished is not None:
@@ -180,7 +182,7 @@ def _existing(name: str, run_dir: Path | None) -> RunFolder | None:
 def _remembered(run: RunFolder) -> dict[str, Any]:
     """Return what earlier command lines of a run have set, with the values that it runs with."""
     values = load_config(run.config).model_dump(mode="json")
-    found = {key: _value(values, key) for key in _overridden(run) if key not in OF_ONE_COMMAND}
+    found = {key: value_at(values, key) for key in _overridden(run) if key not in OF_ONE_COMMAND}
     # A key of a component that another one has replaced is not there any more.
     return {key: value for key, (is_there, value) in found.items() if is_there}
 
@@ -190,7 +192,8 @@ def _overridden(run: RunFolder) -> tuple[str, ...]:
     return tuple(map(str, keys)) if isinstance(keys, list) else ()
 
 
-def _value(values: Any, dotted: str) -> tuple[bool, Any]:
+def value_at(values: Any, dotted: str) -> tuple[bool, Any]:
+    """Return whether there is such a key in the nested values of a config, and its value."""
     for key in dotted.split("."):
         if not isinstance(values, dict) or key not in values:
             return False, None

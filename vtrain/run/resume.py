@@ -12,6 +12,7 @@ from vtrain import distributed
 from vtrain.config import Config, rule_on_resume, stored_config
 from vtrain.data.datasets.splits import MOVED, Split
 from vtrain.data.inspect.fingerprint import check_unchanged
+from vtrain.data.progress import said_if_long
 from vtrain.errors import CheckpointError, ConfigError
 from vtrain.files.checkpoint import Checkpoint
 from vtrain.files.runs import RunFolder
@@ -115,7 +116,8 @@ def find_resume_point(store: CheckpointStore | None) -> ResumePoint | None:
         run = RunFolder(store.run_dir)
         diverged = run.read_status().get("diverged_at")
         since = went_wrong(run.read_metrics(), diverged) if isinstance(diverged, int) else None
-        newest = store.newest_valid(since)
+        with said_if_long("looking for the newest intact checkpoint"):
+            newest = store.newest_valid(since)
     path = distributed.broadcast_json(None if newest is None else str(newest))
     return None if path is None else ResumePoint(Path(path), Checkpoint.load(Path(path)))
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from vtrain.config import Config
+from vtrain.data.progress import Progress
 from vtrain.engine.stop import StopSignals
 from vtrain.errors import ConfigError, StoppedBySignal
 from vtrain.files.atomic import make_folder, write_text
@@ -22,7 +23,7 @@ from vtrain.files.lock import claim
 from vtrain.files.runs import RunFolder
 from vtrain.run.sweep_file import SweepFile, overrides, read_sweep
 from vtrain.run.sweep_options import Options, devices, threads
-from vtrain.run.sweep_results import Results, brief, write_results
+from vtrain.run.sweep_results import Results, brief, ended_text, write_results
 from vtrain.run.text.command import argument
 from vtrain.sweep.job import Fit, Job, Outcome
 from vtrain.sweep.trials import Claim, Trial, Trials
@@ -30,6 +31,8 @@ from vtrain.sweep.trials import Claim, Trial, Trials
 log = logging.getLogger(__name__)
 PAUSE = 0.2
 """Seconds between two looks at the runs, which take seconds at least."""
+SILENCE = 30.0
+"""Seconds after which the runs that are being made are named again."""
 FIT = (sys.executable, "-m", "vtrain", "fit")
 BASE = Path("trial.yaml")
 """The config of all trials, a copy that stays while the user's file may change."""
@@ -128,6 +131,7 @@ class _Sweep:
         while True:
             self._look()
             self._begin()
+            self._say_standing()
             left = [t.number for t in self.trials.all() if t.state in ("running", "waiting")]
             if not self._works and not left and not self._rerun():
                 return
@@ -236,7 +240,8 @@ class _Sweep:
             self.trials.fail(number, "ended before an evaluation")
         else:
             self.trials.finish(number, each)
-        self._say(self.trials.all()[number])
+        ended, best = self.trials.all()[number], self.trials.best()
+        log.info("%s", ended_text(ended, best, metric, self._progress()))
         write_results(self.results(explained=False), page=False)
 
     def _conclude_again(self, output: IO[bytes], outcome: Outcome) -> None:
@@ -280,17 +285,10 @@ class _Sweep:
         log.info("sweep   %s", argument(self.folder))
         log.info("trials  %s; %d at a time", self._progress(), self.options.workers)
 
-    def _say(self, trial: Trial) -> None:
-        best = self.trials.best()
-        value = "" if trial.value is None else f" {self.file.metric} {trial.value:.4f}"
-        reason = f" ({trial.reason})" if trial.reason else ""
-        more = "" if best is None else f"; best {best.value:.4f} of trial {best.number}"
-        log.info(
-            "trial %d %s%s%s; %s%s",
-            trial.number,
-            trial.state,
-            value,
-            reason,
-            self._progress(),
-            more,
-        )
+    def _say_standing(self) -> None:
+        """Say now and then how far the runs have come: a trial may take hours."""
+        if Progress.silence() < SILENCE:
+            return
+        for said in filter(None, (work.job.standing(self.file.metric) for work in self._works)):
+            log.info("running %s", said)
+            Progress.heard()

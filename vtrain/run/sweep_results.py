@@ -112,6 +112,14 @@ def results_text(results: Results) -> str:
     return "\n".join(lines)
 
 
+def ended_text(trial: Trial, best: Trial | None, metric: str, progress: str) -> str:
+    """Say how a trial ended, how far the search has come, and which trial is the best."""
+    value = "" if trial.value is None else f" {metric} {trial.value:.4f}"
+    reason = f" ({trial.reason})" if trial.reason else ""
+    more = "" if best is None else f"; best {best.value:.4f} of trial {best.number}"
+    return f"trial {trial.number} {trial.state}{value}{reason}; {progress}{more}"
+
+
 def brief(values: Mapping[str, Any]) -> str:
     """Return values by dotted key on one line."""
     return printable(" ".join(f"{key}={_short(value)}" for key, value in values.items()))

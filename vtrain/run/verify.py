@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from vtrain.data.progress import said_if_long
 from vtrain.errors import CheckpointError, printable
 from vtrain.files import lock, manifest
 from vtrain.files.runs import RunFolder
@@ -18,7 +19,8 @@ def verify_checkpoints(path: Path) -> tuple[str, bool]:
         CheckpointError: There is no checkpoint, or the manifest is damaged.
     """
     try:
-        findings = verify(path)
+        with said_if_long(f"reading {printable(str(path))}"):
+            findings = verify(path)
     except CheckpointError as error:
         error.hint = RunFolder(path).instead or error.hint
         raise

@@ -17,6 +17,7 @@ from vtrain.errors import (
     StorageError,
     VtrainError,
     WorkerError,
+    counted,
 )
 from vtrain.files.runs import RunFolder
 from vtrain.interrupt import ending_with_parent
@@ -129,6 +130,16 @@ class Job:
         """Wait for the run to end."""
         if self._process is not None:
             self._process.wait()
+
+    def standing(self, metric: str) -> str:
+        """Say which run is being made, and how far it has come."""
+        if self._process is None:
+            return ""
+        rows = self._run.read_metrics()
+        epochs = max((int(row.get("epoch", 0)) for row in rows), default=0)
+        latest = next((row[metric] for row in reversed(rows) if metric in row), None)
+        said = "" if latest is None else f", {metric} {latest:.4f}"
+        return f"{self._run.path}: {counted(epochs, 'epoch')} done{said}"
 
     def _start(self, fit: Fit) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - the command is ours

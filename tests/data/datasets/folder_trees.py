@@ -152,6 +152,9 @@ class Model:
             first = named.setdefault(split, name)
             if tree.real((*root, first)) != tree.real((*root, name)):
                 self.refused.add("both name the")
+        links = [n for n in tree.names(root) if isinstance(tree.things[(*root, n)], tuple)]
+        if splits_of(name for name in links if tree.real((*root, name)) not in tree.things):
+            self.refused.add("leads nowhere")
         linked = {tree.real((*root, name)) for name in named.values()}
         looks = {}
         for name in folders:

@@ -108,6 +108,19 @@ def test_test_images_validate_where_there_are_no_others(folder: Path) -> None:
     assert Split(source).split("val").targets.tolist() == [1]
 
 
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_a_first_line_with_other_marks_says_what_stands_between_the_values(
+    folder: Path, mark: str
+) -> None:
+    # As Excel writes where numbers have commas, with its byte order mark and its line ends.
+    lines = [["label", "Path"], ["3,5", "a/1.png"], ["4,5", '"b/2.png"']]
+    text = "\ufeff" + "".join(mark.join(line) + "\r\n" for line in lines)
+    source = CsvList(file=listed(folder, text))
+    assert source.classes == ("3,5", "4,5")
+    train = source.split("train")
+    assert [train.key(index) for index in range(len(train))] == ["a/1.png", "b/2.png"]
+
+
 def test_without_a_column_split_all_images_train(folder: Path) -> None:
     source = CsvList(file=listed(folder, "path,label\na/1.png,x\nb/2.png,y\n"))
     assert len(source.split("train")) == 2
@@ -127,7 +140,8 @@ def test_without_a_column_split_all_images_train(folder: Path) -> None:
         ("path,label\na/1.png,x,y\n", "a line must have a value for each column"),
         ("path,label,split\na,x,train\nb,y,tarin\n", r"unknown split 'tarin' .*list\.csv:3\)"),
         ('path,label\n"a/1.png,x\n', r"is not CSV.*list\.csv:"),
-        ("path;label\na;b\n", r"other columns: path;label .* separated by commas"),
+        ("path;name\na;b\n", "other columns: path;name"),
+        ("path;label\na;b,c;d\n", r"value for each column \(.*list\.csv:2\)"),
         ("path,label,path\na,b,c\n", "other columns: path,label,path"),
         ("path,label\na/1.png,  \n", r"value for each column \(.*list\.csv:2\)"),
         ("path,label\n\n,,\n", r"value for each column \(.*list\.csv:3\)"),

@@ -368,6 +368,29 @@ def test_a_broken_link_is_a_bad_image(root: Path) -> None:
         samples.image(index)
 
 
+def test_a_link_to_nowhere_that_may_be_a_class_is_said_with_a_warning(root: Path) -> None:
+    (root / "train/emu").symlink_to("/gone/emu")
+    (root / "train/cat/more").symlink_to("more")  # to itself
+    source = ImageFolder(root=root)
+    assert len(names(source)) == 3
+    assert source.notes == ("warning: ignored 2 links that lead nowhere (more, emu) in train",)
+
+
+def test_a_link_to_nowhere_that_is_named_like_a_split_is_refused(tmp_path: Path) -> None:
+    plant(tmp_path, "train/cat/1.png", "train/dog/1.png")
+    (tmp_path / "Validation").symlink_to("/gone/val")
+    with pytest.raises(DataError, match=r"a link leads nowhere \(.*Validation\): mend it"):
+        ImageFolder(root=tmp_path)
+
+
+def test_a_bin_by_a_word_of_a_language_is_passed_over_with_a_warning(root: Path) -> None:
+    plant(root, "train/Papierkorb/1.png")
+    source = ImageFolder(root=root)
+    assert (source.classes, len(source.split("train"))) == (("cat", "dog"), 3)
+    said = "ignored 1 hidden or leftover file or folder (Papierkorb 1) in train"
+    assert source.notes == (f"warning: {said}",)
+
+
 @pytest.mark.timeout(20)
 def test_a_link_that_leads_to_itself_is_a_bad_image(root: Path) -> None:
     (root / "train/cat/x.png").symlink_to("x.png")

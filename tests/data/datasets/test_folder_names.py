@@ -62,7 +62,9 @@ def test_absent_classes_are_counted_and_named(present: str, said: list[str]) -> 
 
 SYSTEMS = """
 @eaDir @EADIR #recycle $RECYCLE.BIN lost+found Thumbs.db THUMBS.DB desktop.ini __MACOSX ._1.png
-.DS_Store .ipynb_checkpoints .x Thumbs
+.DS_Store .ipynb_checkpoints .x Thumbs .dropbox.cache .849C9593-D756-4E56-8D6E-42412F2A707B
+.1.jpg.icloud .picasaoriginals .stversions .Trash-1000 ~snapshot trashbox @sharebin
+Papierkorb corbeille Cestino Корзина 回收站 ごみ箱
 """
 
 
@@ -72,7 +74,8 @@ def test_what_systems_leave_behind_is_known(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["cat", "recycle", "found", "#1", "@home", "$5", "__init__", "1.png"]
+    "name",
+    ["cat", "recycle", "found", "#1", "@home", "$5", "__init__", "1.png", "trash", "Bin", "waste"],
 )
 def test_what_a_person_may_have_named_is_none(name: str) -> None:
     assert not is_leftover(name)

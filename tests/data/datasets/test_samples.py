@@ -125,7 +125,7 @@ def test_a_new_kind_of_samples_is_scanned_by_its_files_and_known_by_its_stamps(
 ) -> None:
     plant(tmp_path, *(f"{letter}.png" for letter in "abcdio"))
     (tmp_path / "i.png").write_bytes((tmp_path / "a.png").read_bytes())
-    report = scan(Alphabet(tmp_path), show=False)
+    report = scan(Alphabet(tmp_path))
     assert [copy.name for copy in report.leaks[0]] == ["letter a", "letter i"]
     (bad,) = report.splits["train"].bad
     assert (bad.name, bad.label, bad.what) == ("letter e", "vowel", "no such image file")

@@ -1,6 +1,7 @@
 import bz2
 import gzip
 import io
+import logging
 import lzma
 import tarfile
 import threading
@@ -92,7 +93,7 @@ def test_an_image_without_a_class_is_refused(root: Path) -> None:
         WebDataset(root=root).split("train")
 
 
-@pytest.mark.parametrize("length", [2048, 2100, 2600, 4096, 4600])
+@pytest.mark.parametrize("length", [1024, 2048, 2100, 2600, 3072, 4096, 4600])
 def test_a_shard_that_is_cut_off_is_refused(root: Path, length: int) -> None:
     path = root / "train-0.tar"  # four files of two blocks of 512 bytes each, then zeros
     path.write_bytes(path.read_bytes()[:length])
@@ -348,12 +349,15 @@ def server(root: Path) -> Iterator[str]:
 
 
 def test_shards_at_a_url_are_downloaded_once_and_only_when_asked(
-    server: str, root: Path, tmp_path: Path
+    server: str, root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "vtrain")
     pattern, copies = server + "/train-{0..1}.tar", tmp_path / "copies"
     with pytest.raises(DataError, match=r"the shard is not there.*set data\.download=true"):
         WebDataset(root=copies, train=pattern).split("train")
     assert reds(WebDataset(root=copies, train=pattern, download=True), "train") == [1, 2, 3]
+    # On a terminal there is a bar.
+    assert caplog.messages == ["downloading train-0.tar ...", "downloading train-1.tar ..."]
     (root / "train-0.tar").unlink()  # the server no longer has it, and it is not asked again
     assert reds(WebDataset(root=copies, train=pattern), "train") == [1, 2, 3]
 

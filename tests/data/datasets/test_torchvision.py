@@ -409,7 +409,7 @@ def test_a_listed_file_that_is_missing_is_named(
     expected = MINIATURES["food101"](tmp_path, monkeypatch)
     (tmp_path / "food-101/images/waffles/1.jpg").unlink()
     source = TorchvisionSource(counted("food101", expected), root=tmp_path)
-    with pytest.raises(DataError, match=r"1 files are missing, the first .*waffles/1\.jpg"):
+    with pytest.raises(DataError, match=r"1 file is missing, the first .*waffles/1\.jpg"):
         source.split("train")
 
 

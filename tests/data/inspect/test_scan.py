@@ -25,7 +25,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_a_scan_counts_classes_sizes_and_ignored_files(root: Path) -> None:
-    report = scan(ImageFolder(root=root), show=False)
+    report = scan(ImageFolder(root=root))
     train, val = report.splits["train"], report.splits["val"]
     assert (train.images, val.images) == (3, 2)
     assert train.per_class == {"cat": 2, "dog": 1}
@@ -39,7 +39,7 @@ def test_bad_files_are_listed_and_end_nothing(root: Path) -> None:
     (root / "train/cat/2.png").write_bytes(b"spoilt")
     (root / "val/dog/9.png").write_bytes(b"")
     (root / "val/dog/link.png").symlink_to(root / "gone.png")
-    report = scan(ImageFolder(root=root), show=False)
+    report = scan(ImageFolder(root=root))
     (bad,) = report.splits["train"].bad
     assert bad.name.endswith("train/cat/2.png")
     assert "not a readable image" in bad.what
@@ -53,7 +53,7 @@ def test_exact_duplicates_are_found_within_and_across_splits_and_classes(root: P
     (root / "train/cat/again.png").write_bytes(original)
     (root / "train/dog/wrong.png").write_bytes(original)
     (root / "val/cat/leak.png").write_bytes((root / "train/cat/2.png").read_bytes())
-    report = scan(ImageFolder(root=root), show=False)
+    report = scan(ImageFolder(root=root))
     groups = {tuple(sorted(Path(c.name).name for c in group)): group for group in report.duplicates}
     assert set(groups) == {("1.png", "again.png", "wrong.png"), ("2.png", "leak.png")}
     assert report.leaks == [groups["2.png", "leak.png"]]
@@ -64,7 +64,7 @@ def test_exact_duplicates_are_found_within_and_across_splits_and_classes(root: P
 def test_a_report_is_json_and_printable_text_whatever_the_names(root: Path) -> None:
     for name in (b"\xff.png", b"\x1b[31m.png", b"new\nline.png"):
         (root / "train/cat" / os.fsdecode(name)).write_bytes(b"spoilt")
-    report = scan(ImageFolder(root=root), show=False)
+    report = scan(ImageFolder(root=root))
     json.loads(json.dumps(report.to_dict(), ensure_ascii=False).encode("utf-8"))
     lines = list(report.lines())
     assert all(line.isprintable() for line in lines)
@@ -77,15 +77,15 @@ def test_the_text_of_a_large_report_stays_short(tmp_path: Path) -> None:
     plant(tmp_path, *names)
     for path in tmp_path.glob("train/*/*.png"):
         path.write_bytes(b"spoilt " + path.name.encode())
-    lines = list(scan(ImageFolder(root=tmp_path), show=False).lines())
+    lines = list(scan(ImageFolder(root=tmp_path)).lines())
     assert len(lines) < 90
     assert "    and 40 more" in lines
 
 
 def test_arrays_and_selections_are_scanned_too() -> None:
-    report = scan(Digits(), show=False)
+    report = scan(Digits())
     assert report.splits["train"].sizes == {"8 x 8": report.splits["train"].images}
-    report = scan(Split(Fake(num_images=100), val_fraction=0.2), show=False)
+    report = scan(Split(Fake(num_images=100), val_fraction=0.2))
     assert report.splits["val"].images == 20
     assert report.duplicates == []
 
@@ -93,7 +93,7 @@ def test_arrays_and_selections_are_scanned_too() -> None:
 def test_a_held_out_part_is_scanned_by_file(tmp_path: Path) -> None:
     plant(tmp_path, *(f"{c}/{i}.png" for c in "ab" for i in range(5)))
     (tmp_path / "b/4.png").write_bytes((tmp_path / "a/0.png").read_bytes())
-    report = scan(Split(ImageFolder(root=tmp_path), val_fraction=0.4), show=False)
+    report = scan(Split(ImageFolder(root=tmp_path), val_fraction=0.4))
     assert sum(split.images for split in report.splits.values()) == 10
     assert len(report.contradictions) == 1
 
@@ -104,7 +104,7 @@ def test_the_real_cifar10_is_scanned_in_under_a_minute() -> None:
     if not folder:
         pytest.skip("VTRAIN_CIFAR10 is not set")
     started = time.monotonic()
-    report = scan(Split(ImageFolder(root=Path(folder))), show=False)
+    report = scan(Split(ImageFolder(root=Path(folder))))
     assert time.monotonic() - started < 60
     assert [split.images for split in report.splits.values()] == [50_000, 10_000]
     assert all(split.sizes == {"32 x 32": split.images} for split in report.splits.values())
@@ -121,7 +121,7 @@ def test_deep_images_that_use_a_fraction_of_their_range_are_told(root: Path) -> 
         deep(root / f"train/{name}.tif", 0, 4095)
     deep(root / "val/cat/1.tif", 0, 65535)
     deep(root / "val/dog/1.tif", 0, 4095, tiffinfo={281: 4095})
-    report = scan(ImageFolder(root=root), show=False)
+    report = scan(ImageFolder(root=root))
     train, val = report.splits["train"], report.splits["val"]
     assert (train.deep, train.deep_levels) == (2, (0, 16))
     assert (val.deep, val.deep_levels) == (2, (0, 255))
@@ -130,9 +130,7 @@ def test_deep_images_that_use_a_fraction_of_their_range_are_told(root: Path) -> 
     assert "(their values are 0 to 4095)" in text
     assert "set data.value_range=[0, 4095]" in text
     assert (train.deep_values, val.deep_values) == ((0, 4095), (0, 65535))
-    ranged = scan(
-        ImageFolder(root=root), show=False, preprocess=Preprocess(32, value_range=(0.0, 4095.0))
-    )
+    ranged = scan(ImageFolder(root=root), preprocess=Preprocess(32, value_range=(0.0, 4095.0)))
     assert ranged.splits["train"].deep_levels == (0, 255)
     assert "nearly of one grey" not in "\n".join(ranged.lines())
     assert text.count("tag 281 (MaxSampleValue") == 1
@@ -140,7 +138,7 @@ def test_deep_images_that_use_a_fraction_of_their_range_are_told(root: Path) -> 
 
 
 def test_images_of_8_bits_have_no_range(root: Path) -> None:
-    text = "\n".join(scan(ImageFolder(root=root), show=False).lines())
+    text = "\n".join(scan(ImageFolder(root=root)).lines())
     assert "range" not in text
     assert "pages" not in text
 
@@ -151,7 +149,7 @@ def test_files_of_several_pages_are_counted(root: Path) -> None:
         pages[0].save(root / f"train/{name}", save_all=True, append_images=pages[1:])
     # Of a telephone: the second picture is the map of the first one's brightness.
     pages[0].save(root / "train/dog/3.jpg", format="MPO", save_all=True, append_images=pages[1:])
-    report = scan(ImageFolder(root=root), show=False)
+    report = scan(ImageFolder(root=root))
     assert report.splits["train"].paged == 3
     assert "3 files have several pages or frames: only the first is used" in "\n".join(
         report.lines()

@@ -55,7 +55,7 @@ def test_memory_that_is_refused_for_a_cache_is_not_blamed_on_the_batch() -> None
     with pytest.raises(
         DeviceError, match=r"out of memory at data\.cache \(.* GiB for 9,999 images\)"
     ):
-        fill(9999, lambda index: torch.zeros(shape), shape, threads=1, show=False)
+        fill(9999, lambda index: torch.zeros(shape), shape, threads=1)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -65,7 +65,7 @@ def test_filling_keeps_every_image_in_its_place_and_names_the_bad_ones(threads: 
             raise DataError("a damaged image", index)
         return torch.full((3, 2, 2), index % 251, dtype=torch.uint8)
 
-    cached = fill(1000, read, torch.Size([3, 2, 2]), threads=threads, show=False)
+    cached = fill(1000, read, torch.Size([3, 2, 2]), threads=threads)
     good = [i for i in range(1000) if i % 100 != 7]
     assert (cached.images[good, 0, 0, 0] == torch.tensor(good) % 251).all()
     assert list(cached.errors) == list(range(7, 1000, 100))
@@ -81,14 +81,14 @@ def test_an_interrupt_ends_the_filling_at_once() -> None:
         return torch.zeros(3, 1, 1, dtype=torch.uint8)
 
     with pytest.raises(KeyboardInterrupt):
-        fill(1_000_000, read, torch.Size([3, 1, 1]), threads=1, show=False)
+        fill(1_000_000, read, torch.Size([3, 1, 1]), threads=1)
     assert len(read_after) < 100_000
 
 
 def test_files_of_one_size_become_an_array(tmp_path: Path) -> None:
     samples = ImageFolder(root=plant(tmp_path, *(f"{c}/{i}.png" for c in "ab" for i in range(9))))
     train = samples.split("train")
-    array = as_array(train, "auto", Same(), show=False)
+    array = as_array(train, "auto", Same())
     assert isinstance(array, ArraySamples)
     for i in range(len(train)):
         assert (np.asarray(array.image(i)) == np.asarray(train.image(i))).all()
@@ -103,7 +103,7 @@ def test_files_of_several_sizes_stay_files(
     plant(tmp_path, *(f"a/{i}.png" for i in range(40)), "b/0.png")
     Image.new("RGB", (5, 4)).save(tmp_path / "a/33.png")
     samples = ImageFolder(root=tmp_path).split("train")
-    assert as_array(samples, mode, Same(), show=False) is samples
+    assert as_array(samples, mode, Same()) is samples
     assert ("their sizes differ" in caplog.text) == (mode == "ram")
 
 
@@ -111,12 +111,12 @@ def test_a_bad_file_leaves_files_to_the_policy_on_bad_images(tmp_path: Path) -> 
     plant(tmp_path, *(f"{c}/{i}.png" for c in "ab" for i in range(20)))
     (tmp_path / "a/13.png").write_bytes(b"spoilt")
     samples = ImageFolder(root=tmp_path).split("train")
-    assert as_array(samples, "ram", Same(), show=False) is samples
+    assert as_array(samples, "ram", Same()) is samples
 
 
 def test_nothing_is_decoded_beforehand_when_caching_is_off(tmp_path: Path) -> None:
     samples = FileSamples(tmp_path, ["none.png"], torch.zeros(1).long())  # reading would fail
-    assert as_array(samples, "none", Same(), show=False) is samples
+    assert as_array(samples, "none", Same()) is samples
 
 
 def test_a_cached_evaluation_decodes_once(monkeypatch: pytest.MonkeyPatch) -> None:

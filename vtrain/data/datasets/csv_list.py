@@ -3,8 +3,9 @@
 import csv
 import os
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -13,11 +14,14 @@ import torch
 from vtrain.data.datasets.class_names import alike, class_notes, tidy
 from vtrain.data.datasets.folder_names import absent_classes, first_five, split_of
 from vtrain.data.datasets.samples import FileSamples, Paths, Photographs, SplitName
+from vtrain.data.progress import Progress
 from vtrain.errors import DataError, printable
 from vtrain.registry import CHANGEABLE_ON_RESUME, SOURCES
 
 HEADER = "the first line must name the columns: path,label or path,label,split"
 COLUMNS = {"path", "label", "split"}
+OTHER_SEPARATORS = ";\t|"
+"""What a spreadsheet writes where numbers have commas, and what tools that avoid both write."""
 Row = tuple[str, str]
 """A path and a label."""
 
@@ -28,7 +32,8 @@ class CsvList(Photographs):
 
     Classes are the labels of the training images, in the order of their text. Blanks around a value
     do not count, nor does the Unicode form of a label. Without a column `split`, set `val_fraction`
-    or `fold`.
+    or `fold`. Between the values may also stand semicolons, tabs or `|`, as between the names of
+    the columns.
 
     Args:
         file: The list, in UTF-8.
@@ -104,20 +109,38 @@ def _read(file: Path, root: Path) -> dict[SplitName, list[Row]]:
     rows: dict[SplitName, list[Row]] = {}
     lines = _lines(file)
     columns = _columns(next(lines, ("", []))[1], file)
-    for where, values in lines:
-        cells = [value.strip() for value in values]
-        if len(cells) != len(columns) or not all(cells):
-            raise DataError("a line must have a value for each column", where)
-        row = dict(zip(columns, cells, strict=True))
-        split = split_of(row.get("split", "train"))
-        if split is None:  # a misspelt one must not lose images in silence
-            hint = "write train, val or test, as the folders of splits may be called"
-            raise DataError(f"unknown split '{row['split']}'", where, hint)
-        path = _path(row["path"], root, where)
-        rows.setdefault(split, []).append((path, _label(row["label"], where)))
+    with Progress(f"reading {printable(file.name)}", "lines") as progress:
+        for where, values in lines:
+            split, row = _row(values, columns, root, where)
+            rows.setdefault(split, []).append(row)
+            progress.add(1)
     if not rows:
         raise DataError("the list names no images", file, HEADER)
     return rows
+
+
+def _row(values: list[str], columns: list[str], root: Path, where: str) -> tuple[SplitName, Row]:
+    """Return the split of a line, and its path and label."""
+    cells = [value.strip() for value in values]
+    if len(cells) != len(columns) or not all(cells):
+        raise DataError("a line must have a value for each column", where)
+    row = dict(zip(columns, cells, strict=True))
+    split = split_of(row.get("split", "train"))
+    if split is None:  # a misspelt one must not lose images in silence
+        hint = "write train, val or test, as the folders of splits may be called"
+        raise DataError(f"unknown split '{row['split']}'", where, hint)
+    return split, (_path(row["path"], root, where), _label(row["label"], where))
+
+
+def _separator(head: str) -> str:
+    """Return what stands between the values: a comma, unless the first line says otherwise."""
+    marks = (mark for mark in OTHER_SEPARATORS if mark in head)
+    return next((mark for mark in marks if COLUMNS.issuperset(_names(head.split(mark)))), ",")
+
+
+def _names(header: Iterable[str]) -> list[str]:
+    """Return the names of columns, without blanks, quotes and capitals."""
+    return [name.strip().strip('"').lower() for name in header]
 
 
 def _lines(file: Path) -> Iterator[tuple[str, list[str]]]:
@@ -125,7 +148,10 @@ def _lines(file: Path) -> Iterator[tuple[str, list[str]]]:
     try:
         # Spreadsheets write a byte order mark first; the csv module splits lines by itself.
         with file.open(encoding="utf-8-sig", newline="") as text:
-            reader = csv.reader(text, strict=True, skipinitialspace=True)
+            head = text.readline()
+            reader = csv.reader(
+                chain([head], text), delimiter=_separator(head), strict=True, skipinitialspace=True
+            )
             try:
                 for values in reader:
                     if values:
@@ -141,12 +167,10 @@ def _lines(file: Path) -> Iterator[tuple[str, list[str]]]:
 
 def _columns(header: list[str], file: Path) -> list[str]:
     """Return the names of the columns, in their order."""
-    columns = [name.strip().lower() for name in header]
+    columns = _names(header)
     if len(set(columns)) < len(columns) or not {"path", "label"} <= set(columns) <= COLUMNS:
         found = printable(",".join(header))[:100] or "nothing"
-        # A spreadsheet of a country whose numbers have commas writes semicolons.
-        other = len(header) == 1 and any(mark in header[0] for mark in ";\t|")
-        hint = f"{HEADER}{', separated by commas' if other else ''}"
+        hint = HEADER
         if found.startswith(PACKED):
             what = "this is a packed file, such as Excel's, and no text"
             raise DataError(what, file, "save it as CSV, in UTF-8")

@@ -10,7 +10,6 @@ from vtrain.data.datasets.folder_layout import EXPECTED, read_layout, splits_abo
 from vtrain.data.datasets.folder_listing import (
     Entry,
     FolderListing,
-    PassedOver,
     Walk,
     folders_in,
     is_folder,
@@ -18,6 +17,7 @@ from vtrain.data.datasets.folder_listing import (
     two_forms,
 )
 from vtrain.data.datasets.folder_names import class_name, first_five, is_leftover, splits_of
+from vtrain.data.datasets.passed_over import PassedOver
 from vtrain.data.datasets.samples import FileSamples, Paths, Photographs, SplitName
 from vtrain.errors import DataError
 from vtrain.registry import CHANGEABLE_ON_RESUME, SOURCES
@@ -73,8 +73,9 @@ class ImageFolder(Photographs):
     @property
     def notes(self) -> tuple[str, ...]:
         """What was ignored or looks odd; complete once the splits have been read."""
-        found = [note for notes in self._notes.values() for note in notes]
-        return tuple(class_notes(self.classes) + found)
+        # Folders of the same layout are asked about once.
+        found = dict.fromkeys(note for notes in self._notes.values() for note in notes)
+        return (*class_notes(self.classes), *found)
 
     def split(self, name: SplitName) -> FileSamples:
         """Return the images of one split.

@@ -56,6 +56,7 @@ def read_layout(root: Path) -> Layout:
     with Progress(f"listing {printable_name(root.name)}", "files") as progress:
         entries = list_folder(root, progress)
     named = _named_like_splits(root, entries)
+    _refuse_broken(root, entries)
     if not named:
         return Layout({"train": root}, entries=entries)
     # Links are only counted here: where they lead is looked at when a split is listed.
@@ -87,6 +88,13 @@ def splits_above(root: Path) -> Path | None:
         if root.name in found and len(set(found.values())) > 1:
             return root.parent
     return None
+
+
+def _refuse_broken(root: Path, entries: list[Entry]) -> None:
+    """Refuse a link named like a split that leads nowhere: the split is elsewhere, and meant."""
+    links = [e.name for e in entries if e.is_symlink() and not os.path.exists(e.path)]  # noqa: PTH110 - not worth a Path
+    for name in splits_of(links):
+        raise DataError("a link leads nowhere", root / name, "mend it, or remove it")
 
 
 def _named_like_splits(root: Path, entries: list[Entry]) -> dict[SplitName, Entry]:

@@ -12,108 +12,18 @@ from typing import TypeAlias
 from vtrain.data.datasets.folder_names import (
     absent_classes,
     class_name,
-    first_five,
     is_leftover,
     leftover_kind,
     printable_name,
 )
+from vtrain.data.datasets.passed_over import PassedOver
 from vtrain.data.progress import Progress
 from vtrain.errors import DataError
 from vtrain.files.image_names import EXTENSIONS
-from vtrain.files.image_readers import HEIC_ENDINGS
 
 Entry: TypeAlias = "os.DirEntry[str]"
-IGNORED_SHARE = 0.05
-"""The part of files that are no images above which the note on them is a warning."""
-HEIC = {f".{ending}" for ending in HEIC_ENDINGS.split()}
 CHUNK = 10_000
 """Entries of one folder that are read between two steps of the progress bar."""
-
-
-@dataclass
-class PassedOver:
-    """What was passed over and why: counts, as it may be more than what was not."""
-
-    endings: Counter[str] = field(default_factory=Counter)
-    """Ending -> files that are no images."""
-    leftovers: Counter[str] = field(default_factory=Counter)
-    """Name -> hidden files and folders, and those that a system left behind."""
-    loose: int = 0
-    """Images beside the class folders."""
-    links: int = 0
-    """Links to folders that are walked through anyway."""
-
-    def add(self, other: "PassedOver") -> None:
-        """Count what another one counted."""
-        self.endings.update(other.endings)
-        self.leftovers.update(other.leftovers)
-        self.loose += other.loose
-        self.links += other.links
-
-    def reasons(self) -> dict[str, str]:
-        """Say how many of what, for each reason there is."""
-        endings = [f"{ending or 'no ending'} {n:,}" for ending, n in self.endings.most_common()]
-        leftovers = [f"{name} {n:,}" for name, n in self.leftovers.most_common()]
-        texts = {
-            "endings": (
-                self.endings.total(),
-                ("file that is no image", "files that are no images"),
-                endings,
-            ),
-            "leftovers": (
-                self.leftovers.total(),
-                ("hidden or leftover file or folder", "hidden or leftover files and folders"),
-                leftovers,
-            ),
-            "loose": (
-                self.loose,
-                ("image beside the class folders", "images beside the class folders"),
-                [],
-            ),
-            "links": (
-                self.links,
-                ("link to a folder that is listed anyway", "links to folders listed anyway"),
-                [],
-            ),
-        }
-        return {
-            reason: f"{count:,} {words[count > 1]}" + (f" ({first_five(kinds)})" if kinds else "")
-            for reason, (count, words, kinds) in texts.items()
-            if count
-        }
-
-    def notes(self, where: str, images: int) -> list[str]:
-        """Return a note for each reason; `images` were found in the same place."""
-        total = self.endings.total()
-        alarming = {
-            "loose": True,
-            # A stray file is usual; many mean that images have an ending nobody reads.
-            "endings": images > 0 and total > IGNORED_SHARE * (total + images),
-        }
-        return [
-            f"{'warning: ' * alarming.get(reason, False)}ignored {text} in {where}"
-            for reason, text in self.reasons().items()
-        ]
-
-    def reader(self) -> str | None:
-        """Say what reads files that are passed over, if it is known."""
-        if HEIC.isdisjoint(self.endings):
-            return None
-        return "pip install pillow-heif, which reads HEIC; or save them as .jpg or .png"
-
-    def hint(self) -> str:
-        """Say what to do where nothing but this was found."""
-        if (reader := self.reader()) is not None:
-            return reader
-        if self.endings:
-            return "save them as .jpg or .png, or remove the folder"
-        if self.links:
-            return "put a folder in the link's place, or remove the link"
-        return "add images or remove the folder"
-
-    def said(self) -> str:
-        """Return all of it as the end of a message."""
-        return "; ignored: " + ", ".join(texts) if (texts := self.reasons().values()) else ""
 
 
 @dataclass
@@ -188,6 +98,8 @@ class Walk:
             return True
         if is_leftover(name):
             self.passed.leftovers[leftover_kind(name)] += 1
+        elif entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110 - as above
+            self.passed.broken[name] += 1
         else:
             self.passed.endings[printable_name(name[dot:].lower() if dot > 0 else "")] += 1
         return False

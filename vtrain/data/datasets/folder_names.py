@@ -26,11 +26,22 @@ SPLIT_NAMES: dict[str, "SplitName"] = {
 """Names without spaces, `-`, `_` and `.`, in small letters -> the split that they name."""
 SEPARATORS = str.maketrans("", "", " -_.")
 
+BINS = (
+    *("Papierkorb", "Corbeille", "Cestino", "Papelera", "Papelera de reciclaje", "Lixeira"),
+    *("Prullenbak", "Papperskorg", "Papperskorgen", "Papirkurv", "Roskakori", "Kosz"),
+    *("Корзина", "回收站", "資源回收筒", "ごみ箱", "ゴミ箱", "휴지통"),
+)
+"""What a bin for deleted files is called where the system speaks another language.
+
+Not in English: `Trash` and `Bin` are usual classes, and the systems' own names are hidden.
+"""
 LEFTOVERS = {
     name.casefold(): name
     for name in (
-        # network storage: Synology, QNAP
+        # network storage: Synology, QNAP, NetApp, Buffalo
         *("@eaDir", "@tmp", "#recycle", "#snapshot", "@Recycle", "@Recently-Snapshot"),
+        *("@sharebin", "@SynoResource", "SynologyWorkingDirectory", "~snapshot", "trashbox"),
+        *BINS,
         # Windows
         *("$RECYCLE.BIN", "RECYCLER", "Recycled", "Recycle Bin", "FOUND.000"),
         *("System Volume Information", "Thumbs.db", "ehthumbs.db"),

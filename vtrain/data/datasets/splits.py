@@ -33,6 +33,7 @@ from vtrain.data.datasets.stratified import (
     only_ones,
     stratified_sample,
 )
+from vtrain.data.progress import said_if_long
 from vtrain.errors import DataError
 from vtrain.registry import Probability
 
@@ -222,7 +223,8 @@ class Split:
         return not self.by_position and len(samples) > 0 and samples.key(0) is not None
 
     def _places(self, samples: Samples) -> Tensor:
-        return places(samples.key(i) or "" for i in range(len(samples)))
+        with said_if_long("choosing images by their names"):
+            return places(samples.key(i) or "" for i in range(len(samples)))
 
     def _official(self, name: SplitName) -> Samples:
         """Return a split of the source, which is read once: it may be a million files."""

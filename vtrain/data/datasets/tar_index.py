@@ -10,6 +10,7 @@ from pathlib import Path
 
 from vtrain.data.datasets.class_names import tidy
 from vtrain.data.datasets.folder_names import first_five, is_leftover
+from vtrain.data.progress import Progress
 from vtrain.errors import DataError, counted
 from vtrain.files.image_names import is_image_name
 from vtrain.files.images import MAX_FILE_BYTES
@@ -62,7 +63,7 @@ class Index:
         if self.hidden:
             yield f"ignored {counted(self.hidden, 'hidden file')} in shards"
 
-    def add(self, number: int) -> None:
+    def add(self, number: int, progress: Progress) -> None:
         """Read the headers of one shard.
 
         Raises:
@@ -72,10 +73,9 @@ class Index:
         try:
             # "r:" is an uncompressed file: in a compressed one no image has a place of its own.
             with tarfile.open(shard, "r:") as archive:
-                for key, members in self._samples(archive):
+                for key, members in self._samples(shard, archive):
                     self._add_sample(archive, number, key, members)
-                end = archive.offset
-            _check_end(shard, end)
+                    progress.add(len(members))
             # Shard by shard: the names of a whole dataset may be millions.
             names = Counter(self.keys[before:])
             self.again += [name for name, count in names.items() if count > 1]
@@ -86,7 +86,9 @@ class Index:
         except OSError as error:
             raise DataError(f"cannot read the shard: {error.strerror}", shard) from None
 
-    def _samples(self, archive: tarfile.TarFile) -> Iterator[tuple[str, list[tarfile.TarInfo]]]:
+    def _samples(
+        self, shard: Path, archive: tarfile.TarFile
+    ) -> Iterator[tuple[str, list[tarfile.TarInfo]]]:
         """Yield the files of each sample: those in a row whose names agree up to the first dot."""
         key, members = "", list[tarfile.TarInfo]()
         for member in archive:
@@ -106,6 +108,8 @@ class Index:
                 members = []
             key = own
             members.append(member)
+        # Before the last sample, whose class is missing where the shard was cut.
+        _check_end(shard, archive.offset)
         if members:
             yield key, members
 

@@ -16,12 +16,12 @@ from urllib.parse import urlsplit
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from vtrain.data.datasets.class_names import alike, class_notes, read_names
 from vtrain.data.datasets.folder_names import absent_classes, first_five, is_leftover
 from vtrain.data.datasets.samples import Paths, Photographs, SplitName
 from vtrain.data.datasets.tar_index import Index
+from vtrain.data.progress import Progress
 from vtrain.errors import DataError
 from vtrain.files.downloads import download, download_lock
 from vtrain.files.images import decode_image
@@ -227,8 +227,9 @@ class WebDataset(Photographs):
         if name not in self._indexes:
             shards = self._shards(name)
             index = Index(tuple(shards))
-            for number in tqdm(range(len(shards)), "reading shards", delay=2, disable=None):
-                index.add(number)
+            with Progress(f"listing images in {name} shards", "files") as progress:
+                for number in range(len(shards)):
+                    index.add(number, progress)
             if not index.keys:
                 hint = "; ".join(index.notes()) or None
                 raise DataError(f"the {name} shards hold no images", self.root, hint)

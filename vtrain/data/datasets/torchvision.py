@@ -23,6 +23,7 @@ from vtrain.data.datasets.samples import (
     check_targets,
 )
 from vtrain.data.datasets.torchvision_table import TABLE, Spec
+from vtrain.data.progress import said_if_long
 from vtrain.errors import DataError, shortened
 from vtrain.files.downloads import download_lock
 from vtrain.registry import CHANGEABLE_ON_RESUME, SOURCES
@@ -72,7 +73,8 @@ class TorchvisionSource:
             hint = "set data.val_fraction, e.g. 0.1" if name == "val" else None
             raise DataError(f"{self.spec.kind} has no official {name} split", None, hint)
         dataset = self._opened.pop(name, None) or self._open(name)
-        images, labels = self.spec.read(dataset)
+        with said_if_long(f"listing images of {self.spec.kind}"):
+            images, labels = self.spec.read(dataset)
         # An extraction that was interrupted leaves a folder that torchvision takes for the dataset.
         if len(labels) != split.images:
             raise self._incomplete(f"{len(labels):,} of {split.images:,} images are there")
@@ -82,9 +84,12 @@ class TorchvisionSource:
             return ArraySamples(images, targets, f"{self.spec.kind} {name}")
         # Some sets list files from tables: whether they are there shows only by looking.
         paths = [os.path.relpath(path, self.root) for path in images]
-        missing = _missing(self.root, paths)
+        with said_if_long(f"looking for the files of {self.spec.kind}"):
+            missing = _missing(self.root, paths)
         if missing:
-            raise self._incomplete(f"{len(missing):,} files are missing, the first {missing[0]}")
+            is_one = len(missing) == 1
+            count = "1 file is missing" if is_one else f"{len(missing):,} files are missing"
+            raise self._incomplete(f"{count}, the first {missing[0]}")
         return FileSamples(self.root, Paths(paths), targets)
 
     def _open(self, name: SplitName) -> Any:
@@ -102,7 +107,10 @@ class TorchvisionSource:
             arguments["download"] = self.download
         try:
             # Of several processes one downloads, the others wait and find it there.
-            with download_lock(self.root) if self.download else contextlib.nullcontext():
+            with (
+                said_if_long(f"{'downloading' if self.download else 'opening'} {self.spec.kind}"),
+                download_lock(self.root) if self.download else contextlib.nullcontext(),
+            ):
                 return kind(**arguments)
         except Exception as error:
             raise self._refused(error) from error

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from PIL import Image
-from tqdm import tqdm
 
 from vtrain.data.datasets.folder_names import printable_name
 from vtrain.data.datasets.samples import Samples, Source, SplitName, subset
@@ -18,6 +17,7 @@ from vtrain.data.geometry import in_channels, in_range
 from vtrain.data.inspect.kinds import kind_lines
 from vtrain.data.inspect.statistics import Moments, PixelStatistics
 from vtrain.data.preprocess import Preprocess
+from vtrain.data.progress import Progress
 from vtrain.errors import DataError, counted, printable
 from vtrain.files.images import count_frames, decode_image, read_bytes
 from vtrain.files.lazy_image import Bands, DeepGrey, samples_of
@@ -121,8 +121,8 @@ class ScanReport:
                 yield "    " + " = ".join(copy.name for copy in group[:4])
 
 
-def scan(source: Source, *, show: bool = True, preprocess: Preprocess | None = None) -> ScanReport:
-    """Read and decode every training and validation image, with a progress bar if `show`.
+def scan(source: Source, *, preprocess: Preprocess | None = None) -> ScanReport:
+    """Read and decode every training and validation image.
 
     With a `preprocess` each is brought to what the model sees, and the pixels are measured.
 
@@ -133,13 +133,12 @@ def scan(source: Source, *, show: bool = True, preprocess: Preprocess | None = N
     splits = {name: source.split(name) for name in names}
     copies = Copies()
     reports: dict[str, SplitReport] = {}
-    hide = None if show else True  # None: shown on a terminal only
     with (
-        tqdm(total=sum(map(len, splits.values())), unit=" images", disable=hide) as bar,
+        Progress("reading every image", "images", sum(map(len, splits.values()))) as progress,
         ThreadPoolExecutor(cpu_count()) as pool,
     ):
         for name, samples in splits.items():
-            seen = copies.noting(name, look_at_all(samples, pool, bar.update, preprocess))
+            seen = copies.noting(name, look_at_all(samples, pool, progress.add, preprocess))
             reports[name] = scan_split(samples, source.classes, seen, preprocess)
 
     def copy(split: SplitName, index: int) -> Copy:

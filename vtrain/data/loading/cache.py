@@ -8,11 +8,11 @@ from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from vtrain.data.datasets.samples import ArraySamples, Samples
 from vtrain.data.loading.worker import Transform
 from vtrain.data.normalise import to_bytes
+from vtrain.data.progress import Progress
 from vtrain.device import naming_failures
 from vtrain.errors import DataError, DeviceError
 from vtrain.resources import cpu_count, free_memory
@@ -73,9 +73,7 @@ def choose(
     return "ram" if num_bytes <= AUTO_SHARE * free_memory() else "none"
 
 
-def fill(
-    count: int, read: Callable[[int], Tensor], shape: torch.Size, *, threads: int, show: bool
-) -> Cached:
+def fill(count: int, read: Callable[[int], Tensor], shape: torch.Size, *, threads: int) -> Cached:
     """Call `read` for each of `count` images, in threads, and gather the results.
 
     Decoding releases Python's lock, so threads are enough, and nothing has to be copied between
@@ -98,11 +96,9 @@ def fill(
                 errors[i] = error
         return len(chunk)
 
-    hide = None if show else True  # None: shown on a terminal only
-    bar = tqdm(total=count, desc="decoding", unit=" images", delay=2, disable=hide)
-    with bar, ThreadPoolExecutor(threads) as pool:
+    with Progress("decoding", "images", count) as progress, ThreadPoolExecutor(threads) as pool:
         for done in pool.map(work, range(0, count, FILL_CHUNK)):
-            bar.update(done)
+            progress.add(done)
     return Cached(images, dict(sorted(errors.items())))
 
 
@@ -120,7 +116,7 @@ class MixedSizesError(Exception):
     """Images cannot be stacked: by their sizes, kind or number, or as one cannot be read."""
 
 
-def as_array(samples: Samples, mode: CacheMode, transform: Transform, *, show: bool) -> Samples:
+def as_array(samples: Samples, mode: CacheMode, transform: Transform) -> Samples:
     """Return the images as `ArraySamples` if all can be read, have one size and fit in memory.
 
     They are as `transform` says that they may be kept for it.
@@ -130,16 +126,15 @@ def as_array(samples: Samples, mode: CacheMode, transform: Transform, *, show: b
     if mode == "none" or isinstance(samples, ArraySamples):
         return samples
     try:
-        return DecodedSamples(
-            _stack(samples, mode, transform, show), samples.targets, "", source=samples
-        )
+        stacked = _stack(samples, mode, transform)
+        return DecodedSamples(stacked, samples.targets, "", source=samples)
     except (MixedSizesError, DataError) as reason:
         if mode != "auto":
             logger.warning("data.cache=%s: the images are not cached, because %s", mode, reason)
         return samples
 
 
-def _stack(samples: Samples, mode: CacheMode, transform: Transform, show: bool) -> Tensor:
+def _stack(samples: Samples, mode: CacheMode, transform: Transform) -> Tensor:
     """Decode all images into one array. Shape: (N, C, H, W) uint8."""
     # Sixteen spread over all mostly show whether reading them all is worth it.
     probe = range(0, len(samples), max(1, len(samples) // 16))
@@ -159,7 +154,7 @@ def _stack(samples: Samples, mode: CacheMode, transform: Transform, show: bool) 
         raise MixedSizesError("their sizes differ")
     if choose(mode, len(samples) * shape.numel(), torch.device("cpu")) == "none":
         raise MixedSizesError("they are too many for the memory")
-    return fill(len(samples), read, shape, threads=cpu_count(), show=show).images
+    return fill(len(samples), read, shape, threads=cpu_count()).images
 
 
 def pixels(samples: Samples, index: int, transform: Transform) -> Tensor:

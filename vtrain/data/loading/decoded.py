@@ -39,12 +39,11 @@ class Decoded:
         device: torch.device,
         num_workers: NumWorkers,
         cache: CacheMode,
-        show: bool = True,
         timeout: float = TIMEOUT,
     ) -> None:
         self.samples, self.transform, self.unreadable = samples, transform, unreadable
         self.device, self.cache = device, cache
-        self.show, self.timeout = show, timeout
+        self.timeout = timeout
         self._num_workers = num_workers
         self._workers: Workers | None = None
 
@@ -62,7 +61,6 @@ class Decoded:
             lambda index: decode(self.samples, self.transform, index, 0),
             self.shape,
             threads=cpu_count(),
-            show=self.show,
         )
         for index, error in cached.errors.items():
             self.unreadable.report(index, error)
@@ -135,7 +133,7 @@ class Decoded:
         """The samples, decoded beforehand if that is possible and wanted."""
         if not self.transform.varies:  # then transformed images are cached, or none
             return self.samples
-        return as_array(self.samples, self.cache, self.transform, show=self.show)
+        return as_array(self.samples, self.cache, self.transform)
 
 
 def _size_and_place(images: Tensor) -> str:

@@ -26,6 +26,7 @@ from vtrain.data.loading.feed import feed
 from vtrain.data.loading.unreadable import OnBadImage, Unreadable
 from vtrain.data.loading.worker import Transform
 from vtrain.data.loading.workers import TIMEOUT
+from vtrain.data.progress import Progress
 from vtrain.distributed import Rank
 from vtrain.registry import CHANGEABLE_ON_RESUME, FREE_ON_RESUME, off
 
@@ -88,7 +89,6 @@ class TrainLoader:
             torch.device(device),
             num_workers,
             cache,
-            show=rank.is_main,
             timeout=timeout,
         )
         self._described = False  # to describe is to fill the cache: not before the first epoch
@@ -184,7 +184,6 @@ class EvalLoader:
             torch.device(device),
             num_workers,
             cache,
-            show=rank.is_main,
         )
         self._told = 0
 
@@ -192,14 +191,19 @@ class EvalLoader:
         """Batches of this process."""
         return math.ceil(len(self.own) / self.batch_size)
 
-    def batches(self) -> Iterator[Batch]:
-        """Yield this process's images; a batch of which none can be read is left out."""
+    def batches(self, doing: str = "evaluating") -> Iterator[Batch]:
+        """Yield this process's images; a batch of which none can be read is left out.
+
+        What is done with them is said if it takes long: `doing`.
+        """
         local = chunks(torch.arange(len(self.own)), self.batch_size)
         parts = [Share(part, int(part[0]), len(part)) for part in local]
-        for batch in feed(self.decoded, parts, epoch=0):
-            # The samples here are this process's alone; others know them by their place in all.
-            if len(batch.indices):
-                yield replace(batch, indices=self.own[batch.indices])
+        with Progress(doing, "images", len(self.own)) as progress:
+            for batch in feed(self.decoded, parts, epoch=0):
+                # The samples here are this process's alone; others know them by their place in all.
+                if len(batch.indices):
+                    yield replace(batch, indices=self.own[batch.indices])
+                progress.add(batch.total)
         self._tell(self.decoded.unreadable.skipped)
 
     def _tell(self, skipped: int) -> None:

@@ -10,7 +10,9 @@ from torch import nn
 
 from vtrain.config import Config
 from vtrain.data.preprocess import Preprocess
+from vtrain.data.progress import said_if_long
 from vtrain.distributed import parallel
+from vtrain.errors import printable
 from vtrain.files.checkpoint import ModelDescription
 from vtrain.models.base import ImageClassifier, freeze
 from vtrain.models.limits import check_fits_memory
@@ -48,7 +50,8 @@ def load_start(
     """
     if config.model.pretrained is None:
         return "random"
-    report = load_pretrained(model, config.model.pretrained, classes)
+    with said_if_long(f"reading {printable(config.model.pretrained)}"):
+        report = load_pretrained(model, config.model.pretrained, classes)
     own = (preprocess.mean, preprocess.std)
     # Four digits are what such numbers are published with.
     if (
@@ -88,7 +91,8 @@ def build_teacher(
         return None
     given = distillation.teacher_weights
     weights = None if given is None else Path(given)
-    return load_teacher(distillation.teacher, weights, classes, preprocess).to(device)
+    with said_if_long(f"reading the teacher {printable(distillation.teacher)}"):
+        return load_teacher(distillation.teacher, weights, classes, preprocess).to(device)
 
 
 def build_forward(plan: Plan, model: ImageClassifier) -> nn.Module:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from vtrain.data.progress import said_if_long
 from vtrain.errors import ConfigError
 from vtrain.files.plain import plain
 from vtrain.registry import MODELS, Component, suggest
@@ -72,12 +73,13 @@ def _models_table(names: list[str]) -> str:
 
     rows = [["name", "parameters", "GMACs", "pixels"]]
     references = ["reference"]
-    for name in names:
-        with torch.device("meta"):  # the largest would take gigabytes
-            model = MODELS[name]()
-        macs = f"{count_macs(model) / 1e9:.2f}"
-        rows.append([name, f"{count_parameters(model):,}", macs, str(model.image_size)])
-        references.append(MODELS[name].reference)
+    with said_if_long("counting operations"):
+        for name in names:
+            with torch.device("meta"):  # the largest would take gigabytes
+                model = MODELS[name]()
+            macs = f"{count_macs(model) / 1e9:.2f}"
+            rows.append([name, f"{count_parameters(model):,}", macs, str(model.image_size)])
+            references.append(MODELS[name].reference)
     table = columns(rows).splitlines()
     return "\n".join(f"{line}  {text}" for line, text in zip(table, references, strict=True))
 
