@@ -99,7 +99,9 @@ def in_channels(
         ranged = in_range(image, value_range)
         return ranged if isinstance(ranged, LargeJpeg) else in_colours(ranged, channels, icc)
     hint = f"such images need data.channels={has}"
-    raise DataError(f"an image of {has} channels, where {channels} are asked for", where, hint)
+    raise DataError(
+        f"an image of {has} channels, where {channels} are asked for (data.channels)", where, hint
+    )
 
 
 def in_colours(image: Image.Image, channels: int, icc: bool) -> Image.Image:
