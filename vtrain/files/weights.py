@@ -12,6 +12,7 @@ from vtrain.errors import CheckpointError
 from vtrain.files.archive import File, opened
 from vtrain.files.arrays import read_arrays
 from vtrain.files.runs import RunFolder
+from vtrain.files.weights_colours import Colours, colours_beside, colours_in
 from vtrain.files.weights_parts import ENDING, INDEX_NAMES, parts_of
 from vtrain.files.weights_torch import TorchFile
 from vtrain.files.weights_within import weights_within
@@ -29,7 +30,7 @@ class WeightFile:
 
     tensors: dict[str, Tensor]
     classes: tuple[str, ...]
-    colours: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    colours: Colours | None = None
     """Mean and std of the channels that they were trained with, where the file states them."""
     place: str = ""
     """The key of the file that they were under, if any."""
@@ -62,7 +63,7 @@ def read_weights(path: Path) -> WeightFile:
     return WeightFile(
         read,
         _names(content.get("classes")),
-        _colours(content.get("preprocess")),
+        colours_in(content.get("preprocess"), "mean", "std") or colours_beside(path.parent),
         place,
         is_own=isinstance(content.get("state"), dict) and "vtrain" in content,
     )
@@ -83,21 +84,14 @@ def _joined(index: Path) -> WeightFile:
             what = f"it lacks {len(lacking)} tensors that the index names, such as {lacking[0]:.60}"
             raise CheckpointError(what, path)
         tensors |= {name: inside[name] for name in names}
-    return WeightFile(tensors, (), place=f"{len(parts)} parts")
+    colours = colours_beside(index.parent)
+    return WeightFile(tensors, (), colours, place=f"{len(parts)} parts")
 
 
 def _names(classes: object) -> tuple[str, ...]:
     if not isinstance(classes, list | tuple) or any(type(name) is not str for name in classes):
         return ()
     return tuple(classes)
-
-
-def _colours(preprocess: object) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    try:
-        mean, std = (tuple(map(float, preprocess[key])) for key in ("mean", "std"))  # type: ignore[index]
-    except (KeyError, TypeError, ValueError, OverflowError):  # of another program, or not trusted
-        return None
-    return mean, std
 
 
 def file_in(folder: Path) -> Path:
