@@ -1,5 +1,6 @@
 """What a command line is answered with that a shell, an editor or another program has shaped."""
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -85,5 +86,27 @@ def test_dashes_and_quotes_of_an_editor_are_named(vtrain: Vtrain, word: str, hin
 )
 def test_an_option_that_a_command_lacks_is_answered(vtrain: Vtrain, typed: str, hint: str) -> None:
     done = vtrain(*typed.split())
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert hint in done.err
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("fit small.yaml data=photos", "did you mean data.root=photos?"),
+        ("fit data=photos epochs=3", "the config comes first, or a folder of images"),
+        ("fit small.yaml photos", "did you mean data.root=photos?"),
+        ("photos", "did you mean `vtrain fit photos`?"),
+        ("fit small.yaml 'train.epochs = five'", 'train.epochs is "five"'),
+        ("fit small.yaml optimizer.lr=0,001", "write a point for the comma, 0.001"),
+        ("fit https://example.org/c.yaml", "only local configs are read"),
+    ],
+)
+@pytest.mark.usefixtures("small_run")
+def test_what_other_programs_and_keyboards_write_is_answered(
+    vtrain: Vtrain, typed: str, hint: str
+) -> None:
+    Path("photos").mkdir()
+    done = vtrain(*shlex.split(typed))
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
     assert hint in done.err

@@ -54,6 +54,23 @@ def here(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return trained
 
 
+@pytest.mark.usefixtures("here")
+def test_a_part_of_what_was_held_out_was_not_trained_on(vtrain: Vtrain) -> None:
+    for part in ("data.limit=4", "data.fraction=0.5"):
+        done = vtrain("eval", "--ckpt", "held", part)
+        assert "held out of training by val_fraction 0.25" in said(done)
+        assert "was trained on" not in done.err
+
+
+@pytest.mark.usefixtures("here")
+def test_splits_without_training_images_need_not_have_the_same_classes(vtrain: Vtrain) -> None:
+    shutil.copytree("photos/val/cat", "new/val/cat")
+    shutil.copytree("photos/test/dog", "new/test/dog")
+    for split in ("val", "test"):
+        line = said(vtrain("eval", "--ckpt", "run", "data.root=new", "--split", split))
+        assert line.endswith(f"split {split}, in 1 of 2 classes")
+
+
 def test_a_run_is_evaluated_on_its_own_images_of_any_split(here: Path, vtrain: Vtrain) -> None:
     for split, words in (("val", "split val"), ("test", "split test"), ("train", "split train")):
         line = said(vtrain("eval", "--ckpt", "run", "--split", split))

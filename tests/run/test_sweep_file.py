@@ -89,6 +89,12 @@ def test_all_mistakes_are_told_at_once(small_run: Path) -> None:
     assert len(mistakes(HEAD + space)) == 2
 
 
+def test_a_config_in_its_place_is_told_in_one_line(small_run: Path, vtrain: Vtrain) -> None:
+    done = vtrain("sweep", small_run.name)
+    assert (done.code, len(done.errors)) == (2, 1)
+    assert "this is a config, not a sweep (small.yaml): write another file, with " in done.err
+
+
 def test_a_file_that_is_not_there_is_told(small_run: Path, vtrain: Vtrain) -> None:
     done = vtrain("sweep", "nosuch.yaml")
     assert done.code == 2

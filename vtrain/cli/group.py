@@ -129,4 +129,6 @@ class CommandGroups(TyperGroup):
             # What stands behind others' word for `eval` is mostly a model, which takes an option.
             behind = f" {rest}" if rest and own != "eval" else ""
             return f"did you mean `vtrain {own}{behind}`?"
+        if Path(name).is_dir():
+            return f"did you mean `{f'vtrain fit {path} {rest}'.rstrip()}`?"
         return f"choose one of {', '.join(known)}; see vtrain --help"

@@ -116,6 +116,7 @@ REQUIREMENTS = {  # for kinds of mistakes whose own English says nothing that he
 
 
 NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?")
+DECIMAL_COMMA = re.compile(r"[-+]?[0-9]+,[0-9]+([eE][-+]?[0-9]+)?")
 WORDS = (  # replaced in this order: the later ones mend what the first one leaves
     ("Input should be a valid ", "must be a "),
     ("Input should be ", "must be "),
@@ -147,6 +148,15 @@ def requirement(detail: Any, keys: Keys = ()) -> str:
     text: str = detail["msg"].removeprefix("Value error, ")
     for old, new in WORDS:
         text = text.replace(old, new)
-    given = detail["input"]
-    is_quoted = isinstance(given, str) and kind in ("int_type", "float_type")
-    return f"{text}: write it without quotes" if is_quoted and NUMBER.fullmatch(given) else text
+    return text + _mended(kind, detail["input"])
+
+
+def _mended(kind: str, given: Any) -> str:
+    """Say how to write a text where a number should be, if it is nearly one."""
+    if kind not in ("int_type", "float_type") or not isinstance(given, str):
+        return ""
+    if NUMBER.fullmatch(given):
+        return ": write it without quotes"
+    if DECIMAL_COMMA.fullmatch(given):
+        return f": write a point for the comma, {given.replace(',', '.')}"
+    return ""

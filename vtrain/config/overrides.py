@@ -1,6 +1,8 @@
 """What stands on the command line, and values that are not what YAML takes them for."""
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from vtrain.config.hints import wants_text
@@ -8,7 +10,7 @@ from vtrain.config.retired import COMMAND_LINE
 from vtrain.config.schema import REGISTRIES
 from vtrain.config.sections import Config
 from vtrain.config.torn import torn_value
-from vtrain.errors import ConfigError, shortened
+from vtrain.errors import ConfigError, printable, shortened
 from vtrain.files.yaml import Document, Keys, parse_value
 
 SMALLEST, LARGEST = -(2**63), 2**63 - 1
@@ -36,10 +38,11 @@ def _apply(document: Document, override: str, unread: dict[Keys, ConfigError]) -
     """Write `dotted.key=value` into the raw document; its mistakes join the others."""
     name = f"{COMMAND_LINE} '{shortened(override)}'"
     dotted, equals, text = override.partition("=")
+    if dotted.endswith(" "):  # `key = value`, in quotes
+        dotted, text = dotted.strip(), text.strip()
     keys = tuple(dotted.split("."))
     if not equals or not all(keys):
-        hint = "write KEY=VALUE, for example train.epochs=5"
-        document.mistakes.append(ConfigError("not an override", name, hint))
+        document.mistakes.append(ConfigError("not an override", name, _instead(override)))
         return
     section = _section_above(document, keys, name)
     if section is None:
@@ -61,6 +64,13 @@ def _apply(document: Document, override: str, unread: dict[Keys, ConfigError]) -
     section[keys[-1]] = value
     document.texts[keys] = text
     document.places[keys] = name  # its mistakes name the command line, not the file
+
+
+def _instead(word: str) -> str:
+    """Say what to write instead of a word that is no override."""
+    if Path(word).is_dir():
+        return f"did you mean {printable(shlex.quote(f'data.root={word}'))}?"
+    return "write KEY=VALUE, for example train.epochs=5"
 
 
 def remember(document: Document, values: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import vtrain
-from vtrain.errors import ConfigError, printable
+from vtrain.errors import ConfigError, printable, shortened
 from vtrain.registry import suggest
 
 YAML = (".yaml", ".yml")
@@ -74,6 +74,9 @@ def config_file(given: Path) -> Path:
     Raises:
         ConfigError: It looks like a recipe's name, and there is no such recipe.
     """
+    if "=" in given.name and not given.exists():
+        hint = "the config comes first, or a folder of images, and KEY=VALUE behind it"
+        raise ConfigError("no config is named", f"command line '{shortened(str(given))}'", hint)
     if given.suffix or len(given.parts) != 1 or given.exists():
         return given
     names = recipe_names()
@@ -89,6 +92,8 @@ def existing_config(given: Path) -> Path:
         ConfigError: It is not; the message names what is nearest to it.
     """
     path = config_file(given)
+    if str(given).startswith(("http:/", "https:/")):
+        raise ConfigError("only local configs are read", given, "download the file first")
     if not path.exists():
         # Of a recipe only the name is written: its file is not in this folder.
         names = recipe_names() if given.suffix.lower() in YAML else ()

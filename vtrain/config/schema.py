@@ -8,6 +8,7 @@ description stand where it is used, and nowhere else.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
 from pydantic import Field, create_model
@@ -31,7 +32,7 @@ from vtrain.data.datasets.splits import Split
 from vtrain.data.loading.loader import EvalLoader, TrainLoader
 from vtrain.data.preprocess import Preprocess
 from vtrain.engine.early_stopping import EarlyStopping
-from vtrain.errors import ConfigError
+from vtrain.errors import ConfigError, printable
 from vtrain.files.store import CheckpointStore
 from vtrain.files.yaml import Document, Keys
 from vtrain.optim.distillation import Distillation
@@ -102,7 +103,10 @@ def _chosen(section: SectionSchema, document: Document) -> Component | None:
     except ConfigError as error:
         what = f"{'.'.join(map(str, section.keys))}.name: {error.what}"
         where = document.where((*section.keys, "name"))
-        document.mistakes.append(ConfigError(what, where, error.hint))
+        # Other programs take a folder there.
+        is_folder = section.keys == ("data",) and Path(name).is_dir()
+        hint = f"did you mean data.root={printable(name)}?" if is_folder else error.hint
+        document.mistakes.append(ConfigError(what, where, hint))
         return None
 
 

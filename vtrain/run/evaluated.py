@@ -35,6 +35,8 @@ class Evaluated:
     """Whether that is split as the run splits it."""
     is_all: bool = False
     """Whether they are taken because there are no others."""
+    holds_out_others: bool = False
+    """Whether they are held out of training in another way than the run's."""
 
     @property
     def validates(self) -> bool:
@@ -72,6 +74,7 @@ def choose_images(
         source = None
     if source is not None:
         found = _find(config.changed, source, split or "val", as_run=as_run)
+        found = replace(found, holds_out_others=source.holds_out and _holds_out_others(config))
     else:
         source = build_source(config.whole)
         name = split or _default(source)
@@ -79,6 +82,12 @@ def choose_images(
         found = replace(found, is_all=split is None and name == "train")
     _say(found, run, loaded.classes)
     return found
+
+
+def _holds_out_others(config: EvaluationConfig) -> bool:
+    # A smaller part of what the run held out, by `limit` or `fraction`, was not trained on either.
+    before, after = (c.data.model_dump() for c in (config.run, config.changed))
+    return any(before.get(key) != after.get(key) for key in ("val_fraction", "fold"))
 
 
 def _default(source: Split) -> SplitName:
@@ -104,6 +113,8 @@ def _find(
 ) -> Evaluated:
     # What stands for validation images is theirs alone: of another dataset nothing is stood for.
     stands_in = is_own and source.official(split) in source.splits
+    if not source.splits:
+        source.split(split)  # which says what it looked for
     if split not in source.splits and not stands_in:
         choice = " or ".join(f"--split {name}" for name in source.splits)
         where = data_place(config)
@@ -155,7 +166,7 @@ def _notes(found: Evaluated, run: dict[str, object]) -> Iterator[str]:
         return
     if split == "train":
         yield "warning: the model was trained on these images"
-    elif not found.as_run and source.holds_out:
+    elif found.holds_out_others:
         yield "warning: the run held out others: the model was trained on some of these"
     before = run.get(split)
     if not found.as_run or not isinstance(before, dict):

@@ -104,6 +104,9 @@ def read_sweep(path: Path) -> tuple[SweepFile, str, Config]:
             "the sweep file was not found", path, "give a YAML file with a config: and a space:"
         )
     document = read_yaml(path)
+    if {"model", "data", "train"} & set(document.data) and "config" not in document.data:
+        hint = f"write another file, with config: {path}, trials: and a space: (docs/en/sweep.md)"
+        raise ConfigError("this is a config, not a sweep", path, hint)
     try:
         sweep = SweepFile.model_validate_json(json.dumps(document.data))
         mistakes = list(document.mistakes)

@@ -207,8 +207,9 @@ def expected(tree: Tree, follow_links: bool) -> tuple[dict[str, dict[str, set[Pl
     splits = {split: model.classes(place) for split, place in model.splits().items()}
     if "train" not in splits:
         model.refused.add("there is no train split")
-    first = next(splits[split] for split in ("train", "val", "test") if split in splits)
-    if not first:
+    # Where nothing is for training, the classes are those of all splits.
+    first = splits.get("train") or {k: v for found in splits.values() for k, v in found.items()}
+    if not next(splits[split] for split in ("train", "val", "test") if split in splits):
         model.refused.add("no class folders")
     for split, classes in splits.items():
         if not any(classes.values()):

@@ -147,6 +147,7 @@ def test_without_a_column_split_all_images_train(folder: Path) -> None:
         ("path,label\n\n,,\n", r"value for each column \(.*list\.csv:3\)"),
         ("path,label,split\na,x,train\nb,y,\n", r"value for each column \(.*list\.csv:3\)"),
         ('path,label\na,"c\td"\n', r"must be one line of text, not 'c\\td' \(.*list\.csv:2\)"),
+        ("path,label\nD:\\pics\\1.png,x\n", r"a path of Windows \(.*:2\): in WSL .* /mnt/d;"),
         ("path,label\nhttps://x.org/1.png,x\n", r"only local images are read \(.*list\.csv:2\)"),
         (b"path,label\n\xff\xfe,x\n", "is not UTF-8 text"),
     ],
@@ -168,6 +169,12 @@ def test_a_validation_class_that_training_lacks_is_refused(folder: Path) -> None
     text = "path,label,split\na/1.png,x,train\nb/2.png,y,train\nb/3.png,z,val\n"
     with pytest.raises(DataError, match="class 'z' of the val images is not in train"):
         CsvList(file=listed(folder, text)).split("val")
+
+
+def test_without_training_images_the_classes_are_those_of_all_splits(folder: Path) -> None:
+    source = CsvList(file=listed(folder, "path,label,split\na/1.png,x,val\nb/2.png,y,test\n"))
+    assert source.classes == ("x", "y")
+    assert [source.split(name).targets.tolist() for name in ("val", "test")] == [[0], [1]]
 
 
 def test_one_class_is_not_enough_to_train(folder: Path) -> None:
@@ -260,7 +267,8 @@ def test_random_lists_are_read_by_the_rules_or_refused(tmp_path: Path, seed: int
                 CsvList(file=file)
             continue
         source = CsvList(file=file)
-        first = wanted.get("train") or wanted.get("val") or wanted["test"]
+        # Where nothing is for training, the classes are those of all splits.
+        first = wanted.get("train") or [row for rows in wanted.values() for row in rows]
         assert source.classes == tuple(sorted({label for _, label in first}))
         for split, rows in wanted.items():
             outcomes[check_split(source, split, rows)] += 1

@@ -238,6 +238,15 @@ def test_the_order_of_numeric_names_is_told(tmp_path: Path) -> None:
     assert note == "classes are in the order of their names as text: 1, 10, 11, 2, 3, ..."
 
 
+def test_without_a_training_folder_the_classes_are_those_of_all_splits(tmp_path: Path) -> None:
+    plant(tmp_path, "val/dog/1.png", "test/cat/1.png", "test/dog/2.png")
+    source = ImageFolder(root=tmp_path)
+    assert source.classes == ("cat", "dog")
+    assert source.split("val").targets.tolist() == [1]
+    assert source.split("test").targets.tolist() == [0, 1]
+    assert "val has no images of 1 class: cat" in source.notes
+
+
 # What is ignored
 
 
@@ -266,6 +275,14 @@ def test_what_was_ignored_is_in_the_error_on_a_folder_without_images(tmp_path: P
     plant(tmp_path / "set", "train/a/1.png", "train/b/1.png", "val/a/1.xyz")
     with pytest.raises(DataError, match=r"there are no images; ignored: 1 file that .*\(.xyz 1\)"):
         ImageFolder(root=tmp_path / "set").split("val")
+
+
+def test_what_two_splits_have_in_common_is_said_once(tmp_path: Path) -> None:
+    days = [f"{s}/{d}/{k}/1.png" for s in ("train", "val") for d in "12" for k in ("fish", "crab")]
+    source = ImageFolder(root=plant(tmp_path, *days))
+    for name in ("train", "val"):
+        source.split(name)
+    assert sum("if those are the classes" in note for note in source.notes) == 1
 
 
 def test_images_beside_the_classes_are_told(tmp_path: Path) -> None:

@@ -124,6 +124,15 @@ def test_a_validation_class_that_training_lacks_is_refused(root: Path) -> None:
         WebDataset(root=root).split("val")
 
 
+def test_without_training_shards_the_classes_are_those_of_all_splits(root: Path) -> None:
+    (root / "train-0.tar").unlink()
+    (root / "train-1.tar").unlink()
+    shard(root / "test-0.tar", *sample(5, "ant"))
+    source = WebDataset(root=root)
+    assert source.classes == ("ant", "cat")
+    assert [source.split(name).targets.tolist() for name in ("val", "test")] == [[1], [0]]
+
+
 def test_a_class_number_that_training_lacks_is_refused(root: Path) -> None:
     shard(root / "n.tar", *sample(1, "1"), *sample(2, "0"))
     shard(root / "m.tar", *sample(3, "2"))

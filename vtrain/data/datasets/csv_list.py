@@ -12,6 +12,7 @@ from typing import Annotated, get_args
 import torch
 
 from vtrain.data.datasets.class_names import alike, class_notes, tidy
+from vtrain.data.datasets.folder_layout import DRIVE
 from vtrain.data.datasets.folder_names import absent_classes, first_five, split_of
 from vtrain.data.datasets.samples import FileSamples, Paths, Photographs, SplitName
 from vtrain.data.progress import Progress
@@ -56,9 +57,9 @@ class CsvList(Photographs):
             hint = "data.root is where the list's relative paths start"
             raise DataError("there is no such folder", root, hint)
         self._rows = _read(file, self.root)
-        # A list of test images alone is enough for `vtrain eval`.
-        first = self._rows[self.splits[0]]
-        self.classes = tuple(sorted({label for _, label in first}))
+        # A list without training images is enough for `vtrain eval`.
+        known: tuple[SplitName, ...] = ("train",) if "train" in self._rows else self.splits
+        self.classes = tuple(sorted({label for name in known for _, label in self._rows[name]}))
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
@@ -184,6 +185,12 @@ def _path(path: str, root: Path, where: str) -> str:
     """Return the path of an image in this system's way, absolute or below the root."""
     if "://" in path:
         raise DataError("only local images are read", where, "download them first")
+    drive = DRIVE.match(path)
+    if drive and path[2:3] in ("/", "\\") and os.sep == "/" and not (root / path).exists():
+        hint = (
+            f"in WSL that drive is /mnt/{drive[1].lower()}; or write paths below the list's folder"
+        )
+        raise DataError("a path of Windows", where, hint)
     # Lists made on Windows. Here a backslash may also be a letter of a name, though hardly ever is.
     if "\\" in path and os.sep == "/" and not (root / path).exists():
         path = path.replace("\\", "/")

@@ -1,5 +1,6 @@
 """Images in folders, one folder for each class."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -56,10 +57,21 @@ class ImageFolder(Photographs):
         entries = list_folder(first) if layout.entries is None else layout.entries
         self.origin, self.classes = first, _class_folders(first, entries)
         self._entries = {first: entries}  # each folder is listed once
+        if "train" not in self.folders:  # what is only evaluated has no split that knows all
+            self.classes = self._classes_of_all()
         self._listed: dict[Path, FileSamples] = {}  # a folder may hold a million files
         self._notes: dict[Path, list[str]] = {root: list(layout.notes)}
         self._nested: list[str] = []
         self._fault: DataError | None = None
+
+    def _classes_of_all(self) -> tuple[str, ...]:
+        """Return the classes of all splits together."""
+        classes = set(self.classes)
+        for folder in self.folders.values():
+            with suppress(DataError):  # of a split that nobody may ask for
+                self._entries.setdefault(folder, list_folder(folder))
+                classes.update(_class_folders(folder, self._entries[folder]))
+        return tuple(sorted(classes))
 
     def is_of(self, section: object) -> bool:
         """Return whether a section `data` asks for this folder, read in this way."""

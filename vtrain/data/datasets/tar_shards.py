@@ -140,6 +140,9 @@ class WebDataset(Photographs):
         """
         # Shards of validation alone are enough for `vtrain eval`, which goes by names.
         labels = set(self._index(self._first).labels)
+        if self._first != "train":
+            there = [name for name in self.splits if self._paths(self.patterns[name])]
+            labels.update(label for name in there for label in self._index(name).labels)
         if not all(label.isdecimal() for label in labels):
             if self.file is not None:
                 word = next(label for label in sorted(labels) if not label.isdecimal())
