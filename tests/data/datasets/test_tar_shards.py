@@ -10,9 +10,11 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from tests.files.image_table import npy
 from vtrain.data.datasets.splits import TEST_CHOOSES, Split
 from vtrain.data.datasets.tar_shards import WebDataset, expanded
 from vtrain.errors import DataError
@@ -78,6 +80,15 @@ def test_other_files_are_ignored_and_counted(root: Path) -> None:
     source = WebDataset(root=root)
     assert len(source.split("train")) == 3
     assert source.notes == ("ignored 2 files in shards that belong to no image",)
+
+
+def test_an_array_is_an_image_where_no_picture_is_beside_it(root: Path) -> None:
+    image = npy(np.full((4, 5, 3), 9, np.uint8))
+    features = ("001.npy", npy(np.zeros(768)))
+    shard(
+        root / "train-0.tar", features, *sample(1, "cat"), ("002.npy", image), ("002.cls", b"ant")
+    )
+    assert reds(WebDataset(root=root, train="train-0.tar"), "train") == [1, 9]
 
 
 def test_keys_may_be_in_folders_and_have_several_dots(root: Path) -> None:

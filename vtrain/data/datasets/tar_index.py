@@ -124,6 +124,8 @@ class Index:
             for member, ending in zip(members, endings, strict=True)
             if is_image_name(member.name) and "." not in ending
         ]
+        # Beside a picture an array is what was computed of it, such as features.
+        images.sort(key=lambda member: member.name.lower().endswith(".npy"))
         labels = [m for m, ending in zip(members, endings, strict=True) if ending == "cls"]
         if len({member.name for member in members}) < len(members):
             raise DataError("a name stands twice in a shard", where, "pack it again")
