@@ -170,6 +170,14 @@ def test_labels_without_names_are_sorted(
     assert [classes[k] for k in source.split("train").targets.tolist()] == list(map(str, labels))
 
 
+def test_without_training_files_the_classes_are_those_of_all_splits(tmp_path: Path) -> None:
+    for name, labels in (("val", [2, 2]), ("test", [10, 2])):
+        write(tmp_path / f"{name}.parquet", range(2), names=None, labels=labels)
+    source = Parquet(root=tmp_path)
+    assert source.classes == ("2", "10")
+    assert [source.split(name).targets.tolist() for name in ("val", "test")] == [[0, 0], [1, 0]]
+
+
 def test_images_may_be_bytes_alone_and_columns_of_any_name(tmp_path: Path) -> None:
     path = tmp_path / "train.parquet"
     write(path, range(3), columns=("img", "fine"), pictures=[picture(n) for n in range(3)])

@@ -19,6 +19,7 @@ from torch import Tensor
 from vtrain.data.datasets.class_names import class_notes
 from vtrain.data.datasets.folder_names import absent_classes, first_five, is_leftover
 from vtrain.data.datasets.samples import Photographs, SplitName
+from vtrain.data.progress import Progress
 from vtrain.errors import DataError
 from vtrain.files.images import decode_image
 from vtrain.files.parquet import ParquetShard, RowGroups, open_shard
@@ -132,12 +133,15 @@ class Parquet(Photographs):
     @cached_property
     def classes(self) -> tuple[str, ...]:
         """The names of the classes: of the schema, else what the training labels are."""
-        shards = self._shards((*self.splits, "train")[0])
-        if shards[0].names is not None:
-            return shards[0].names
+        first = (*self.splits, "train")[0]
+        if (names := self._shards(first)[0].names) is not None:
+            return names
+        # What is only evaluated has no split that knows all.
+        known = [first] if first == "train" else self.splits
+        shards = [shard for name in known for shard in self._shards(name)]
         labels = {label for shard in shards for label in shard.labels if label is not None}
         # Numbers by their size, and texts by their letters; a column has one kind alone.
-        return tuple(map(str, sorted(labels)))
+        return tuple(map(str, sorted(labels, key=lambda label: (isinstance(label, str), label))))
 
     def split(self, name: SplitName) -> ParquetSamples:
         """Return the images of one split.
@@ -186,7 +190,12 @@ class Parquet(Photographs):
             paths = self._paths(name)
             if not paths:
                 raise self._none(name)
-            shards = tuple(open_shard(path, self.image, self.label) for path in paths)
+            with Progress(f"reading labels of {name} files", "files", len(paths)) as progress:
+                opened = []
+                for path in paths:
+                    opened.append(open_shard(path, self.image, self.label))
+                    progress.add(1)
+            shards = tuple(opened)
             odd = next((s for s in shards if s.layout != shards[0].layout), None)
             if odd is not None:
                 what = f"it has other columns or class names than {shards[0].path.name}"
