@@ -169,8 +169,8 @@ def predict(
     if not patterns:
         raise ConfigError("there are no images to predict", "images", "name a file or a folder")
     with shown():
-        path = None if ckpt is None else Path(ckpt)
-        return list(predict_images([os.fspath(p) for p in patterns], path, top_k, reject))
+        paths = [] if ckpt is None else [Path(ckpt)]
+        return list(predict_images([os.fspath(p) for p in patterns], paths, top_k, reject))
 
 
 def create_model(

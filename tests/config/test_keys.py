@@ -23,7 +23,7 @@ def declared() -> set[str]:
     return names - sections
 
 
-NESTED = {"augment.policy", "data.fold"}
+NESTED = {"augment.policy", "data.fold", "model.lora"}
 """Keys that are sections themselves: their own keys are listed in their place."""
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from vtrain.errors import CheckpointError
-from vtrain.inference.averaging import average_state_dicts
+from vtrain.inference.averaging import RunningMean, average_state_dicts
 
 
 def test_the_average_is_the_mean_of_each_tensor() -> None:
@@ -44,3 +44,13 @@ def test_models_that_differ_are_refused() -> None:
 def test_no_checkpoint_is_refused() -> None:
     with pytest.raises(CheckpointError, match="no checkpoint to average"):
         average_state_dicts([])
+
+
+def test_a_mean_of_one_more_leaves_the_other_as_it_was() -> None:
+    states = [{"w": torch.tensor([float(n)])} for n in (1, 3, 8)]
+    mean = RunningMean()
+    for state in states[:2]:
+        mean.add(state)
+    assert mean.with_one(states[2]).mean()["w"].item() == 4.0
+    assert mean.mean()["w"].item() == 2.0
+    assert mean.count == 2

@@ -44,6 +44,7 @@ STATED = {
     "model.name": "deit3_s",
     "model.pretrained": "weights.pt",
     "model.freeze": "backbone",
+    "model.lora": "{rank: 4}",
     "model.position_embedding": "none",
     "model.pooling": "mean",
     "model.num_registers": "2",
@@ -120,6 +121,7 @@ IN_PARTS = (
     *("Augment", "Colour", "CropFlip", "Erasing", "Mixing"),
     *("Distillation", "EMA", "EarlyStopping", "EvalLoader", "Intervals", "OptimizerStep"),
     *("Preprocess", "Split", "TimeBudget", "TrainLoader", "Trainer", "choose_precision", "freeze"),
+    "adapt",
 )
 IN_FIT = ("CheckpointStore", "Progress", "Saver", "TensorBoard", "choose_device")
 
@@ -226,7 +228,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trace]:
 def test_without_a_flip_nothing_changes(base: Trace) -> None:
     assert told() == base
     assert {name for name, _ in base} >= {*IN_PARTS, *IN_FIT, "component", "load_teacher"} - {
-        "EMA", "TimeBudget", "freeze",
+        "EMA", "TimeBudget", "adapt", "freeze",
     }  # fmt: skip
 
 

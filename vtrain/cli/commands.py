@@ -22,6 +22,7 @@ from vtrain.cli.recipes import recipes
 from vtrain.cli.rename import rename
 from vtrain.cli.report import report
 from vtrain.cli.serve import serve
+from vtrain.cli.soup import soup
 from vtrain.cli.sweep import sweep
 from vtrain.cli.verify import verify
 
@@ -29,7 +30,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     "Use": {"fit": fit, "eval": evaluate, "predict": predict},
     "Understand": {"explain": explain, "report": report},
     "Hand on": {"export": export, "serve": serve, "rename": rename},
-    "Search": {"sweep": sweep},
+    "Search": {"sweep": sweep, "soup": soup},
     "Look after": {
         "recipes": recipes,
         "keys": keys,

@@ -1,23 +1,26 @@
 """`vtrain eval`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vtrain import screen
-from vtrain.cli.options import Overrides
+from vtrain.cli.options import (
+    TTA,
+    Checkpoints,
+    Overrides,
+    refuse_ignored,
+    the_one,
+)
+
+if TYPE_CHECKING:
+    from vtrain.run.evaluate import Evaluation
 
 
 def evaluate(
     overrides: Overrides = None,
-    ckpt: Annotated[
-        Path | None,
-        typer.Option(
-            help="A checkpoint, a run folder, or an ONNX file.",
-            show_default="the newest finished run",
-        ),
-    ] = None,
+    ckpt: Checkpoints = None,
     split: Annotated[
         str | None,
         typer.Option(
@@ -34,16 +37,71 @@ def evaluate(
     output: Annotated[
         Path | None, typer.Option(help="Save the averaged weights there, as a checkpoint.")
     ] = None,
+    tta: TTA = None,
+    knn: Annotated[
+        bool, typer.Option("--knn", help="By the nearest training images: features, no head.")
+    ] = False,
+    k: Annotated[
+        int | None, typer.Option("--k", min=1, help="Neighbours that vote.", show_default="20")
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(min=1e-4, metavar="T", help="Of their votes.", show_default="0.07"),
+    ] = None,
+    linear_probe: Annotated[
+        bool,
+        typer.Option("--linear-probe", help="By logistic regression on training images' features."),
+    ] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="CONFIG", help="The features of its model.pretrained, untrained."),
+    ] = None,
 ) -> None:
-    """Evaluate a checkpoint on the dataset it was trained for, or on another one."""
-    from vtrain.callbacks.progress import worth_showing
-    from vtrain.run.evaluate import evaluate_checkpoint
+    """Evaluate a checkpoint on the dataset it was trained for, or on another one.
+
+    Several --ckpt are asked together: the mean of their probabilities.
+    """
+    if not knn:
+        refuse_ignored({"k": k, "temperature": temperature}, without="knn")
+    frozen = knn or linear_probe
+    if not frozen:
+        refuse_ignored({"config": config}, without="knn")
     from vtrain.run.evaluated import split_name
+
+    part = None if split is None else split_name(split)
+    changes, ckpts = overrides or (), ckpt or []
+    if frozen:
+        leading = "knn" if knn else "linear-probe"
+        refuse_ignored({"average": average, "output": output, "tta": tta}, beside=leading)
+        if config is not None:
+            refuse_ignored({"ckpt": ckpt}, beside="config")
+        from vtrain.run.frozen import Order, evaluate_frozen
+        from vtrain.run.text.tables import metrics_text
+
+        order = Order(knn, k, temperature, linear_probe)
+        one = the_one(ckpt, leading)
+        figures = evaluate_frozen(one, config, changes, part, order)
+        screen.result(metrics_text(figures, as_json))
+    elif tta is not None or len(ckpts) > 1:
+        several = "tta" if tta is not None else "ckpt twice"
+        refuse_ignored({"average": average, "output": output}, beside=several)
+        from vtrain.run.text.together import together_text
+        from vtrain.run.together import evaluate_together
+
+        found = evaluate_together(ckpts, changes, part, tta)
+        screen.result(together_text(found, as_json))
+    else:
+        from vtrain.run.evaluate import evaluate_checkpoint
+
+        one = the_one(ckpt, "average")
+        evaluation = evaluate_checkpoint(one, changes, part, average, output)
+        _show(evaluation, as_json)
+
+
+def _show(evaluation: "Evaluation", as_json: bool) -> None:
+    from vtrain.callbacks.progress import worth_showing
     from vtrain.run.text.tables import metrics_text
 
-    evaluation = evaluate_checkpoint(
-        ckpt, overrides or (), None if split is None else split_name(split), average, output
-    )
     if as_json:
         screen.result(metrics_text(evaluation.to_dict(), as_json))
         return

@@ -22,6 +22,7 @@ PEERS_WORDS = {
     "serve": "gui web webui ui app demo deploy",
     "rename": "relabel classes names class-names",
     "sweep": "tune tuning search hpo optimize optimise hyperopt",
+    "soup": "merge average average-weights swa model-soup greedy-soup",
     "check": "lint dry-run info describe inspect validate-config scan lr-find lr_find",
     "verify": "doctor fsck integrity",
     "keys": "cfg config settings options params parameters",

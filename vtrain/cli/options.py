@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -27,6 +27,18 @@ Start = Annotated[
         "--from", metavar="WEIGHTS", help="Fine-tune these, where CONFIG is a folder of images."
     ),
 ]
+Checkpoints = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="CKPT",
+        help="A checkpoint, a run folder, or an ONNX file; again for another, asked together.",
+        show_default="the newest finished run",
+    ),
+]
+TTA = Annotated[
+    Literal["flip", "five-crop"] | None,
+    typer.Option(help="Ask about several views of each image: the mean of probabilities."),
+]
 
 
 def refuse_ignored(
@@ -42,6 +54,18 @@ def refuse_ignored(
     for name, value in options.items():
         if value:
             raise ConfigError(f"--{name} has no effect {reason}", "command line", hint)
+
+
+def the_one(ckpt: list[Path] | None, beside: str) -> Path | None:
+    """Return the checkpoint where there can be but one, None if none is named.
+
+    Raises:
+        ConfigError: There are several.
+    """
+    if ckpt is not None and len(ckpt) > 1:
+        hint = "name one, or leave the other option out"
+        raise ConfigError(f"--{beside} is of one model", "command line", hint)
+    return ckpt[0] if ckpt else None
 
 
 def patterns_at_home(patterns: Iterable[str]) -> list[str]:

@@ -1,27 +1,33 @@
 """`vtrain predict`."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from vtrain import screen
-from vtrain.cli.options import patterns_at_home, refuse_ignored
+from vtrain.cli.options import (
+    TTA,
+    Checkpoints,
+    patterns_at_home,
+    refuse_ignored,
+    the_one,
+)
 from vtrain.errors import printable
+
+if TYPE_CHECKING:
+    from vtrain.run.predict import Tally
 
 
 def predict(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Files, folders, globs.")],
-    ckpt: Annotated[
-        Path | None,
-        typer.Option(
-            help="A checkpoint, a run folder, or an ONNX file.",
-            show_default="best of the newest finished run",
-        ),
-    ] = None,
+    ckpt: Checkpoints = None,
     top_k: Annotated[
         int | None,
-        typer.Option(min=1, help="Classes to name for each image.", show_default="5"),
+        typer.Option(
+            min=1, help="Classes, or similar images, to name for each image.", show_default="5"
+        ),
     ] = None,
     reject: Annotated[
         float | None,
@@ -36,6 +42,17 @@ def predict(
             help="Name as many classes as hold the true one but for this share of images.",
         ),
     ] = None,
+    tta: TTA = None,
+    features: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.npz", help="Write what the head reads of each image there."),
+    ] = None,
+    similar: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="INDEX.npz", help="Name the images most alike in what --features wrote."
+        ),
+    ] = None,
     output_format: Annotated[
         Literal["table", "json", "jsonl", "csv"] | None,
         typer.Option("--format", help="How to print.", show_default="table, or as FILE ends"),
@@ -46,12 +63,22 @@ def predict(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what is there already.")] = False,
 ) -> None:
-    """Name the classes of images."""
-    if output is None:
+    """Name the classes of images, or the images that are like them."""
+    if output is None and features is None:
         refuse_ignored({"force": force}, without="output")
+    others: dict[str, object]
     if conformal is not None:
-        refuse_ignored({"top-k": top_k, "reject": reject}, beside="conformal")
+        others = {"top-k": top_k, "reject": reject, "tta": tta, "ckpt twice": (ckpt or [])[1:]}
+        refuse_ignored(others, beside="conformal")
     images = patterns_at_home(images)
+    apart = {"reject": reject, "conformal": conformal, "tta": tta}
+    if features is not None:
+        others = {"top-k": top_k, "similar": similar, "format": output_format, "output": output}
+        refuse_ignored({**apart, **others}, beside="features")
+        _write_features(images, the_one(ckpt, "features"), features, force)
+        return
+    if similar is not None:
+        refuse_ignored(apart, beside="similar")
     from vtrain.run.text.predictions import form_of, prediction_lines
 
     form = form_of(output, output_format)
@@ -60,8 +87,19 @@ def predict(
     if output is not None and not force:
         refuse_existing(output)  # before the images are read, which may take long
     tally = Tally()
-    predictions = tally.counting(predict_images(images, ckpt, top_k, reject, conformal))
-    lines = prediction_lines(predictions, form, sets=conformal is not None)
+    if similar is None:
+        found = predict_images(images, ckpt or (), top_k, reject, conformal, tta)
+        lines = prediction_lines(tally.counting(found), form, sets=conformal is not None)
+    else:
+        from vtrain.run.similar import similar_images
+        from vtrain.run.text.similar import similar_lines
+
+        alike = similar_images(images, the_one(ckpt, "similar"), similar, top_k)
+        lines = similar_lines(tally.counting(alike), form)
+    _show(lines, tally, output, form)
+
+
+def _show(lines: Iterable[str], tally: "Tally", output: Path | None, form: str) -> None:
     if output is None:
         for line in lines:
             screen.result(line)
@@ -72,3 +110,17 @@ def predict(
         rows = "1 image" if tally.count == 1 else f"{tally.count:,} images"
         screen.words(printable(f"wrote {rows} to {output} (format {form})"))
     tally.raise_failures()  # last: those of all other images are there by now
+
+
+def _write_features(images: list[str], ckpt: Path | None, output: Path, force: bool) -> None:
+    from vtrain.run.predict import Tally, refuse_existing
+    from vtrain.run.similar import write_features
+
+    if not force:
+        refuse_existing(output)
+    tally = Tally()
+    kept = list(tally.counting(write_features(images, ckpt, output)))
+    there = sum(one.error is None for one in kept)
+    rows = "1 image" if there == 1 else f"{there:,} images"
+    screen.words(printable(f"wrote the features of {rows} to {output}"))
+    tally.raise_failures()

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, ConfigDict, Field, NonNegativeInt, Positive
 from vtrain.files.paths import at_home
 from vtrain.files.stacks import MOST_BANDS
 from vtrain.files.yaml import dump_yaml
+from vtrain.models.lora import Lora
 from vtrain.registry import (
     CHANGEABLE_ON_RESUME,
     FREE_ON_RESUME,
@@ -42,6 +43,9 @@ class ModelSection(ComponentSection):
     timm's models; null starts at random."""
     freeze: Literal["backbone"] | PositiveInt | None = None
     """What stays as it is: all but the head, or the first N blocks."""
+    lora: Lora | None = None
+    """Fine-tune low-rank updates of the attention's layers, and the head, instead of the weights;
+    they are added to the weights in whatever is saved."""
 
 
 class DataSection(ComponentSection):

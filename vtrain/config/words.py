@@ -61,6 +61,9 @@ _KEYS = {
     "model.depth": "num_layers layers num_hidden_layers depths",
     "model.num_heads": "heads num_attention_heads n_heads",
     "model.freeze": "freeze_backbone frozen freeze_layers linear_probe",
+    "model.lora": "peft lora_config use_lora adapter adapters",
+    "model.lora.rank": "lora_rank lora_r",
+    "model.lora.alpha": "lora_alpha",
     "augment": "augmentation augmentations transforms aug",
     "augment.policy": "aa auto_augment autoaugment rand_augment randaugment randaug rand_aug ra "
     "trivialaugment trivial_augment augmix",

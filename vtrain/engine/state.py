@@ -12,6 +12,7 @@ from vtrain.distributed import parallel
 from vtrain.engine.budget import TimeBudget
 from vtrain.engine.early_stopping import EarlyStopping
 from vtrain.engine.ema import EMA
+from vtrain.layers import low_rank
 from vtrain.optim.gradients import LossScaler, StepGuard
 
 Metrics = dict[str, float]
@@ -119,7 +120,7 @@ class TrainState:
             "ema": self.ema.state_dict() if self.ema else None,
         }
         return {
-            **parallel.gathered(large, keep=distributed.is_main()),
+            **self._merged(parallel.gathered(large, keep=distributed.is_main())),
             "scaler": self.scaler.state_dict() if self.scaler else None,
             "early_stopping": self.early_stopping.state_dict() if self.early_stopping else None,
             "budget": self.budget.state_dict() if self.budget else None,
@@ -127,8 +128,30 @@ class TrainState:
             **{name: getattr(self, name) for name in self.COUNTERS},
         }
 
+    @torch.no_grad()
+    def _merged(self, large: dict[str, Any]) -> dict[str, Any]:
+        """Make low-rank updates a part of the weights; what these are made of stays beside them.
+
+        Who evaluates a checkpoint knows nothing of it, and a run goes on with the very numbers.
+        """
+        if not low_rank.is_adapted(self.model):
+            return large
+        model, ema = large["model"], large["ema"]
+        lora: dict[str, Any] = {"model": low_rank.parts(model), "ema": None}
+        merged = {**large, "model": low_rank.merged(self.model, model), "lora": lora}
+        if ema is not None:
+            # What is fixed is its own average.
+            lora["ema"] = low_rank.parts(ema["weights"], with_fixed=False)
+            merged["ema"] = {"weights": low_rank.merged(self.model, ema["weights"])}
+        return merged
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned, into parts built from the same config."""
+        if (lora := state.get("lora")) is not None:
+            state = {**state, "model": low_rank.separated(state["model"], lora["model"])}
+            if state["ema"] is not None:
+                made_of = {**lora["model"], **lora["ema"]}
+                state["ema"] = {"weights": low_rank.separated(state["ema"]["weights"], made_of)}
         # The file has whole tensors; of a sharded model each process takes its part. Weights and
         # averages are overwritten in place: the optimizer and DDP's buckets hold their addresses.
         model = parallel.sharded_like(state["model"], self.model.state_dict())

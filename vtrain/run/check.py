@@ -13,7 +13,7 @@ from vtrain.errors import printable
 from vtrain.run.build.batch_size import profile_run
 from vtrain.run.build.data import build_input, build_preprocess, build_source, build_train_loader
 from vtrain.run.build.maps import check_maps
-from vtrain.run.build.model import build_model, build_teacher, load_start
+from vtrain.run.build.model import build_model, build_teacher, choose_trained, load_start
 from vtrain.run.build.optim import build_criterion, build_optimizer, build_schedule
 from vtrain.run.build.resolve import check_watched, resolve
 from vtrain.run.text.late import late_numbers
@@ -44,8 +44,10 @@ def check_config(config: Config, listed: ImageFolder | None = None) -> str:
     # Shapes without memory: a model that this machine could not hold is checked all the same.
     with torch.device("meta"):
         model = build_model(config, num_classes)
-        optimizer = build_optimizer(config, model)
     start = load_start(config, model, source.classes, preprocess)
+    with torch.device("meta"):
+        choose_trained(config, model)
+        optimizer = build_optimizer(config, model)
     schedule = build_schedule(plan)
     # What is built here and not used is built for its errors.
     build_train_loader(plan, input_.augment.geometry(preprocess))

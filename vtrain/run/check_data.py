@@ -9,6 +9,7 @@ from vtrain.config import Config
 from vtrain.data.datasets.folder import ImageFolder
 from vtrain.data.inspect.grid import augmented
 from vtrain.data.inspect.scan import ScanReport, readable, scan
+from vtrain.data.inspect.scan_text import scan_lines
 from vtrain.data.loading.loader import TrainLoader
 from vtrain.data.loading.unreadable import OnBadImage, most_skipped
 from vtrain.errors import DataError
@@ -35,7 +36,7 @@ def check_data(
     source.check_training()
     preprocess = build_preprocess(config, source)
     report = scan(source, preprocess=preprocess)
-    text = json.dumps(report.to_dict(), indent=2) if as_json else "\n".join(report.lines())
+    text = json.dumps(report.to_dict(), indent=2) if as_json else "\n".join(scan_lines(report))
     # The picture shows what training would see, so without what cannot be read.
     samples = readable(source.split("train"), report.splits["train"])
     refusal = refused(report, config.data.on_bad_image)  # type: ignore[attr-defined] # of TrainLoader

@@ -40,6 +40,7 @@ from vtrain.inference.loaded import LoadedModel, load_model, model_of
 from vtrain.inference.onnx_loaded import load_onnx_model
 from vtrain.inference.onnx_model import is_onnx
 from vtrain.inference.outputs import NO_TARGET, Outputs, outputs_of
+from vtrain.inference.views import Views, asked_about
 from vtrain.registry import bind
 from vtrain.report.predictions import Predictions
 from vtrain.run.advice import for_moved_data
@@ -207,9 +208,16 @@ class Subject:
 
 
 def prepare(
-    loaded: LoadedModel, overrides: Iterable[str], split: SplitName | None = None
+    loaded: LoadedModel,
+    overrides: Iterable[str],
+    split: SplitName | None = None,
+    *,
+    any_class: bool = False,
 ) -> Subject:
-    """Bring a model to its device, and find the images of its own config or of a changed one."""
+    """Bring a model to its device, and find the images of its own config or of a changed one.
+
+    With `any_class` the classes are the images' own, with their numbers: no head is asked.
+    """
     # The run's own device and precision, unless an override names others.
     chosen = evaluation_config(
         loaded.checkpoint, loaded.path, overrides, portable=is_onnx(loaded.path)
@@ -222,9 +230,11 @@ def prepare(
     except DataError as error:
         error.hint = for_moved_data(error, config)
         raise
-    # Another dataset may number the same classes in another way, or lack some of them.
-    known = names_in_data(loaded, images.source.classes)
-    targets = renumbered(images.samples.targets, images.source.classes, known)
+    targets = images.samples.targets
+    if not any_class:
+        # Another dataset may number the same classes in another way, or lack some of them.
+        known = names_in_data(loaded, images.source.classes)
+        targets = renumbered(targets, images.source.classes, known)
     batch_size = config.train.eval_batch_size or config.train.batch_size
     assert batch_size != "auto", "a run saves the number"
     loaded.model.to(device)
@@ -238,13 +248,20 @@ def prepare(
 
 
 def evaluate_model(
-    loaded: LoadedModel, overrides: Iterable[str], split: SplitName | None = None
+    loaded: LoadedModel,
+    overrides: Iterable[str],
+    split: SplitName | None = None,
+    views: Views | None = None,
 ) -> Evaluation:
-    """Evaluate a loaded model on the images of its own config, or of a changed one."""
-    subject = prepare(loaded, overrides, split)
+    """Evaluate a loaded model on the images of its own config, or of a changed one.
+
+    With `views` it is asked about several views of each image.
+    """
+    asked = asked_about(loaded.model, loaded.geometry, views)
+    subject = prepare(replace(loaded, geometry=asked.geometry), overrides, split)
     outputs: list[Outputs] = []  # they stay on the device: nothing waits between batches
     metrics = evaluate(
-        loaded.model,
+        asked.model,
         subject.loader.batches(),
         loaded.geometry.normalise,
         subject.autocast,

@@ -154,7 +154,9 @@ def _counted(found: Evaluated, known: int) -> str:
     present = len(torch.unique(samples.targets))
     images = "image" if count == "1" else "images"
     where = f"{count} {images} of {data_place(found.config)}"
-    return f"{where}, {kind}, in {present} of {known} classes"
+    # Features are judged on classes that the model does not know, too.
+    classes = f"{present} of {known} classes" if present <= known else f"{present} classes"
+    return f"{where}, {kind}, in {classes}"
 
 
 def _notes(found: Evaluated, run: dict[str, object]) -> Iterator[str]:

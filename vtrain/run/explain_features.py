@@ -5,20 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from vtrain.data.progress import said_if_long
 from vtrain.device import choose_device
-from vtrain.errors import CheckpointError, StorageError
-from vtrain.explain.features import FEWEST, plane, pre_logits
+from vtrain.errors import StorageError
+from vtrain.explain.features import FEWEST, plane
 from vtrain.explain.learnt import Drawn, Section, page
 from vtrain.explain.portraits import scatter_figure
 from vtrain.explain.separation import FOLDS, LEVEL, NEIGHBOURS, Figure, separation
-from vtrain.files.arrays import write_arrays
 from vtrain.files.atomic import write_json, write_text
+from vtrain.inference.feature_file import FeatureFile, model_hash
+from vtrain.inference.features import features_of, gathered
 from vtrain.inference.loaded import LoadedModel, load_model
-from vtrain.inference.outputs import outputs_of
 from vtrain.run.evaluate import prepare
 from vtrain.run.explain import open_folder
 from vtrain.run.explain_model import Findings
@@ -42,10 +41,11 @@ HONESTY = (
 
 @dataclass(frozen=True)
 class Features:
-    """What a model's heads read of N images, (N, D), and what the images are of, (N,)."""
+    """What a model's heads read of N images, (N, D), what they are of, (N,), and their names."""
 
     values: NDArray[np.float32]
     labels: NDArray[np.int64]
+    ids: tuple[str, ...]
 
 
 def explain_features(
@@ -71,9 +71,9 @@ def explain_features(
     if against is not None:
         models.append(load_model(against, choose_device("auto")))
     folder = open_folder(output, force)
-    found = [features_of(one, loaded) for one in models]
+    found = [read_features(one, loaded) for one in models]
     if save is not None:
-        write_arrays(save, arrays(found, loaded.classes))
+        keep(save, found, loaded)
     names = [str(one.path) for one in models]
     with said_if_long("measuring the features"):
         figures = [separation(one.values, one.labels) for one in found]
@@ -95,7 +95,7 @@ def explain_features(
     return Findings(folder, data, [*lines(rows), guess])
 
 
-def features_of(loaded: LoadedModel, source: LoadedModel) -> Features:
+def read_features(loaded: LoadedModel, source: LoadedModel) -> Features:
     """Return the features of validation images of the run of `source`, in its precision.
 
     Raises:
@@ -105,17 +105,11 @@ def features_of(loaded: LoadedModel, source: LoadedModel) -> Features:
     looked_at = replace(source, geometry=loaded.geometry)
     subject = prepare(looked_at, ("train.device=auto",), "val")
     samples = subject.sampled(IMAGES)
-    model, labels = loaded.model.to(subject.device), []
     batches = subject.loader_of(samples).batches("computing features")
-    with pre_logits(model) as kept:
-        for one in outputs_of(model, batches, loaded.geometry.normalise, subject.autocast):
-            labels.append(one.targets.cpu())
-            # Off the device batch by batch, which may not hold the features of all images.
-            kept[-1] = kept[-1].cpu()
-    values = torch.cat(kept)
-    if not values.isfinite().all():
-        raise CheckpointError("the model's features are not finite", loaded.path)
-    return Features(values.numpy(), torch.cat(labels).numpy())
+    loaded.model.to(subject.device)
+    read = gathered(features_of(loaded, batches, subject.autocast), len(samples))
+    names = tuple(samples.name(index) for index in read.indices.tolist())
+    return Features(read.features.numpy(), read.targets.numpy(), names)
 
 
 def guessing(labels: NDArray[np.int64]) -> str:
@@ -124,16 +118,11 @@ def guessing(labels: NDArray[np.int64]) -> str:
     return f"by chance, naming the most frequent class alone, an accuracy is {share:.3f}"
 
 
-def arrays(found: list[Features], classes: tuple[str, ...]) -> dict[str, NDArray[Any]]:
-    """Return what `--save` writes: features, (N, D), those of the other model, labels, names."""
-    kept: dict[str, NDArray[Any]] = {
-        "features": found[0].values,
-        "labels": found[0].labels,
-        "classes": np.array(classes),
-    }
-    if len(found) == 2:
-        kept["features_against"] = found[1].values
-    return kept
+def keep(path: Path, found: list[Features], loaded: LoadedModel) -> None:
+    """Write what `--save` asks for: the features, and those of the other model beside them."""
+    first, *others = found
+    file = FeatureFile(first.values, first.ids, model_hash(loaded), loaded.classes, first.labels)
+    file.save(path, **({"features_against": others[0].values} if others else {}))
 
 
 def drawings(found: list[Features], classes: tuple[str, ...], names: list[str]) -> list[Drawn]:

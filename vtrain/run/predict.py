@@ -2,59 +2,70 @@
 
 import logging
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
 from vtrain.data.progress import Progress, said_if_long
 from vtrain.errors import CheckpointError, ConfigError, DataError, StorageError
 from vtrain.files.runs import RUNS, RunFolder
-from vtrain.inference.files import OnError, Prediction, decoded
+from vtrain.inference.files import Prediction
 from vtrain.inference.onnx_model import OnnxModel, is_onnx, load_onnx
 from vtrain.run.find_images import find_images
+from vtrain.run.ranked import ranked_by_models, ranked_by_onnx
 from vtrain.run.text.command import argument, resume_command
 
 if TYPE_CHECKING:  # torch takes seconds, and an ONNX file needs none of it
     from vtrain.inference.loaded import LoadedModel
+    from vtrain.inference.views import Views
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 TOP_K = 5
 """Classes that are named unless another number is asked for."""
 
 
 def predict_images(
     patterns: list[str],
-    ckpt: Path | None,
+    ckpts: Sequence[Path] = (),
     top_k: int | None = None,
     reject: float | None = None,
     conformal: float | None = None,
+    views: "Views | None" = None,
 ) -> Iterator[Prediction]:
     """Predict every image that the patterns name, in their order; each as soon as it is known.
 
-    Patterns are files, folders (searched recursively for images) and globs. Without a `ckpt` it is
-    the newest finished run's best; `top_k` above the number of classes names all of them.
+    Patterns are files, folders (searched recursively for images) and globs. Without a checkpoint it
+    is the newest finished run's best; `top_k` above the number of classes names all of them.
 
     Args:
         patterns: See above, also for the next two.
-        ckpt: A checkpoint, a run folder, or an ONNX file.
+        ckpts: Checkpoints, run folders, or one ONNX file; of several the mean of probabilities.
         top_k: How many classes to name; None means `TOP_K`.
         reject: The probability of the likeliest class below which an image is unsure.
         conformal: Name the classes that hold the true one but for this share of images; an image is
             unsure unless that is one class.
+        views: Of each image, whose probabilities are averaged.
 
     Raises:
         DataError: A pattern names nothing. An unreadable image is no exception but a result.
-        CheckpointError: There is no usable checkpoint.
+        CheckpointError: There is no usable checkpoint, or they do not have the same classes.
+        ConfigError: An ONNX file is asked for what it cannot do.
     """
     paths = find_images(patterns)
-    ckpt = ckpt or newest_checkpoint()
-    model = load_onnx(ckpt, for_many=len(paths) > 1) if is_onnx(ckpt) else _load(ckpt)
+    ckpts = list(ckpts) or [newest_checkpoint()]
+    _refuse_onnx(ckpts, views)
+    model: OnnxModel | LoadedModel
+    if is_onnx(ckpts[0]):
+        model = load_onnx(ckpts[0], for_many=len(paths) > 1)
+    else:
+        members = _load_all(ckpts)
+        model = members[0]
     count = len(model.classes)
     if top_k is not None and top_k > count:
         log.info("--top-k %d: the model has %d classes", top_k, count)
@@ -66,19 +77,24 @@ def predict_images(
         errors[number] = error.what
 
     if isinstance(model, OnnxModel):
-        ranked = _ranked_by_onnx(model, paths, wanted, on_error)
+        ranked = ranked_by_onnx(model, paths, wanted, on_error)
     else:
-        ranked = _ranked(model, paths, wanted, on_error)
-    predictions = _in_order(paths, ranked, errors)
+        ranked = ranked_by_models(members, paths, wanted, on_error, views)
+    answers = in_order(paths, ranked, errors)
+    predictions = (Prediction(str(path), found or [], error) for path, found, error in answers)
     return (_judged(prediction, reject, least) for prediction in predictions)
 
 
-def _in_order(
-    paths: list[Path],
-    ranked: Iterable[tuple[int, list[tuple[str, float]]]],
-    errors: Mapping[int, str],
-) -> Iterator[Prediction]:
-    """Yield a prediction of each path, those that could not be read in their places."""
+def in_order(
+    paths: list[Path], found: Iterable[tuple[int, T]], errors: Mapping[int, str]
+) -> Iterator[tuple[Path, T | None, str | None]]:
+    """Yield each path with what was found, or with why it could not be read, in its place.
+
+    Args:
+        paths: What was asked about.
+        found: The number of each path that could be read, and what was found of it.
+        errors: Why others could not be; it fills while `found` is asked.
+    """
     # On a terminal the results are seen as they come, and a bar would be written into them.
     shown: AbstractContextManager[Progress | None] = nullcontext()
     if not sys.stdout.isatty():
@@ -87,11 +103,12 @@ def _in_order(
         due = 0
         # A number beyond the end stands last, for what is unreadable behind the last image. Errors
         # are known in time: a batch is yielded after all that goes wrong in it.
-        for number, classes in chain(ranked, [(len(paths), [])]):
+        end: list[tuple[int, T | None]] = [(len(paths), None)]
+        for number, one in chain(found, end):
             for unread in range(due, number):
-                yield Prediction(str(paths[unread]), [], errors[unread])
+                yield paths[unread], None, errors[unread]
             if number < len(paths):
-                yield Prediction(str(paths[number]), classes)
+                yield paths[number], one, None
             if progress is not None:
                 progress.add(min(number + 1, len(paths)) - due)
             due = number + 1
@@ -108,7 +125,26 @@ def _judged(prediction: Prediction, reject: float | None, least: float | None) -
     return prediction if reject is None else replace(prediction, unsure=classes[0][1] < reject)
 
 
-def _load(ckpt: Path) -> "LoadedModel":
+def _refuse_onnx(ckpts: Sequence[Path], views: "Views | None") -> None:
+    """Refuse to ask an ONNX file beside other models, or about several views of an image."""
+    for ckpt in ckpts:
+        if is_onnx(ckpt) and (views is not None or len(ckpts) > 1):
+            what = "an ONNX file is asked alone, and about each image as it is"
+            raise ConfigError(what, ckpt, "name its run, or leave out --tta and other --ckpt")
+
+
+def _load_all(ckpts: Sequence[Path]) -> list["LoadedModel"]:
+    from vtrain.run.members import refuse_other_classes, refuse_twice
+
+    refuse_twice(ckpts)
+    members = [load(ckpt) for ckpt in ckpts]
+    for other in members[1:]:
+        refuse_other_classes(other, members[0])
+    return members
+
+
+def load(ckpt: Path) -> "LoadedModel":
+    """Load a checkpoint onto the device of this machine."""
     from vtrain.device import choose_device
     from vtrain.inference.loaded import load_model
 
@@ -147,20 +183,33 @@ def refuse_existing(output: Path) -> None:
         )
 
 
+class Answer(Protocol):
+    """What is said of an image, or why nothing is."""
+
+    @property
+    def image(self) -> str: ...
+
+    @property
+    def error(self) -> str | None: ...
+
+
+A = TypeVar("A", bound=Answer)
+
+
 class Tally:
-    """Counts predictions that pass by, and keeps the first that failed."""
+    """Counts answers that pass by, and keeps the first that failed."""
 
     def __init__(self) -> None:
         self.count = self.failed = 0
-        self.first: Prediction | None = None
+        self.first: Answer | None = None
 
-    def counting(self, predictions: Iterable[Prediction]) -> Iterator[Prediction]:
-        for prediction in predictions:
+    def counting(self, answers: Iterable[A]) -> Iterator[A]:
+        for answer in answers:
             self.count += 1
-            if prediction.error is not None:
+            if answer.error is not None:
                 self.failed += 1
-                self.first = self.first or prediction
-            yield prediction
+                self.first = self.first or answer
+            yield answer
 
     def raise_failures(self) -> None:
         """Raise one error if any image could not be read.
@@ -189,40 +238,3 @@ def newest_checkpoint() -> Path:
         raise CheckpointError("no finished run", RUNS, hint)
     log.info("using %s", run.checkpoint)
     return run.checkpoint
-
-
-def _ranked(
-    loaded: "LoadedModel", paths: list[Path], top_k: int, on_error: OnError
-) -> Iterator[tuple[int, list[tuple[str, float]]]]:
-    """Yield the number of each readable path and its likeliest classes."""
-    from vtrain.config import stored_config
-    from vtrain.device import autocast, choose_precision
-    from vtrain.inference.outputs import batches_of_files, outputs_of
-
-    # Of the stored config only the precision counts: the logits shall be those of `eval`.
-    config = stored_config(loaded.checkpoint, loaded.path)
-    precision = choose_precision(config.train.precision, loaded.device)
-    batches = batches_of_files(paths, loaded.geometry, loaded.device, on_error)
-    for output in outputs_of(
-        loaded.model,
-        batches,
-        loaded.geometry.normalise,
-        partial(autocast, loaded.device, precision),
-    ):
-        # Read back once a batch; a GPU computes the next one only then, but decoding goes on.
-        probabilities, classes = output.logits.softmax(1).topk(top_k)  # (B, k) each
-        for number, row, ids in zip(
-            output.indices.tolist(), probabilities.tolist(), classes.tolist(), strict=True
-        ):
-            yield number, [(loaded.classes[k], p) for k, p in zip(ids, row, strict=True)]
-
-
-def _ranked_by_onnx(
-    model: OnnxModel, paths: list[Path], top_k: int, on_error: OnError
-) -> Iterator[tuple[int, list[tuple[str, float]]]]:
-    """Do the same by an exported file, without torch."""
-    for numbers, images in decoded(paths, model.prepare, on_error):
-        probabilities = model.probabilities(np.stack(images))  # (B, K)
-        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
-        for number, row, ids in zip(numbers, probabilities, order, strict=True):
-            yield number, [(model.classes[k], float(row[k])) for k in ids]

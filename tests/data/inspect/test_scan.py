@@ -12,6 +12,7 @@ from vtrain.data.datasets.builtin import Digits, Fake
 from vtrain.data.datasets.folder import ImageFolder
 from vtrain.data.datasets.splits import Split
 from vtrain.data.inspect.scan import Copy, scan
+from vtrain.data.inspect.scan_text import scan_lines
 from vtrain.data.preprocess import Preprocess
 
 
@@ -66,7 +67,7 @@ def test_a_report_is_json_and_printable_text_whatever_the_names(root: Path) -> N
         (root / "train/cat" / os.fsdecode(name)).write_bytes(b"spoilt")
     report = scan(ImageFolder(root=root))
     json.loads(json.dumps(report.to_dict(), ensure_ascii=False).encode("utf-8"))
-    lines = list(report.lines())
+    lines = list(scan_lines(report))
     assert all(line.isprintable() for line in lines)
     assert "train: 6 images in 2 classes" in lines
     assert "  bad: 3 images cannot be read" in lines
@@ -77,7 +78,7 @@ def test_the_text_of_a_large_report_stays_short(tmp_path: Path) -> None:
     plant(tmp_path, *names)
     for path in tmp_path.glob("train/*/*.png"):
         path.write_bytes(b"spoilt " + path.name.encode())
-    lines = list(scan(ImageFolder(root=tmp_path)).lines())
+    lines = list(scan_lines(scan(ImageFolder(root=tmp_path))))
     assert len(lines) < 90
     assert "    and 40 more" in lines
 
@@ -125,20 +126,20 @@ def test_deep_images_that_use_a_fraction_of_their_range_are_told(root: Path) -> 
     train, val = report.splits["train"], report.splits["val"]
     assert (train.deep, train.deep_levels) == (2, (0, 16))
     assert (val.deep, val.deep_levels) == (2, (0, 255))
-    text = "\n".join(report.lines())
+    text = "\n".join(scan_lines(report))
     assert "range: 2 images of over 8 bits take levels 0 to 16 of 0 to 255" in text
     assert "(their values are 0 to 4095)" in text
     assert "set data.value_range=[0, 4095]" in text
     assert (train.deep_values, val.deep_values) == ((0, 4095), (0, 65535))
     ranged = scan(ImageFolder(root=root), preprocess=Preprocess(32, value_range=(0.0, 4095.0)))
     assert ranged.splits["train"].deep_levels == (0, 255)
-    assert "nearly of one grey" not in "\n".join(ranged.lines())
+    assert "nearly of one grey" not in "\n".join(scan_lines(ranged))
     assert text.count("tag 281 (MaxSampleValue") == 1
     assert json.loads(json.dumps(report.to_dict()))["splits"]["train"]["deep_levels"] == [0, 16]
 
 
 def test_images_of_8_bits_have_no_range(root: Path) -> None:
-    text = "\n".join(scan(ImageFolder(root=root)).lines())
+    text = "\n".join(scan_lines(scan(ImageFolder(root=root))))
     assert "range" not in text
     assert "pages" not in text
 
@@ -152,5 +153,5 @@ def test_files_of_several_pages_are_counted(root: Path) -> None:
     report = scan(ImageFolder(root=root))
     assert report.splits["train"].paged == 3
     assert "3 files have several pages or frames: only the first is used" in "\n".join(
-        report.lines()
+        scan_lines(report)
     )

@@ -4,7 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,11 +14,11 @@ from PIL import Image
 from vtrain.data.datasets.folder_names import printable_name
 from vtrain.data.datasets.samples import Samples, Source, SplitName, subset
 from vtrain.data.geometry import in_channels, in_range
-from vtrain.data.inspect.kinds import kind_lines
+from vtrain.data.inspect.alike import Signatures, alike, signature
 from vtrain.data.inspect.statistics import Moments, PixelStatistics
 from vtrain.data.preprocess import Preprocess
 from vtrain.data.progress import Progress
-from vtrain.errors import DataError, counted, printable
+from vtrain.errors import DataError
 from vtrain.files.images import count_frames, decode_image, read_bytes
 from vtrain.files.lazy_image import Bands, DeepGrey, samples_of
 from vtrain.resources import cpu_count
@@ -72,6 +72,16 @@ class Copy:
 
 
 @dataclass(frozen=True)
+class NearCopy:
+    """A validation image that looks like a training image, but is another file."""
+
+    train: Copy
+    val: Copy
+    likeness: float
+    """Correlation of their grey levels, at most 1."""
+
+
+@dataclass(frozen=True)
 class ScanReport:
     """What is in a dataset."""
 
@@ -79,6 +89,10 @@ class ScanReport:
     duplicates: list[list[Copy]]
     """Groups of files with the same content."""
     notes: tuple[str, ...]
+    near_copies: list[NearCopy] = field(default_factory=list)
+    """The likest first."""
+    has_more_near_copies: bool = False
+    """Whether there were too many candidates to look at all of them."""
 
     @property
     def leaks(self) -> list[list[Copy]]:
@@ -99,27 +113,6 @@ class ScanReport:
         """Return plain data, for JSON."""
         return asdict(self)
 
-    def lines(self) -> Iterator[str]:
-        """Yield the report as text, safe to print on a terminal."""
-        for name, split in self.splits.items():
-            yield from (printable(line) for line in _split_lines(name, split))
-        yield from (printable(line) for line in self._duplicate_lines())
-        yield from (printable(note) for note in self.notes)
-
-    def _duplicate_lines(self) -> Iterator[str]:
-        surplus = sum(len(group) - 1 for group in self.duplicates)  # one of each is no copy
-        files = "1 file is an exact copy" if surplus == 1 else f"{surplus:,} files are exact copies"
-        yield f"duplicates: {files} of another"
-        for groups, where in (
-            (self.leaks, "in more than one of the splits"),
-            (self.contradictions, "in more than one of the classes"),
-            (self.repeated, "in one class of one split"),
-        ):
-            if groups:
-                yield f"  {where}: {len(groups):,} image{'s' * (len(groups) != 1)}"
-            for group in groups[:5]:
-                yield "    " + " = ".join(copy.name for copy in group[:4])
-
 
 def scan(source: Source, *, preprocess: Preprocess | None = None) -> ScanReport:
     """Read and decode every training and validation image.
@@ -131,7 +124,7 @@ def scan(source: Source, *, preprocess: Preprocess | None = None) -> ScanReport:
     """
     names: tuple[SplitName, ...] = ("train", "val")
     splits = {name: source.split(name) for name in names}
-    copies = Copies()
+    copies, near = Copies(), {name: Signatures() for name in names}
     reports: dict[str, SplitReport] = {}
     with (
         Progress("reading every image", "images", sum(map(len, splits.values()))) as progress,
@@ -139,6 +132,7 @@ def scan(source: Source, *, preprocess: Preprocess | None = None) -> ScanReport:
     ):
         for name, samples in splits.items():
             seen = copies.noting(name, look_at_all(samples, pool, progress.add, preprocess))
+            seen = signed(near[name], seen)
             reports[name] = scan_split(samples, source.classes, seen, preprocess)
 
     def copy(split: SplitName, index: int) -> Copy:
@@ -147,8 +141,24 @@ def scan(source: Source, *, preprocess: Preprocess | None = None) -> ScanReport:
         return Copy(split, label, printable_name(samples.name(index)))
 
     duplicates = [[copy(split, i) for split, i in group] for group in copies.groups.values()]
+    pairs, more = alike(near["train"], near["val"], (splits["train"], splits["val"]))
+    content = {place: digest for digest, group in copies.groups.items() for place in group}
+    near_copies = [
+        NearCopy(copy("train", pair.one), copy("val", pair.other), pair.likeness)
+        for pair in pairs
+        # Exact copies are told already.
+        if content.get(("train", pair.one), b"one") != content.get(("val", pair.other), b"other")
+    ]
     # The notes are complete only now, after the splits have been read.
-    return ScanReport(reports, duplicates, source.notes)
+    return ScanReport(reports, duplicates, source.notes, near_copies, more)
+
+
+def signed(near: Signatures, seen: Iterable["Seen"]) -> Iterator["Seen"]:
+    """Pass on what was seen of a split, and note what its images look like."""
+    for image in seen:
+        if image.signature is not None:
+            near.add(image.index, image.signature)
+        yield image
 
 
 @dataclass(frozen=True)
@@ -169,6 +179,8 @@ class Seen:
     banded: bool = False
     """Whether it has more channels than are used."""
     moments: Moments | None = None
+    signature: bytes | None = None
+    """What it looks like; None where it cannot be decoded."""
 
 
 def scan_split(
@@ -255,7 +267,8 @@ def look(samples: Samples, index: int, preprocess: Preprocess | None = None) -> 
         moments = Moments.of(preprocess(image)) if preprocess is not None else None
     except DataError as error:
         return Seen(index, problem=error.what, digest=digest)
-    seen = Seen(index, f"{image.width} x {image.height}", None, digest, frames, moments=moments)
+    size, look_of_it = f"{image.width} x {image.height}", signature(image)
+    seen = Seen(index, size, None, digest, frames, moments=moments, signature=look_of_it)
     return replace(seen, **_of_bands(image, preprocess))
 
 
@@ -311,49 +324,3 @@ def readable(samples: Samples, report: SplitReport) -> Samples:
 def _digest(content: bytes) -> bytes:
     # 128 bits: that two of a million different images agree has a chance of about 10^-27.
     return hashlib.blake2b(content, digest_size=16).digest()
-
-
-def _split_lines(name: str, split: SplitReport) -> Iterator[str]:
-    classes = counted(len(split.per_class), "class", "classes")
-    yield f"{name}: {counted(split.images, 'image')} in {classes}"
-    yield from _class_lines(split)
-    # A dataset of photographs may have thousands of sizes.
-    most = ", ".join(f"{size} ({n:,})" for size, n in list(split.sizes.items())[:3])
-    more = f" and {len(split.sizes) - 3:,} other sizes" if len(split.sizes) > 3 else ""
-    yield f"  sizes: {most}{more}"
-    if split.ignored:
-        kinds = ", ".join(f"{ending or 'no ending'} {n:,}" for ending, n in split.ignored.items())
-        ignored = sum(split.ignored.values())
-        what = "file that is no image" if ignored == 1 else "files that are no images"
-        yield f"  ignored: {ignored:,} {what}: {kinds}"
-    yield from kind_lines(
-        split.paged, split.banded, split.deep, split.deep_levels, split.deep_values
-    )
-    if split.pixels is not None and name == "train":
-        yield from split.pixels.lines()
-    yield from _bad_lines(split)
-
-
-def _class_lines(split: SplitReport) -> Iterator[str]:
-    """Yield the images of each class; of many classes, the ten largest and the ten smallest."""
-    ordered = sorted(split.per_class.items(), key=lambda item: -item[1])
-    if len(ordered) > 20:
-        ordered = [*ordered[:10], ("...", -1), *ordered[-10:]]
-    width = max(len(label) for label, _ in ordered)
-    for label, count in ordered:
-        part = "" if count < 0 else f"{count:>9,}  {count / max(split.images, 1):6.1%}"
-        yield f"  {label:<{width}}  {part}".rstrip()
-
-
-def _bad_lines(split: SplitReport) -> Iterator[str]:
-    yield f"  bad: {counted(len(split.bad), 'image')} cannot be read"
-    for bad in split.bad[:20]:
-        yield f"    {bad.name}: {bad.what}"
-    if len(split.bad) > 20:
-        yield f"    and {len(split.bad) - 20:,} more"
-    # Training without any image of a class would not fail, only never learn it.
-    bad_of_class = Counter(bad.label for bad in split.bad)
-    lost = [label for label, count in bad_of_class.items() if count == split.per_class[label]]
-    if lost:
-        more = ", ..." if len(lost) > 5 else ""
-        yield f"  classes without an image that can be read: {', '.join(lost[:5])}{more}"

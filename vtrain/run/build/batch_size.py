@@ -15,7 +15,7 @@ from vtrain.errors import ConfigError, DeviceError
 from vtrain.models.base import ImageClassifier
 from vtrain.models.profile import Profile, profile
 from vtrain.resources import free_memory
-from vtrain.run.build.model import build_model
+from vtrain.run.build.model import build_model, choose_trained
 from vtrain.run.build.optim import build_optimizer
 from vtrain.run.build.parts import build_parts
 from vtrain.run.build.plan import Plan
@@ -72,6 +72,7 @@ def estimated(plan: Plan) -> Fits:
     config, device = plan.config, plan.device
     with torch.device("meta"):
         model = build_model(config, len(plan.source.classes))
+        choose_trained(config, model)
         optimizer = build_optimizer(config, model)
     memory = profile_run(plan, model, optimizer, SAMPLE).memory
     # All but the activations is there whatever the number of images; these grow with each of them.

@@ -16,6 +16,7 @@ from vtrain.errors import printable
 from vtrain.files.checkpoint import ModelDescription
 from vtrain.models.base import ImageClassifier, freeze
 from vtrain.models.limits import check_fits_memory
+from vtrain.models.lora import adapt
 from vtrain.models.pretrained import load_pretrained
 from vtrain.optim.distillation import Teacher
 from vtrain.registry import MODELS, bind, section
@@ -34,9 +35,6 @@ def build_model(config: Config, num_classes: int) -> ImageClassifier:
         check_fits_memory(build)
         torch.manual_seed(config.seed)  # right before: the weights depend on nothing else
         model: ImageClassifier = build()
-        # Before the optimizer is built, which takes what may be trained.
-        if config.model.freeze is not None:
-            freeze(model, config.model.freeze)
     model.activation_checkpointing = config.train.activation_checkpointing
     return model
 
@@ -72,6 +70,31 @@ def load_start(
             *map(list, own),
         )
     return str(report)
+
+
+def choose_trained(config: Config, model: ImageClassifier) -> None:
+    """Decide what is trained: all, the upper part, or low-rank updates.
+
+    It comes after the weights are loaded, which updates give other names, and before the optimizer
+    is built, which takes what may be trained.
+
+    Raises:
+        ConfigError: Two keys contradict each other, or a value does not fit the model.
+    """
+    lora = config.model.lora
+    with section("model"):
+        if lora is not None and config.model.freeze is not None:
+            raise ValueError(
+                f"lora fixes all but the heads: freeze ({config.model.freeze}) must be null"
+            )
+        if config.model.freeze is not None:
+            freeze(model, config.model.freeze)
+        if lora is not None:
+            if config.train.parallel == "fsdp":
+                raise ValueError("lora trains little enough for train.parallel (fsdp) to be ddp")
+            torch.manual_seed(config.seed)  # the new weights depend on nothing else
+            layers = adapt(model, lora)
+            log.info("lora    rank %d in %d layers", lora.rank, len(layers))
 
 
 def describe_model(config: Config, model: ImageClassifier) -> ModelDescription:

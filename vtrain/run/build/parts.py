@@ -27,7 +27,7 @@ from vtrain.models.base import ImageClassifier
 from vtrain.optim.gradients import LossScaler
 from vtrain.registry import bind
 from vtrain.run.build.data import build_input, build_preprocess, build_train_loader
-from vtrain.run.build.model import build_model, build_teacher, load_start
+from vtrain.run.build.model import build_model, build_teacher, choose_trained, load_start
 from vtrain.run.build.optim import build_criterion, build_optimizer, build_schedule
 from vtrain.run.build.plan import Plan
 
@@ -94,6 +94,7 @@ def build_parts(plan: Plan, *, pretrained: bool = True) -> Parts:
     # on the device: a part of each parameter, if it is sharded.
     if pretrained and config.model.pretrained is not None:
         log.info("weights %s", load_start(config, model, source.classes, preprocess))
+    choose_trained(config, model)
     if config.train.parallel == "fsdp":
         parallel.shard(model, device)  # block by block: the whole may not fit on the device
     model.to(device)

@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 from vtrain.errors import ConfigError, VtrainError, printable
 from vtrain.inference.files import Prediction
@@ -44,6 +44,12 @@ def form_of(output: Path | None, form: Form | None) -> Form:
     return form or by_name
 
 
+class Record(Protocol):
+    """What has a form as JSON."""
+
+    def to_dict(self) -> dict[str, Any]: ...
+
+
 def prediction_lines(
     predictions: Iterable[Prediction], form: Form, *, sets: bool = False
 ) -> Iterator[str]:
@@ -56,24 +62,28 @@ def prediction_lines(
     """
     if form == "csv":
         yield from _csv(predictions, sets)
-    elif form == "json":
-        yield from _json(predictions)
-    elif form == "jsonl":
-        yield from (json.dumps(prediction.to_dict()) for prediction in predictions)
+    elif form in ("json", "jsonl"):
+        yield from json_lines(predictions, form)
     else:
         yield from ("\n".join(_table_rows(prediction)) for prediction in predictions)
 
 
-def _json(predictions: Iterable[Prediction]) -> Iterator[str]:
-    """Yield one list. What has come before an error is closed, and so can be read."""
+def json_lines(records: Iterable[Record], form: Form) -> Iterator[str]:
+    """Yield records as one list, or as an object a line.
+
+    What of a list has come before an error is closed, and so can be read.
+    """
+    if form == "jsonl":
+        yield from (json.dumps(record.to_dict()) for record in records)
+        return
     yield "["
     last = None
     try:
-        for prediction in predictions:
+        for record in records:
             # Held back until another one follows: the last of a list has no comma.
             if last is not None:
                 yield last + ","
-            last = textwrap.indent(json.dumps(prediction.to_dict(), indent=2), "  ")
+            last = textwrap.indent(json.dumps(record.to_dict(), indent=2), "  ")
     except VtrainError:
         yield f"{last or ''}\n]"
         raise
@@ -106,9 +116,9 @@ def _csv(predictions: Iterable[Prediction], sets: bool) -> Iterator[str]:
     asked = bool(waiting) and waiting[-1].unsure is not None
     others = [f"{name}_{rank}" for rank in range(2, count + 1) for name in ("class", "probability")]
     head = ["image", "class", "probability", *others, *["classes"] * sets, "error"]
-    yield _line([*head, *["unsure"] * asked])
+    yield csv_line([*head, *["unsure"] * asked])
     for prediction in chain(waiting, coming):
-        yield _line(_cells(prediction, count, sets, asked))
+        yield csv_line(_cells(prediction, count, sets, asked))
 
 
 def _cells(prediction: Prediction, count: int, sets: bool, asked: bool) -> list[object]:
@@ -123,5 +133,6 @@ def _cells(prediction: Prediction, count: int, sets: bool, asked: bool) -> list[
     return [*cells, str(bool(prediction.unsure)).lower()] if asked else cells
 
 
-def _line(cells: Iterable[object]) -> str:
+def csv_line(cells: Iterable[object]) -> str:
+    """Return cells as one line of a spreadsheet's file."""
     return csv_text(cells, ()).rstrip("\n")

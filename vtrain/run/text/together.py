@@ -1,0 +1,19 @@
+"""What several models, or views, are worth together, as a person or a program reads it."""
+
+import json
+
+from vtrain.callbacks.progress import worth_showing
+from vtrain.errors import printable
+from vtrain.files.plain import plain
+from vtrain.run.text.tables import metrics_text
+from vtrain.run.together import Together
+
+
+def together_text(found: Together, as_json: bool) -> str:
+    """Return the metrics of all together, those of each, and the gain with its interval."""
+    if as_json:
+        return json.dumps(plain(found.to_dict()))  # NaN is no JSON
+    lines = [metrics_text(dict(worth_showing(found.metrics, found.num_classes)), as_json)]
+    for one in found.members:
+        lines.append(f"  {one.metrics['val/top1']:.6f}  val/top1 of {printable(one.name)}")
+    return "\n".join([*lines, f"{'gain':12} {printable(found.gain_text())}"])

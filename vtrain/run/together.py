@@ -1,0 +1,133 @@
+"""`vtrain eval` of several models, or of several views of each image: the mean of probabilities."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vtrain.data.datasets.samples import SplitName
+from vtrain.engine.state import Metrics
+from vtrain.errors import CheckpointError
+from vtrain.files.plain import plain
+from vtrain.inference.evaluate import means, sums
+from vtrain.inference.loaded import LoadedModel
+from vtrain.inference.views import Views
+from vtrain.report.paired import Paired, compare
+from vtrain.report.predictions import Predictions, aligned
+from vtrain.report.scores import Scores
+from vtrain.run.evaluate import evaluate_model
+from vtrain.run.members import load_any, refuse_other_classes, refuse_twice
+from vtrain.run.predict import newest_checkpoint
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One of the models, or the one model without other views."""
+
+    name: str
+    metrics: Metrics
+
+
+@dataclass(frozen=True)
+class Together:
+    """What the mean of probabilities is worth, beside what it is to be compared with."""
+
+    metrics: Metrics
+    num_classes: int
+    members: list[Member]
+    against: str
+    """What `gain` is over: the plain figure, or the best member."""
+    gain: Paired
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON output shows."""
+        members = [{"name": one.name, **one.metrics} for one in self.members]
+        gain: dict[str, Any] = plain(self.gain)
+        return {**self.metrics, "members": members, "gain": {"over": self.against, **gain}}
+
+    def gain_text(self) -> str:
+        """Say what was gained, and whether that may be chance."""
+        gain = self.gain
+        low, high = gain.difference_interval
+        told = "" if gain.is_different else ", which may be chance"
+        return (
+            f"{gain.difference:+.4f} top-1 over {self.against} ({gain.accuracy_a:.4f}), "
+            f"95 % interval [{low:+.4f}, {high:+.4f}] of the same images, McNemar's "
+            f"p = {gain.p_value:.2g}{told}"
+        )
+
+
+def evaluate_together(
+    ckpts: Sequence[Path],
+    overrides: Iterable[str],
+    split: SplitName | None,
+    views: Views | None = None,
+) -> Together:
+    """Evaluate the mean of the probabilities of models, each over `views` of each image.
+
+    Each model sees the images by its own preprocessing; they may be of different kinds if their
+    classes have the same names. One model is compared with itself without views, several with the
+    best of them on these images, which flatters that one if anything.
+
+    Raises:
+        CheckpointError: A model cannot be used, or has other classes than the first.
+        DataError: The images cannot be used.
+    """
+    overrides = list(overrides)
+    paths = list(ckpts) or [newest_checkpoint().parent]
+    refuse_twice(paths)
+    members, shown = [], []
+    first: LoadedModel | None = None
+    for path in paths:
+        loaded = load_any(path)
+        first = first or loaded
+        refuse_other_classes(loaded, first)
+        metrics, predictions = _predictions(loaded, overrides, split, views)
+        shown.append(Member(str(path), metrics))
+        members.append(predictions)
+    if len(paths) == 1:
+        assert first is not None, "there is one path"
+        metrics, base = _predictions(first, overrides, split, None)
+        (viewed,) = members
+        gain = compare(*aligned(base, viewed))
+        plain_one = [Member(f"{paths[0]} without {views}", metrics)]
+        return Together(shown[0].metrics, len(base.classes), plain_one, "the plain figure", gain)
+    mean = mean_scores(members)
+    best = max(range(len(shown)), key=lambda i: shown[i].metrics["val/top1"])
+    _, best_scores = aligned(members[0], members[best])  # in the order of the mean
+    against, gain = f"the best of them, {shown[best].name}", compare(best_scores, mean)
+    return Together(_metrics(mean), mean.num_classes, shown, against, gain)
+
+
+def _predictions(
+    loaded: LoadedModel, overrides: list[str], split: SplitName | None, views: Views | None
+) -> tuple[Metrics, Predictions]:
+    evaluation = evaluate_model(loaded, overrides, split, views)
+    if evaluation.predictions is None:
+        raise CheckpointError("what the model says is not finite", loaded.path, "leave it out")
+    return evaluation.metrics, evaluation.predictions
+
+
+def mean_scores(members: Sequence[Predictions]) -> Scores:
+    """Return the mean of probabilities, images and classes in the order of the first member's.
+
+    Raises:
+        DataError: They are not of the same images, or not of the same classes.
+    """
+    first = members[0].scores()
+    total = first.log_probs.astype(np.float64)
+    for other in members[1:]:
+        _, scores = aligned(members[0], other)
+        # Of logarithms: no probability becomes 0.
+        np.logaddexp(total, scores.log_probs, out=total)
+    return Scores((total - np.log(len(members))).astype(np.float32), first.targets)
+
+
+def _metrics(scores: Scores) -> Metrics:
+    return means(sums(torch.from_numpy(scores.logits), torch.from_numpy(scores.targets)))
