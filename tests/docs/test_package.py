@@ -1,7 +1,6 @@
 """What pip installs: the wheel has every file that the program reads, and needs no checkout."""
 
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -9,26 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.wheel import ROOT, build_wheel
+
 pytestmark = pytest.mark.slow
-BUILD = (
-    "from setuptools import build_meta as b; b.build_sdist('dist'); print(b.build_wheel('dist'))"
-)
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build sdist and wheel from the tracked files, and unpack the wheel."""
-    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("target")
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
-    for name in filter(None, listed.stdout.decode().split("\0")):
-        if (ROOT / name).exists() or (ROOT / name).is_symlink():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, source / name, follow_symlinks=False)
-    built = subprocess.run(
-        [sys.executable, "-c", BUILD], cwd=source, capture_output=True, text=True, check=True
-    )
-    wheel = source / "dist" / built.stdout.split()[-1]
+    target = tmp_path_factory.mktemp("target")
+    wheel = build_wheel(tmp_path_factory.mktemp("source"))
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(target)
     return target

@@ -2,22 +2,16 @@
 
 import re
 import shlex
-import subprocess
 from pathlib import Path
 
-import numpy as np
 import pytest
 import typer
-from PIL import Image
 
-from tests.harness import run
 from vtrain.cli.commands import app
 
 PAGES = sorted(Path("docs/en").glob("*.md"))
 TRANSLATED = sorted(Path("docs/zh").glob("*.md"))
 BLOCK = re.compile(r"^```(.*?)\n(.*?)^```", re.M | re.S)
-TRIED = [Path(f"docs/en/{name}.md") for name in ("start", "howto", "models")]
-"""Pages whose commands are run in order, in one folder, as a reader would."""
 
 
 def blocks(page: Path, kind: str) -> list[str]:
@@ -105,34 +99,3 @@ def test_the_chinese_readme_has_the_headings_commands_and_figures_of_the_other()
     assert BLOCK.findall(chinese.read_text(encoding="utf-8")) == BLOCK.findall(english.read_text())
     assert sorted(figures("README.zh.md")) == sorted(figures("README.md"))
     assert len(english.read_text().splitlines()) <= 100
-
-
-def photographs(folder: Path) -> None:
-    """Write small pictures of two kinds, such as the pages speak of."""
-    draw = np.random.default_rng(0)
-    for tint, kind in enumerate(("cats", "dogs")):
-        (folder / kind).mkdir(parents=True)
-        for i in range(6):
-            pixels = draw.integers(0, 90, (40, 50, 3), dtype=np.uint8)
-            pixels[..., tint] += 120
-            Image.fromarray(pixels).save(folder / kind / f"{i}.jpg")
-
-
-def words(line: str, folder: Path) -> list[str]:
-    """Return the words of a command as a shell in `folder` makes them, patterns and quotes gone."""
-    command = ["bash", "-c", f"printf '%s\\0' {line}"]
-    return subprocess.check_output(command, cwd=folder, text=True).split("\0")[:-1]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("page", TRIED, ids=lambda page: page.name)
-def test_the_commands_of_a_page_run_in_order(page: Path, tmp_path: Path) -> None:
-    photographs(tmp_path / "photos")
-    for text in blocks(page, "yaml"):  # those whose first line is the name of a file
-        if name := re.match(r"# (\w+\.yaml)\n", text):
-            (tmp_path / name[1]).write_text(text)
-    for line in "".join(blocks(page, "sh")).replace("\\\n", "").splitlines():
-        program, *arguments = words(line, tmp_path)
-        assert program == "vtrain"
-        done = run(tmp_path, *arguments)
-        assert done.code == 0, f"{line}\n{done.err}"

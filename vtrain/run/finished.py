@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from vtrain.config import Config, load_config, rule_on_resume
 from vtrain.errors import ConfigError
@@ -36,12 +36,8 @@ def is_complete(run: RunFolder, request: Request) -> bool:
     limit = ended_by(run, before)
     if goes_beyond(limit, before, after, run):
         return False
-    limits = [limit]
-    if limit == "train.epochs" and before.train.max_steps is not None:
-        limits.append("train.max_steps")  # it ended with the epochs, and would end the run again
-    longer = [LONGER[key].format(more=2 * before.train.epochs) for key in limits]
     changed = differences(before, after)
-    command = resume_command(run.path, [*longer, *_kept(changed, after)])
+    command = longer_command(run, before, _kept(changed, after))
     if any(key in LONGER or rule_on_resume(after, key) != "free" for key in changed):
         what = f"the run is finished, and {', '.join(changed)} would change nothing"
         hint = f"{limit} ended it; train on with `{command}`, or start a new run"
@@ -52,6 +48,15 @@ def is_complete(run: RunFolder, request: Request) -> bool:
     log.info("%s ended it; to train on, for example: %s", limit, command)
     sweep(run.path)  # what is left of predictions whose writing was killed
     return True
+
+
+def longer_command(run: RunFolder, config: Config, others: Iterable[str] = ()) -> str:
+    """Return the command that trains a finished run for longer, with other overrides too."""
+    limits = [ended_by(run, config)]
+    if limits == ["train.epochs"] and config.train.max_steps is not None:
+        limits.append("train.max_steps")  # it ended with the epochs, and would end the run again
+    longer = [LONGER[key].format(more=2 * config.train.epochs) for key in limits]
+    return resume_command(run.path, [*longer, *others])
 
 
 def _kept(changed: list[str], config: Config) -> Iterator[str]:

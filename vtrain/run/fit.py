@@ -34,11 +34,8 @@ from vtrain.files.atomic import make_folder, write_json, write_text
 from vtrain.files.lock import RunLock
 from vtrain.files.runs import RUNS, Beginning, RunFolder
 from vtrain.files.store import CheckpointStore
-from vtrain.inference.loaded import load_model
-from vtrain.inference.outputs import outputs_of
 from vtrain.interrupt import undone_by_signal
 from vtrain.registry import bind
-from vtrain.report.predictions import Predictions
 from vtrain.run import advice, finished
 from vtrain.run.beside_images import refuse_among_images
 from vtrain.run.build.batch_size import memory_advice
@@ -48,12 +45,13 @@ from vtrain.run.build.maps import check_maps
 from vtrain.run.build.parts import Parts, build_parts
 from vtrain.run.build.resolve import check_watched, resolve
 from vtrain.run.build.trainer import build_trainer
+from vtrain.run.forecast import say_forecast
+from vtrain.run.judgement import judge
 from vtrain.run.logs import logging_to
-from vtrain.run.predictions import keep, predictions_of
 from vtrain.run.request import Request
 from vtrain.run.resume import ResumePoint, changes_text, find_resume_point
 from vtrain.run.text import screens
-from vtrain.run.text.command import argument, resume_command
+from vtrain.run.text.command import resume_command
 
 log = logging.getLogger(__name__)
 
@@ -257,31 +255,17 @@ def _announce(parts: Parts, run: RunFolder, start: ResumePoint | None, request: 
         screens.say_changes(run.read_environment(), environment)
     record = {"name": request.name, "overridden": sorted(request.overridden)}
     write_json(run.environment, {**environment, **record})
+    # Who has only a folder does not know yet how long such a thing takes.
+    if request.listed is not None and start is None and distributed.world_size() == 1:
+        say_forecast(parts)
 
 
 def _conclude(parts: Parts, run: RunFolder, history: History, seconds: float) -> None:
     """Leave the summary behind, then the word that the run is finished, and say what to do next."""
-    state, predictions = parts.state, None
+    state, judged = parts.state, None
     write_json(run.summary, screens.summary(parts, history, seconds))
     # After the summary: whoever finds a finished run may read it.
     run.write_status("finished", code=0, step=state.step, reason=state.stop_reason)
     if parts.plan.rank.world_size == 1:  # else others would wait for this one
-        predictions = _keep_predictions(parts, run)
-    screens.say_end(parts, run, history, seconds, predictions)
-
-
-def _keep_predictions(parts: Parts, run: RunFolder) -> Predictions | None:
-    """Leave behind what the best checkpoint says of the validation images; the run has no need."""
-    hint = f"`vtrain eval --ckpt {argument(run.path)}` writes them"
-    try:
-        with naming_failures("a second model for the predictions", hint):
-            loaded = load_model(run.checkpoint, parts.plan.device)
-            batches, normalise = parts.val_loader.batches(), parts.preprocess.normalise
-            outputs = list(outputs_of(loaded.model, batches, normalise, parts.autocast))
-            predictions = predictions_of(outputs, parts.val, loaded, "val")
-    except VtrainError as error:  # too little memory, or a file that can no longer be read
-        log.warning("there are no predictions; %s: %s", hint, error)
-        return None
-    if predictions is not None:
-        keep(predictions, run.path)
-    return predictions
+        judged = judge(parts, run)
+    screens.say_end(parts, run, history, seconds, judged)

@@ -29,16 +29,19 @@ class Unreadable:
         policy: `error` ends the run at the first one; `skip` leaves each out of its batch.
         count: Images in all.
         hint: What a user can do about one, in place of the decoder's advice.
+
+    Attributes:
+        left_out: Which images have been left out so far.
     """
 
     def __init__(self, policy: OnBadImage, count: int, hint: str | None = None) -> None:
         self.policy, self.count, self.hint = policy, count, hint
-        self._skipped: set[int] = set()
+        self.left_out: set[int] = set()
 
     @property
     def skipped(self) -> int:
         """How many images have been left out."""
-        return len(self._skipped)
+        return len(self.left_out)
 
     def report(self, index: int, error: VtrainError) -> None:
         """Stop at an image, or note that it is left out.
@@ -52,9 +55,9 @@ class Unreadable:
                 raise error
             raise DataError(error.what, error.where, self.hint) from error
         index %= self.count  # repeated views of an image have numbers beyond the last image
-        if index in self._skipped:  # it was named in an earlier epoch
+        if index in self.left_out:  # it was named in an earlier epoch
             return
-        self._skipped.add(index)
+        self.left_out.add(index)
         skipped = self.skipped
         level = logging.WARNING if skipped <= MAX_WARNINGS else logging.INFO
         logger.log(level, "left out: %s", error)

@@ -2,24 +2,20 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from vtrain import distributed
-from vtrain.data.loading.batches import Batch
-from vtrain.distributed import Rank
 from vtrain.errors import ConfigError, DeviceError
 from vtrain.models.base import ImageClassifier
 from vtrain.models.profile import Profile, profile
 from vtrain.resources import free_memory
 from vtrain.run.build.model import build_model, choose_trained
 from vtrain.run.build.optim import build_optimizer
-from vtrain.run.build.parts import build_parts
 from vtrain.run.build.plan import Plan
-from vtrain.run.build.trainer import build_step, build_trainer
+from vtrain.run.build.trial import trial_steps
 
 log = logging.getLogger(__name__)
 
@@ -88,29 +84,16 @@ def estimated(plan: Plan) -> Fits:
 
 
 def tried(plan: Plan) -> Fits:
-    """Return a test that makes a training step of the real parts on a GPU, on black images.
-
-    The parts are those of one process with random weights: others take the same memory. Loaders
-    read no image before they are asked for one, so that none is read here.
-    """
-    random = plan.config.model.model_copy(update={"pretrained": None})
-    plan = replace(plan, config=plan.config.model_copy(update={"model": random}), rank=Rank())
-    parts, device = build_parts(plan), plan.device
-    trainer = build_trainer(parts, [], build_step(parts, forward=parts.model))
-    size, channels = parts.preprocess.image_size, parts.preprocess.channels
+    """Return a test that makes a training step of the real parts on a GPU, on black images."""
+    (parts, step), device = trial_steps(plan), plan.device
     # A recording keeps its memory while another kind of step has its own.
     share = SHARE / 2 if plan.config.train.cuda_graph else SHARE
 
-    def black(count: int) -> Tensor:
-        return torch.zeros((count, channels, size, size), dtype=torch.uint8, device=device)
-
     def fits(images: int) -> bool:
-        targets = torch.zeros(images, dtype=torch.int64, device=device)
-        batch = Batch(black(images), targets, torch.arange(images), 0, images)
         # The limit stands for the memory that the run will need for other things.
         torch.cuda.set_per_process_memory_fraction(share, device)
         try:
-            trainer.train_step(batch)
+            step(images)
         except torch.OutOfMemoryError:
             return False
         finally:

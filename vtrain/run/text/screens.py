@@ -23,8 +23,11 @@ from vtrain.report.predictions import Predictions
 from vtrain.run.build.optim import build_loss, fitted
 from vtrain.run.build.parts import Parts
 from vtrain.run.build.plan import Plan
+from vtrain.run.finished import longer_command
+from vtrain.run.judgement import Judgement
 from vtrain.run.text.command import argument
 from vtrain.run.text.late import late_numbers
+from vtrain.run.text.verdict import verdict
 
 log = logging.getLogger(__name__)
 
@@ -137,9 +140,9 @@ def say_end(
     run: RunFolder,
     history: History,
     seconds: float,
-    predictions: Predictions | None,
+    judged: Judgement | None,
 ) -> None:
-    """Say what was reached, why so early, where it is, and what to type next."""
+    """Say what was reached, why so early, what it is worth, where it is, and what to type next."""
     config, state, folder = parts.plan.config, parts.state, run.path
     shown = worth_showing(history.val, len(parts.plan.source.classes))
     reached = [f"{name} {value:.4f}" for name, value in shown]
@@ -150,14 +153,21 @@ def say_end(
         metric = config.checkpoint.best_metric
         rows = run.read_metrics()
         epochs = [row["epoch"] for row in rows if row.get(metric) == state.best]
-        when = f", of epoch {epochs[0]}" if epochs and epochs[0] else ""
+        when = f", of epoch {epochs[0]} of {state.epoch}" if epochs and epochs[0] else ""
         log.info("%s has %s %.4f%s", RunFolder.best, metric, state.best, when)
-    if predictions is not None and (weakest := weakest_text(predictions)):
-        log.info("weakest %s", printable(weakest))
+    train_on = False
+    if judged is not None:
+        if weakest := weakest_text(judged.best):
+            log.info("weakest %s", printable(weakest))
+        last = history.val["val/top1"], len(judged.best.targets)
+        text, train_on = verdict((judged.known_right, judged.known), last)
+        log.info("fit     %s", text)
     log.info("results in %s", printable(str(folder)))
     log.info("next:")
     # Quoted, so that the lines can be pasted whatever the folder is called.
     name = argument(folder)
+    if train_on:
+        log.info("  %s", longer_command(run, config))
     log.info("  vtrain report %s", name)
     log.info("  vtrain eval --ckpt %s", name)
     log.info("  vtrain predict IMAGE --ckpt %s", name)
