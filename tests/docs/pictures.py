@@ -45,7 +45,8 @@ def main() -> None:
         (kept,) = root.glob("runs/*/*/predictions.npz")
         predictions = Predictions.load(kept)
     FOLDER.mkdir(exist_ok=True)
-    said = [f"$ vtrain fit {photos.name}", *shortened(done.stderr.replace(f"{root}/", "").splitlines())]
+    screen = done.stderr.replace(f"{root}/", "").splitlines()
+    said = [f"$ vtrain fit {photos.name}", *shortened(screen)]
     (FOLDER / "run.svg").write_text(terminal(said), encoding="utf-8")
     matrix = confusion_matrix(predictions.scores())
     (FOLDER / "confusion.svg").write_text(mistakes(matrix, predictions.classes), encoding="utf-8")
