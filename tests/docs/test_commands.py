@@ -42,6 +42,7 @@ NOT_RUN = {
     r"vtrain check .*pretrained=timm:": NETWORK,
     r"hf download ": NETWORK,
     r"vtrain fit .*pretrained=weights/": "needs the weights of the line before",
+    r"vtrain fit .*data.name=parquet": "needs the data of the line before",
     r"vtrain export RUN --format safetensors": "tests/export writes the names of each program: RUN "
     "has a shape of its own",
 }

@@ -26,6 +26,12 @@ MODULES = {"pillow-heif": "pillow_heif", "zensical": None}
 """What is imported of a package, where it is called otherwise; None of a program."""
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200)
 SWEEP = "config: run\ngrid: {seed: [3]}\nfixed: {train.epochs: 1, train.max_steps: 1}\n"
+MAKE_PARQUET = (
+    "import io, PIL.Image, pyarrow as pa, pyarrow.parquet as pq; file = io.BytesIO();"
+    "PIL.Image.new('RGB', (8, 8)).save(file, 'PNG');"
+    "images = [{'bytes': file.getvalue(), 'path': None}] * 8;"
+    "pq.write_table(pa.table({'image': images, 'label': [0, 1] * 4}), 'set/train.parquet')"
+)
 MAKE_HEIC = (
     "import pillow_heif, PIL.Image; pillow_heif.register_heif_opener();"
     "PIL.Image.new('RGB', (64, 48), (250, 9, 9)).save('red.heic')"
@@ -94,7 +100,7 @@ class Installed:
         self.vtrain("fit", "vit_digits", "model.depth=1", "train.max_steps=1", "--run-dir", "run")
 
     def pip(self, *arguments: str) -> None:
-        command = [self.bin / "python", "-m", "pip", "install", "--quiet", *arguments]
+        command = [self.bin / "python", "-I", "-m", "pip", "install", "--quiet", *arguments]
         subprocess.run(command, check=True, timeout=280, cwd=self.folder)
 
     def start(self, program: str, *arguments: str, **settings: str) -> subprocess.Popen[str]:
@@ -170,6 +176,18 @@ def images(here: Installed, install: Callable[[], None]) -> None:
     assert "red.heic" in here.vtrain("predict", "red.heic", "--ckpt", "run")
 
 
+def parquet(here: Installed, install: Callable[[], None]) -> None:
+    (here.folder / "set").mkdir()
+    (here.folder / "set/train.parquet").write_bytes(b"PAR1")
+    data = ("data.name=parquet", "data.root=set", "data.image_size=8", "data.val_fraction=0.5")
+    train = ("fit", "vit_digits", *data, "model.depth=1", "train.max_steps=1")
+    assert "vtrain[parquet]" in here.vtrain(*train, code=2)
+    install()
+    here.does("python", "-c", MAKE_PARQUET)
+    here.vtrain(*train, "--run-dir", "of_parquet")
+    assert (here.folder / "of_parquet/summary.json").exists()
+
+
 def docs(here: Installed, install: Callable[[], None]) -> None:
     install()
     for name in ("docs", "zensical.toml"):
@@ -184,6 +202,7 @@ CHECKS = {
     "serve": serve,
     "sweep": sweep,
     "images": images,
+    "parquet": parquet,
     "docs": docs,
 }
 
