@@ -42,12 +42,15 @@ def test_the_joint_is_that_of_a_loop(scores: Scores) -> None:
 @pytest.mark.parametrize("scores", CASES.values(), ids=CASES.keys())
 def test_suspects_are_ranked_and_disagree_with_the_model(scores: Scores) -> None:
     found = suspicious_labels(scores)
-    margins = [s.margin for s in found.suspects]
-    assert margins == sorted(margins, reverse=True)
-    assert all(m > 0 for m in margins)
-    assert len({s.index for s in found.suspects}) == len(margins)
+    shares = [s.probability for s in found.suspects]
+    assert shares == sorted(shares)
+    assert all(s.margin > 0 for s in found.suspects)
+    assert len({s.index for s in found.suspects}) == len(shares)
     for suspect in found.suspects:
         assert suspect.label == scores.targets[suspect.index] != suspect.suggested
+        probs = scores.probs[suspect.index]
+        assert suspect.probability == probs[suspect.label]
+        assert suspect.margin == pytest.approx(probs[suspect.suggested] - probs[suspect.label])
     assert -1e-12 <= found.estimated_wrong <= 1
 
 
@@ -67,3 +70,13 @@ def test_right_labels_are_hardly_suspected() -> None:
     clean = suspicious_labels(random_scores(3000, 5, skill=12))
     assert clean.suspects == []
     assert len(suspicious_labels(scores).suspects) < 0.02 * 3000
+
+
+def test_what_the_model_rules_out_comes_before_what_it_only_takes_for_another() -> None:
+    right = [[0.6, 0.2, 0.2], [0.2, 0.6, 0.2], [0.2, 0.2, 0.6]]
+    taken_for_another, ruled_out = [0.80, 0.15, 0.05], [0.62, 0.03, 0.35]
+    probs = np.array([*right * 5, taken_for_another, ruled_out])
+    targets = np.array([*[0, 1, 2] * 5, 1, 1])
+    first, second = suspicious_labels(Scores(np.log(probs).astype(np.float32), targets)).suspects
+    assert (first.index, second.index) == (16, 15)
+    assert first.margin < second.margin

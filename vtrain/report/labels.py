@@ -1,7 +1,9 @@
 """Images whose label is probably wrong, by confident learning.
 
-Reference: Northcutt et al., JAIR 70 (2021), arXiv:1911.00068; the details are those of cleanlab's
-default, "prune by noise rate".
+Reference: Northcutt et al., JAIR 70 (2021), arXiv:1911.00068; which are in doubt is as in
+cleanlab's default, "prune by noise rate", and their order is that of the label's own probability
+("self-confidence"). By the margin, a model of middling skill puts its own sure mistakes first:
+`scripts/bench planted_labels` found 28 % of the wrong labels so, and 50 % in this order.
 """
 
 from dataclasses import dataclass
@@ -18,8 +20,10 @@ class Suspect:
     index: int
     label: int
     suggested: int
+    probability: float
+    """Of the label, by the model: the smaller, the more doubtful."""
     margin: float
-    """Probability of the suggested class minus the label's: the larger, the more doubtful."""
+    """Probability of the suggested class minus the label's."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,13 @@ def suspicious_labels(scores: Scores) -> SuspiciousLabels:
             worst = np.lexsort((members, -margin))[:number]
             for place in worst[margin[worst] > 0]:  # not one that the model agrees with
                 index = int(members[place])
-                suspect = Suspect(index, int(label), int(other), float(margin[place]))
+                given, lead = float(probs[place, label]), float(margin[place])
+                suspect = Suspect(index, int(label), int(other), given, lead)
                 # Several classes may claim an image: the strongest claim stands.
                 if index not in suspects or suspects[index].margin < suspect.margin:
                     suspects[index] = suspect
-    ranked = sorted(suspects.values(), key=lambda s: (-s.margin, s.index))
+    # By the loss, as probabilities of far less than the others' may round to the same 0.
+    ranked = sorted(suspects.values(), key=lambda s: (-scores.loss[s.index], s.index))
     wrong = 1 - float(np.trace(joint)) / len(scores)
     return SuspiciousLabels(ranked, wrong)
 
