@@ -74,9 +74,10 @@ def terminal(lines: Sequence[str]) -> str:
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
-            f'width="{width}" height="{height}" role="img" font-size="12" xml:space="preserve" '
+            f'width="{width}" height="{height}" role="img" font-size="12" '
             f'font-family="{FONT}" fill="#d6deeb">',
             f"<title>{html.escape(lines[0].removeprefix('$ '))}</title>",
+            "<style>text { white-space: pre }</style>",  # columns stay columns
             f'<rect width="{width}" height="{height}" rx="8" fill="#16181d"/>',
             *rows,
             "</svg>\n",
