@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,10 @@ def test_every_component_is_described_and_tested(registry: Registry) -> None:
     for name in registry.names():
         assert registry[name].summary, f"{registry.kind} {name} has no docstring"
         assert name in everywhere or name in tests, f"no test names the {registry.kind} {name}"
+
+
+def test_no_folder_of_tests_is_passed_over(request: pytest.FixtureRequest) -> None:
+    passed_over = request.config.getini("norecursedirs")
+    folders = {folder for file in Path("tests").rglob("test_*.py") for folder in file.parents}
+    names = {folder.name for folder in folders} - {""}
+    assert [name for name in names if any(fnmatch(name, pattern) for pattern in passed_over)] == []
