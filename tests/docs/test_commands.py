@@ -41,7 +41,10 @@ NOT_RUN = {
     r"vtrain sweep .*--storage postgresql:": "needs a database: tests/sweep use one in a file",
     r"vtrain check .*pretrained=timm:": NETWORK,
     r"hf download ": NETWORK,
+    r"vtrain eval --config CONFIG model.pretrained=timm:": NETWORK,
     r"vtrain fit .*pretrained=weights/": "needs the weights of the line before",
+    r"vtrain fit (vit_cifar_lora|CONFIG) .*pretrained=RUN": "needs a run of the same model: "
+    "tests/run/test_lora.py trains so",
     r"vtrain fit .*data.name=parquet": "needs the data of the line before",
     r"vtrain export RUN --format safetensors": "tests/export writes the names of each program: RUN "
     "has a shape of its own",

@@ -1,6 +1,7 @@
 """The commands in groups, as the help lists them, and what to say of one that there is not."""
 
 import difflib
+import os
 import re
 import shlex
 from itertools import groupby
@@ -130,6 +131,6 @@ class CommandGroups(TyperGroup):
             # What stands behind others' word for `eval` is mostly a model, which takes an option.
             behind = f" {rest}" if rest and own != "eval" else ""
             return f"did you mean `vtrain {own}{behind}`?"
-        if Path(name).is_dir():
+        if os.path.isdir(name):  # noqa: PTH112 - a name too long for a file is none
             return f"did you mean `{f'vtrain fit {path} {rest}'.rstrip()}`?"
         return f"choose one of {', '.join(known)}; see vtrain --help"

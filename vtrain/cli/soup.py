@@ -1,5 +1,6 @@
 """`vtrain soup`."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -27,7 +28,7 @@ def soup(
     from vtrain.run.soup import make_soup
     from vtrain.run.text.soup import soup_text
 
-    overrides = [word for word in ckpts if "=" in word and not Path(word).exists()]
+    overrides = [word for word in ckpts if "=" in word and not os.path.exists(word)]  # noqa: PTH110
     paths = [at_home(word) for word in ckpts if word not in overrides]
     made = make_soup(paths, overrides, output, force=force)
     screen.result(soup_text(made, as_json))

@@ -1,8 +1,8 @@
 """What stands on the command line, and values that are not what YAML takes them for."""
 
+import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from vtrain.config.hints import wants_text
@@ -68,7 +68,7 @@ def _apply(document: Document, override: str, unread: dict[Keys, ConfigError]) -
 
 def _instead(word: str) -> str:
     """Say what to write instead of a word that is no override."""
-    if Path(word).is_dir():
+    if os.path.isdir(word):  # noqa: PTH112 - a name too long for a file is none
         return f"did you mean {printable(shlex.quote(f'data.root={word}'))}?"
     return "write KEY=VALUE, for example train.epochs=5"
 

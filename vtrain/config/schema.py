@@ -5,10 +5,10 @@ of its constructors, of which one may be chosen by `name`. So a key's type, rang
 description stand where it is used, and nowhere else.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
 from pydantic import Field, create_model
@@ -103,8 +103,8 @@ def _chosen(section: SectionSchema, document: Document) -> Component | None:
     except ConfigError as error:
         what = f"{'.'.join(map(str, section.keys))}.name: {error.what}"
         where = document.where((*section.keys, "name"))
-        # Other programs take a folder there.
-        is_folder = section.keys == ("data",) and Path(name).is_dir()
+        # Other programs take a folder there. `os`: of a name that no file can have it says no.
+        is_folder = section.keys == ("data",) and os.path.isdir(name)  # noqa: PTH112
         hint = f"did you mean data.root={printable(name)}?" if is_folder else error.hint
         document.mistakes.append(ConfigError(what, where, hint))
         return None

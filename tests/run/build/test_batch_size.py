@@ -115,7 +115,8 @@ def test_a_gpu_is_tried_by_real_steps(small_run: Path, monkeypatch: pytest.Monke
         (
             True,
             "out of memory at train.batch_size 32 (16 images at once in each process): keep it "
-            "with train.accum_steps=4 or train.activation_checkpointing=true, or take a smaller one",
+            "with train.accum_steps=4 or train.activation_checkpointing=true, "
+            "or take a smaller one",
         ),
         (False, "out of memory at train.eval_batch_size 32: take a smaller one"),
     ],

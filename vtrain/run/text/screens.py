@@ -153,7 +153,7 @@ def say_end(
         metric = config.checkpoint.best_metric
         rows = run.read_metrics()
         epochs = [row["epoch"] for row in rows if row.get(metric) == state.best]
-        when = f", of epoch {epochs[0]} of {state.epoch}" if epochs and epochs[0] else ""
+        when = f", of epoch {epochs[0]}" if epochs and epochs[0] else ""
         log.info("%s has %s %.4f%s", RunFolder.best, metric, state.best, when)
     train_on = False
     if judged is not None:
