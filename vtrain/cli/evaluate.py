@@ -1,7 +1,7 @@
 """`vtrain eval`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -78,7 +78,9 @@ def evaluate(
         from vtrain.run.frozen import Order, evaluate_frozen
         from vtrain.run.text.tables import metrics_text
 
-        order = Order(knn, k, temperature, linear_probe)
+        given = {"k": k, "temperature": temperature}
+        chosen: dict[str, Any] = {name: one for name, one in given.items() if one is not None}
+        order = Order(knn=knn, linear_probe=linear_probe, **chosen)
         one = the_one(ckpt, leading)
         figures = evaluate_frozen(one, config, changes, part, order)
         screen.result(metrics_text(figures, as_json))

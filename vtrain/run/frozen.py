@@ -17,11 +17,11 @@ from vtrain.inference.features import Read, features_of, gathered
 from vtrain.inference.loaded import LoadedModel, load_model
 from vtrain.inference.logistic import FINAL, Probe, fit_probe
 from vtrain.inference.neighbours import NEIGHBOURS, TEMPERATURE, nearest, vote
-from vtrain.inference.onnx_model import is_onnx
 from vtrain.run.build.data import build_preprocess, build_source
 from vtrain.run.build.model import build_model, describe_model, load_start
 from vtrain.run.evaluate import Subject, prepare
 from vtrain.run.evaluated import data_place
+from vtrain.run.members import refuse_exported
 from vtrain.run.predict import newest_checkpoint
 from vtrain.run.request import find_request
 
@@ -33,8 +33,8 @@ class Order:
     """What is asked of features."""
 
     knn: bool = False
-    k: int | None = None
-    temperature: float | None = None
+    k: int = NEIGHBOURS
+    temperature: float = TEMPERATURE
     linear_probe: bool = False
 
 
@@ -59,16 +59,17 @@ def evaluate_frozen(
     if config is not None:
         loaded, overrides = pretrained_model(config, list(overrides)), ()
     else:
-        loaded = load_model(_not_exported(ckpt or newest_checkpoint().parent))
+        path = ckpt or newest_checkpoint().parent
+        refuse_exported(path, "logits and no features")
+        loaded = load_model(path)
     subject = prepare(loaded, overrides, split, any_class=True)
     train = training_features(subject)
     count = len(subject.images.source.classes)
     log.info("features %s of %d values", counted(len(train.targets), "training image"),
              train.features.shape[1])  # fmt: skip
-    k = NEIGHBOURS if order.k is None else order.k
-    if order.knn and k > len(train.targets):
-        what = f"there are {len(train.targets)} training images, and {k} neighbours are asked for"
-        raise ConfigError(what, "--k", f"take {len(train.targets)} at most")
+    if order.knn and order.k > (known := len(train.targets)):
+        what = f"there are {known} training images, and {order.k} neighbours are asked for"
+        raise ConfigError(what, "--k", f"take {known} at most")
     probe = None
     if order.linear_probe:
         probe = fit_probe(train.features, train.targets, count, subject.device)
@@ -96,11 +97,9 @@ def _scores(
     """Yield what each classifier says of a batch. Shape: (B, C)."""
     features = read.features.to(device)
     if order.knn:
-        temperature = TEMPERATURE if order.temperature is None else order.temperature
-        k = NEIGHBOURS if order.k is None else order.k
-        cosines, places = nearest(features, train.features, k)
+        cosines, places = nearest(features, train.features, order.k)
         labels = train.targets.to(device)[places]
-        yield "knn", vote(cosines, labels, num_classes, temperature)
+        yield "knn", vote(cosines, labels, num_classes, order.temperature)
     if probe is not None:
         yield "probe", probe.classifier.logits(features)
 
@@ -180,10 +179,3 @@ def pretrained_model(path: Path, overrides: list[str]) -> LoadedModel:
         state={"model": model.state_dict(), "ema": None},
     )
     return LoadedModel(model.eval(), source.classes, preprocess, checkpoint, path)
-
-
-def _not_exported(ckpt: Path) -> Path:
-    if is_onnx(ckpt):
-        what = "an exported file has logits and no features"
-        raise ConfigError(what, ckpt, "name its run or checkpoint")
-    return ckpt

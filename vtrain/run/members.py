@@ -1,4 +1,4 @@
-"""Several models that are asked together: they must be different ones of the same classes."""
+"""Which models may be asked, alone or together with others."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +12,16 @@ from vtrain.inference.onnx_model import is_onnx
 def load_any(path: Path) -> LoadedModel:
     """Load a checkpoint, a run's, or an exported file."""
     return load_onnx_model(path) if is_onnx(path) else load_model(path)
+
+
+def refuse_exported(path: Path, lacks: str) -> None:
+    """Refuse an exported file where more of a model is needed than its answers.
+
+    Raises:
+        ConfigError: It is one; the message says what it `lacks`.
+    """
+    if is_onnx(path):
+        raise ConfigError(f"an exported file has {lacks}", path, "name its run or checkpoint")
 
 
 def refuse_twice(paths: Sequence[Path]) -> None:

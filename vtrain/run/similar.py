@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from vtrain.errors import CheckpointError, ConfigError, DataError
+from vtrain.errors import CheckpointError, DataError
 from vtrain.inference.feature_file import AGAIN, FeatureFile, model_hash
 from vtrain.inference.features import Read, features_of
 from vtrain.inference.loaded import LoadedModel
 from vtrain.inference.neighbours import nearest
-from vtrain.inference.onnx_model import is_onnx
 from vtrain.inference.outputs import batches_of_files
 from vtrain.run.find_images import find_images
+from vtrain.run.members import refuse_exported
 from vtrain.run.predict import in_order, load, newest_checkpoint
 from vtrain.run.ranked import autocast_of
 
@@ -128,9 +128,7 @@ def similar_images(
 
 def _loaded(ckpt: Path | None) -> LoadedModel:
     ckpt = ckpt or newest_checkpoint()
-    if is_onnx(ckpt):
-        what = "an exported file has logits and no features"
-        raise ConfigError(what, ckpt, "name its run or checkpoint")
+    refuse_exported(ckpt, "logits and no features")
     return load(ckpt)
 
 

@@ -19,9 +19,8 @@ from vtrain.files.runs import checkpoint_of
 from vtrain.inference.averaging import RunningMean
 from vtrain.inference.evaluate import evaluate
 from vtrain.inference.loaded import check_weights_fit, load_model
-from vtrain.inference.onnx_model import is_onnx
 from vtrain.run.evaluate import Subject, prepare
-from vtrain.run.members import refuse_twice
+from vtrain.run.members import refuse_exported, refuse_twice
 
 log = logging.getLogger(__name__)
 CHOOSES = "val/top1"
@@ -75,7 +74,9 @@ def make_soup(
     refuse_other_ending(output)
     if output.exists() and not force:
         raise StorageError("this file is there already", output, "choose another name or --force")
-    paths = [_own(path) for path in ckpts]
+    for path in ckpts:
+        refuse_exported(path, "no weights to average")
+    paths = [checkpoint_of(path) for path in ckpts]
     subject = prepare(load_model(paths[0]), overrides)
     first = subject.loaded.checkpoint
     tasted = []
@@ -151,10 +152,3 @@ def _kind(checkpoint: Checkpoint) -> dict[str, Any]:
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
     """Return values with lists for tuples: either may come out of a file."""
     return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
-
-
-def _own(path: Path) -> Path:
-    if is_onnx(path):
-        what = "an exported file has no weights to average"
-        raise ConfigError(what, path, "name its run or checkpoint")
-    return checkpoint_of(path)
