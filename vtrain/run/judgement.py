@@ -51,12 +51,16 @@ def judge(parts: Parts, run: RunFolder) -> Judgement | None:
             loaded = load_model(run.checkpoint, parts.plan.device)
             outputs = _outputs(parts, loaded.model, parts.val_loader)
             predictions = predictions_of(outputs, parts.val, loaded, "val")
-            if predictions is None:
-                return None
-            keep(predictions, run.path)
-            return Judgement(predictions, *_known(parts))
+        if predictions is None:
+            return None
+        keep(predictions, run.path)
     except VtrainError as error:
         log.warning("there are no predictions; %s: %s", hint, error)
+        return None
+    try:
+        return Judgement(predictions, *_known(parts))
+    except VtrainError as error:
+        log.warning("the run is not judged, as training images cannot be read again: %s", error)
         return None
 
 
