@@ -191,14 +191,15 @@ def scan_split(
 ) -> SplitReport:
     """Sum up what was seen of the images of a split."""
     sizes: Counter[str] = Counter()
-    bad, paged, banded, moments = [], 0, 0, list[Moments]()
+    bad, paged, banded = [], 0, 0
+    total: Moments | None = None
     levels: list[tuple[int, int]] = []
     values: list[tuple[float, float]] = []
     for image in seen:
         paged += image.frames > 1
         banded += image.banded
-        if image.moments is not None:
-            moments.append(image.moments)
+        if image.moments is not None:  # added up at once: there may be a million
+            total = image.moments if total is None else total + image.moments
         if image.levels is not None:
             levels.append(image.levels)
         if image.values is not None:
@@ -221,7 +222,7 @@ def scan_split(
         deep_levels=_around(levels),
         deep_values=_around(values),
         banded=banded,
-        pixels=PixelStatistics.of(moments, preprocess.image_size) if preprocess else None,
+        pixels=PixelStatistics.of(total, preprocess.image_size) if preprocess and total else None,
     )
 
 

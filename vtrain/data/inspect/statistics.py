@@ -1,6 +1,6 @@
 """Mean and standard deviation of the pixels of a split, channel by channel."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +23,14 @@ class Moments:
         sums, squares = values.sum(1).tolist(), values.square().sum(1).tolist()
         return cls(values.shape[1], tuple(sums), tuple(squares))
 
+    def __add__(self, other: "Moments") -> "Moments":
+        """Return the sums over both, which have as many channels."""
+        return Moments(
+            self.pixels + other.pixels,
+            tuple(a + b for a, b in zip(self.sums, other.sums, strict=True)),
+            tuple(a + b for a, b in zip(self.squares, other.squares, strict=True)),
+        )
+
 
 @dataclass(frozen=True)
 class PixelStatistics:
@@ -34,22 +42,14 @@ class PixelStatistics:
     std: tuple[float, ...]
 
     @classmethod
-    def of(cls, images: Iterable[Moments], size: int) -> "PixelStatistics | None":
-        """Sum up images of one number of channels; None if there are none."""
-        pixels, sums, squares = 0, list[int](), list[int]()
-        for image in images:
-            pixels += image.pixels
-            sums = [a + b for a, b in zip(sums or [0] * len(image.sums), image.sums, strict=True)]
-            squares = [
-                a + b for a, b in zip(squares or [0] * len(image.sums), image.squares, strict=True)
-            ]
-        if not pixels:
-            return None
+    def of(cls, total: Moments, size: int) -> "PixelStatistics":
+        """Return those of the images of which these are the sums."""
+        pixels = total.pixels
         # In whole numbers up to the division: the difference of two large sums would lose digits.
-        variances = [pixels * q - s * s for s, q in zip(sums, squares, strict=True)]
+        variances = [pixels * q - s * s for s, q in zip(total.sums, total.squares, strict=True)]
         return cls(
             size,
-            tuple(s / pixels / 255 for s in sums),
+            tuple(s / pixels / 255 for s in total.sums),
             tuple(v**0.5 / pixels / 255 for v in variances),
         )
 
