@@ -51,9 +51,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def _on_page(image: Image.Image) -> Bands:
     """Return an image with transparency on white, and what it is without the page."""
-    bands = image.convert("LA" if image.mode in {"LA", "La"} else "RGBA")
+    colours = image.convert("RGBA")
+    bands = image.convert("LA") if image.mode in {"LA", "La"} else colours
     page = Image.new("RGBA", image.size, (*BACKGROUND, 255))
-    seen = Image.alpha_composite(page, image.convert("RGBA")).convert("RGB")
+    seen = Image.alpha_composite(page, colours).convert("RGB")
     seen.info.update(image.info)  # the colour profile
     count = len(bands.getbands())
     return Bands(image.size, count, lambda: (np.asarray(bands), 0.0, 255.0), seen)

@@ -54,7 +54,6 @@ class MedMNIST(Photographs):
             found = ", ".join(sorted(self._shapes))[:100] or "nothing"
             raise DataError(f"no images of a split in this archive, but {found}", file, LAYOUT)
         self._labels: dict[SplitName, NDArray[Any]] = {}
-        self._grey = False
 
     @property
     def splits(self) -> tuple[SplitName, ...]:
