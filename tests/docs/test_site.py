@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -53,6 +54,11 @@ def built(site: Path) -> list[Path]:
     ]
 
 
+def local(address: str) -> str:
+    """Return the path of a `file:` address."""
+    return unquote(urlsplit(address).path)
+
+
 @pytest.mark.slow
 def test_every_page_is_built_and_loads_nothing_from_outside(site: Path) -> None:
     for page in built(site):
@@ -78,6 +84,10 @@ def test_a_browser_shows_every_page_offline_and_none_is_cut_off(
             broken = "[...document.images].filter(i => !i.naturalWidth).map(i => i.src)"
             assert browser.run(broken) == [], page
         assert {address.partition(":")[0] for address in browser.asked} <= {"file", "data", "blob"}
-        assert browser.complaints == []
+        # The theme's search asks for a script that only a plugin writes which loads another from
+        # outside (zensical.toml says so): a site that is opened as files has no search.
+        absent = {a for a in browser.asked if a.startswith("file:") and not Path(local(a)).exists()}
+        assert {Path(local(address)).name for address in absent} <= {"search.js"}
+        assert [text for text in browser.complaints if "ERR_FILE_NOT_FOUND" not in text] == []
     finally:
         browser.close()
