@@ -46,6 +46,8 @@ class Job:
     """Train on one batch that lies in memory, instead of on the images in `data`."""
     fast: bool = False
     """Use every documented switch that makes the program faster."""
+    bf16: bool = False
+    """Compute the forward pass under autocast in bf16."""
     compile: bool = False
     workers: int = 0
     cache: str = "auto"
@@ -60,8 +62,8 @@ class Job:
         return json.dumps(asdict(self))
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Return the context of the forward pass: bf16 where the arm is to be fast."""
-        return torch.autocast(self.device, torch.bfloat16, enabled=self.fast)
+        """Return the context of the forward pass."""
+        return torch.autocast(self.device, torch.bfloat16, enabled=self.bf16)
 
 
 @dataclass

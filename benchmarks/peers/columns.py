@@ -51,7 +51,7 @@ COLUMNS = [
         fast=True,
         workers=1,
         env={"TIMM_FUSED_ATTN": "2"},
-        about="bf16 autocast, every fused attention, fused AdamW, 1 worker",
+        about="bf16 where it is fast, every fused attention, fused AdamW, 1 worker",
     ),
     Column(
         "timm best, attention fusion off",
@@ -76,7 +76,7 @@ COLUMNS = [
         "torchvision",
         fast=True,
         workers=1,
-        about="bf16 autocast, fused AdamW, 1 worker that stays",
+        about="bf16 where it is fast, fused AdamW, 1 worker that stays",
     ),
     Column("lightning default", "lightning", about="timm's model, fp32, no worker"),
     Column(
@@ -84,7 +84,7 @@ COLUMNS = [
         "lightning",
         fast=True,
         workers=1,
-        about="timm's model, bf16-mixed, fused AdamW, 1 worker that stays",
+        about="timm's model, bf16 where it is fast, fused AdamW, 1 worker that stays",
     ),
     Column(
         "transformers default",
@@ -96,7 +96,7 @@ COLUMNS = [
         "transformers",
         fast=True,
         workers=1,
-        about="the same with bf16 and 1 worker that stays; fused AdamW is its default",
+        about="the same with bf16 where it is fast and 1 worker that stays; fused AdamW is its default",
     ),
 ]
 

@@ -33,6 +33,7 @@ from benchmarks.peers.vtrain_arm import losses_with
 from benchmarks.verdict import verdict
 from vtrain.bench.machine import CLEAN, OtherLoad, describe_machine
 from vtrain.bench.stats import Ratio, paired_ratio, summarise
+from vtrain.device import choose_precision
 
 LAYERS = {"bare": "bare step", "end_to_end": "end to end, data included"}
 TOLERANCE = {"fp32": 1e-5, "bf16": 2e-2}
@@ -228,6 +229,8 @@ def start(
         folder=str(own),
         bare=layer == "bare",
         fast=column.fast,
+        # Where bf16 is emulated it is no switch that makes anything faster.
+        bf16=column.fast and choose_precision("auto", torch.device(options.device)) == "bf16",
         compile=column.compile,
         workers=workers(column, options),
         cache=options.cache,

@@ -62,7 +62,7 @@ def main() -> None:
     trainer = lightning.Trainer(
         accelerator="cpu" if job.device == "cpu" else "gpu",
         devices=1,
-        precision="bf16-mixed" if job.fast else "32-true",
+        precision="bf16-mixed" if job.bf16 else "32-true",
         max_epochs=-1,
         default_root_dir=job.folder,
         callbacks=[TakeTurns(turns)],

@@ -53,7 +53,7 @@ def main() -> None:
         learning_rate=1e-30 if job.bare else LR,
         weight_decay=WEIGHT_DECAY,
         label_smoothing_factor=LABEL_SMOOTHING,
-        bf16=job.fast,
+        bf16=job.bf16,
         use_cpu=job.device == "cpu",
         dataloader_num_workers=job.workers,
         dataloader_persistent_workers=job.fast and job.workers > 0,
