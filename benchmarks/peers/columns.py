@@ -96,7 +96,7 @@ COLUMNS = [
         "transformers",
         fast=True,
         workers=1,
-        about="the same with bf16 where it is fast and 1 worker that stays; fused AdamW is its default",
+        about="the same, bf16 where it is fast, 1 worker that stays; fused AdamW is its default",
     ),
 ]
 
