@@ -133,6 +133,7 @@ def predict(
     *,
     top_k: int | None = None,
     reject: float | None = None,
+    threshold: float | None = None,
 ) -> list[Prediction]:
     """Name the classes of images.
 
@@ -141,10 +142,13 @@ def predict(
         ckpt: A checkpoint, a run, its folder, or an ONNX file; None: the newest finished run.
         top_k: How many classes to name; 5 unless given, and never more than there are.
         reject: The probability of the likeliest class below which an image is `unsure`.
+        threshold: Of a model of several labels: the probability from which on an image has a class,
+            in place of each class's own.
 
     Returns:
         A `Prediction` for each image, in order: `image`, `classes` as (name, probability) from the
-        likeliest on, and `error`, which says why an image could not be read.
+        likeliest on, and `error`, which says why an image could not be read. A model of several
+        labels names those of at least their thresholds, which may be none.
 
     Raises:
         DataError: A pattern names no image.
@@ -170,7 +174,8 @@ def predict(
         raise ConfigError("there are no images to predict", "images", "name a file or a folder")
     with shown():
         paths = [] if ckpt is None else [Path(ckpt)]
-        return list(predict_images([os.fspath(p) for p in patterns], paths, top_k, reject))
+        texts = [os.fspath(p) for p in patterns]
+        return list(predict_images(texts, paths, top_k, reject, threshold=threshold))
 
 
 def create_model(

@@ -20,6 +20,7 @@ from vtrain.device import DTYPES
 from vtrain.engine.step import OptimizerStep
 from vtrain.engine.trainer import Loader, Trainer
 from vtrain.inference.evaluate import evaluate
+from vtrain.inference.tasks import Task
 
 LONGEST = 1.0
 """Seconds of a window that takes turns at most, but a step at least: a machine's speed changes
@@ -41,6 +42,8 @@ class Harness:
     val_loader: EvalLoader
     normalise: Callable[[Tensor], Tensor]
     """Turns evaluation images into the model's input."""
+    task: Task
+    """How it is judged."""
     batch: Batch
     """A batch as the loader gives it."""
     warm_up: int
@@ -120,10 +123,12 @@ class Harness:
     def evaluation_step(self) -> Callable[[], int]:
         """Return what evaluates one batch that lies on the device."""
         batch, model = next(iter(self.val_loader.batches())), self.trainer.state.model
+        images = len(batch.images)
 
         def step() -> int:
-            evaluate(model, [batch], self.normalise, self.step.autocast, lambda totals: totals)
-            return len(batch.images)
+            autocast, tally = self.step.autocast, self.task.tally(images, self.device)
+            evaluate(model, [batch], self.normalise, autocast, lambda one: one, tally=tally)
+            return images
 
         return step
 

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 log = logging.getLogger(__name__)
-METRICS = ("val/top1", "val/top5", "val/loss")
-"""Columns of the HParams tab; their values are the last of the curves."""
 MAPS_EVERY = 5
 """Epochs between maps of validation images; there are also some of the last evaluation."""
 
@@ -28,7 +26,8 @@ class TensorBoard(Callback):
 
     Training goes on without them if they cannot be written. `picture` draws some augmented training
     images, `maps` what the model looks at on validation images, None shows none; `hparams` are the
-    config's dotted keys, for the tab of that name.
+    config's dotted keys, for the tab of that name, and `metrics` its columns beside them: the last
+    values of the curves.
     """
 
     def __init__(
@@ -37,7 +36,9 @@ class TensorBoard(Callback):
         picture: Callable[[], Image.Image] | None,
         hparams: Mapping[str, object] | None = None,
         maps: Callable[[], Image.Image] | None = None,
+        metrics: Sequence[str] = ("val/top1", "val/top5", "val/loss"),
     ) -> None:
+        self.metrics = metrics
         self.folder, self.picture, self.hparams = folder, picture, hparams or {}
         self.maps, self.maps_due = maps, False
         self.writer: SummaryWriter | None = None
@@ -64,7 +65,7 @@ class TensorBoard(Callback):
             key: value if isinstance(value, bool | int | float | str) else str(value)
             for key, value in self.hparams.items()
         }
-        for summary in hparams(plain, dict.fromkeys(METRICS, 0.0)):  # type: ignore[no-untyped-call]
+        for summary in hparams(plain, dict.fromkeys(self.metrics, 0.0)):  # type: ignore[no-untyped-call]
             writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
 
     def on_log(self, state: TrainState, metrics: Metrics) -> None:

@@ -102,7 +102,7 @@ def evaluate(
 
 def _show(evaluation: "Evaluation", as_json: bool) -> None:
     from vtrain.callbacks.progress import worth_showing
-    from vtrain.run.text.tables import metrics_text
+    from vtrain.run.text.tables import labels_text, metrics_text
 
     if as_json:
         screen.result(metrics_text(evaluation.to_dict(), as_json))
@@ -110,3 +110,5 @@ def _show(evaluation: "Evaluation", as_json: bool) -> None:
     metrics, found = evaluation.metrics, evaluation.predictions
     shown = metrics if found is None else dict(worth_showing(metrics, len(found.classes)))
     screen.result(metrics_text(shown, as_json))
+    if found is not None and found.has_several:  # no figure over all says how few a class has
+        screen.result(labels_text(evaluation.rows()))

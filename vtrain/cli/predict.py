@@ -42,6 +42,16 @@ def predict(
             help="Name as many classes as hold the true one but for this share of images.",
         ),
     ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="P",
+            help="Of several labels: name those of at least this probability.",
+            show_default="each class's own",
+        ),
+    ] = None,
     tta: TTA = None,
     features: Annotated[
         Path | None,
@@ -71,7 +81,7 @@ def predict(
         others = {"top-k": top_k, "reject": reject, "tta": tta, "ckpt twice": (ckpt or [])[1:]}
         refuse_ignored(others, beside="conformal")
     images = patterns_at_home(images)
-    apart = {"reject": reject, "conformal": conformal, "tta": tta}
+    apart = {"reject": reject, "conformal": conformal, "threshold": threshold, "tta": tta}
     if features is not None:
         others = {"top-k": top_k, "similar": similar, "format": output_format, "output": output}
         refuse_ignored({**apart, **others}, beside="features")
@@ -88,7 +98,7 @@ def predict(
         refuse_existing(output)  # before the images are read, which may take long
     tally = Tally()
     if similar is None:
-        found = predict_images(images, ckpt or (), top_k, reject, conformal, tta)
+        found = predict_images(images, ckpt or (), top_k, reject, conformal, tta, threshold)
         lines = prediction_lines(tally.counting(found), form, sets=conformal is not None)
     else:
         from vtrain.run.similar import similar_images

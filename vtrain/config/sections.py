@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
+from vtrain.engine.early_stopping import Metric
 from vtrain.files.paths import at_home
 from vtrain.files.stacks import MOST_BANDS
 from vtrain.files.yaml import dump_yaml
@@ -144,8 +145,9 @@ class CheckpointSection(Section):
     """Minutes between saves within an epoch; every epoch's end is saved anyway."""
     every_steps: PositiveInt | None = None
     """Optimizer steps between saves within an epoch."""
-    best_metric: Literal["val/top1", "val/top5", "val/loss"] = "val/top1"
-    """The metric of `best.pt`: accuracies are maximised, the loss is minimised."""
+    best_metric: Literal["auto"] | Metric = "auto"
+    """The metric of `best.pt`: the loss is minimised, all others are maximised; `auto` is val/top1,
+    and of several labels an image val/map."""
 
 
 class LoggingSection(Section):

@@ -24,7 +24,7 @@ class Input:
     the batch of all processes), so a batch may be made again at any time and anywhere.
 
     Shape: (B, C, H, W) uint8 images and (B,) int64 targets -> (B, C, S, S) float32, and (B,) int64
-    targets, or (B, K) float32 ones where images are mixed.
+    targets, or (B, K) float32 ones where images are mixed or have several labels to begin with.
     """
 
     def __init__(self, augment: Augment, mixing: Mixing) -> None:

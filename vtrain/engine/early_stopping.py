@@ -2,9 +2,21 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from pydantic import NonNegativeFloat, PositiveInt
+
+Metric: TypeAlias = Literal[
+    "val/top1",
+    "val/top5",
+    "val/loss",
+    "val/map",
+    "val/map_micro",
+    "val/f1",
+    "val/f1_micro",
+    "val/exact_match",
+]
+"""What evaluations give: from `val/map` on those of images of several labels."""
 
 
 class EarlyStopping:
@@ -23,7 +35,7 @@ class EarlyStopping:
     def __init__(
         self,
         *,
-        metric: Literal["val/top1", "val/top5", "val/loss"],
+        metric: Metric,
         mode: Literal["max", "min"],
         patience: PositiveInt,
         min_gain: NonNegativeFloat = 0.0,

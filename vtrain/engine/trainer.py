@@ -248,5 +248,5 @@ def non_empty(batch: Batch) -> Batch:
     if len(batch.images):
         return batch
     images = batch.images.new_zeros(1, *batch.images.shape[1:])
-    target, index = batch.targets.new_zeros(1), batch.indices.new_zeros(1)
-    return Batch(images, target, index, batch.start, batch.total)
+    target = batch.targets.new_zeros(1, *batch.targets.shape[1:])
+    return Batch(images, target, batch.indices.new_zeros(1), batch.start, batch.total)

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from vtrain.data.labels import PRESENT
 from vtrain.data.progress import Progress
 from vtrain.errors import CheckpointError, counted
 
@@ -28,14 +29,38 @@ NOT_KEPT = "nothing was written"
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a model said of some images. Shape: images (N, C, S, S), logits (N, K), targets (N,)."""
+    """What a model said of some images.
+
+    Shape: images (N, C, S, S), logits (N, K), targets (N,), or (N, K) of several labels an image.
+    """
 
     images: Array
     logits: Array
     targets: Array
+    thresholds: tuple[float, ...] = ()
+    """Of several labels: the probability from which on each is named."""
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def answers(self, logits: Array) -> Array:
+        """Return what is named: (N,) classes, or (N, K) whether each label is."""
+        if not self.thresholds:
+            return np.asarray(logits.argmax(1))
+        limits = np.array(self.thresholds, np.float64)
+        # sigmoid(x) >= t without a power that could be infinite.
+        with np.errstate(divide="ignore"):
+            return np.asarray(logits >= np.log(limits) - np.log1p(-limits))
+
+    @property
+    def truth(self) -> Array:
+        """What would be right to name."""
+        return np.asarray(self.targets >= PRESENT) if self.thresholds else self.targets
+
+
+def share_equal(some: Array, others: Array) -> float:
+    """Return the share of images of which all answers are equal. Shape: (N,) or (N, K), twice."""
+    return float((some == others).reshape(len(some), -1).all(1).mean())
 
 
 @dataclass(frozen=True)
@@ -46,8 +71,9 @@ class Proof:
     difference: float
     """Largest difference of two logits over the model's largest one."""
     agreement: float
-    """Share of images with the same class."""
+    """Share of images with the same class, or with the same labels."""
     accuracy: float
+    """Share of images of which everything is right."""
     model_accuracy: float
 
     def __str__(self) -> str:
@@ -89,14 +115,14 @@ def prove(
     if logits.shape != evidence.logits.shape:
         what = f"the file gives logits of shape {logits.shape}, the model {evidence.logits.shape}"
         raise CheckpointError(what, path, NOT_KEPT)
-    classes, known = logits.argmax(1), evidence.logits.argmax(1)
+    named, known = evidence.answers(logits), evidence.answers(evidence.logits)
     scale = max(float(np.abs(evidence.logits).max()), 1e-12)
     found = Proof(
         len(evidence),
         float(np.abs(logits.astype(np.float64) - evidence.logits).max()) / scale,
-        float((classes == known).mean()),
-        float((classes == evidence.targets).mean()),
-        float((known == evidence.targets).mean()),
+        share_equal(named, known),
+        share_equal(named, evidence.truth),
+        share_equal(known, evidence.truth),
     )
     # `not <=`, so that NaN is refused.
     if tolerance is not None and not found.difference <= tolerance:

@@ -56,6 +56,8 @@ class Model:
         self.classes = json.loads(facts["classes"])
         self.preprocess = json.loads(facts["preprocess"])
         self.takes_pixels = facts["input"] == "pixels"
+        # Of a model of several labels: the probability from which on an image has each class.
+        self.thresholds = json.loads(facts.get("thresholds", "[]"))
 
     def prepare(self, path):
         """Return the model's input of one image. Shape: (C, S, S) float32."""
@@ -68,14 +70,26 @@ class Model:
         return (pixels / np.float32(255) - mean) / std
 
     def predict(self, paths, top_k=5):
-        """Return (class, probability) pairs, the likeliest first, for each path."""
+        """Return (class, probability) pairs, the likeliest first, for each path.
+
+        Of a model of several labels they are all that reach their thresholds, maybe none.
+        """
         logits = self.session.run(None, {"images": np.stack([self.prepare(p) for p in paths])})[0]
+        if self.thresholds:
+            return [self.labels(row) for row in logits.astype(np.float64)]
         scores = np.exp(logits - logits.max(1, keepdims=True))
         scores /= scores.sum(1, keepdims=True)
         return [
             [(self.classes[k], float(row[k])) for k in np.argsort(-row, kind="stable")[:top_k]]
             for row in scores
         ]
+
+    def labels(self, logits):
+        """Return the classes of an image that reach their thresholds. Shape: logits (K,)."""
+        with np.errstate(over="ignore"):  # of a logit far below 0: the probability is 0
+            row = 1 / (1 + np.exp(-logits))
+        order = np.argsort(-row, kind="stable")
+        return [(self.classes[k], float(row[k])) for k in order if row[k] >= self.thresholds[k]]
 
 
 def main():

@@ -61,6 +61,9 @@ class Checkpoint:
     """What `TrainState.state_dict` gives, or `model` and `ema` alone: then no run can go on."""
     is_best: bool = False
     """Whether it was the best of its run when it was written."""
+    thresholds: tuple[float, ...] = ()
+    """Of a model of several labels an image: the probability from which on it has each class. None
+    of a model that names the likeliest class, nor in files of versions that knew no others."""
 
     @property
     def weights(self) -> dict[str, "Tensor"]:
@@ -81,7 +84,8 @@ class Checkpoint:
         """Return the plain data and tensors of the file; tensors are not copied."""
         # Not `asdict`, which would copy every tensor.
         content = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {**content, "model": dict(vars(self.model)), "classes": list(self.classes)}
+        lists = {"classes": list(self.classes), "thresholds": list(self.thresholds)}
+        return {**content, **lists, "model": dict(vars(self.model))}
 
     @classmethod
     def from_content(cls, content: Mapping[str, Any], path: Path) -> Self:
@@ -90,7 +94,7 @@ class Checkpoint:
         Raises:
             CheckpointError: A field is missing or of a wrong kind; the message names it.
         """
-        values = _checked(content, cls, path)
+        values = _checked({"thresholds": [], **content}, cls, path)
         described = _checked(values["model"], ModelDescription, path, "model.")
         # One level deeper where a wrong value would otherwise surface far from here. Arguments
         # and preprocessing are checked by the constructors that take them.
@@ -98,8 +102,14 @@ class Checkpoint:
             raise _wrong("classes", values["classes"], "a list of names", path)
         if not all(type(value) in (float, int) for value in values["metrics"].values()):
             raise _wrong("metrics", values["metrics"], "a mapping of names to numbers", path)
+        thresholds = values["thresholds"]
+        if len(thresholds) not in (0, len(values["classes"])) or not all(
+            type(value) is float and 0 <= value <= 1 for value in thresholds
+        ):
+            raise _wrong("thresholds", thresholds, "a probability for each class", path)
         _check_weights(values["state"], path)
         values |= {"model": ModelDescription(**described), "classes": tuple(values["classes"])}
+        values["thresholds"] = tuple(thresholds)
         return cls(**values)
 
     @classmethod

@@ -6,6 +6,7 @@ batches and processes are the same in whatever order.
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -51,6 +52,33 @@ def means(totals: Tensor) -> dict[str, float]:
     return {name: value / images for name, value in zip(NAMES, values, strict=True)}
 
 
+class Tally(Protocol):
+    """Takes in what a model says, batch by batch, and then gives the figures."""
+
+    def add(self, output: Outputs) -> None:
+        """Take in a batch, without waiting for the device."""
+
+    def metrics(self, all_sum: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """Return the figures over the images of all processes; `all_sum` adds a tensor over them.
+
+        This waits for the device.
+        """
+
+
+class Totals:
+    """The tally of images of one class each: `val/loss`, `val/top1` and `val/top5`."""
+
+    def __init__(self, device: torch.device) -> None:
+        # A share may hold no image.
+        self.totals = torch.zeros(4, dtype=torch.float64, device=device)
+
+    def add(self, output: Outputs) -> None:
+        self.totals += sums(output.logits, output.targets)
+
+    def metrics(self, all_sum: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        return means(all_sum(self.totals))
+
+
 def evaluate(
     model: nn.Module,
     batches: Iterable[Batch],
@@ -58,17 +86,17 @@ def evaluate(
     autocast: Callable[[], AbstractContextManager[None]],
     all_sum: Callable[[Tensor], Tensor],
     observe: Callable[[Outputs], None] | None = None,
+    tally: Tally | None = None,
 ) -> dict[str, float]:
-    """Return `val/loss`, `val/top1` and `val/top5` over all images of all processes.
+    """Return the figures of a model over all images of all processes.
 
     `batches` are this process's share of the images and `all_sum` adds a tensor over the
-    processes; `observe` gets what the model says of each batch, still on the device; for the other
-    arguments see `outputs_of`.
+    processes; `observe` gets what the model says of each batch, still on the device; `tally` judges
+    it, by default `Totals`; for the other arguments see `outputs_of`.
     """
-    device = next(model.parameters()).device
-    totals = torch.zeros(4, dtype=torch.float64, device=device)  # a share may hold no image
+    tally = tally or Totals(next(model.parameters()).device)
     for output in outputs_of(model, batches, normalise, autocast):
-        totals += sums(output.logits, output.targets)
+        tally.add(output)
         if observe is not None:
             observe(output)
-    return means(all_sum(totals))
+    return tally.metrics(all_sum)

@@ -25,9 +25,12 @@ class Prediction:
 
     image: str
     classes: list[tuple[str, float]]
+    """Of a model of several labels those that reach their thresholds: it may be none."""
     error: str | None = None
     unsure: bool | None = None
     """Whether the model had better not be asked; None where that was no question."""
+    has_several: bool = False
+    """Whether the model names as many classes as the image has."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON output shows."""

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from vtrain.errors import CheckpointError, ConfigError, printable
 from vtrain.files.checkpoint import Checkpoint, ModelDescription
 from vtrain.files.images import read_image, rgb
 from vtrain.files.runs import checkpoint_of
+from vtrain.inference.tasks import Task, task_of
 from vtrain.models.base import ImageClassifier
 from vtrain.models.limits import check_fits_memory
 from vtrain.registry import MODELS, Component
@@ -41,6 +42,11 @@ class LoadedModel:
     geometry: Preprocess
     checkpoint: Checkpoint
     path: Path
+
+    @cached_property
+    def task(self) -> Task:
+        """What it is asked of an image."""
+        return task_of(self.checkpoint)
 
     @property
     def device(self) -> torch.device:

@@ -78,6 +78,7 @@ def load_onnx_model(path: Path) -> LoadedModel:
         config=config,
         metrics={},
         state={"model": {}, "ema": None},
+        thresholds=model.thresholds,
     )
     geometry = kind.from_dict(model.geometry.to_dict())
     return LoadedModel(OnnxClassifier(model).eval(), model.classes, geometry, checkpoint, path)

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from vtrain.data.preprocess import BEFORE, Preprocess
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 Array: TypeAlias = NDArray[Any]
 INSTALL = 'pip install "vtrain[export]"'
+THRESHOLDS: TypeAdapter[tuple[float, ...]] = TypeAdapter(
+    tuple[Annotated[float, Field(ge=0, le=1)], ...]
+)
 LARGEST_FILE = 2 << 30
 """Bytes: protobuf ends there, and what `vtrain export` writes is one file."""
 AGAIN = "write it with `vtrain export`"
@@ -45,6 +48,8 @@ class OnnxModel:
     facts: Mapping[str, str]
     """Everything that the file says of itself."""
     path: Path
+    thresholds: tuple[float, ...] = ()
+    """Of a model of several labels an image: the probability from which on it has each class."""
     answerers: ThreadPoolExecutor | None = None
     """Threads that take one image each; None: all threads of onnxruntime take a batch together."""
 
@@ -64,8 +69,14 @@ class OnnxModel:
         return self.run(inputs)
 
     def probabilities(self, images: Array) -> Array:
-        """Return the softmax of the logits. Shape: (B, C, S, S) uint8 -> (B, K) float32."""
+        """Return the softmax of the logits, or of several labels the sigmoid of each.
+
+        Shape: (B, C, S, S) uint8 -> (B, K) float32, of the sigmoid float64.
+        """
         logits = self.logits(images)
+        if self.thresholds:
+            with np.errstate(over="ignore"):  # of a logit far below 0: the answer is 0
+                return np.asarray(1 / (1 + np.exp(-logits.astype(np.float64))))
         # Less the largest: the power of a large logit would be infinite.
         scores = np.exp(logits - logits.max(1, keepdims=True))
         return np.asarray(scores / scores.sum(1, keepdims=True))
@@ -118,12 +129,16 @@ def from_bytes(content: bytes, path: Path, for_many: bool = False) -> OnnxModel:
         classes = TypeAdapter(tuple[str, ...]).validate_json(facts["classes"], strict=True)
         stated = _complete(facts["preprocess"])
         geometry = TypeAdapter(Preprocess).validate_json(stated, strict=True)
+        thresholds = THRESHOLDS.validate_json(facts.get("thresholds", "[]"), strict=True)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]["msg"]
         raise _unusable(path, f"its metadata are wrong: {problem}") from None
     size = geometry.image_size
     pool = ThreadPoolExecutor(threads(), "onnx") if for_many else None
-    model = OnnxModel(session, classes, geometry, facts["input"] == "pixels", facts, path, pool)
+    if len(thresholds) not in (0, len(classes)):
+        raise _unusable(path, f"it has {len(thresholds)} thresholds for {len(classes)} classes")
+    takes_pixels = facts["input"] == "pixels"
+    model = OnnxModel(session, classes, geometry, takes_pixels, facts, path, thresholds, pool)
     if shapes != {"images": [geometry.channels, size, size], "logits": [len(classes)]}:
         raise _unusable(path, f"its inputs and outputs have shapes {json.dumps(shapes)[:150]}")
     return model

@@ -3,15 +3,14 @@
 B images, V views, K classes.
 """
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, get_args
 
-import torch
 from torch import Tensor, nn
 
 from vtrain.data.preprocess import Preprocess
+from vtrain.inference.tasks import ONE_CLASS, Task
 
 Views: TypeAlias = Literal["flip", "five-crop"]
 NAMES: tuple[Views, ...] = get_args(Views)
@@ -52,16 +51,16 @@ def views_of(views: Views, images: Tensor, size: int) -> Iterator[Tensor]:
 class OverViews(nn.Module):
     """A model that is asked about several views of each image.
 
-    Shape: (B, C, H, W), prepared by `geometry_for` -> (B, K), logarithms of the mean probabilities.
+    Shape: (B, C, H, W), prepared by `geometry_for` -> (B, K), logits of the mean probabilities.
     """
 
-    def __init__(self, model: nn.Module, views: Views, size: int) -> None:
+    def __init__(self, model: nn.Module, views: Views, size: int, task: Task) -> None:
         super().__init__()
-        self.model, self.views, self.size = model, views, size
+        self.model, self.views, self.size, self.task = model, views, size, task
 
     def forward(self, images: Tensor) -> Tensor:
         found = [self.model(view).float() for view in views_of(self.views, images, self.size)]
-        return mean_of(found)
+        return self.task.mean_of(found)
 
 
 @dataclass(frozen=True)
@@ -72,22 +71,15 @@ class Asked:
     geometry: Preprocess
 
 
-def asked_about(model: nn.Module, geometry: Preprocess, views: Views | None) -> Asked:
+def asked_about(
+    model: nn.Module, geometry: Preprocess, views: Views | None, task: Task = ONE_CLASS
+) -> Asked:
     """Return a model that is asked about these views; None is the image alone."""
     if views is None:
         return Asked(model, geometry)
-    prepared = geometry_for(views, geometry)
+    over = OverViews(model, views, geometry.image_size, task)
     # In evaluation mode like the model that it holds, which it takes along.
-    return Asked(OverViews(model, views, geometry.image_size).train(model.training), prepared)
-
-
-def mean_of(logits: Sequence[Tensor]) -> Tensor:
-    """Return the logarithm of the mean of probabilities. Shape: V times (B, K) -> (B, K) float32.
-
-    Of logarithms, in which none is 0.
-    """
-    each = torch.stack([one.float().log_softmax(1) for one in logits])  # (V, B, K)
-    return each.logsumexp(0) - math.log(len(logits))
+    return Asked(over.train(model.training), geometry_for(views, geometry))
 
 
 def _crops(geometry: Preprocess) -> bool:

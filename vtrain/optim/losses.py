@@ -1,6 +1,7 @@
 """Losses: logits and targets to one number, the mean over the batch, always computed in fp32.
 
-Targets are class indices (B,) or, after mixup, a weight for each class (B, K) that sums to 1. Each
+Targets are class indices (B,) or, after mixup, a weight for each class (B, K) that sums to 1; of
+several labels an image they are (B, K) in 0..1, which the losses of `takes_several` can do with. Each
 loss divides by the batch size and by nothing that depends on the targets: so the loss of a batch is
 the weighted mean of the losses of its pieces, and gradient accumulation changes nothing.
 
@@ -16,10 +17,10 @@ from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, NonNegativeFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
-from vtrain.registry import LOSSES, Fraction, suggest
+from vtrain.registry import LOSSES, Fraction, Probability, suggest
 
 Smoothing = Annotated[
     Fraction, Field(description="How much of the target goes to all classes alike.")
@@ -33,6 +34,13 @@ ClassWeights = Annotated[
         "same for all."
     ),
 ]
+PosWeight = (
+    Literal["balanced"]
+    | PositiveFloat
+    | list[NonNegativeFloat]
+    | dict[str, NonNegativeFloat]
+    | None
+)
 
 
 @LOSSES.register("cross_entropy")
@@ -84,36 +92,93 @@ class CrossEntropy(nn.Module):
 class BinaryCrossEntropy(nn.Module):
     """One yes-or-no question for each class; the mean over batch and classes.
 
-    With `binarize`, both classes of a mixed image count as fully present, as DeiT-III trains.
+    With `binarize`, all classes of a mixed image count as fully present, as DeiT-III trains.
     Reference: Touvron et al., arXiv:2204.07118; Wightman et al., arXiv:2110.00476, section 2.
 
     Args:
         binarize: Whether every class that is in a mixed image is a full 1 in the targets.
+        pos_weight: What it costs to miss a class, beside a 1 for naming it wrongly: one number for
+            all, by the class's name, `{cat: 3.0, dog: 1.0}`, or as a list in the order of the
+            classes; `balanced` is the images without the class for each one with it.
 
     Shape: logits (B, K), targets (B,) int or (B, K) -> ().
     """
 
+    takes_several = True
     weights: Tensor | None
+    pos_weight: Tensor | None
 
     def __init__(
         self,
         class_counts: Sequence[int] | None = None,
         classes: Sequence[str] | None = None,
+        images: int | None = None,
         *,
         binarize: bool = True,
         label_smoothing: Smoothing = 0.0,
         class_weights: ClassWeights = None,
+        pos_weight: PosWeight = None,
     ) -> None:
         super().__init__()
         self.binarize, self.label_smoothing = binarize, label_smoothing
         self.register_buffer("weights", weight_tensor(class_weights, class_counts, classes))
+        miss = pos_weight_tensor(pos_weight, class_counts, classes, images)
+        self.register_buffer("pos_weight", miss)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         targets = as_weights(targets, logits.shape[1])
         if self.binarize:
             targets = (targets > 0).float()
         targets = smooth_labels(targets, self.label_smoothing)
-        return F.binary_cross_entropy_with_logits(logits.float(), targets, self.weights)
+        return F.binary_cross_entropy_with_logits(
+            logits.float(), targets, self.weights, pos_weight=self.pos_weight
+        )
+
+
+@LOSSES.register("asymmetric")
+class Asymmetric(nn.Module):
+    """Binary cross entropy in which a sure answer counts less, the more so for absent classes.
+
+    Of a present class it is (1 - p)^gamma_pos log p, of an absent one q^gamma_neg log(1 - q) with
+    q = max(p - clip, 0): most classes are absent from most images, and would drown the others.
+    Targets between 0 and 1, as of mixed images, weigh the two. The mean over batch and classes,
+    where the paper adds up.
+    Reference: Ridnik et al., arXiv:2009.14119, equations 4 to 7; the defaults are theirs.
+
+    Args:
+        gamma_neg: How steeply absent classes count less, the surer the model is of their absence.
+        gamma_pos: The same of present ones.
+        clip: The probability up to which absent classes count for nothing.
+
+    Shape: logits (B, K), targets (B,) int or (B, K) -> ().
+    """
+
+    takes_several = True
+    weights: Tensor | None
+
+    def __init__(
+        self,
+        class_counts: Sequence[int] | None = None,
+        classes: Sequence[str] | None = None,
+        images: int | None = None,
+        *,
+        gamma_neg: NonNegativeFloat = 4.0,
+        gamma_pos: NonNegativeFloat = 0.0,
+        clip: Probability = 0.05,
+        class_weights: ClassWeights = None,
+    ) -> None:
+        super().__init__()
+        self.gamma_neg, self.gamma_pos, self.clip = gamma_neg, gamma_pos, clip
+        self.register_buffer("weights", weight_tensor(class_weights, class_counts, classes))
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        targets, logits = as_weights(targets, logits.shape[1]), logits.float()
+        shifted = (logits.sigmoid() - self.clip).clamp_min(0)
+        # By its own logarithm where nothing is clipped: 1 - p of a sure answer would be 0.
+        log_absent = F.logsigmoid(-logits) if self.clip == 0 else torch.log1p(-shifted)
+        present = powered((-logits).sigmoid(), self.gamma_pos) * F.logsigmoid(logits)
+        losses = -targets * present - (1 - targets) * powered(shifted, self.gamma_neg) * log_absent
+        return (losses if self.weights is None else losses * self.weights).mean()
 
 
 @LOSSES.register("focal")
@@ -151,9 +216,12 @@ class Focal(nn.Module):
             targets = targets * self.weights
         log_p = logits.float().log_softmax(1)
         # 1 - p by expm1: exact where p is nearly 1, where the plain difference would be 0.
-        # Above 0, where a power below 1 has an infinite slope.
-        doubt = (-torch.expm1(log_p)).clamp_min(torch.finfo(torch.float32).tiny)
-        return -(targets * doubt.pow(self.gamma) * log_p).sum(1).mean()
+        return -(targets * powered(-torch.expm1(log_p), self.gamma) * log_p).sum(1).mean()
+
+
+def powered(shares: Tensor, gamma: float) -> Tensor:
+    """Raise shares to a power, above 0, where a power below 1 has an infinite slope."""
+    return shares.clamp_min(torch.finfo(torch.float32).tiny).pow(gamma)
 
 
 def as_weights(targets: Tensor, num_classes: int) -> Tensor:
@@ -174,8 +242,9 @@ def weight_tensor(
     class_weights: ClassWeights,
     class_counts: Sequence[int] | None,
     classes: Sequence[str] | None,
+    key: str = "class_weights",
 ) -> Tensor | None:
-    """Return the weight of each class as a tensor. Shape: (K,).
+    """Return the weight of each class as a tensor; `key` is for messages. Shape: (K,).
 
     Raises:
         ValueError: What the weights need is missing, or they are not those of the classes.
@@ -185,23 +254,49 @@ def weight_tensor(
     values = class_weights.values() if isinstance(class_weights, dict) else class_weights
     by_count = None if not isinstance(class_weights, str) else BY_COUNT[class_weights]
     if by_count is None and class_weights and not any(values):
-        raise ValueError("class_weights are all 0: there would be nothing to learn")
+        raise ValueError(f"{key} are all 0: there would be nothing to learn")
     if isinstance(class_weights, dict):
-        return torch.tensor(weights_by_name(class_weights, classes or ()))
+        return torch.tensor(weights_by_name(class_weights, classes or (), key))
     if by_count is None:  # a list, in the order of the classes
         if class_counts is not None and len(class_counts) != len(class_weights):
             raise ValueError(
-                f"class_weights has {len(class_weights)} values for {len(class_counts)} classes"
+                f"{key} has {len(class_weights)} values for {len(class_counts)} classes"
             )
         return torch.tensor(class_weights)
     if class_counts is None:
-        what = f"class_weights ({class_weights}) needs the number of images of each class"
+        what = f"{key} ({class_weights}) needs the number of images of each class"
         raise ValueError(what)
     return torch.tensor(by_count(class_counts))
 
 
-def weights_by_name(weights: Mapping[str, float], classes: Sequence[str]) -> list[float]:
-    """Return a weight for each class, in their order.
+def pos_weight_tensor(
+    pos_weight: PosWeight,
+    class_counts: Sequence[int] | None,
+    classes: Sequence[str] | None,
+    images: int | None,
+) -> Tensor | None:
+    """Return what missing each class costs. Shape: (K,), or () for all classes alike.
+
+    `images` is how many there are; None where each has one class, so that they are the counts' sum.
+
+    Raises:
+        ValueError: What it needs is missing, or there is not one for each class.
+    """
+    if isinstance(pos_weight, int | float):
+        return torch.tensor(float(pos_weight))
+    if pos_weight != "balanced":
+        return weight_tensor(pos_weight, class_counts, classes, "pos_weight")
+    if class_counts is None:
+        raise ValueError("pos_weight (balanced) needs the number of images of each class")
+    total = sum(class_counts) if images is None else images
+    # A class that no image has, or all have, leaves nothing to balance.
+    return torch.tensor([(total - n) / n if 0 < n < total else 1.0 for n in class_counts])
+
+
+def weights_by_name(
+    weights: Mapping[str, float], classes: Sequence[str], key: str = "class_weights"
+) -> list[float]:
+    """Return a weight for each class, in their order; `key` is for messages.
 
     Raises:
         ValueError: A name is no class, or a class has no weight.
@@ -213,12 +308,12 @@ def weights_by_name(weights: Mapping[str, float], classes: Sequence[str]) -> lis
     absent = [name for name in wanted if name not in given]
     if unknown:
         raise ValueError(
-            f"class_weights names '{unknown[0]}', which is no class ({len(unknown)} unknown): "
+            f"{key} names '{unknown[0]}', which is no class ({len(unknown)} unknown): "
             f"{suggest(unknown[0], list(classes))}"
         )
     if absent:
         raise ValueError(
-            f"class_weights has no weight for class '{absent[0]}' ({len(absent)} of "
+            f"{key} has no weight for class '{absent[0]}' ({len(absent)} of "
             f"{len(classes)} classes have none)"
         )
     return [given[name] for name in wanted]

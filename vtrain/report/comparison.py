@@ -9,6 +9,7 @@ import numpy as np
 
 from vtrain.errors import DataError
 from vtrain.report.facts import RunFacts, best, flat, last
+from vtrain.report.label_scores import LabelScores
 from vtrain.report.paired import Paired, compare
 from vtrain.report.plain import csv_text
 from vtrain.report.predictions import Predictions, aligned, joined
@@ -136,6 +137,9 @@ def figures_of(facts: RunFacts) -> dict[str, float | None]:
         "best top-1": best(facts.rows, "val/top1"),
         "last top-1": last(facts.rows, "val/top1"),
         "last top-5": last(facts.rows, "val/top5"),
+        "best mAP": best(facts.rows, "val/map"),
+        "last mAP": last(facts.rows, "val/map"),
+        "last F1": last(facts.rows, "val/f1"),
         "best loss": best(facts.rows, "val/loss"),
         "last loss": last(facts.rows, "val/loss"),
         "train loss": last(facts.rows, "train/loss"),
@@ -204,6 +208,8 @@ def against(run: Run, base: Run) -> Against:
         a, b = aligned(base.predictions, run.predictions)
     except DataError as error:
         return Against(name, base_name, None, error.what, [], [])
+    if isinstance(a, LabelScores) or isinstance(b, LabelScores):
+        return Against(name, base_name, compare(a, b), None, [], [])
     # The base names both: `aligned` has put the run's images and classes in its order.
     lost = disputed(base.predictions, a, b, a.correct & ~b.correct)
     won = disputed(base.predictions, a, b, b.correct & ~a.correct)

@@ -6,11 +6,14 @@ import numpy as np
 
 from vtrain.files.plain import plain
 from vtrain.report.analysis import Analysis
+from vtrain.report.label_analysis import LabelAnalysis
 from vtrain.report.plain import class_rows, csv_text
 
 
-def analysis_data(analysis: Analysis) -> dict[str, Any]:
+def analysis_data(analysis: Analysis | LabelAnalysis) -> dict[str, Any]:
     """Return all figures with names of classes and images where the analysis has numbers."""
+    if isinstance(analysis, LabelAnalysis):
+        return _label_data(analysis)
     names, ids = analysis.classes, analysis.ids
     data: dict[str, Any] = plain(analysis)
     del data["ids"]
@@ -37,7 +40,26 @@ def analysis_data(analysis: Analysis) -> dict[str, Any]:
     return data
 
 
-def per_class_csv(analysis: Analysis) -> str:
+def _label_data(found: LabelAnalysis) -> dict[str, Any]:
+    names, data = found.classes, plain(found)
+    del data["ids"]
+    data["per_class"] = class_rows(names, found.per_class)
+    data["without_images"] = [names[k] for k in found.without_images]
+    first, second = np.nonzero(np.triu(found.together, 1))
+    cells = zip(
+        first.tolist(), second.tolist(), found.together[first, second].tolist(), strict=True
+    )
+    data["together"] = [{"first": names[a], "second": names[b], "images": n} for a, b, n in cells]
+    for pair in data["pairs"]:
+        pair |= {"first": names[pair["first"]], "second": names[pair["second"]]}
+    for example in data["worst"]:
+        example["image"] = found.ids[example.pop("index")]
+        for kind in ("right", "missed", "wrong"):
+            example[kind] = [[names[k], p] for k, p in example[kind]]
+    return dict(data)
+
+
+def per_class_csv(analysis: Analysis | LabelAnalysis) -> str:
     """Return the figures of each class for a spreadsheet."""
     rows = class_rows(analysis.classes, analysis.per_class)
     return csv_text(list(rows[0]), [list(row.values()) for row in rows])

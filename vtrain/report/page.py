@@ -12,6 +12,7 @@ from vtrain.report.comparison import Comparison
 from vtrain.report.confusion import MAX_SHOWN, row_normalised
 from vtrain.report.facts import Row, RunFacts, curve
 from vtrain.report.figures import Series
+from vtrain.report.label_analysis import LabelAnalysis
 from vtrain.report.measured import Measured
 from vtrain.report.render import environment
 from vtrain.report.thumbnails import Maps, ReadImage, thumbnails
@@ -19,11 +20,14 @@ from vtrain.report.thumbnails import Maps, ReadImage, thumbnails
 CURVES = (
     ("loss", ("train/loss", "val/loss")),
     ("accuracy", ("val/top1", "val/top5")),
+    ("average precision", ("val/map", "val/map_micro")),
+    ("F1 and exact match", ("val/f1", "val/f1_micro", "val/exact_match")),
     ("learning rate", ("train/lr",)),
     ("images per second", ("train/images_per_second",)),
 )
 OVERLAID = (
     ("accuracy", "val/top1"),
+    ("mean average precision", "val/map"),
     ("validation loss", "val/loss"),
     ("training loss", "train/loss"),
     ("learning rate", "train/lr"),
@@ -32,7 +36,7 @@ OVERLAID = (
 
 def run_page(
     facts: RunFacts,
-    analysis: Analysis | str,
+    analysis: Analysis | LabelAnalysis | str,
     read: ReadImage | None = None,
     folds: Comparison | None = None,
     measured: Measured | None = None,
@@ -53,12 +57,15 @@ def run_page(
         "curves": training_curves(facts.rows),
         "missing": analysis if isinstance(analysis, str) else None,
         "a": None,
+        "l": None,
         "folds": folds,
         "m": measured or Measured(),
         "maps": maps or Maps(),
     }
     if isinstance(analysis, Analysis):
         context |= _analysis_context(analysis, read)
+    if isinstance(analysis, LabelAnalysis):
+        context |= _label_context(analysis, read)
     return environment().get_template("run.html").render(context)
 
 
@@ -99,6 +106,21 @@ def training_curves(rows: Sequence[Row]) -> list[tuple[str, list[str], Markup]]:
             figure = figures.curves(f"curve{number}", list(present.values()), "step", title)
             result.append((title, list(present), figure))
     return result
+
+
+def _label_context(found: LabelAnalysis, read: ReadImage | None) -> dict[str, Any]:
+    """Return what the sections on predictions of several labels show."""
+    shown = found.shown_classes()
+    return {
+        "l": found,
+        "names": found.classes,
+        "ranked": found.per_class.worst_first().tolist(),
+        "per_class": found.per_class,
+        "shown": shown,
+        "counts": found.together[np.ix_(shown, shown)].tolist(),
+        "images": {} if read is None else thumbnails((one.index for one in found.worst), read),
+        "can_read": read is not None,
+    }
 
 
 def _analysis_context(a: Analysis, read: ReadImage | None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from vtrain.report.intervals import DRAWS, Interval, mean_interval
+from vtrain.report.label_scores import LabelScores
 from vtrain.report.scores import Scores
 
 SIGNIFICANCE = 0.05
@@ -35,8 +36,13 @@ class Paired:
         return self.p_value < SIGNIFICANCE
 
 
-def compare(a: Scores, b: Scores, draws: int = DRAWS, seed: int = 0) -> Paired:
-    """Compare two models' scores; image n of one is image n of the other."""
+def compare(
+    a: Scores | LabelScores, b: Scores | LabelScores, draws: int = DRAWS, seed: int = 0
+) -> Paired:
+    """Compare two models' scores; image n of one is image n of the other.
+
+    Of several labels an image accuracy is the share of images of which all are right.
+    """
     assert np.array_equal(a.targets, b.targets), "the same images in the same order"
     only_a, only_b = int((a.correct & ~b.correct).sum()), int((b.correct & ~a.correct).sum())
     # -1, 0 or 1 for each image: what both get right or wrong adds nothing to the spread.

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from vtrain.files.plain import plain
 
 if TYPE_CHECKING:
+    from vtrain.report.label_scores import PerLabel
     from vtrain.report.metrics import PerClass
 
 
-def class_rows(classes: Sequence[str], figures: "PerClass") -> list[dict[str, Any]]:
+def class_rows(classes: Sequence[str], figures: "PerClass | PerLabel") -> list[dict[str, Any]]:
     """Return a row for each class, the worst first."""
     columns = [field.name for field in dataclasses.fields(figures)]
     return [

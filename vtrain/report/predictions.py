@@ -11,6 +11,7 @@ import numpy as np
 
 from vtrain.errors import CheckpointError, DataError, printable
 from vtrain.files.arrays import read_arrays, write_arrays
+from vtrain.report.label_scores import LabelScores
 from vtrain.report.scores import Array, Scores
 
 
@@ -18,7 +19,8 @@ from vtrain.report.scores import Array, Scores
 class Predictions:
     """A model's logits on the images of one split.
 
-    Shape: `logits` (N, K) float32, `targets` (N,) int64.
+    Shape: `logits` (N, K) float32, `targets` (N,) int64, or (N, K) float32 of several labels an
+    image.
 
     Raises:
         DataError: There is no image, or lengths or values do not fit.
@@ -32,9 +34,11 @@ class Predictions:
     """The names of the logits, in order. Length K."""
     about: dict[str, Any]
     """Plain data: `split`, the split's fingerprint under `images`, the checkpoint's `step`."""
+    thresholds: tuple[float, ...] = ()
+    """Of several labels an image: the probability from which on each class is named."""
 
     def __post_init__(self) -> None:
-        self.scores()  # checks the arrays
+        self.label_scores() if self.has_several else self.scores()  # checks the arrays
         if len(self.ids) != len(self.targets) or len(self.classes) != self.logits.shape[1]:
             raise DataError(
                 f"{len(self.ids)} images and {len(self.classes)} classes have names, but the "
@@ -46,9 +50,25 @@ class Predictions:
         """Whether the model was trained on these images."""
         return self.about.get("split") == "train"
 
+    @property
+    def has_several(self) -> bool:
+        """Whether each image may have several labels."""
+        return self.targets.ndim == 2
+
     def scores(self) -> Scores:
-        """Return what the figures are computed from."""
+        """Return what the figures of images of one class each are computed from.
+
+        Raises:
+            DataError: Images may have several labels.
+        """
+        if self.has_several:
+            what = "this is for images of one class each, and the run's have several labels"
+            raise DataError(what, hint="`vtrain report RUN` and `vtrain eval` know them")
         return Scores(self.logits, self.targets)
+
+    def label_scores(self) -> LabelScores:
+        """Return what the figures of images of several labels are computed from."""
+        return LabelScores(self.logits, self.targets, np.array(self.thresholds, np.float64))
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all.
@@ -58,12 +78,16 @@ class Predictions:
         """
         arrays: dict[str, Array] = {
             "logits": np.ascontiguousarray(self.logits, np.float32),
-            "targets": np.ascontiguousarray(self.targets, np.int64),
+            "targets": np.ascontiguousarray(
+                self.targets, np.float32 if self.has_several else np.int64
+            ),
             # Bytes, not text: a file's name need not be valid text, and NumPy's takes 4 x as much.
             "ids": np.array([os.fsencode(name) for name in self.ids], np.bytes_),
             "classes": np.array([name.encode() for name in self.classes], np.bytes_),
             "about": np.frombuffer(json.dumps(self.about).encode(), np.uint8),
         }
+        if self.has_several:
+            arrays["thresholds"] = np.array(self.thresholds, np.float64)
         write_arrays(path, arrays)
 
     @classmethod
@@ -78,7 +102,8 @@ class Predictions:
         arrays = read_arrays(path, hint)
         try:
             logits, targets = arrays["logits"], arrays["targets"]
-            if logits.dtype.kind != "f" or targets.dtype.kind != "i":
+            kind = "f" if targets.ndim == 2 else "i"
+            if logits.dtype.kind != "f" or targets.dtype.kind != kind:
                 raise ValueError(f"logits of {logits.dtype} and targets of {targets.dtype}")
             if arrays["ids"].dtype.kind != "S" or arrays["classes"].dtype.kind != "S":
                 raise ValueError("names that are not bytes")
@@ -87,10 +112,11 @@ class Predictions:
                 raise ValueError("'about' is no mapping")
             return cls(
                 np.ascontiguousarray(logits, np.float32),
-                targets.astype(np.int64),
+                targets.astype(np.float32 if kind == "f" else np.int64),
                 tuple(os.fsdecode(name) for name in arrays["ids"].tolist()),
                 tuple(name.decode() for name in arrays["classes"].tolist()),
                 about,
+                tuple(arrays["thresholds"].tolist()) if kind == "f" else (),
             )
         except KeyError as error:
             raise CheckpointError(f"the predictions have no {error}", path, hint) from None
@@ -106,6 +132,8 @@ def joined(parts: list[Predictions]) -> Predictions:
         DataError: Their classes differ, or an image is in two of them.
     """
     first = parts[0]
+    for part in parts:
+        part.scores()  # of several labels each fold has thresholds of its own
     if any(part.classes != first.classes for part in parts):
         raise DataError("the folds do not have the same classes")
     ids = tuple(name for part in parts for name in part.ids)
@@ -121,7 +149,9 @@ def joined(parts: list[Predictions]) -> Predictions:
     )
 
 
-def aligned(a: Predictions, b: Predictions) -> tuple[Scores, Scores]:
+def aligned(
+    a: Predictions, b: Predictions
+) -> tuple[Scores, Scores] | tuple[LabelScores, LabelScores]:
     """Return the scores of two sets of predictions of the same images, in the order of `a`.
 
     Classes are matched by name and images by what `ids` says.
@@ -139,8 +169,13 @@ def aligned(a: Predictions, b: Predictions) -> tuple[Scores, Scores]:
         )
     order = np.array([rows[name] for name in a.ids])
     columns = np.array([b.classes.index(name) for name in a.classes])
-    numbers = np.argsort(columns)  # class number in b -> class number in a
-    logits, targets = b.logits[order][:, columns], numbers[b.targets[order]]
+    logits, targets = b.logits[order][:, columns], b.targets[order]
+    if b.has_several:
+        targets = targets[:, columns]
+    else:
+        targets = np.argsort(columns)[targets]  # class number in b -> class number in a
     if not np.array_equal(targets, a.targets):
         raise DataError("the same images have other labels in the two runs")
+    if a.has_several:
+        return a.label_scores(), LabelScores(logits, targets, np.array(b.thresholds)[columns])
     return a.scores(), Scores(logits, targets)

@@ -146,6 +146,7 @@ def build_harness(
         loader=parts.train_loader,
         val_loader=parts.val_loader,
         normalise=parts.preprocess.normalise,
+        task=parts.task,
         batch=batch,
         warm_up=WARM_UP + 1 if config.train.cuda_graph else 0,
     )

@@ -36,7 +36,7 @@ def check_config(config: Config, listed: ImageFolder | None = None) -> str:
     plan = resolve(config, source=build_source(config, listed=listed), trial=False)
     config, source = plan.config, plan.source
     num_classes = len(source.classes)
-    check_watched(config, num_classes)
+    check_watched(plan)
     check_maps(config)
     preprocess = build_preprocess(config, source)
     val = source.split("val")

@@ -17,6 +17,7 @@ from vtrain.config import evaluation_config
 from vtrain.data.datasets.class_names import places
 from vtrain.data.datasets.samples import Samples, SplitName, subset
 from vtrain.data.datasets.stratified import stratified_sample
+from vtrain.data.labels import classes_present, has_several, strata
 from vtrain.data.loading.batches import Batch
 from vtrain.data.loading.loader import EvalLoader
 from vtrain.data.progress import said_if_long
@@ -42,6 +43,7 @@ from vtrain.inference.onnx_model import is_onnx
 from vtrain.inference.outputs import NO_TARGET, Outputs, outputs_of
 from vtrain.inference.views import Views, asked_about
 from vtrain.registry import bind
+from vtrain.report.label_scores import per_label
 from vtrain.report.predictions import Predictions
 from vtrain.run.advice import for_moved_data
 from vtrain.run.evaluated import Evaluated, choose_images
@@ -66,12 +68,18 @@ class Evaluation:
         """Return what JSON output shows: the metrics, and the figures of each class."""
         if self.predictions is None:
             return dict(self.metrics)
+        return {**self.metrics, "per_class": self.rows()}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the figures of each class, the worst first."""
         from vtrain.report.metrics import per_class  # scipy takes a while, and only JSON needs it
         from vtrain.report.plain import class_rows
 
-        figures = per_class(self.predictions.scores())
-        rows = class_rows(self.predictions.classes, figures)
-        return {**self.metrics, "per_class": rows}
+        found = self.predictions
+        assert found is not None, "of a model that has diverged there are none"
+        if found.has_several:
+            return class_rows(found.classes, per_label(found.label_scores()))
+        return class_rows(found.classes, per_class(found.scores()))
 
 
 def evaluate_checkpoint(
@@ -196,7 +204,7 @@ class Subject:
         """Return the samples, or `count` of them with the classes in proportion."""
         if len(self.samples) <= count:
             return self.samples
-        return subset(self.samples, stratified_sample(self.samples.targets, count))
+        return subset(self.samples, stratified_sample(strata(self.samples.targets), count))
 
     def predict(self, images: Tensor) -> Tensor:
         """Return logits. Shape: (B, C, S, S) uint8 -> (B, K) float32."""
@@ -232,6 +240,7 @@ def prepare(
         raise
     targets = images.samples.targets
     if not any_class:
+        _refuse_other_labels(loaded, targets)
         # Another dataset may number the same classes in another way, or lack some of them.
         known = names_in_data(loaded, images.source.classes)
         targets = renumbered(targets, images.source.classes, known)
@@ -257,7 +266,7 @@ def evaluate_model(
 
     With `views` it is asked about several views of each image.
     """
-    asked = asked_about(loaded.model, loaded.geometry, views)
+    asked = asked_about(loaded.model, loaded.geometry, views, loaded.task)
     subject = prepare(replace(loaded, geometry=asked.geometry), overrides, split)
     outputs: list[Outputs] = []  # they stay on the device: nothing waits between batches
     metrics = evaluate(
@@ -267,6 +276,7 @@ def evaluate_model(
         subject.autocast,
         distributed.all_sum,
         outputs.append,
+        loaded.task.tally(len(subject.samples), subject.device),
     )
     images = subject.images
     predictions = predictions_of(outputs, subject.samples, loaded, images.split)
@@ -280,13 +290,29 @@ def names_in_data(loaded: LoadedModel, classes: tuple[str, ...]) -> tuple[str, .
     return before if renamed and not places(classes, before)[1] else loaded.classes
 
 
+def _refuse_other_labels(loaded: LoadedModel, targets: Tensor) -> None:
+    """Refuse images of several labels for a model of one class each, and the other way round.
+
+    Raises:
+        DataError: They do not fit.
+    """
+    if has_several(targets) and not loaded.task.thresholds:
+        what = "the images have several labels each, and the model names one class"
+        raise DataError(what, hint="evaluate on images of one class each")
+    if loaded.task.thresholds and not has_several(targets):
+        what = "the images have one class each, and the model names several labels"
+        raise DataError(what, hint="set data.label_separator or data.label_columns of a list")
+
+
 def renumbered(targets: Tensor, classes: tuple[str, ...], known: tuple[str, ...]) -> Tensor:
-    """Give targets the numbers that a model's classes have, by name. Shape: (N,) -> (N,).
+    """Give targets the numbers that a model's classes have, by name.
+
+    Shape: (N,) -> (N,), or (N, K) -> (N, number of the model's classes).
 
     Raises:
         DataError: A class of the images is not among the model's.
     """
-    present = torch.unique(targets)  # a class without images, such as an empty folder, does no harm
+    present = classes_present(targets)  # one without images, such as an empty folder, does no harm
     numbers, unknown = places([classes[label] for label in present.tolist()], known)
     if unknown:
         raise DataError(
@@ -294,6 +320,11 @@ def renumbered(targets: Tensor, classes: tuple[str, ...], known: tuple[str, ...]
             f"classes are unknown; the model has {len(known)})",
             hint="evaluate on a dataset with the classes that the model was trained for",
         )
+    if has_several(targets):
+        there = [k for k, name in enumerate(classes) if not places([name], known)[1]]
+        columns = targets.new_zeros(len(targets), len(known))
+        columns[:, places([classes[k] for k in there], known)[0]] = targets[:, there]
+        return columns
     order = torch.full((len(classes),), -1)
     order[present] = torch.tensor(numbers, dtype=torch.int64)
     return order[targets]

@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
-import torch
-
 from vtrain.config import Config, EvaluationConfig
 from vtrain.data.datasets.folder_names import split_of
 from vtrain.data.datasets.samples import Samples, SplitName
 from vtrain.data.datasets.splits import MOVED, TEST_CHOOSES, Split
 from vtrain.data.inspect.fingerprint import fingerprint
+from vtrain.data.labels import classes_present
 from vtrain.errors import ConfigError, DataError, printable
 from vtrain.inference.loaded import LoadedModel
 from vtrain.run.build.data import build_source
@@ -151,7 +150,7 @@ def _counted(found: Evaluated, known: int) -> str:
         kind = f"held out of training by {how}"
     else:
         kind = f"split {source.official(found.split)}"
-    present = len(torch.unique(samples.targets))
+    present = len(classes_present(samples.targets))
     images = "image" if count == "1" else "images"
     where = f"{count} {images} of {data_place(found.config)}"
     # Features are judged on classes that the model does not know, too.

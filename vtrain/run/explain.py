@@ -172,7 +172,7 @@ class _Work:
         targets = targets_of(self.loaded, logits, self.question.targets)
         request = Request(targets, self.question.layer, self.question.head)
         maps = METHODS[self.method].function(self.loaded.model, images, request)
-        top = logits.softmax(1).topk(min(TOP_K, logits.shape[1]))
+        top = self.loaded.task.probabilities(logits).topk(min(TOP_K, logits.shape[1]))
         names = self.loaded.classes
         for row, number in enumerate(batch.indices.tolist()):
             classes = [

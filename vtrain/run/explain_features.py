@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vtrain.data.labels import refuse_several
 from vtrain.data.progress import said_if_long
 from vtrain.device import choose_device
 from vtrain.errors import StorageError
@@ -104,6 +105,7 @@ def read_features(loaded: LoadedModel, source: LoadedModel) -> Features:
     # The images of one run, prepared and judged as the other model was trained to see them.
     looked_at = replace(source, geometry=loaded.geometry)
     subject = prepare(looked_at, ("train.device=auto",), "val")
+    refuse_several(subject.samples.targets, "what features tell classes apart by")
     samples = subject.sampled(IMAGES)
     batches = subject.loader_of(samples).batches("computing features")
     loaded.model.to(subject.device)

@@ -15,7 +15,7 @@ from vtrain.data.loading.batches import Batch
 from vtrain.data.normalise import to_image
 from vtrain.data.progress import Progress
 from vtrain.device import choose_device
-from vtrain.errors import DataError
+from vtrain.errors import ConfigError, DataError
 from vtrain.explain.faithful import KINDS, ORDERS, Trust, sentences, trust
 from vtrain.explain.learnt import Section, page, sections_of, similarity_section
 from vtrain.explain.methods import images_at_once
@@ -113,6 +113,9 @@ def judge_maps(
         StorageError: The folder holds something already, and `force` is not given.
     """
     loaded = load_model(ckpt or newest_checkpoint(), choose_device("auto"))
+    if loaded.task.thresholds:
+        what = "--faithfulness judges by the likeliest class, and this model names several labels"
+        raise ConfigError(what, loaded.path, "leave it out")
     method = method_of(loaded, question)
     folder = open_folder(output, force)
     untrained = untrained_like(loaded)

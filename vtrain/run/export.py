@@ -109,6 +109,9 @@ def export(ckpt: Path, overrides: Iterable[str], order: Order) -> Exported:
     if order.form == "safetensors":
         check_supported(Architecture.of(loaded), order.names)
     elif order.form == "timm":
+        if loaded.task.thresholds:
+            what = "a folder for timm says nothing of thresholds, and this model names by them"
+            raise ConfigError(what, "--format", "take onnx, program or safetensors")
         timm_config(loaded, Architecture.of(loaded))
     evidence = gather(loaded, overrides, order.images)
     with said_if_long(f"writing {printable(str(path))}"):
@@ -190,7 +193,7 @@ def gather(loaded: LoadedModel, overrides: Iterable[str], count: int) -> Evidenc
     # Few images come again, so that every size of batch is asked for.
     again = torch.arange(max(len(chosen), sum(BATCHES))) % len(chosen)
     parts = (torch.cat(part)[again].numpy() for part in (images, logits, targets))
-    return Evidence(*parts)
+    return Evidence(*parts, thresholds=loaded.task.thresholds)
 
 
 def facts_of(loaded: LoadedModel) -> dict[str, str]:
@@ -204,6 +207,7 @@ def facts_of(loaded: LoadedModel) -> dict[str, str]:
         "checkpoint_sha256": digest,
         "vtrain_version": __version__,
         "torch_version": torch.__version__,
+        **({"thresholds": json.dumps(loaded.task.thresholds)} if loaded.task.thresholds else {}),
     }
 
 

@@ -219,9 +219,9 @@ def _built(
         start.check_config(config)  # before any part: into others the state would not fit
     source = build_source(config, run_data, request.listed)
     if start is None:
-        check_watched(config, len(source.classes))
         check_maps(config)
     plan = resolve(config, device, rank, batch_size=stored, source=source)
+    check_watched(plan)
     parts = build_parts(plan, pretrained=start is None)
     dataset = dataset_fingerprint(source.classes, plan.train, parts.val, source)
     distributed.check_same({"dataset": dataset}, DataError)

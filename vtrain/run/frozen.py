@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vtrain.data.datasets.samples import SplitName
+from vtrain.data.labels import refuse_several
 from vtrain.errors import ConfigError, DataError, counted
 from vtrain.files.checkpoint import Checkpoint
 from vtrain.inference.evaluate import top_k_hits
@@ -63,6 +64,7 @@ def evaluate_frozen(
         refuse_exported(path, "logits and no features")
         loaded = load_model(path)
     subject = prepare(loaded, overrides, split, any_class=True)
+    refuse_several(subject.samples.targets, "--knn or --linear-probe")
     train = training_features(subject)
     count = len(subject.images.source.classes)
     log.info("features %s of %d values", counted(len(train.targets), "training image"),

@@ -34,7 +34,7 @@ class Judgement:
     best: Predictions
     """What the best checkpoint says of the held-out images."""
     known_right: int
-    """Of `known` training images, not augmented, those that the last weights name rightly."""
+    """Of `known` training images, not augmented, those of which the last weights are right."""
     known: int
 
 
@@ -84,7 +84,8 @@ def _known(parts: Parts) -> tuple[int, int]:
             outputs = _outputs(parts, parts.model, loader)
     finally:
         loader.close()
-    right = sum(int((output.logits.argmax(1) == output.targets).sum()) for output in outputs)
+    is_right = parts.task.is_right
+    right = sum(int(is_right(output.logits, output.targets).sum()) for output in outputs)
     return right, sum(len(output.targets) for output in outputs)
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from vtrain.bench.timing import windows
+from vtrain.data.labels import refuse_several
 from vtrain.data.progress import said_if_long
 from vtrain.device import describe
 from vtrain.inference.loaded import load_model
@@ -30,6 +31,8 @@ def measure(path: Path, *, cost: bool, corruptions: bool) -> Measured:
     if not (cost or corruptions):
         return Measured()
     subject = prepare(load_model(path), (), "val")
+    if corruptions:
+        refuse_several(subject.samples.targets, "--corruptions")
     with said_if_long("timing the model"):
         speeds = _speeds(subject) if cost else []
     return Measured(

@@ -21,13 +21,16 @@ STEPS, EVERY, WARMUP = 500, 10, 20  # at most; between evaluations; of which the
 
 
 class UntilMemorised(Callback):
-    """Says how many images are memorised, and stops at all of them."""
+    """Says how many images are memorised, and stops at all of them.
 
-    def __init__(self, count: int) -> None:
-        self.count, self.known = count, 0
+    `right` is the metric that is their share.
+    """
+
+    def __init__(self, count: int, right: str) -> None:
+        self.count, self.right, self.known = count, right, 0
 
     def on_eval_end(self, state: TrainState, metrics: Metrics) -> None:
-        self.known = round(metrics["val/top1"] * self.count)
+        self.known = round(metrics[self.right] * self.count)
         log.info("step %d: %d of %d images are memorised", state.step, self.known, self.count)
         if self.known == self.count:
             state.stop_reason = "all images are memorised"
@@ -49,7 +52,7 @@ def overfit(config: Config, count: int, listed: ImageFolder | None = None) -> in
     source = replace(build_source(config, listed=listed), only="train")
     plan = shortened(resolve(config, source=source))
     parts = build_parts(plan)
-    watch = UntilMemorised(len(plan.train))
+    watch = UntilMemorised(len(plan.train), plan.task.right)
     build_trainer(parts, [watch]).fit(parts.train_loader)
     parts.train_loader.close()
     if watch.known < watch.count:

@@ -37,25 +37,30 @@ def predict_images(
     reject: float | None = None,
     conformal: float | None = None,
     views: "Views | None" = None,
+    threshold: float | None = None,
 ) -> Iterator[Prediction]:
     """Predict every image that the patterns name, in their order; each as soon as it is known.
 
     Patterns are files, folders (searched recursively for images) and globs. Without a checkpoint it
-    is the newest finished run's best; `top_k` above the number of classes names all of them.
+    is the newest finished run's best; `top_k` above the number of classes names all of them. A
+    model of several labels an image names those that reach their thresholds.
 
     Args:
         patterns: See above, also for the next two.
         ckpts: Checkpoints, run folders, or one ONNX file; of several the mean of probabilities.
-        top_k: How many classes to name; None means `TOP_K`.
+        top_k: How many classes to name; None means `TOP_K`, or of several labels as many as there
+            are.
         reject: The probability of the likeliest class below which an image is unsure.
         conformal: Name the classes that hold the true one but for this share of images; an image is
             unsure unless that is one class.
         views: Of each image, whose probabilities are averaged.
+        threshold: The probability from which on an image has a class, in place of each class's own.
 
     Raises:
         DataError: A pattern names nothing. An unreadable image is no exception but a result.
         CheckpointError: There is no usable checkpoint, or they do not have the same classes.
-        ConfigError: An ONNX file is asked for what it cannot do.
+        ConfigError: An ONNX file is asked for what it cannot do, or a model of one class an image
+            for what is of several labels, or the other way round.
     """
     paths = find_images(patterns)
     ckpts = list(ckpts) or [newest_checkpoint()]
@@ -69,9 +74,11 @@ def predict_images(
     count = len(model.classes)
     if top_k is not None and top_k > count:
         log.info("--top-k %d: the model has %d classes", top_k, count)
+    own = model.thresholds if isinstance(model, OnnxModel) else mean_thresholds(members)
+    refuse_other_labels(own, reject=reject, conformal=conformal, threshold=threshold)
     least = None if conformal is None else _conformal_threshold(model, conformal)
     errors: dict[int, str] = {}
-    wanted = count if least is not None else min(top_k or TOP_K, count)
+    wanted = count if least is not None or own else min(top_k or TOP_K, count)
 
     def on_error(number: int, error: DataError) -> None:
         errors[number] = error.what
@@ -82,7 +89,55 @@ def predict_images(
         ranked = ranked_by_models(members, paths, wanted, on_error, views)
     answers = in_order(paths, ranked, errors)
     predictions = (Prediction(str(path), found or [], error) for path, found, error in answers)
+    if own:
+        given = own if threshold is None else (threshold,) * count
+        limits = dict(zip(model.classes, given, strict=True))
+        return (_named(prediction, limits, top_k) for prediction in predictions)
     return (_judged(prediction, reject, least) for prediction in predictions)
+
+
+def mean_thresholds(members: Sequence["LoadedModel"]) -> tuple[float, ...]:
+    """Return the mean of the members' thresholds of each class, in the order of the first's.
+
+    Raises:
+        CheckpointError: One of them names several labels an image, and another one class.
+    """
+    first = members[0]
+    limits = [dict(zip(one.classes, one.task.thresholds, strict=False)) for one in members]
+    for member, own in zip(members, limits, strict=True):
+        if bool(own) != bool(limits[0]):
+            what = f"one of this and {first.path} names several labels an image, the other one"
+            raise CheckpointError(what, member.path, "take models of one kind")
+    if not limits[0]:
+        return ()
+    return tuple(sum(own[name] for own in limits) / len(limits) for name in first.classes)
+
+
+def refuse_other_labels(
+    thresholds: Sequence[float],
+    *,
+    reject: float | None = None,
+    conformal: float | None = None,
+    threshold: float | None = None,
+) -> None:
+    """Refuse options without a meaning for a model of several labels, or of one class an image.
+
+    Raises:
+        ConfigError: There is one, and it says what to do.
+    """
+    if not thresholds and threshold is not None:
+        what = "--threshold is for models of several labels, and this one names one class"
+        raise ConfigError(what, "command line", "--reject says of which images it is unsure")
+    for name, value in {"--reject": reject, "--conformal": conformal}.items():
+        if thresholds and value is not None:
+            what = f"{name} is for models of one class an image, and this one names several labels"
+            raise ConfigError(what, "command line", "--threshold P names those above P")
+
+
+def _named(prediction: Prediction, limits: Mapping[str, float], top_k: int | None) -> Prediction:
+    """Keep the classes that reach their limits, `top_k` of them at most."""
+    chosen = [(name, p) for name, p in prediction.classes if p >= limits[name]]
+    return replace(prediction, classes=chosen[:top_k], has_several=True)
 
 
 def in_order(

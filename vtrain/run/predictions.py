@@ -34,10 +34,11 @@ def predictions_of(
     try:
         return Predictions(
             torch.cat([output.logits for output in outputs]).cpu().numpy(),  # (N, K)
-            torch.cat([output.targets for output in outputs]).cpu().numpy(),  # (N,)
+            torch.cat([output.targets for output in outputs]).cpu().numpy(),  # (N,) or (N, K)
             tuple(samples.name(index) for index in indices),
             loaded.classes,
             about,
+            loaded.task.thresholds,
         )
     except DataError as error:
         log.warning("there is nothing to report on: %s", error)

@@ -25,9 +25,7 @@ def ranked_by_models(
     views: "Views | None",
 ) -> Iterator[tuple[int, list[tuple[str, float]]]]:
     """Yield the number of each readable path and its likeliest classes."""
-    from vtrain.inference.views import mean_of
-
-    first = members[0]
+    first, task = members[0], members[0].task
     # Each reads the files for itself, as its own preprocessing wants them.
     streams = [outputs_of_files(one, paths, on_error, views) for one in members]
     columns = [[one.classes.index(name) for name in first.classes] for one in members]
@@ -35,9 +33,9 @@ def ranked_by_models(
         logits = outputs[0].logits
         if len(members) > 1:
             each = zip(outputs, columns, strict=True)
-            logits = mean_of([output.logits[:, column] for output, column in each])
+            logits = task.mean_of([output.logits[:, column] for output, column in each])
         # Read back once a batch; a GPU computes the next one only then, but decoding goes on.
-        probabilities, classes = logits.softmax(1).topk(top_k)  # (B, k) each
+        probabilities, classes = task.probabilities(logits).topk(top_k)  # (B, k) each
         for number, row, ids in zip(
             outputs[0].indices.tolist(), probabilities.tolist(), classes.tolist(), strict=True
         ):
@@ -51,7 +49,7 @@ def outputs_of_files(
     from vtrain.inference.outputs import batches_of_files, outputs_of
     from vtrain.inference.views import asked_about
 
-    asked = asked_about(loaded.model, loaded.geometry, views)
+    asked = asked_about(loaded.model, loaded.geometry, views, loaded.task)
     batches = batches_of_files(paths, asked.geometry, loaded.device, on_error)
     normalise = loaded.geometry.normalise
     return outputs_of(asked.model, batches, normalise, autocast_of(loaded))

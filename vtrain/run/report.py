@@ -11,8 +11,11 @@ from vtrain.files.runs import RunFolder
 from vtrain.report.analysis import Analysis, analyse
 from vtrain.report.comparison import Comparison, Run, compare_runs, joined_folds, originals
 from vtrain.report.document import analysis_data, per_class_csv
+from vtrain.report.facts import RunFacts
+from vtrain.report.label_analysis import LabelAnalysis, analyse_labels
 from vtrain.report.measured import Measured
 from vtrain.report.page import run_page, runs_page
+from vtrain.report.predictions import Predictions
 from vtrain.report.thumbnails import Maps, thumbnails
 from vtrain.run.gallery_maps import gallery_maps
 from vtrain.run.measure import measure
@@ -29,7 +32,7 @@ NO_PREDICTIONS = (
 
 def report_run(
     path: Path, output: Path | None, *, cost: bool = False, corruptions: bool = False
-) -> Analysis | None:
+) -> Analysis | LabelAnalysis | None:
     """Write a run's page, `report.json` and `per_class.csv`, and return the figures.
 
     Args:
@@ -48,22 +51,18 @@ def report_run(
 
 def write_report(
     run: Run, output: Path, folds: Comparison | None = None, measured: Measured | None = None
-) -> Analysis | None:
+) -> Analysis | LabelAnalysis | None:
     """Write the page of a run, or of folds that were joined, and what belongs beside it."""
     facts, predictions = run.facts, run.predictions
     analysis, read, maps = None, None, None
     if predictions is not None:
-        counts = facts.train_counts or {}
-        # Of some classes alone the frequencies say nothing of a long tail.
-        known = all(name in counts for name in predictions.classes)
-        per_class = [counts[name] for name in predictions.classes] if known else None
         with said_if_long("computing the figures"):
-            analysis = analyse(predictions, per_class)
+            analysis = _analysed(predictions, facts)
         read = image_reader(facts, predictions)
         write_text(output.with_name("per_class.csv"), per_class_csv(analysis))
         if folds is not None:
             maps = Maps(missing="each fold has a model of its own; the page of a fold has them")
-        elif read is not None:
+        elif read is not None and isinstance(analysis, Analysis):
             chosen = analysis.galleries.indices()
             maps = gallery_maps(Path(facts.folder), predictions, chosen, read)
     missing = NO_PREDICTIONS.format(facts.folder)
@@ -75,6 +74,15 @@ def write_report(
     write_json(output.with_suffix(".json"), plain(twin))
     log.info("report %s", output)
     return analysis
+
+
+def _analysed(predictions: Predictions, facts: RunFacts) -> Analysis | LabelAnalysis:
+    if predictions.has_several:
+        return analyse_labels(predictions)
+    counts = facts.train_counts or {}
+    # Of some classes alone the frequencies say nothing of a long tail.
+    known = all(name in counts for name in predictions.classes)
+    return analyse(predictions, [counts[name] for name in predictions.classes] if known else None)
 
 
 def report_runs(paths: list[Path], against: Path | None, output: Path | None) -> Comparison:

@@ -81,6 +81,7 @@ class ResumePoint:
         try:
             changed = check_unchanged(saved.dataset, dataset, self.path, accept=accept_data_change)
             state.load_state_dict(saved.state)
+            parts.task.restore(saved.thresholds)
         except (KeyError, TypeError, ValueError, RuntimeError, AssertionError) as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0][:100]
             raise CheckpointError(
@@ -97,7 +98,7 @@ class ResumePoint:
     def _forget(self, parts: Parts) -> None:
         """Start anew what is counted in another metric than before: values do not compare."""
         changed = differences(self.config, parts.plan.config)
-        if "checkpoint.best_metric" in changed:
+        if parts.plan.metric_of(self.config) != parts.plan.best_metric:
             parts.state.best = None
         watched = {"train.early_stopping.metric", "train.early_stopping.mode"}
         if parts.state.early_stopping is not None and watched & set(changed):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from vtrain import screen
 from vtrain.errors import ConfigError
 from vtrain.inference.onnx_model import OnnxModel, is_onnx, load_onnx
-from vtrain.run.predict import newest_checkpoint
+from vtrain.run.predict import newest_checkpoint, refuse_other_labels
 
 if TYPE_CHECKING:  # the extra may not be installed
     from vtrain.serve.served import Served
@@ -88,4 +88,13 @@ def served_onnx(model: OnnxModel, reject: float | None) -> "Served":
         ("Classes", f"{len(model.classes):,}"),
         ("Written by", f"vtrain {model.facts.get('vtrain_version', 'of unknown version')}"),
     ]
-    return Served(name, model.classes, model.prepare, model.probabilities, None, reject, facts)
+    refuse_other_labels(model.thresholds, reject=reject)
+    return Served(
+        name,
+        model.classes,
+        model.prepare,
+        model.probabilities,
+        reject=reject,
+        thresholds=model.thresholds,
+        facts=facts,
+    )

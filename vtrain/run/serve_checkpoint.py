@@ -2,6 +2,7 @@
 
 import io
 import logging
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 
 from vtrain.config import Config, load_config, stored_config
+from vtrain.data.labels import label_text
 from vtrain.data.loading.batches import Batch
 from vtrain.device import autocast, choose_device, choose_precision
 from vtrain.errors import ConfigError, VtrainError
@@ -27,6 +29,7 @@ from vtrain.report.predictions import Predictions
 from vtrain.report.thumbnails import ReadImage, thumbnail
 from vtrain.run.calibrate import predictions_beside
 from vtrain.run.explain_question import Question, finite_logits, method_of, targets_of
+from vtrain.run.predict import refuse_other_labels
 from vtrain.run.run_facts import image_reader
 from vtrain.serve.served import Array, Explanation, Served, Shown
 
@@ -35,7 +38,12 @@ EXAMPLES = 4
 """Images of each gallery that the page offers."""
 PICTURE = 256
 """Pixels of the longer side of a map's picture."""
-METRICS = {"val/top1": "Accuracy", "val/top5": "Top-5 accuracy"}
+METRICS = {
+    "val/top1": "Accuracy",
+    "val/top5": "Top-5 accuracy",
+    "val/map": "Mean average precision",
+    "val/f1": "Mean F1",
+}
 
 
 def served_checkpoint(ckpt: Path, reject: float | None) -> Served:
@@ -47,6 +55,7 @@ def served_checkpoint(ckpt: Path, reject: float | None) -> Served:
     loaded = load_model(ckpt, choose_device("auto"))
     config = stored_config(loaded.checkpoint, loaded.path)
     dataset = dataset_of(config)
+    refuse_other_labels(loaded.task.thresholds, reject=reject)
     return Served(
         f"{loaded.checkpoint.model.name} on {dataset}",
         loaded.classes,
@@ -54,6 +63,7 @@ def served_checkpoint(ckpt: Path, reject: float | None) -> Served:
         Asked(loaded, config.train.precision),
         partial(explained, loaded),
         reject,
+        loaded.task.thresholds,
         facts_of(loaded, dataset),
         examples_of(loaded),
     )
@@ -76,7 +86,7 @@ class Asked:
         batch = Batch(pixels, targets, torch.arange(count), 0, count)
         normalise = self.loaded.geometry.normalise
         (output,) = outputs_of(self.loaded.model, [batch], normalise, self.autocast)
-        probabilities: Array = output.logits.softmax(1).cpu().numpy()
+        probabilities: Array = self.loaded.task.probabilities(output.logits).cpu().numpy()
         return probabilities
 
 
@@ -151,7 +161,8 @@ def facts_of(loaded: LoadedModel, dataset: str) -> list[tuple[str, str]]:
     for key, name in METRICS.items():
         # Of few classes the likeliest five are all.
         if key in checkpoint.metrics and (key != "val/top5" or len(loaded.classes) > 5):
-            value = f"{checkpoint.metrics[key]:.1%} of its validation images"
+            share = f"{checkpoint.metrics[key]:.1%}"
+            value = f"{share} {'on' if loaded.task.thresholds else 'of'} its validation images"
             facts.append((name, value))
     return facts
 
@@ -169,29 +180,39 @@ def examples_of(loaded: LoadedModel) -> list[Shown]:
         return []
     if read is None:
         return []
+    lock = Lock()  # not every dataset can be read by two threads
+    if predictions.has_several:
+        spread = range(0, len(predictions.ids), -(-len(predictions.ids) // (3 * EXAMPLES)))
+        labelled = ((index, _labels(predictions, index)) for index in spread)
+        found = (_shown(index, caption, read, lock) for index, caption in labelled)
+        return [shown for shown in found if shown is not None]
     scores = predictions.scores()
     chosen = [
         *sure_and_wrong(scores, EXAMPLES),
         *most_typical(scores, range(min(EXAMPLES, scores.num_classes)), 1),
         *right_but_unsure(scores, EXAMPLES),
     ]
-    lock = Lock()  # not every dataset can be read by two threads
     # Each once, though it may be in two galleries.
-    each = {example.index: example for example in chosen}
-    found = (_shown(example, predictions, read, lock) for example in each.values())
+    captions = {example.index: _caption(example, predictions.classes) for example in chosen}
+    found = (_shown(index, caption, read, lock) for index, caption in captions.items())
     return [shown for shown in found if shown is not None]
 
 
-def _shown(example: Example, predictions: Predictions, read: ReadImage, lock: Lock) -> Shown | None:
-    names = predictions.classes
+def _caption(example: Example, names: Sequence[str]) -> str:
     said, probability = example.likeliest[0]
-    caption = f"{names[example.true]}, taken for {names[said]} ({probability:.0%})"
     if said == example.true:
-        caption = f"{names[example.true]} ({probability:.0%})"
+        return f"{names[example.true]} ({probability:.0%})"
+    return f"{names[example.true]}, taken for {names[said]} ({probability:.0%})"
 
+
+def _labels(predictions: Predictions, index: int) -> str:
+    return label_text(torch.from_numpy(predictions.targets[index]), predictions.classes)
+
+
+def _shown(index: int, caption: str, read: ReadImage, lock: Lock) -> Shown | None:
     def image() -> Image.Image:
         with lock:
-            return read(example.index)
+            return read(index)
 
     try:
         return Shown(caption, thumbnail(image()), image)

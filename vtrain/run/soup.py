@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import Tensor
 
@@ -19,12 +19,11 @@ from vtrain.files.runs import checkpoint_of
 from vtrain.inference.averaging import RunningMean
 from vtrain.inference.evaluate import evaluate
 from vtrain.inference.loaded import check_weights_fit, load_model
+from vtrain.inference.tasks import task_for
 from vtrain.run.evaluate import Subject, prepare
 from vtrain.run.members import refuse_exported, refuse_twice
 
 log = logging.getLogger(__name__)
-CHOOSES = "val/top1"
-"""The metric that decides, as in the paper."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,7 @@ class Tasted:
     path: Path
     metrics: Metrics
     """Of the model by itself."""
+    thresholds: tuple[float, ...]
     is_in: bool = False
 
 
@@ -45,6 +45,8 @@ class Soup:
     metrics: Metrics
     members: list[Tasted]
     """The best first, which is the order in which they were tried."""
+    chosen_by: str
+    """The metric that decided: that of the paper, or mAP of several labels an image."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON output shows."""
@@ -79,45 +81,57 @@ def make_soup(
     paths = [checkpoint_of(path) for path in ckpts]
     subject = prepare(load_model(paths[0]), overrides)
     first = subject.loaded.checkpoint
+    chosen_by = subject.loaded.task.metrics[0]
     tasted = []
     for path in paths:
         checkpoint = Checkpoint.load(path)
         _refuse_others(checkpoint, first, path, paths[0])
-        tasted.append(Tasted(path, _judged(subject, checkpoint.weights, path)))
-        log.info("alone   %.4f %s", tasted[-1].metrics[CHOOSES], path)
+        tasted.append(Tasted(path, *_judged(subject, checkpoint.weights, path)))
+        log.info("alone   %.4f %s", tasted[-1].metrics[chosen_by], path)
     # Stable: of equals the one that is named first comes first.
-    tasted.sort(key=lambda one: -one.metrics[CHOOSES])
-    soup, metrics, members = _greedy(subject, tasted)
-    best = Checkpoint.load(tasted[0].path)
-    replace(best.with_weights(soup.mean()), metrics=metrics).save(output)
-    return Soup(output, metrics, members)
+    tasted.sort(key=lambda one: -one.metrics[chosen_by])
+    weights, (metrics, thresholds), members = _greedy(subject, tasted, chosen_by)
+    made = Checkpoint.load(tasted[0].path).with_weights(weights.mean())
+    replace(made, metrics=metrics, thresholds=thresholds).save(output)
+    return Soup(output, metrics, members, chosen_by)
 
 
-def _greedy(subject: Subject, tasted: list[Tasted]) -> tuple[RunningMean, Metrics, list[Tasted]]:
-    """Try the models from the best on, and return the mean, its metrics, and which are in it."""
-    soup, metrics = RunningMean(), tasted[0].metrics
+Judged: TypeAlias = tuple[Metrics, tuple[float, ...]]
+"""What weights are worth, and the thresholds that were fitted for that."""
+
+
+def _greedy(
+    subject: Subject, tasted: list[Tasted], chosen_by: str
+) -> tuple[RunningMean, Judged, list[Tasted]]:
+    """Try the models from the best on, and return the mean, its worth, and which are in it."""
+    soup, judged = RunningMean(), (tasted[0].metrics, tasted[0].thresholds)
     soup.add(Checkpoint.load(tasted[0].path).weights)
     members = [replace(tasted[0], is_in=True)]
     for one in tasted[1:]:
         with_it = soup.with_one(Checkpoint.load(one.path).weights)
         found = _judged(subject, with_it.mean(), one.path)
-        is_better = found[CHOOSES] >= metrics[CHOOSES]
+        is_better = found[0][chosen_by] >= judged[0][chosen_by]
         said = "in" if is_better else "out"
-        log.info("%-7s %.4f with %s", said, found[CHOOSES], one.path)
+        log.info("%-7s %.4f with %s", said, found[0][chosen_by], one.path)
         if is_better:
-            soup, metrics = with_it, found
+            soup, judged = with_it, found
         members.append(replace(one, is_in=is_better))
-    return soup, metrics, members
+    return soup, judged, members
 
 
-def _judged(subject: Subject, weights: dict[str, Tensor], path: Path) -> Metrics:
-    """Evaluate these weights on the images, which are prepared once."""
+def _judged(subject: Subject, weights: dict[str, Tensor], path: Path) -> Judged:
+    """Evaluate these weights on the images, which are prepared once; fit their thresholds."""
     model = subject.loaded.model
     check_weights_fit(model, weights, path)
     model.load_state_dict(weights)
     normalise = subject.loaded.geometry.normalise
-    batches = subject.loader.batches()
-    return evaluate(model, batches, normalise, subject.autocast, distributed.all_sum)
+    batches, samples = subject.loader.batches(), subject.samples
+    task = task_for(samples.targets, len(subject.loaded.classes))
+    tally = task.tally(len(samples), subject.device)
+    metrics = evaluate(
+        model, batches, normalise, subject.autocast, distributed.all_sum, tally=tally
+    )
+    return metrics, task.thresholds
 
 
 def _refuse_others(checkpoint: Checkpoint, first: Checkpoint, path: Path, base: Path) -> None:

@@ -11,6 +11,7 @@ from vtrain.config import Config, load_config
 from vtrain.config.messages import explain
 from vtrain.config.recipes import existing_config
 from vtrain.config.retired import COMMAND_LINE
+from vtrain.engine.early_stopping import Metric
 from vtrain.errors import ConfigError, shortened
 from vtrain.files.runs import RunFolder
 from vtrain.files.yaml import Document, plain_scalar, read_yaml
@@ -26,7 +27,7 @@ class SweepFile(Section):
 
     config: str
     """What each trial trains: a YAML file, a recipe or a run folder, as `vtrain fit` takes it."""
-    metric: Literal["val/top1", "val/top5", "val/loss"] = "val/top1"
+    metric: Metric = "val/top1"
     """What a trial is worth: its best value over all evaluations, which is that of `best.pt`."""
     direction: Direction | None = None
     """Which values are better; null: larger accuracies, smaller losses."""

@@ -15,7 +15,9 @@ from vtrain.errors import CheckpointError
 from vtrain.files.plain import plain
 from vtrain.inference.evaluate import means, sums
 from vtrain.inference.loaded import LoadedModel
+from vtrain.inference.tasks import MultiLabel
 from vtrain.inference.views import Views
+from vtrain.report.label_scores import LabelScores
 from vtrain.report.paired import Paired, compare
 from vtrain.report.predictions import Predictions, aligned
 from vtrain.report.scores import Scores
@@ -41,6 +43,8 @@ class Together:
     metrics: Metrics
     num_classes: int
     members: list[Member]
+    chosen_by: str
+    """The metric by which members are compared."""
     against: str
     """What `gain` is over: the plain figure, or the best member."""
     gain: Paired
@@ -56,8 +60,9 @@ class Together:
         gain = self.gain
         low, high = gain.difference_interval
         told = "" if gain.is_different else ", which may be chance"
+        what = "top-1" if self.chosen_by == "val/top1" else "exact match"
         return (
-            f"{gain.difference:+.4f} top-1 over {self.against} ({gain.accuracy_a:.4f}), "
+            f"{gain.difference:+.4f} {what} over {self.against} ({gain.accuracy_a:.4f}), "
             f"95 % interval [{low:+.4f}, {high:+.4f}] of the same images, McNemar's "
             f"p = {gain.p_value:.2g}{told}"
         )
@@ -91,18 +96,21 @@ def evaluate_together(
         metrics, predictions = _predictions(loaded, overrides, split, views)
         shown.append(Member(str(path), metrics))
         members.append(predictions)
+    assert first is not None, "there is a path"
+    chosen_by = first.task.metrics[0]
     if len(paths) == 1:
-        assert first is not None, "there is one path"
         metrics, base = _predictions(first, overrides, split, None)
         (viewed,) = members
         gain = compare(*aligned(base, viewed))
         plain_one = [Member(f"{paths[0]} without {views}", metrics)]
-        return Together(shown[0].metrics, len(base.classes), plain_one, "the plain figure", gain)
+        against, count = "the plain figure", len(base.classes)
+        return Together(shown[0].metrics, count, plain_one, chosen_by, against, gain)
     mean = mean_scores(members)
-    best = max(range(len(shown)), key=lambda i: shown[i].metrics["val/top1"])
+    best = max(range(len(shown)), key=lambda i: shown[i].metrics[chosen_by])
     _, best_scores = aligned(members[0], members[best])  # in the order of the mean
     against, gain = f"the best of them, {shown[best].name}", compare(best_scores, mean)
-    return Together(_metrics(mean), mean.num_classes, shown, against, gain)
+    count = len(members[0].classes)
+    return Together(_metrics(mean), count, shown, chosen_by, against, gain)
 
 
 def _predictions(
@@ -114,20 +122,39 @@ def _predictions(
     return evaluation.metrics, evaluation.predictions
 
 
-def mean_scores(members: Sequence[Predictions]) -> Scores:
+def mean_scores(members: Sequence[Predictions]) -> Scores | LabelScores:
     """Return the mean of probabilities, images and classes in the order of the first member's.
+
+    Of several labels an image the thresholds are the means of the members' own.
 
     Raises:
         DataError: They are not of the same images, or not of the same classes.
     """
+    if members[0].has_several:
+        return _mean_label_scores(members)
     first = members[0].scores()
     total = first.log_probs.astype(np.float64)
     for other in members[1:]:
         _, scores = aligned(members[0], other)
+        assert isinstance(scores, Scores), "of one class an image, as the first"
         # Of logarithms: no probability becomes 0.
         np.logaddexp(total, scores.log_probs, out=total)
     return Scores((total - np.log(len(members))).astype(np.float32), first.targets)
 
 
-def _metrics(scores: Scores) -> Metrics:
+def _mean_label_scores(members: Sequence[Predictions]) -> LabelScores:
+    first = members[0].label_scores()
+    every: list[LabelScores] = [first]
+    for other in members[1:]:
+        _, scores = aligned(members[0], other)
+        assert isinstance(scores, LabelScores), "of several labels, as the first"
+        every.append(scores)
+    thresholds = np.mean([one.thresholds for one in every], axis=0)
+    logits = MultiLabel(tuple(thresholds)).mean_of([torch.from_numpy(one.logits) for one in every])
+    return LabelScores(logits.numpy(), first.targets, thresholds)
+
+
+def _metrics(scores: Scores | LabelScores) -> Metrics:
+    if isinstance(scores, LabelScores):
+        return scores.metrics()
     return means(sums(torch.from_numpy(scores.logits), torch.from_numpy(scores.targets)))

@@ -64,14 +64,20 @@ class Served:
     """Takes an image, a method, a class and the name of a map; None means its own choice."""
     reject: float | None = None
     """The probability of the likeliest class below which an answer is unsure."""
+    thresholds: Sequence[float] = ()
+    """Of a model of several labels an image: the probability from which on it has each class."""
     facts: Sequence[tuple[str, str]] = ()
     """The model card: what it is called and what it says."""
     examples: Sequence[Shown] = ()
 
     def answer(self, row: Array, top_k: int) -> dict[str, Any]:
         """Return what is said of an image. Shape: `row` (K,) probabilities."""
-        order = np.argsort(-row, kind="stable")[:top_k]
-        ranked = [{"class": self.classes[k], "probability": float(row[k])} for k in order]
+        order = np.argsort(-row, kind="stable")
+        best = order[:top_k]
+        ranked = [{"class": self.classes[k], "probability": float(row[k])} for k in best]
+        if self.thresholds:
+            named = [self.classes[k] for k in order if row[k] >= self.thresholds[k]]
+            return {"predictions": ranked, "labels": named}
         if self.reject is None:
             return {"predictions": ranked}
         return {"predictions": ranked, "unsure": bool(row.max() < self.reject)}

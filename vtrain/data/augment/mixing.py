@@ -47,9 +47,9 @@ class Mixing:
         mix_switch_probability: Probability of CutMix rather than Mixup where both are on.
         mix_off_epoch: From this epoch on nothing is mixed; null mixes to the end.
 
-    Shape: (B, C, S, S) float, (B,) int64 classes, position of the first in the global batch, step,
-    epoch -> mixed images, (B, K) float targets whose rows sum to 1; or both inputs as they are
-    where nothing is mixed in this epoch.
+    Shape: (B, C, S, S) float, (B,) int64 classes or (B, K) float labels, position of the first in
+    the global batch, step, epoch -> mixed images, (B, K) float targets, of which those of classes
+    sum to 1; or both inputs as they are where nothing is mixed in this epoch.
     """
 
     def __init__(
@@ -104,8 +104,9 @@ class Mixing:
         images = torch.lerp(images[partners], images, keep)
         # A target's share is that of its pixels: of a box, what lies inside of the image.
         weights = keep.mean((1, 2, 3), dtype=torch.float32)[:, None]
-        own = torch.nn.functional.one_hot(targets, self.num_classes).to(torch.float32)
-        return images, torch.lerp(own[partners], own, weights)
+        if targets.ndim == 1:
+            targets = torch.nn.functional.one_hot(targets, self.num_classes).to(torch.float32)
+        return images, torch.lerp(targets[partners], targets, weights)
 
     def _partners(self, positions: Tensor) -> Tensor:
         """Row of each sample's partner. Shape: (B,) -> (B,)."""

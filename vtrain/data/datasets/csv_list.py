@@ -2,16 +2,17 @@
 
 import csv
 import os
-import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Any, Literal, get_args
 
-import torch
+from pydantic import Field
 
-from vtrain.data.datasets.class_names import alike, class_notes, tidy
+from vtrain.data.datasets.class_names import alike, class_notes
+from vtrain.data.datasets.csv_labels import Labelling, labelling_of
 from vtrain.data.datasets.folder_layout import DRIVE
 from vtrain.data.datasets.folder_names import absent_classes, first_five, split_of
 from vtrain.data.datasets.samples import FileSamples, Paths, Photographs, SplitName
@@ -23,8 +24,8 @@ HEADER = "the first line must name the columns: path,label or path,label,split"
 COLUMNS = {"path", "label", "split"}
 OTHER_SEPARATORS = ";\t|"
 """What a spreadsheet writes where numbers have commas, and what tools that avoid both write."""
-Row = tuple[str, str]
-"""A path and a label."""
+Row = tuple[str, Any]
+"""A path and a label, which the list's `Labelling` reads."""
 
 
 @SOURCES.register("csv")
@@ -36,13 +37,21 @@ class CsvList(Photographs):
     or `fold`. Between the values may also stand semicolons, tabs or `|`, as between the names of
     the columns.
 
+    With `label_separator` or `label_columns` an image may have several classes, and with
+    `allow_empty` none.
+
     Args:
         file: The list, in UTF-8.
         root: The folder that relative paths start from, by default the list's own. A path may also
             be absolute, or begin with `~`.
+        label_separator: What stands between the labels of an image that has several: `cat;dog`.
+        label_columns: Columns named after the classes, which say 1, 0, or a share between, in place
+            of the column `label`; `all` takes every column but the path and the split.
+        allow_empty: Whether an image may have no label at all, where it may have several.
 
     Raises:
         DataError: The list cannot be read, or a line is not as described.
+        ValueError: Two of the keys contradict each other.
     """
 
     def __init__(
@@ -50,21 +59,28 @@ class CsvList(Photographs):
         *,
         file: Annotated[Path, CHANGEABLE_ON_RESUME],
         root: Annotated[Path | None, CHANGEABLE_ON_RESUME] = None,
+        label_separator: Annotated[str, Field(min_length=1, max_length=8)] | None = None,
+        label_columns: Annotated[list[str], Field(min_length=1)] | Literal["all"] | None = None,
+        allow_empty: bool = False,
     ) -> None:
         self.file, self.root = file, file.parent if root is None else root
         self.origin = file
         if root is not None and not root.is_dir():
             hint = "data.root is where the list's relative paths start"
             raise DataError("there is no such folder", root, hint)
-        self._rows = _read(file, self.root)
+        self._labelling = labelling_of(label_separator, label_columns, allow_empty)
+        columns, self._rows = _read(file, self.root, self._labelling)
         # A list without training images is enough for `vtrain eval`.
         known: tuple[SplitName, ...] = ("train",) if "train" in self._rows else self.splits
-        self.classes = tuple(sorted({label for name in known for _, label in self._rows[name]}))
+        labels = (label for name in known for _, label in self._rows[name])
+        self.classes = self._labelling.classes(columns, labels, file)
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
         """What looks odd about the list."""
-        return (*class_notes(self.classes), *self._absent(), *_repetitions(self._rows))
+        labels = (label for rows in self._rows.values() for _, label in rows)
+        own = self._labelling.notes(labels)
+        return (*class_notes(self.classes), *own, *self._absent(), *_repetitions(self._rows))
 
     @property
     def splits(self) -> tuple[SplitName, ...]:
@@ -80,11 +96,10 @@ class CsvList(Photographs):
         if rows is None:
             hint = "set data.val_fraction, e.g. 0.1" if name == "val" else None
             raise DataError(f"the list has no {name} images", self.file, hint)
-        numbers = {label: number for number, label in enumerate(self.classes)}
-        unknown = {label for _, label in rows} - set(self.classes)
+        unknown = self._names(rows) - set(self.classes)
         if unknown:
             self._refuse(min(unknown), len(unknown), name)
-        targets = torch.tensor([numbers[label] for _, label in rows], dtype=torch.int64)
+        targets = self._labelling.targets([label for _, label in rows], self.classes)
         return FileSamples(self.root, Paths(path for path, _ in rows), targets)
 
     def _refuse(self, label: str, count: int, split: SplitName) -> None:
@@ -95,63 +110,90 @@ class CsvList(Photographs):
             "classes are matched by name" + (f": did you mean '{near}'?" if near else ""),
         )
 
+    def _names(self, rows: list[Row]) -> set[str]:
+        return {name for _, label in rows for name in self._labelling.names(label)}
+
     def _absent(self) -> Iterator[str]:
         """Say which classes a split lacks."""
         for split, rows in self._rows.items():
-            yield from absent_classes(split, self.classes, {label for _, label in rows})
+            yield from absent_classes(split, self.classes, self._names(rows))
 
 
+QUOTES = "put quotes around a value with the list's own separator in it"
 PACKED = printable("PK\x03\x04")
 """How the table of a spreadsheet begins, which is a zip file."""
 
 
-def _read(file: Path, root: Path) -> dict[SplitName, list[Row]]:
-    """Return the path and the label of each line, by split."""
+def _read(
+    file: Path, root: Path, labelling: Labelling
+) -> tuple[Sequence[str], dict[SplitName, list[Row]]]:
+    """Return the columns of the labels, and the path and the label of each line, by split."""
     rows: dict[SplitName, list[Row]] = {}
-    lines = _lines(file)
-    columns = _columns(next(lines, ("", []))[1], file)
+    lines = _lines(file, labelling)
+    table = _table(next(lines, ("", []))[1], file, labelling)
     with Progress(f"reading {printable(file.name)}", "lines") as progress:
         for where, values in lines:
-            split, row = _row(values, columns, root, where)
+            split, row = table.row(values, root, where)
             rows.setdefault(split, []).append(row)
             progress.add(1)
     if not rows:
         raise DataError("the list names no images", file, HEADER)
-    return rows
+    return table.labels, rows
 
 
-def _row(values: list[str], columns: list[str], root: Path, where: str) -> tuple[SplitName, Row]:
-    """Return the split of a line, and its path and label."""
-    cells = [value.strip() for value in values]
-    if len(cells) != len(columns) or not all(cells):
-        raise DataError("a line must have a value for each column", where)
-    row = dict(zip(columns, cells, strict=True))
-    split = split_of(row.get("split", "train"))
-    if split is None:  # a misspelt one must not lose images in silence
-        hint = "write train, val or test, as the folders of splits may be called"
-        raise DataError(f"unknown split '{row['split']}'", where, hint)
-    return split, (_path(row["path"], root, where), _label(row["label"], where))
+@dataclass(frozen=True)
+class _Table:
+    """Which columns a list has, and which of them hold the labels."""
+
+    columns: list[str]
+    labels: Sequence[str]
+    labelling: Labelling
+
+    def row(self, values: list[str], root: Path, where: str) -> tuple[SplitName, Row]:
+        """Return the split of a line, and its path and label."""
+        cells = [value.strip() for value in values]
+        row = dict(zip(self.columns, cells, strict=False))
+        required = {"path", "split", *self.labelling.required} & set(self.columns)
+        if len(cells) != len(self.columns) or not all(row[name] for name in required):
+            hint = QUOTES if len(cells) > len(self.columns) else None
+            raise DataError("a line must have a value for each column", where, hint)
+        split = split_of(row.get("split", "train"))
+        if split is None:  # a misspelt one must not lose images in silence
+            hint = "write train, val or test, as the folders of splits may be called"
+            raise DataError(f"unknown split '{row['split']}'", where, hint)
+        label = self.labelling.read({name: row[name] for name in self.labels}, where)
+        return split, (_path(row["path"], root, where), label)
 
 
-def _separator(head: str) -> str:
+def _separator(head: str, labelling: Labelling) -> str:
     """Return what stands between the values: a comma, unless the first line says otherwise."""
     marks = (mark for mark in OTHER_SEPARATORS if mark in head)
-    return next((mark for mark in marks if COLUMNS.issuperset(_names(head.split(mark)))), ",")
+    return next((m for m in marks if _is_header(_names(head.split(m)), labelling)), ",")
+
+
+def _is_header(columns: Collection[str], labelling: Labelling) -> bool:
+    """Whether these may be the columns of a list."""
+    return "path" in columns and (labelling.others or COLUMNS.issuperset(columns))
 
 
 def _names(header: Iterable[str]) -> list[str]:
-    """Return the names of columns, without blanks, quotes and capitals."""
-    return [name.strip().strip('"').lower() for name in header]
+    """Return the names of columns, without blanks and quotes, and the usual ones in small letters.
+
+    The others may be classes, whose capitals count.
+    """
+    names = [name.strip().strip('"') for name in header]
+    return [name.lower() if name.lower() in COLUMNS else name for name in names]
 
 
-def _lines(file: Path) -> Iterator[tuple[str, list[str]]]:
+def _lines(file: Path, labelling: Labelling) -> Iterator[tuple[str, list[str]]]:
     """Yield the place and the values of each line that is not empty."""
     try:
         # Spreadsheets write a byte order mark first; the csv module splits lines by itself.
         with file.open(encoding="utf-8-sig", newline="") as text:
             head = text.readline()
+            mark = _separator(head, labelling)
             reader = csv.reader(
-                chain([head], text), delimiter=_separator(head), strict=True, skipinitialspace=True
+                chain([head], text), delimiter=mark, strict=True, skipinitialspace=True
             )
             try:
                 for values in reader:
@@ -166,10 +208,11 @@ def _lines(file: Path) -> Iterator[tuple[str, list[str]]]:
         raise DataError("the list of images is not UTF-8 text", file, "save it as UTF-8") from None
 
 
-def _columns(header: list[str], file: Path) -> list[str]:
-    """Return the names of the columns, in their order."""
+def _table(header: list[str], file: Path, labelling: Labelling) -> _Table:
+    """Return what the first line says."""
     columns = _names(header)
-    if len(set(columns)) < len(columns) or not {"path", "label"} <= set(columns) <= COLUMNS:
+    labels = labelling.columns(columns, file) if _is_header(columns, labelling) else None
+    if labels is None or len(set(columns)) < len(columns):
         found = printable(",".join(header))[:100] or "nothing"
         hint = HEADER
         if found.startswith(PACKED):
@@ -178,7 +221,7 @@ def _columns(header: list[str], file: Path) -> list[str]:
         if columns[:1] == [""]:
             hint = f"{HEADER}; pandas leaves out the numbers in front with index=False"
         raise DataError(f"the list has other columns: {found}", file, hint)
-    return columns
+    return _Table(columns, labels, labelling)
 
 
 def _path(path: str, root: Path, where: str) -> str:
@@ -195,14 +238,6 @@ def _path(path: str, root: Path, where: str) -> str:
     if "\\" in path and os.sep == "/" and not (root / path).exists():
         path = path.replace("\\", "/")
     return str(Path.home() / path[2:]) if path.startswith("~/") else path
-
-
-def _label(label: str, where: str) -> str:
-    """Return the name of a class."""
-    # Line breaks and other control characters, which no table or terminal could show.
-    if any(unicodedata.category(letter) in {"Cc", "Zl", "Zp"} for letter in label):
-        raise DataError(f"a label must be one line of text, not {label!r:.60}", where)
-    return tidy(label)
 
 
 def _repetitions(rows: dict[SplitName, list[Row]]) -> Iterator[str]:

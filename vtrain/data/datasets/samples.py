@@ -34,7 +34,10 @@ class Samples(Protocol):
 
     @property
     def targets(self) -> Tensor:
-        """The class of each sample. Shape: (N,), int64."""
+        """The class of each sample, or its classes; see `vtrain.data.labels`.
+
+        Shape: (N,) int64 or (N, K) float32.
+        """
 
     @property
     def ignored(self) -> Mapping[str, int]:
@@ -69,7 +72,7 @@ class Samples(Protocol):
         """
 
     def with_targets(self, targets: Tensor) -> "Samples":
-        """Return the same images with other classes. Shape: (N,), int64."""
+        """Return the same images with other classes. Shape: (N,) int64 or (N, K) float32."""
 
 
 class Source(Protocol):
@@ -242,7 +245,7 @@ class Paths:
 
 @dataclass(frozen=True)
 class Subset:
-    """Some of the samples. Shape: `indices`, `targets` (n,) int64."""
+    """Some of the samples. Shape: `indices` (n,) int64, `targets` (n,) int64 or (n, K) float32."""
 
     samples: Samples
     indices: Tensor

@@ -11,7 +11,6 @@ from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from typing import Annotated, get_args
 
-import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
@@ -33,6 +32,7 @@ from vtrain.data.datasets.stratified import (
     only_ones,
     stratified_sample,
 )
+from vtrain.data.labels import classes_present, strata
 from vtrain.data.progress import said_if_long
 from vtrain.errors import DataError
 from vtrain.registry import Probability
@@ -158,9 +158,10 @@ class Split:
             count = min(count, self.limit)
         if count >= len(samples):
             return samples
-        chosen = stratified_sample(samples.targets, count)
+        groups = strata(samples.targets)
+        chosen = stratified_sample(groups, count)
         if self._has_names(samples):  # as many of each class, but the first by place
-            chosen = first_of_each(samples.targets, self._places(samples), samples.targets[chosen])
+            chosen = first_of_each(groups, self._places(samples), groups[chosen])
         return subset(samples, chosen)
 
     def _whole(self, name: SplitName) -> Samples:
@@ -178,11 +179,11 @@ class Split:
     def _held_out(self) -> tuple[Tensor, tuple[str, ...]]:
         """Which training images are held out, and the names of those that only seem to be."""
         samples = self._official("train")
-        targets = samples.targets
+        groups = strata(samples.targets)
         if not self._has_names(samples):
             if self.fold is not None:
-                return in_fold(targets, self.fold), ()
-            return hold_out(targets, self.val_fraction), ()
+                return in_fold(groups, self.fold), ()
+            return hold_out(groups, self.val_fraction), ()
         place = self._places(samples)
         if self.fold is not None:
             return (place * self.fold.of).long() == self.fold.index, ()
@@ -192,7 +193,7 @@ class Split:
         ]
         held_out[kept] = False
         # After the run's own are back in training: a class that has one of them needs no other.
-        kept += only_ones(targets, place, held_out)
+        kept += only_ones(groups, place, held_out)
         held_out[kept] = False
         return held_out, tuple(sorted(_key(samples, i) for i in kept))
 
@@ -201,7 +202,8 @@ class Split:
         samples = self._official("train")
         if not self.val_fraction or not self._has_names(samples):
             return "add images, or take fewer folds" if self.fold else "add images"
-        several = samples.targets.bincount()[samples.targets] > 1  # an only one is trained on
+        groups = strata(samples.targets)
+        several = groups.bincount()[groups] > 1  # an only one is trained on
         if not several.any():
             return "add images: one of each class is trained on"
         least = float(self._places(samples)[several].min())
@@ -212,7 +214,7 @@ class Split:
         targets, (held_out, _) = self._official("train").targets, self._held_out
 
         def classes_in(chosen: Tensor) -> list[str]:
-            return [self.classes[k] for k in torch.unique(chosen).tolist()]
+            return [self.classes[k] for k in classes_present(chosen).tolist()]
 
         known = classes_in(targets)
         parts = {"the held-out part": held_out, "the part left for training": ~held_out}

@@ -5,11 +5,10 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
-
 from vtrain.data.datasets.class_names import tidy
 from vtrain.data.datasets.samples import Samples
 from vtrain.data.datasets.splits import Split
+from vtrain.data.labels import images_per_class
 from vtrain.data.progress import Progress
 from vtrain.errors import DataError
 
@@ -55,7 +54,7 @@ def fingerprint(samples: Samples, progress: Progress | None = None) -> dict[str,
             progress.add(STEP)
     return {
         "images": len(samples),
-        "per_class": torch.bincount(samples.targets).tolist(),
+        "per_class": images_per_class(samples.targets).tolist(),
         "sha256": digest.hexdigest(),
     }
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from vtrain import rng
 from vtrain.data.input import Input
 from vtrain.data.inspect.lettering import draw_line
+from vtrain.data.labels import NO_LABEL
 from vtrain.data.loading.loader import TrainLoader
 from vtrain.data.normalise import to_image
 from vtrain.data.preprocess import Preprocess
@@ -67,7 +68,7 @@ def grid(images: Tensor, titles: Sequence[str]) -> Image.Image:
 
 
 def target_titles(targets: Tensor, classes: Sequence[str]) -> list[str]:
-    """Name the class of each target; a mixed one has a line for each class, with its share.
+    """Name the class of each target; of several, or mixed ones, each in a line with its share.
 
     Shape: (N,) int64 or (N, K) float.
     """
@@ -77,6 +78,6 @@ def target_titles(targets: Tensor, classes: Sequence[str]) -> list[str]:
     for row in targets.tolist():
         parts = [(share, name) for share, name in zip(row, classes, strict=True) if share > 0]
         parts.sort(key=lambda part: -part[0])
-        one = len(parts) == 1
-        titles.append("\n".join(name if one else f"{share:.2f} {name}" for share, name in parts))
+        lines = (name if share == 1 else f"{share:.2f} {name}" for share, name in parts)
+        titles.append("\n".join(lines) or NO_LABEL)
     return titles

@@ -16,6 +16,7 @@ from vtrain.data.datasets.samples import Samples, Source, SplitName, subset
 from vtrain.data.geometry import in_channels, in_range
 from vtrain.data.inspect.alike import Signatures, alike, signature
 from vtrain.data.inspect.statistics import Moments, PixelStatistics
+from vtrain.data.labels import images_per_class, label_text
 from vtrain.data.preprocess import Preprocess
 from vtrain.data.progress import Progress
 from vtrain.errors import DataError
@@ -137,7 +138,7 @@ def scan(source: Source, *, preprocess: Preprocess | None = None) -> ScanReport:
 
     def copy(split: SplitName, index: int) -> Copy:
         samples = splits[split]
-        label = source.classes[int(samples.targets[index])]
+        label = label_text(samples.targets[index], source.classes)
         return Copy(split, label, printable_name(samples.name(index)))
 
     duplicates = [[copy(split, i) for split, i in group] for group in copies.groups.values()]
@@ -207,10 +208,10 @@ def scan_split(
         if image.size is not None:
             sizes[image.size] += 1
         if image.problem is not None:
-            label = classes[int(samples.targets[image.index])]
+            label = label_text(samples.targets[image.index], classes)
             bad.append(BadImage(printable_name(samples.name(image.index)), label, image.problem))
     # Counted from the targets, so that a class without any image is in the report.
-    counts = torch.bincount(samples.targets, minlength=len(classes)).tolist()
+    counts = images_per_class(samples.targets, len(classes)).tolist()
     return SplitReport(
         images=len(samples),
         per_class=dict(zip(classes, counts, strict=True)),

@@ -14,9 +14,9 @@ from vtrain.distributed import Rank
 class Batch:
     """This process's share of the images of one step.
 
-    Shape: `images` (B, C, S, S) uint8, `targets` (B,) int64, `indices` (B,) int64: which samples,
-    plus N for each time that a sample has come before in this epoch. They stay on the CPU, where
-    the augmentation draws: to ask a GPU for them would be to wait for it.
+    Shape: `images` (B, C, S, S) uint8, `targets` (B,) int64 or (B, K) float32, `indices` (B,)
+    int64: which samples, plus N for each time that a sample has come before in this epoch. They
+    stay on the CPU, where the augmentation draws: to ask a GPU for them would be to wait for it.
     """
 
     images: Tensor

@@ -19,6 +19,7 @@ from torch import Tensor
 from vtrain import rng
 from vtrain.data.datasets.samples import Samples, subset
 from vtrain.data.datasets.stratified import balanced_order
+from vtrain.data.labels import has_several
 from vtrain.data.loading.batches import Batch, Share, chunks, shares
 from vtrain.data.loading.cache import CacheMode
 from vtrain.data.loading.decoded import Decoded, NumWorkers
@@ -59,7 +60,7 @@ class TrainLoader:
             takes the fastest that has room.
 
     Raises:
-        ValueError: Both `repeats` and `balanced` are asked for.
+        ValueError: `balanced` is asked for beside `repeats`, or for several labels an image.
     """
 
     def __init__(
@@ -80,6 +81,8 @@ class TrainLoader:
     ) -> None:
         if balanced and repeats > 1:
             raise ValueError(f"balanced and repeats ({repeats}) exclude each other")
+        if balanced and has_several(samples.targets):
+            raise ValueError("balanced is for images of one class each; train.loss has pos_weight")
         self.samples, self.batch_size, self.seed, self.rank = samples, batch_size, seed, rank
         self.repeats, self.balanced = repeats, balanced
         self.decoded = Decoded(

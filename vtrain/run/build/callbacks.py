@@ -72,7 +72,7 @@ def build_outputs(parts: Parts, run: RunFolder, history: History) -> list[Callba
             ValidationMaps(parts, config.logging.explain).draw if config.logging.explain else None
         )
         values = flat(config.model_dump(mode="json"))
-        outputs.append(TensorBoard(run.tensorboard, picture, values, maps))
+        outputs.append(TensorBoard(run.tensorboard, picture, values, maps, parts.task.metrics))
     return outputs
 
 
@@ -82,7 +82,8 @@ def build_saver(parts: Parts, dataset: dict[str, Any], store: CheckpointStore | 
     `dataset` is the images' fingerprint; a process that only hands over its part has no store.
     """
     config = parts.plan.config
-    # All that stays the same for the whole run; the saver adds metrics and state.
+    # All that stays the same for the whole run; the saver adds metrics and state, the task what
+    # the last evaluation fitted.
     describe = partial(
         Checkpoint,
         model=describe_model(config, parts.model),
@@ -93,8 +94,8 @@ def build_saver(parts: Parts, dataset: dict[str, Any], store: CheckpointStore | 
     )
     return Saver(
         store,
-        describe,
-        config.checkpoint.best_metric,
+        lambda **now: describe(thresholds=parts.task.thresholds, **now),
+        parts.plan.best_metric,
         config.checkpoint.every_minutes,
         config.checkpoint.every_steps,
         # A save of a sharded model needs every process, so all must find it due in the same step.

@@ -12,6 +12,7 @@ from torch import Tensor
 from vtrain.config import Config
 from vtrain.data.datasets.samples import subset
 from vtrain.data.datasets.stratified import stratified_sample
+from vtrain.data.labels import label_text, strata
 from vtrain.data.loading.batches import Batch
 from vtrain.data.loading.loader import EvalLoader
 from vtrain.data.normalise import to_image
@@ -57,7 +58,7 @@ class ValidationMaps:
     def _chosen(self) -> tuple[Tensor, Tensor]:
         """The images (N, C, S, S) uint8 and their classes (N,), on the CPU."""
         parts, config = self.parts, self.parts.plan.config
-        chosen = stratified_sample(parts.val.targets, min(self.count, len(parts.val)))
+        chosen = stratified_sample(strata(parts.val.targets), min(self.count, len(parts.val)))
         # So few need no worker, and no cache: they are read once.
         data = config.data.model_copy(update={"num_workers": 0, "cache": "none"})
         samples = subset(parts.val, chosen)
@@ -99,7 +100,7 @@ class ValidationMaps:
         batch = Batch(pixels.to(parts.plan.device), targets, targets, 0, len(pixels))
         normalise = parts.preprocess.normalise
         (said,) = outputs_of(parts.model, [batch], normalise, parts.autocast)
-        shares, best = (one.tolist() for one in said.logits.softmax(1).max(1))
+        shares, best = (one.tolist() for one in parts.task.probabilities(said.logits).max(1))
         method = automatic(parts.model.attention_layout(height, width), targeted=False)
         # The method knows no class, so that none is asked for.
         request = Request(torch.zeros(len(pixels), 0, dtype=torch.int64))
@@ -108,5 +109,5 @@ class ValidationMaps:
             image = to_image(pixels[i]).convert("RGB")
             box = (0.0, 0.0, float(width), float(height))
             likeliest = [(classes[best[i]], shares[i])]
-            name = f"is {classes[int(targets[i])]}"
+            name = f"is {label_text(targets[i], classes)}"
             yield Subject(name, image, box, likeliest, [Panel(method, values)])

@@ -23,6 +23,7 @@ from vtrain.engine.ema import EMA
 from vtrain.engine.state import Metrics, TrainState
 from vtrain.inference.evaluate import evaluate
 from vtrain.inference.outputs import padded_to
+from vtrain.inference.tasks import Task
 from vtrain.models.base import ImageClassifier
 from vtrain.optim.gradients import LossScaler
 from vtrain.registry import bind
@@ -36,10 +37,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Parts:
-    """What a training run is made of; `state` is the only part that changes."""
+    """What a training run is made of; `state` changes, and of the others the task alone."""
 
     plan: Plan
     val: Samples
+    task: Task
+    """How the model is judged; it keeps the thresholds that the last evaluation fitted."""
     preprocess: Preprocess
     input: Input
     model: ImageClassifier
@@ -70,6 +73,7 @@ class Parts:
                 self.preprocess.normalise,
                 self.autocast,
                 distributed.all_sum,
+                tally=self.task.tally(len(self.val), self.plan.device),
             )
 
     def picture(self, count: int) -> Image.Image:
@@ -101,6 +105,7 @@ def build_parts(plan: Plan, *, pretrained: bool = True) -> Parts:
     return Parts(
         plan=plan,
         val=val,
+        task=plan.task,
         preprocess=preprocess,
         input=input_,
         model=model,

@@ -8,9 +8,11 @@ import torch
 
 from vtrain.config import Config
 from vtrain.data.datasets.samples import Samples, Source
+from vtrain.data.labels import images_per_class
 from vtrain.device import missing_compiler
 from vtrain.distributed import Rank
 from vtrain.errors import ConfigError
+from vtrain.inference.tasks import Task, task_for
 
 
 @dataclass(frozen=True)
@@ -80,10 +82,25 @@ class Plan:
         return train.compile
 
     @cached_property
+    def task(self) -> Task:
+        """What the model is asked of an image, as the labels have it."""
+        return task_for(self.train.targets, len(self.source.classes))
+
+    @property
+    def best_metric(self) -> str:
+        """The metric that chooses `best.pt`."""
+        return self.metric_of(self.config)
+
+    def metric_of(self, config: Config) -> str:
+        """Return the metric that chooses `best.pt` by a config of this run."""
+        named = config.checkpoint.best_metric
+        return self.task.metrics[0] if named == "auto" else named
+
+    @cached_property
     def class_counts(self) -> list[int]:
         """Training images of each class."""
-        counts: list[int] = self.train.targets.bincount(minlength=len(self.source.classes)).tolist()
-        return counts
+        counts = images_per_class(self.train.targets, len(self.source.classes))
+        return list(map(int, counts))
 
     @property
     def images_at_once(self) -> int:

@@ -4,6 +4,7 @@ import torch
 
 from vtrain.config import Config
 from vtrain.data.datasets.splits import Split
+from vtrain.data.labels import has_several
 from vtrain.device import check_compiler, choose_device, choose_precision
 from vtrain.distributed import Rank
 from vtrain.errors import ConfigError
@@ -48,18 +49,23 @@ def resolve(
     return plan.changed(batch_size=batch_size)
 
 
-def check_watched(config: Config, num_classes: int) -> None:
-    """Refuse to choose or stop by a metric that is always 1.
+def check_watched(plan: Plan) -> None:
+    """Refuse to choose or stop by a metric that there is not, or that is always 1.
 
     Raises:
-        ConfigError: Top-5 accuracy is watched, and there are at most five classes.
+        ConfigError: It is of the other kind of labels; or it is top-5 accuracy, and there are at
+            most five classes.
     """
-    rule = config.train.early_stopping
-    watched = {
-        "checkpoint.best_metric": config.checkpoint.best_metric,
-        "train.early_stopping.metric": getattr(rule, "metric", None),
-    }
+    config, known, num_classes = plan.config, plan.task.metrics, len(plan.source.classes)
+    watched = {"checkpoint.best_metric": plan.best_metric}
+    if config.train.early_stopping is not None:
+        rule = config.train.early_stopping
+        watched["train.early_stopping.metric"] = rule.metric  # type: ignore[attr-defined]
     for key, metric in watched.items():
+        if metric not in known:
+            labels = "several labels" if has_several(plan.train.targets) else "one class"
+            what = f"there is no {metric} of images of {labels} each"
+            raise ConfigError(what, key, f"choose one of {', '.join(known)}")
         if metric == "val/top5" and num_classes <= 5:
             what = f"val/top5 is always 1 with {num_classes} classes, so that no epoch is better"
             raise ConfigError(what, key, "take val/top1 or val/loss")

@@ -26,7 +26,7 @@ def trial_steps(plan: Plan) -> tuple[Parts, Callable[[int], None]]:
 
     def step(images: int) -> None:
         black = torch.zeros((images, channels, size, size), dtype=torch.uint8, device=device)
-        targets = torch.zeros(images, dtype=torch.int64, device=device)
+        targets = plan.train.targets.new_zeros((images, *plan.train.targets.shape[1:])).to(device)
         trainer.train_step(Batch(black, targets, torch.arange(images), 0, images))
 
     return parts, step

@@ -22,6 +22,8 @@ ENDINGS: dict[str, Form] = {
     "": "table",
 }
 """The form that a file is written in by its name."""
+BETWEEN = "; "
+"""What stands between several values in one cell of a spreadsheet."""
 
 
 def form_of(output: Path | None, form: Form | None) -> Form:
@@ -96,6 +98,8 @@ def _table_rows(prediction: Prediction) -> Iterator[str]:
     if prediction.error is not None:
         yield f"  error: {prediction.error}"
     yield from (f"  {p:7.2%}  {printable(name)}" for name, p in prediction.classes)
+    if prediction.has_several and not prediction.classes:
+        yield "  no label"
     if prediction.unsure:
         yield "  unsure"
 
@@ -111,6 +115,10 @@ def _csv(predictions: Iterable[Prediction], sets: bool) -> Iterator[str]:
         waiting.append(prediction)
         if prediction.error is None:
             break
+    if waiting and waiting[-1].has_several:
+        yield csv_line(["image", "classes", "probabilities", "error"])
+        yield from (csv_line(_label_cells(prediction)) for prediction in chain(waiting, coming))
+        return
     count = 1 if sets or not waiting else max(1, len(waiting[-1].classes))
     # What nobody asked for would be a column of empty cells.
     asked = bool(waiting) and waiting[-1].unsure is not None
@@ -128,9 +136,15 @@ def _cells(prediction: Prediction, count: int, sets: bool, asked: bool) -> list[
         cells += [name, f"{probability:.6f}"]
     cells += [""] * 2 * (count - len(ranked))
     if sets:
-        cells.append("; ".join(name for name, _ in prediction.classes))
+        cells.append(BETWEEN.join(name for name, _ in prediction.classes))
     cells.append(prediction.error or "")
     return [*cells, str(bool(prediction.unsure)).lower()] if asked else cells
+
+
+def _label_cells(prediction: Prediction) -> list[object]:
+    names = BETWEEN.join(name for name, _ in prediction.classes)
+    probabilities = BETWEEN.join(f"{p:.6f}" for _, p in prediction.classes)
+    return [prediction.image, names, probabilities, prediction.error or ""]
 
 
 def csv_line(cells: Iterable[object]) -> str:

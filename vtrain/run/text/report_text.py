@@ -16,6 +16,7 @@ from vtrain.report.comparison import (
     comparison_rows,
 )
 from vtrain.report.document import analysis_data, per_class_csv
+from vtrain.report.label_analysis import LabelAnalysis
 from vtrain.report.render import figure_text, number, percent, value
 from vtrain.run.text.tables import columns
 
@@ -26,7 +27,7 @@ FEW = 5
 """Classes and pairs that are named."""
 
 
-def analysis_text(analysis: Analysis | None, form: Form) -> str:
+def analysis_text(analysis: Analysis | LabelAnalysis | None, form: Form) -> str:
     """Return the figures of a run: a few for a person, all as JSON, those of the classes as CSV.
 
     Of a run without predictions there are none.
@@ -38,6 +39,8 @@ def analysis_text(analysis: Analysis | None, form: Form) -> str:
         return ""
     if form == "csv":
         return per_class_csv(analysis)
+    if isinstance(analysis, LabelAnalysis):
+        return _labels_text(analysis)
     overall, calibration = analysis.overall, analysis.calibration
     low, high = overall.accuracy_interval
     chance = percent(calibration.ece_by_chance, 2)
@@ -58,6 +61,25 @@ def analysis_text(analysis: Analysis | None, form: Form) -> str:
     if len(analysis.classes) <= TOP:  # the true one is always among them
         rows = [row for row in rows if row[0] != "top-5"]
     return "".join(f"{name:18} {_shown(text)}\n" for name, text in rows)
+
+
+def _labels_text(analysis: LabelAnalysis) -> str:
+    overall, figures = analysis.overall, analysis.per_class
+    low, high = overall.exact_match_interval
+    worst = [k for k in figures.worst_first()[:FEW] if not math.isnan(figures.f1[k])]
+    named = (
+        f"{analysis.classes[k]} (AP {number(float(figures.average_precision[k]))})" for k in worst
+    )
+    exact = f"{percent(overall.exact_match, 2)} ({percent(low, 2)} to {percent(high, 2)})"
+    rows = {
+        "images": f"{overall.images:,}",
+        "mAP": f"{number(overall.mean_average_precision)} "
+        f"(micro {number(overall.micro_average_precision)})",
+        "macro F1": f"{number(overall.macro_f1)} (micro {number(overall.micro_f1)})",
+        "exact match": exact,
+        "worst classes": ", ".join(named),
+    }
+    return "".join(f"{name:18} {_shown(text)}\n" for name, text in rows.items())
 
 
 def comparison_text(comparison: Comparison, form: Form, most: int = sys.maxsize) -> str:

@@ -19,6 +19,7 @@ from vtrain.callbacks.progress import clock, worth_showing
 from vtrain.device import describe, peak_memory
 from vtrain.errors import counted, printable
 from vtrain.files.runs import RunFolder
+from vtrain.report.label_scores import per_label
 from vtrain.report.predictions import Predictions
 from vtrain.run.build.optim import build_loss, fitted
 from vtrain.run.build.parts import Parts
@@ -117,7 +118,7 @@ def balance_rows(plan: Plan) -> dict[str, str]:
             f"images: {named}"
         )
     # Only a loss with class weights has them; they are those of the run, from the same counts.
-    weights = getattr(build_loss(plan.config, counts, plan.source.classes), "weights", None)
+    weights = getattr(build_loss(plan), "weights", None)
     if weights is not None:
         texts = [
             f"{weight:.3g} ({count:,})"
@@ -150,7 +151,7 @@ def say_end(
     if state.stop_reason is not None:
         log.info("stopped early: %s", state.stop_reason)
     if state.best is not None:
-        metric = config.checkpoint.best_metric
+        metric = parts.plan.best_metric
         rows = run.read_metrics()
         epochs = [row["epoch"] for row in rows if row.get(metric) == state.best]
         when = f", of epoch {epochs[0]}" if epochs and epochs[0] else ""
@@ -159,7 +160,7 @@ def say_end(
     if judged is not None:
         if weakest := weakest_text(judged.best):
             log.info("weakest %s", printable(weakest))
-        last = history.val["val/top1"], len(judged.best.targets)
+        last = history.val[parts.task.right], len(judged.best.targets)
         text, train_on = verdict((judged.known_right, judged.known), last)
         log.info("fit     %s", text)
     log.info("results in %s", printable(str(folder)))
@@ -177,6 +178,8 @@ def say_end(
 
 def weakest_text(predictions: Predictions) -> str:
     """Name up to `WEAKEST` classes of which the smallest part was right; nothing if all were."""
+    if predictions.has_several:
+        return _weakest_labels(predictions)
     scores, count = predictions.scores(), len(predictions.classes)
     images = np.bincount(scores.targets, minlength=count)
     right = np.bincount(scores.targets[scores.correct], minlength=count)
@@ -188,13 +191,24 @@ def weakest_text(predictions: Predictions) -> str:
     )
 
 
+def _weakest_labels(predictions: Predictions) -> str:
+    """Name the classes whose images are ranked worst among all."""
+    figures = per_label(predictions.label_scores())
+    weak = [k for k in figures.worst_first() if figures.average_precision[k] < 1]
+    return ", ".join(
+        f"{predictions.classes[k]} AP {figures.average_precision[k]:.3f} "
+        f"({counted(int(figures.support[k]), 'image')})"
+        for k in weak[:WEAKEST]
+    )
+
+
 def summary(parts: Parts, history: History, seconds: float) -> dict[str, Any]:
     """Return what `summary.json` holds; times and speed are those of this process."""
     state = parts.state
     return {
         # Of the last log and the last evaluation, also of the run before a resume.
         "final": {**history.train, **history.val},
-        "best": {parts.plan.config.checkpoint.best_metric: state.best},
+        "best": {parts.plan.best_metric: state.best},
         "step": state.step,
         "epoch": state.epoch,
         "stop_reason": state.stop_reason,

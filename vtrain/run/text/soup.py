@@ -13,16 +13,13 @@ def soup_text(soup: Soup, as_json: bool) -> str:
     """Return each model's figures and whether it is in, those of the mean, and what to do next."""
     if as_json:
         return json.dumps(plain(soup.to_dict()))  # NaN is no JSON
-    rows = [["checkpoint", "val/top1", "val/loss", ""]]
-    for one in soup.members:
-        rows.append([printable(str(one.path)), *_figures(one.metrics), "in" if one.is_in else ""])
-    rows.append([printable(str(soup.path)), *_figures(soup.metrics), "soup"])
+    names = [soup.chosen_by, "val/loss"]
+    rows = [["checkpoint", *names, ""]]
+    said = [(one.path, one.metrics, "in" if one.is_in else "") for one in soup.members]
+    for path, metrics, what in [*said, (soup.path, soup.metrics, "soup")]:
+        rows.append([printable(str(path)), *(f"{metrics[name]:.6f}" for name in names), what])
     advice = (
         "These are the images that chose what is in it, so the last row is too good: judge it on "
         f"others, for example\n  vtrain eval --ckpt {argument(soup.path)} --split test"
     )
     return f"{columns(rows)}\n{advice}"
-
-
-def _figures(metrics: dict[str, float]) -> list[str]:
-    return [f"{metrics[name]:.6f}" for name in ("val/top1", "val/loss")]

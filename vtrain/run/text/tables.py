@@ -4,11 +4,11 @@ import fnmatch
 import inspect
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vtrain.data.progress import said_if_long
-from vtrain.errors import ConfigError
+from vtrain.errors import ConfigError, printable
 from vtrain.files.plain import plain
 from vtrain.registry import MODELS, Component, suggest
 
@@ -21,6 +21,17 @@ def metrics_text(metrics: Mapping[str, Any], as_json: bool) -> str:
     if as_json:
         return json.dumps(plain(metrics))  # NaN is no JSON
     return "\n".join(f"{name:12} {value:.6f}" for name, value in metrics.items())
+
+
+def labels_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the figures of each class of a model of several labels as a table."""
+    names = {"average_precision": "AP", "f1": "F1", "precision": "precision", "recall": "recall"}
+    lines = [["class", "images", "named", *names.values(), "threshold"]]
+    for row in rows:
+        figures = [f"{value:.4f}" if (value := row[key]) is not None else "-" for key in names]
+        counts = [f"{row['support']:,}", f"{row['predicted']:,}"]
+        lines.append([printable(row["class"]), *counts, *figures, f"{row['threshold']:.4f}"])
+    return f"\n{columns(lines)}"
 
 
 def exported_text(exported: "Exported") -> str:

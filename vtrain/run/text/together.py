@@ -15,5 +15,6 @@ def together_text(found: Together, as_json: bool) -> str:
         return json.dumps(plain(found.to_dict()))  # NaN is no JSON
     lines = [metrics_text(dict(worth_showing(found.metrics, found.num_classes)), as_json)]
     for one in found.members:
-        lines.append(f"  {one.metrics['val/top1']:.6f}  val/top1 of {printable(one.name)}")
+        metric = found.chosen_by
+        lines.append(f"  {one.metrics[metric]:.6f}  {metric} of {printable(one.name)}")
     return "\n".join([*lines, f"{'gain':12} {printable(found.gain_text())}"])

@@ -99,8 +99,12 @@ function draw(found) {
     row.append(part("span", "name", one.class), part("span", "share", percent(one.probability)), track);
     at("bars").append(row);
   }
-  const best = found.predictions[0];
   at("unsure").hidden = !found.unsure;
+  if (found.labels) { // of several labels an image, each is named by a threshold of its own
+    say(found.labels.length ? "Labels: " + found.labels.join(", ") : "No label.");
+    return;
+  }
+  const best = found.predictions[0];
   say((found.unsure ? "Unsure; likeliest: " : "") + best.class + ", " + percent(best.probability));
 }
 

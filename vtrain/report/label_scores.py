@@ -1,0 +1,115 @@
+"""What a model of several labels an image says of N images, and the figures of each class."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from vtrain.data.labels import PRESENT
+from vtrain.errors import DataError
+from vtrain.inference import multi_label
+from vtrain.report.scores import Array
+
+
+@dataclass(frozen=True, eq=False)
+class LabelScores:
+    """Logits, labels and thresholds.
+
+    Shape: `logits` and `targets` (N, K) floats, the targets in 0..1; `thresholds` (K,) float64.
+
+    Raises:
+        DataError: There is no image, or shapes or values do not fit.
+    """
+
+    logits: Array
+    targets: Array
+    thresholds: Array
+
+    def __post_init__(self) -> None:
+        shape = self.logits.shape
+        if len(shape) != 2 or self.targets.shape != shape or self.thresholds.shape != shape[1:]:
+            shapes = f"{shape}, {self.targets.shape} and {self.thresholds.shape}"
+            what = f"logits, targets and thresholds have the shapes {shapes}"
+            raise DataError(f"{what}, not (N, K), (N, K) and (K,)")
+        if not self.logits.size:
+            raise DataError("there is no image to report on", hint="evaluate at least one image")
+        if not ((self.targets >= 0) & (self.targets <= 1)).all():
+            raise DataError("a target is not in 0 .. 1")
+        if not np.isfinite(self.logits).all():
+            raise DataError("the logits hold NaN or infinity", hint="the model has diverged")
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    @cached_property
+    def truth(self) -> Array:
+        """Which classes each image has. Shape: (N, K) bool."""
+        return np.asarray(self.targets >= PRESENT)
+
+    @cached_property
+    def probs(self) -> Array:
+        """Shape: (N, K) float64."""
+        return np.asarray(torch.from_numpy(self.logits).double().sigmoid().numpy())
+
+    @cached_property
+    def named(self) -> Array:
+        """Which classes the model names. Shape: (N, K) bool."""
+        return np.asarray(self.probs >= self.thresholds)
+
+    @cached_property
+    def correct(self) -> Array:
+        """Of which images all labels are right. Shape: (N,) bool."""
+        return np.asarray((self.named == self.truth).all(1))
+
+    @cached_property
+    def loss(self) -> Array:
+        """Binary cross entropy of each image, the mean over classes, in nats. Shape: (N,)."""
+        logits, targets = self.logits.astype(np.float64), self.targets
+        # log(1 + e^x) - y x, without a power that could be infinite.
+        return np.asarray((np.logaddexp(0, logits) - targets * logits).mean(1))
+
+    def metrics(self) -> dict[str, float]:
+        """Return the figures over all images, as an evaluation names them."""
+        arrays = (self.logits, self.targets, self.probs, self.thresholds)
+        figures = multi_label.metrics(*map(torch.from_numpy, arrays))
+        return {"val/loss": float(self.loss.mean()), **figures}
+
+
+@dataclass(frozen=True)
+class PerLabel:
+    """Figures of each class, NaN where they are not defined. Shape: (K,) each."""
+
+    support: Array
+    """How many images have the class."""
+    predicted: Array
+    """How many images were given it."""
+    precision: Array
+    recall: Array
+    f1: Array
+    average_precision: Array
+    threshold: Array
+    """The probability from which on it is given."""
+
+    def worst_first(self) -> Array:
+        """Return the classes by average precision, the worst first; those of no image last."""
+        key = np.where(np.isnan(self.average_precision), 2.0, self.average_precision)
+        return np.lexsort((np.arange(len(key)), -self.support, key))
+
+
+def per_label(scores: LabelScores) -> PerLabel:
+    """Return each class's figures at its threshold."""
+    truth, named = scores.truth, scores.named
+    support, predicted = truth.sum(0), named.sum(0)
+    hits = (truth & named).sum(0)
+    logits, of_truth = torch.from_numpy(scores.logits), torch.from_numpy(truth)
+    nothing = (support == 0) & (predicted == 0)
+    return PerLabel(
+        support,
+        predicted,
+        np.where(nothing, np.nan, hits / np.maximum(predicted, 1)),
+        np.where(support == 0, np.nan, hits / np.maximum(support, 1)),
+        multi_label.f1_scores(torch.from_numpy(named), of_truth).numpy(),
+        multi_label.average_precision(logits, of_truth).numpy(),
+        scores.thresholds,
+    )
