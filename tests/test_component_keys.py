@@ -65,6 +65,10 @@ LOSS_FLIPS = {
     "binarize": False,
     "gamma": 3.0,
     "tau": 1.0,
+    "pos_weight": 3.0,
+    "gamma_neg": 2.0,
+    "gamma_pos": 1.0,
+    "clip": 0.2,
 }
 
 

@@ -62,6 +62,85 @@ def test_binary_cross_entropy_is_timms(smoothing: float) -> None:
     torch.testing.assert_close(ours(logits, soft), theirs(logits, soft))
 
 
+def several_labels() -> tuple[Tensor, Tensor]:
+    draw = torch.Generator().manual_seed(5)
+    return 3 * torch.randn(8, 5, generator=draw), (torch.rand(8, 5, generator=draw) < 0.3).float()
+
+
+@pytest.mark.parametrize(
+    ("gamma_neg", "gamma_pos", "clip"), [(4, 0, 0.05), (4, 1, 0.05), (2, 0.5, 0.0), (0, 0, 0.2)]
+)
+def test_the_asymmetric_loss_is_timms_and_the_papers(
+    gamma_neg: float, gamma_pos: float, clip: float
+) -> None:
+    logits, targets = several_labels()
+    keys = {"gamma_neg": gamma_neg, "gamma_pos": gamma_pos, "clip": clip}
+    ours = LOSSES["asymmetric"](**keys)(logits, targets)
+    theirs = timm.loss.AsymmetricLossMultiLabel(**keys)(logits, targets) / targets.numel()
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+    p = logits.double().sigmoid()
+    shifted = (p - clip).clamp(min=0)
+    present = (1 - p) ** gamma_pos * p.log()
+    absent = shifted**gamma_neg * (1 - shifted).log()
+    by_hand = -(targets * present + (1 - targets) * absent).mean()
+    torch.testing.assert_close(ours.double(), by_hand, rtol=1e-5, atol=1e-7)
+
+
+def test_without_its_keys_the_asymmetric_loss_is_binary_cross_entropy() -> None:
+    logits, targets = several_labels()
+    plain = LOSSES["asymmetric"](gamma_neg=0, gamma_pos=0, clip=0)(logits, targets)
+    torch.testing.assert_close(plain, F.binary_cross_entropy_with_logits(logits, targets))
+
+
+@pytest.mark.parametrize("size", [30.0, 200.0])
+@pytest.mark.parametrize("keys", [{}, {"clip": 0.0}, {"gamma_neg": 0.5, "gamma_pos": 0.5}])
+def test_the_asymmetric_loss_of_sure_answers_and_its_slope_are_finite(
+    size: float, keys: dict[str, float]
+) -> None:
+    logits = torch.tensor([[size, -size, size, -size]], requires_grad=True)
+    loss = LOSSES["asymmetric"](**keys)(logits, torch.tensor([[1.0, 1.0, 0.0, 0.0]]))
+    loss.backward()
+    assert loss.isfinite()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
+def test_the_weight_of_present_labels_is_torchs() -> None:
+    logits, targets = several_labels()
+    counts, names = [2, 4, 6, 0, 8], list("abcde")
+    listed = [1.0, 2.0, 0.5, 4.0, 1.0]
+    for given, weight in (
+        (3.0, torch.tensor(3.0)),
+        (listed, torch.tensor(listed)),
+        (dict(zip("bacde", [2.0, 1.0, 0.5, 4.0, 1.0], strict=True)), torch.tensor(listed)),
+        ("balanced", torch.tensor([3.0, 1.0, 1 / 3, 1.0, 1.0])),
+    ):
+        ours = LOSSES["binary_cross_entropy"](counts, names, 8, pos_weight=given)
+        theirs = F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weight)
+        torch.testing.assert_close(ours(logits, targets), theirs)
+
+
+def test_of_one_class_an_image_the_images_are_the_sum_of_the_counts() -> None:
+    loss = LOSSES["binary_cross_entropy"]([1, 3], ["a", "b"], pos_weight="balanced")
+    assert loss.pos_weight.tolist() == pytest.approx([3, 1 / 3])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("balanced", r"pos_weight \(balanced\) needs the number of images of each class"),
+        ({"a": 1.0}, "pos_weight has no weight for class 'b'"),
+        ({"a": 1.0, "b": 1.0, "x": 1.0}, "pos_weight names 'x', which is no class"),
+        ([0.0, 0.0], "pos_weight are all 0"),
+    ],
+)
+def test_a_weight_of_present_labels_that_fits_no_class_is_refused(
+    given: object, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        LOSSES["binary_cross_entropy"](None, ["a", "b"], pos_weight=given)
+
+
 def test_binary_cross_entropy_can_keep_the_shares_of_a_mixed_image() -> None:
     logits, _, soft = batch()
     p = logits.sigmoid()

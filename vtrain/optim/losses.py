@@ -1,9 +1,9 @@
 """Losses: logits and targets to one number, the mean over the batch, always computed in fp32.
 
-Targets are class indices (B,) or, after mixup, a weight for each class (B, K) that sums to 1; of
-several labels an image they are (B, K) in 0..1, which the losses of `takes_several` can do with. Each
-loss divides by the batch size and by nothing that depends on the targets: so the loss of a batch is
-the weighted mean of the losses of its pieces, and gradient accumulation changes nothing.
+Targets are class indices (B,) or, after mixup, a weight for each class (B, K) that sums to 1. Of
+several labels an image they are (B, K) in 0..1, for the losses that say `takes_several`. Each loss
+divides by the batch size and by nothing that depends on the targets: so the loss of a batch is the
+weighted mean of the losses of its pieces, and gradient accumulation changes nothing.
 
 A loss is handed the number of training images of each class and the names of the classes, which
 only `class_weights` and `tau` read. It is a module because its weights must move to the device with
@@ -34,13 +34,8 @@ ClassWeights = Annotated[
         "same for all."
     ),
 ]
-PosWeight = (
-    Literal["balanced"]
-    | PositiveFloat
-    | list[NonNegativeFloat]
-    | dict[str, NonNegativeFloat]
-    | None
-)
+Costs = list[NonNegativeFloat] | dict[str, NonNegativeFloat]
+PosWeight = Literal["balanced"] | PositiveFloat | Costs | None
 
 
 @LOSSES.register("cross_entropy")

@@ -170,10 +170,8 @@ def aligned(
     order = np.array([rows[name] for name in a.ids])
     columns = np.array([b.classes.index(name) for name in a.classes])
     logits, targets = b.logits[order][:, columns], b.targets[order]
-    if b.has_several:
-        targets = targets[:, columns]
-    else:
-        targets = np.argsort(columns)[targets]  # class number in b -> class number in a
+    # Columns in the order of a's, or class number in b -> class number in a.
+    targets = targets[:, columns] if b.has_several else np.argsort(columns)[targets]
     if not np.array_equal(targets, a.targets):
         raise DataError("the same images have other labels in the two runs")
     if a.has_several:

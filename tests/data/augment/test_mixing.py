@@ -70,6 +70,18 @@ def test_rows_of_targets_sum_to_one(keys: dict[str, float]) -> None:
     assert (soft >= 0).all()
 
 
+@pytest.mark.parametrize("keys", [{"mixup": 1.0}, {"cutmix": 1.0}])
+def test_several_labels_are_mixed_by_the_share_of_their_pixels(keys: dict[str, float]) -> None:
+    draw = torch.Generator().manual_seed(0)
+    several = (torch.rand(6, 3, generator=draw) < 0.5).float()
+    images, place = torch.rand(6, 3, 8, 8), {"start": 0, "step": 4, "epoch": 0}
+    mixed, labels = Mixing(3, 0, **keys)(images, several, **place)
+    # Each image a class of its own: the rows are shares of images.
+    same, shares = Mixing(6, 0, **keys)(images, torch.arange(6), **place)
+    assert torch.equal(mixed, same)
+    torch.testing.assert_close(labels, shares @ several)
+
+
 def test_an_odd_last_sample_stays_as_it_is() -> None:
     images, targets = batch(7)
     for keys in ({"mixup": 0.8}, {"cutmix": 1.0}):
