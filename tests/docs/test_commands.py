@@ -72,6 +72,16 @@ def photographs(folder: Path, count: int) -> None:
             Image.fromarray(pixels).save(folder / kind / f"{i}.jpg")
 
 
+def labels() -> str:
+    """Return a list of the photographs, some of which have two labels."""
+    rows = [
+        f"photos/{kind}/{i}.jpg,{'cats;dogs' if i % 8 == 0 else kind},{'val' if i % 4 else 'train'}"
+        for kind in ("cats", "dogs")
+        for i in range(40)
+    ]
+    return "\n".join(["path,label,split", *rows]) + "\n"
+
+
 def succeeds(folder: Path, *arguments: str) -> Result:
     done = run(folder, *arguments)
     assert done.code == 0, f"vtrain {shlex.join(arguments)}\n{done.err}"
@@ -90,6 +100,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Image.open(root / "photo.jpg").save(root / "photo.png")
     (root / "names.txt").write_text("Katzen\nHunde\n")
     (root / "sweep.yaml").write_text(SWEEP)
+    (root / "labels.csv").write_text(labels())
     (root / "configs").symlink_to(Path("configs").resolve())
     for name in ("RUN", "OTHER_RUN"):
         seed = f"seed={len(name)}"

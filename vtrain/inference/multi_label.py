@@ -47,7 +47,7 @@ def fitted_thresholds(probabilities: Tensor, truth: Tensor) -> Tensor:
 
     Shape: (N, K) float64, (N, K) bool -> (K,) float64.
     """
-    order = probabilities.argsort(0, descending=True, stable=True)
+    order = probabilities.argsort(dim=0, descending=True, stable=True)
     ranked, own = probabilities.gather(0, order), truth.gather(0, order)  # (N, K) each
     named = torch.arange(1, len(ranked) + 1)[:, None]  # the first n of the ranking
     f1 = 2 * own.cumsum(0) / (named + own.sum(0)).double()
