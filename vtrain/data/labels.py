@@ -45,7 +45,7 @@ def classes_present(targets: Tensor) -> Tensor:
     """Return the numbers of the classes that any image has. Shape: (N,) or (N, K) -> (n,) int64."""
     if has_several(targets):
         return (targets >= PRESENT).any(0).nonzero()[:, 0]
-    return targets.unique()
+    return torch.unique(targets)
 
 
 def strata(targets: Tensor) -> Tensor:

@@ -51,7 +51,7 @@ class Task(Protocol):
 class SingleLabel:
     """Which one class an image has: the likeliest."""
 
-    metrics: ClassVar = ("val/top1", "val/top5", "val/loss")
+    metrics: ClassVar[tuple[str, ...]] = ("val/top1", "val/top5", "val/loss")
     right: ClassVar = "val/top1"
     thresholds: ClassVar[tuple[float, ...]] = ()
 
@@ -83,7 +83,7 @@ class MultiLabel:
     thresholds: tuple[float, ...]
     fits: bool = False
     """Whether each evaluation fits the thresholds to its images, as those of a training do."""
-    metrics: ClassVar = (
+    metrics: ClassVar[tuple[str, ...]] = (
         *("val/map", "val/map_micro", "val/f1", "val/f1_micro"),
         *("val/exact_match", "val/loss"),
     )
@@ -127,7 +127,8 @@ class _Judged:
         # Each process has zeros for the images of the others.
         rows = all_sum(self.rows).cpu()
         K = len(self.task.thresholds)
-        _, logits, targets = rows[rows[:, 0] > 0].split((1, K, K), dim=1)
+        rows = rows[rows[:, 0] > 0]
+        logits, targets = rows[:, 1 : K + 1], rows[:, K + 1 :]
         loss = F.binary_cross_entropy_with_logits(logits.double(), targets.double())
         probabilities = logits.double().sigmoid()
         if self.task.fits:

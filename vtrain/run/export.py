@@ -192,8 +192,8 @@ def gather(loaded: LoadedModel, overrides: Iterable[str], count: int) -> Evidenc
         logits.append(subject.predict(batch.images))
     # Few images come again, so that every size of batch is asked for.
     again = torch.arange(max(len(chosen), sum(BATCHES))) % len(chosen)
-    parts = (torch.cat(part)[again].numpy() for part in (images, logits, targets))
-    return Evidence(*parts, thresholds=loaded.task.thresholds)
+    arrays = [torch.cat(part)[again].numpy() for part in (images, logits, targets)]
+    return Evidence(arrays[0], arrays[1], arrays[2], loaded.task.thresholds)
 
 
 def facts_of(loaded: LoadedModel) -> dict[str, str]:

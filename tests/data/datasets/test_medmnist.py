@@ -73,8 +73,8 @@ def test_classes_are_the_numbers_that_occur_or_have_names(tmp_path: Path) -> Non
     ("change", "said"),
     [
         (
-            {"train_labels": np.zeros((12, 14), np.uint8)},
-            "14 numbers for each image \\(multi-label\\)",
+            {"val_labels": np.zeros((6, 14), np.uint8), "train_labels": np.ones((12, 2), int) * 2},
+            "train_labels has a 2 for one of 2 classes",
         ),
         ({"train_labels": np.zeros((11, 1), np.uint8)}, "train_labels has shape \\(11, 1\\)"),
         ({"train_labels": np.zeros((12, 1))}, "no whole numbers"),
@@ -88,6 +88,38 @@ def test_arrays_of_another_layout_are_refused(tmp_path: Path, change: Arrays, sa
     with pytest.raises(DataError, match=said) as caught:
         source.split("train")
     assert len(caught.value.lines()) == 1
+
+
+def test_a_row_of_zeros_and_ones_is_several_labels(tmp_path: Path) -> None:
+    given = arrays()
+    for split, count in (("train", 12), ("val", 6), ("test", 9)):
+        given[f"{split}_labels"] = DRAW.integers(0, 2, (count, 14), np.uint8)
+    given["train_labels"][0] = 0  # as most images of ChestMNIST
+    given["val_labels"][:, 3] = 0
+    file = written(tmp_path / "chest.npz", given)
+    source = MedMNIST(file=file)
+    assert source.classes == tuple(map(str, range(14)))
+    for name in source.splits:
+        targets = source.split(name).targets
+        assert (targets.dtype, targets.tolist()) == (
+            torch.float32,
+            given[f"{name}_labels"].tolist(),
+        )
+    assert "val has no images of 1 class: 3" in source.notes
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(f"finding {k}" for k in range(14)))
+    assert MedMNIST(file=file, classes=names).classes[13] == "finding 13"
+    names.write_text("one\ntwo\n")
+    with pytest.raises(DataError, match=r"2 names for 14 columns of labels .*names\.txt"):
+        MedMNIST(file=file, classes=names).split("train")
+
+
+def test_splits_of_other_numbers_of_columns_are_refused(tmp_path: Path) -> None:
+    given = arrays() | {"train_labels": np.zeros((12, 14), np.uint8)}
+    source = MedMNIST(file=written(tmp_path / "a.npz", given))
+    said = "val_labels has 1 numbers for each image, and train_labels has 14"
+    with pytest.raises(DataError, match=said):
+        source.split("val")
 
 
 def test_files_that_are_none_are_refused(tmp_path: Path) -> None:

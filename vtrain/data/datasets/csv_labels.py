@@ -88,7 +88,7 @@ def labelling_of(
 class OneLabel:
     """The column `label` names the one class of an image."""
 
-    required: ClassVar = ("label",)
+    required: ClassVar[tuple[str, ...]] = ("label",)
     others: ClassVar = False
 
     def columns(self, header: Sequence[str], file: Path) -> Sequence[str] | None:

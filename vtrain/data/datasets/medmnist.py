@@ -10,6 +10,7 @@ from typing import Annotated, Any, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from vtrain.data.datasets.class_names import class_notes, read_names
 from vtrain.data.datasets.folder_names import absent_classes
@@ -28,12 +29,13 @@ LAYOUT = (
 class MedMNIST(Photographs):
     """Images in one `.npz` file, in the layout of MedMNIST: `train_images` beside `train_labels`.
 
-    Labels are numbers; of each image one. The arrays of a split are read into memory whole.
+    Labels are numbers, one of each image; or, of several labels an image as in ChestMNIST, a row of
+    0 and 1 for each, a column for each class. The arrays of a split are read into memory whole.
 
     Args:
         file: The archive. It may be compressed.
         classes: A text file with one class name per line, for the numbers from 0 on; without it
-            classes are called by the numbers that occur.
+            classes are called by the numbers that occur, or by those of their columns.
 
     Raises:
         DataError: The file is absent, damaged or of another layout, or too large for the memory.
@@ -65,9 +67,7 @@ class MedMNIST(Photographs):
         absent = [
             note
             for name in self.splits
-            for note in absent_classes(
-                name, self.classes, {self.classes[self._places[k]] for k in self._numbers(name)}
-            )
+            for note in absent_classes(name, self.classes, self._present(name))
         ]
         grey = (GREY,) if len(self._shapes[f"{self.splits[0]}_images"]) == 3 else ()
         return (*class_notes(self.classes), *grey, *absent)
@@ -75,9 +75,18 @@ class MedMNIST(Photographs):
     @cached_property
     def classes(self) -> tuple[str, ...]:
         """The names of the classes."""
-        if self.names is not None:
-            return tuple(read_names(self.names))
-        return tuple(map(str, self._numbers(self.splits[0])))
+        names = None if self.names is None else tuple(read_names(self.names))
+        if self._columns == 1:
+            return names or tuple(map(str, self._numbers(self.splits[0])))
+        if names is not None and len(names) != self._columns:
+            what = f"there are {len(names)} names for {self._columns} columns of labels"
+            raise DataError(what, self.names, "give every column a line in data.classes")
+        return names or tuple(map(str, range(self._columns)))
+
+    @cached_property
+    def _columns(self) -> int:
+        """Numbers that each image has as its label: one, or of several labels one a class."""
+        return _columns_of(self._shapes.get(f"{self.splits[0]}_labels", ()))
 
     @cached_property
     def _places(self) -> dict[int, int]:
@@ -96,13 +105,17 @@ class MedMNIST(Photographs):
             hint = "set data.val_fraction, e.g. 0.1" if name == "val" else LAYOUT
             raise DataError(f"there are no {name}_images", self.file, hint)
         self._check(name)
+        if self._columns > 1:
+            return self._samples(name, torch.from_numpy(self._read_labels(name).astype(np.float32)))
         unknown = [k for k in self._numbers(name) if k not in self._places]
         if unknown:
             what = f"class {unknown[0]} of the {name} images is not one of {len(self.classes)}"
             hint = "give every number a line in data.classes" if self.names else LAYOUT
             raise DataError(what, self.file, hint)
-        labels = self._read_labels(name)
-        targets = torch.tensor([self._places[k] for k in labels.tolist()])
+        labels = self._read_labels(name)[:, 0]
+        return self._samples(name, torch.tensor([self._places[k] for k in labels.tolist()]))
+
+    def _samples(self, name: SplitName, targets: Tensor) -> ArraySamples:
         pixels = torch.from_numpy(self._read(f"{name}_images"))
         if pixels.ndim == 3:  # a view: the one channel is not copied
             return ArraySamples(pixels[:, None].expand(-1, 3, -1, -1), targets, str(self.file))
@@ -119,14 +132,21 @@ class MedMNIST(Photographs):
             raise DataError(
                 f"{name}_labels has shape {labels}, not ({shape[0]}, 1)", self.file, LAYOUT
             )
-        if len(labels) > 1 and labels[1] != 1:
-            what = f"{name}_labels has {labels[1]} numbers for each image (multi-label)"
-            raise DataError(what, self.file, "images of one class each are read from this layout")
+        if _columns_of(labels) != self._columns:
+            what = f"{name}_labels has {_columns_of(labels)} numbers for each image"
+            first = f"{self.splits[0]}_labels has {self._columns}"
+            raise DataError(f"{what}, and {first}", self.file, LAYOUT)
 
     def _numbers(self, name: SplitName) -> list[int]:
         """Return the labels that occur in a split, sorted."""
         numbers: list[int] = np.unique(self._read_labels(name)).tolist()
         return numbers
+
+    def _present(self, name: SplitName) -> set[str]:
+        """Return the names of the classes that any image of a split has."""
+        if self._columns == 1:
+            return {self.classes[self._places[k]] for k in self._numbers(name)}
+        return {self.classes[k] for k in np.flatnonzero(self._read_labels(name).any(0))}
 
     def _read_labels(self, name: SplitName) -> NDArray[Any]:
         if name not in self._labels:
@@ -134,7 +154,10 @@ class MedMNIST(Photographs):
             labels = self._read(f"{name}_labels")
             if labels.dtype.kind not in "ui":
                 raise DataError(f"{name}_labels are {labels.dtype}, no whole numbers", self.file)
-            self._labels[name] = labels.reshape(-1)
+            if self._columns > 1 and len(wrong := labels[(labels != 0) & (labels != 1)]):
+                what = f"{name}_labels has a {wrong[0]} for one of {self._columns} classes"
+                raise DataError(what, self.file, "write 1 for a class that is there, and else 0")
+            self._labels[name] = labels.reshape(len(labels), -1)
         return self._labels[name]
 
     def _read(self, key: str) -> NDArray[Any]:
@@ -145,6 +168,10 @@ class MedMNIST(Photographs):
         if key.endswith("_images") and array.dtype != np.uint8:
             raise DataError(f"{key} are {array.dtype}, not uint8", self.file, LAYOUT)
         return np.array(array)  # a copy that is the tensor's own
+
+
+def _columns_of(shape: tuple[int, ...]) -> int:
+    return shape[1] if len(shape) > 1 else 1
 
 
 def _of_data(error: CheckpointError) -> DataError:
