@@ -45,7 +45,8 @@ def classes_present(targets: Tensor) -> Tensor:
     """Return the numbers of the classes that any image has. Shape: (N,) or (N, K) -> (n,) int64."""
     if has_several(targets):
         return (targets >= PRESENT).any(0).nonzero()[:, 0]
-    return torch.unique(targets)
+    present: Tensor = torch.unique(targets)
+    return present
 
 
 def strata(targets: Tensor) -> Tensor:

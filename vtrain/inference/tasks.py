@@ -121,7 +121,7 @@ class _Judged:
         if not has_several(output.targets):  # it stands for no image
             return
         row = torch.cat([torch.ones_like(output.logits[:, :1]), output.logits, output.targets], 1)
-        self.rows[output.indices.to(self.rows.device)] = row
+        self.rows[output.indices.to(self.rows.device, non_blocking=True)] = row
 
     def metrics(self, all_sum: Callable[[Tensor], Tensor]) -> dict[str, float]:
         # Each process has zeros for the images of the others.

@@ -5,6 +5,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from vtrain.data.labels import PRESENT
 from vtrain.errors import DataError
@@ -50,7 +51,7 @@ class LabelScores:
     @cached_property
     def probs(self) -> Array:
         """Shape: (N, K) float64."""
-        return np.asarray(torch.from_numpy(self.logits).double().sigmoid().numpy())
+        return np.asarray(tensor(self.logits).double().sigmoid().numpy())
 
     @cached_property
     def named(self) -> Array:
@@ -72,8 +73,13 @@ class LabelScores:
     def metrics(self) -> dict[str, float]:
         """Return the figures over all images, as an evaluation names them."""
         arrays = (self.logits, self.targets, self.probs, self.thresholds)
-        figures = multi_label.metrics(*map(torch.from_numpy, arrays))
+        figures = multi_label.metrics(*map(tensor, arrays))
         return {"val/loss": float(self.loss.mean()), **figures}
+
+
+def tensor(array: Array) -> Tensor:
+    """Return an array as torch has it; one that may not be written is copied, or torch warns."""
+    return torch.from_numpy(np.require(array, requirements="W"))
 
 
 @dataclass(frozen=True)
@@ -102,14 +108,14 @@ def per_label(scores: LabelScores) -> PerLabel:
     truth, named = scores.truth, scores.named
     support, predicted = truth.sum(0), named.sum(0)
     hits = (truth & named).sum(0)
-    logits, of_truth = torch.from_numpy(scores.logits), torch.from_numpy(truth)
+    logits, of_truth = tensor(scores.logits), tensor(truth)
     nothing = (support == 0) & (predicted == 0)
     return PerLabel(
         support,
         predicted,
         np.where(nothing, np.nan, hits / np.maximum(predicted, 1)),
         np.where(support == 0, np.nan, hits / np.maximum(support, 1)),
-        multi_label.f1_scores(torch.from_numpy(named), of_truth).numpy(),
+        multi_label.f1_scores(tensor(named), of_truth).numpy(),
         multi_label.average_precision(logits, of_truth).numpy(),
         scores.thresholds,
     )
