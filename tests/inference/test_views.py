@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from vtrain.data.preprocess import Preprocess
-from vtrain.inference.views import asked_about, geometry_for, mean_of, views_of
+from vtrain.inference.tasks import SingleLabel
+from vtrain.inference.views import asked_about, geometry_for, views_of
 
 
 def test_five_crops_are_torchvisions() -> None:
@@ -66,7 +67,7 @@ def test_the_model_says_the_mean_of_the_probabilities_of_each_view() -> None:
 @pytest.mark.parametrize("size", [1.0, 1e4])
 def test_the_mean_is_finite_whatever_the_logits(size: float) -> None:
     logits = [size * torch.randn(3, 5) for _ in range(3)]
-    found = mean_of(logits)
+    found = SingleLabel().mean_of(logits)
     assert found.isfinite().all()
     expected = torch.stack([one.double().softmax(1) for one in logits]).mean(0)
     torch.testing.assert_close(found.exp().double(), expected, rtol=1e-5, atol=1e-6)

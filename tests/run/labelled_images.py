@@ -8,11 +8,11 @@ from PIL import Image
 CLASSES = ("blue", "green", "red")
 MULTI_LABEL_RUN = """\
 seed: 0
-model: {name: vit_ti, patch_size: 4, embed_dim: 16, depth: 1, num_heads: 2}
+model: {name: vit_ti, patch_size: 2, embed_dim: 16, depth: 1, num_heads: 2}
 data: {name: csv, file: LIST, image_size: 8, label_separator: ";", allow_empty: true}
 optimizer: {name: adamw, lr: 1e-2}
 schedule: {name: cosine, warmup_epochs: 1}
-train: {epochs: 6, batch_size: 30, loss: binary_cross_entropy, precision: fp32, device: cpu}
+train: {epochs: 20, batch_size: 30, loss: binary_cross_entropy, precision: fp32, device: cpu}
 logging: {tensorboard: false}
 """
 

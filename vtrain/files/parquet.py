@@ -31,17 +31,24 @@ class ParquetShard:
     label: str
     names: tuple[str, ...] | None
     """The names of the classes, where the schema has them."""
-    labels: tuple[int | str | None, ...]
-    """Of each row."""
+    labels: tuple[Any, ...]
+    """Of each row: a number, a text or None; of several labels a list of them."""
+    has_several: bool
+    """Whether each row has a list of labels."""
     group_rows: tuple[int, ...]
     """How many rows each group has."""
     largest_group: int
     """Bytes of the largest, unpacked."""
 
+    def each(self) -> Iterator[int | str | None]:
+        """Yield every label of every row."""
+        for label in self.labels:
+            yield from (label or ()) if self.has_several else (label,)
+
     @property
     def layout(self) -> tuple[object, ...]:
         """What all files of a split have in common."""
-        return self.image, self.label, self.names
+        return self.image, self.label, self.names, self.has_several
 
 
 @contextmanager
@@ -84,6 +91,7 @@ def open_shard(path: Path, image: str | None, label: str | None) -> ParquetShard
                 chosen,
                 _names(features.get(chosen)),
                 tuple(labels),
+                _is_list(schema.field(chosen).type),
                 tuple(group.num_rows for group in groups),
                 max((group.total_byte_size for group in groups), default=0),
             )
@@ -98,7 +106,18 @@ def _features(metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
     return features if isinstance(features, dict) else {}
 
 
+def _is_list(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
 def _names(feature: object) -> tuple[str, ...] | None:
+    # Of a list it is that of its elements, written in one of the ways of `datasets`' versions.
+    if isinstance(feature, list) and len(feature) == 1:
+        feature = feature[0]
+    elif isinstance(feature, dict) and "feature" in feature:
+        feature = feature["feature"]
     names = feature.get("names") if isinstance(feature, dict) else None
     if not isinstance(names, list) or not all(type(name) is str for name in names):
         return None
@@ -132,22 +151,13 @@ def _label_column(
     """Return the column of the labels."""
     import pyarrow as pa
 
-    _refuse_lists([field.name for field in schema if pa.types.is_list(field.type)], wanted, path)
     one = (pa.types.is_integer, pa.types.is_string, pa.types.is_large_string)
     kinds = {field.name: field.type for field in schema if field.name != image}
+    kinds = {name: kind.value_type if _is_list(kind) else kind for name, kind in kinds.items()}
     found = [name for name, kind in kinds.items() if any(is_kind(kind) for is_kind in one)]
     said = [name for name in found if _names(features.get(name)) is not None]
     usual = [name for name in found if name in USUAL_LABELS]
     return _only(wanted, said or usual or found, schema, "label", path)
-
-
-def _refuse_lists(lists: list[str], wanted: str | None, path: Path) -> None:
-    """Refuse labels of which an image has several."""
-    asked = lists if wanted is None else [wanted]
-    several = [name for name in lists if name in asked and (wanted or name in USUAL_LABELS)]
-    if several:
-        what = f"column '{several[0]}' has a list of labels for each image (multi-label)"
-        raise DataError(what, path, "only images of one class each are read from Parquet")
 
 
 def _only(wanted: str | None, found: list[str], schema: Any, what: str, path: Path) -> str:

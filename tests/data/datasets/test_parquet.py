@@ -193,13 +193,35 @@ def test_images_may_be_bytes_alone_and_columns_of_any_name(tmp_path: Path) -> No
         Parquet(root=tmp_path, label="colour").split("train")
 
 
+@pytest.mark.parametrize("form", ["none", "list", "Sequence"])
+def test_a_list_is_several_labels(tmp_path: Path, form: str) -> None:
+    path, rows = tmp_path / "train.parquet", [[0, 2], [1], [], [2, 1, 0]]
+    words = [[NAMES[k] for k in row] for row in rows]
+    write(path, range(4), names=None, labels=words if form == "none" else rows)
+    if form != "none":
+        feature: Any = {"_type": "ClassLabel", "names": NAMES}
+        feature = [feature] if form == "list" else {"feature": feature, "_type": form}
+        said = json.dumps({"info": {"features": {"label": feature}}})
+        table = pq.read_table(path).replace_schema_metadata({b"huggingface": said.encode()})
+        pq.write_table(table, path)
+    source = Parquet(root=tmp_path, allow_empty=True)
+    assert source.classes == tuple(NAMES)
+    samples = source.split("train")
+    assert samples.targets.tolist() == [[1, 0, 1], [0, 1, 0], [0, 0, 0], [1, 1, 1]]
+    assert (samples.targets.dtype, colours(samples)) == (torch.float32, [0, 1, 2, 3])
+
+
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
         ("no parquet", "not a readable Parquet file"),
         ("cut", "not a readable Parquet file"),
         ("no images", "no column of images .*there are label"),
-        ("many labels", "a list of labels for each image \\(multi-label\\)"),
+        ("an empty list", r"row 1 has no label .*data\.allow_empty=true"),
+        ("no list", r"row 1 has no label"),
+        ("twice", r"row 0 has a label twice: \[1, 1\]"),
+        ("beyond in a list", "class '5' is not one of the 3"),
+        ("null in a list", "images without a label"),
         ("unlabelled", "images without a label"),
         ("null", "images without a label"),
         ("beyond", "class '5' is not one of the 3"),
@@ -208,7 +230,11 @@ def test_images_may_be_bytes_alone_and_columns_of_any_name(tmp_path: Path) -> No
 def test_what_cannot_be_read_is_said(tmp_path: Path, kind: str, said: str) -> None:
     path = tmp_path / "train.parquet"
     labels: dict[str, list[Any]] = {
-        "many labels": [[0, 1], [1], []],
+        "an empty list": [[0, 1], [], [1]],
+        "no list": [[0, 1], None, [1]],
+        "twice": [[1, 1], [0], [1]],
+        "beyond in a list": [[0, 5], [0], [1]],
+        "null in a list": [[0, None], [0], [1]],
         "unlabelled": [0, -1, 1],
         "null": [0, None, 1],
         "beyond": [0, 1, 5],

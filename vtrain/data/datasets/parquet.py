@@ -19,6 +19,7 @@ from torch import Tensor
 from vtrain.data.datasets.class_names import class_notes
 from vtrain.data.datasets.folder_names import absent_classes, first_five, is_leftover
 from vtrain.data.datasets.samples import Photographs, SplitName
+from vtrain.data.labels import classes_present
 from vtrain.data.progress import Progress
 from vtrain.errors import DataError
 from vtrain.files.images import decode_image
@@ -81,7 +82,8 @@ class Parquet(Photographs):
     """Images in Parquet files as Hugging Face's `datasets` writes and its hub serves them.
 
     Labels are numbers that the schema names (`ClassLabel`), other numbers, or texts; the latter two
-    are sorted. Files are looked for in `root`, else in the one folder in it that has some.
+    are sorted. A list of them is several labels for an image. Files are looked for in `root`, else
+    in the one folder in it that has some.
 
     Args:
         root: The folder of the files.
@@ -90,6 +92,7 @@ class Parquet(Photographs):
         test: The test files.
         image: The column of the images; null takes the only one there is.
         label: The column of the labels; null takes the only one there is.
+        allow_empty: Whether the list of an image's labels may be empty.
 
     Raises:
         DataError: A file is absent, damaged or of another layout, or an image has no class.
@@ -105,10 +108,11 @@ class Parquet(Photographs):
         test: Annotated[str, CHANGEABLE_ON_RESUME] = "test*.parquet",
         image: str | None = None,
         label: str | None = None,
+        allow_empty: bool = False,
     ) -> None:
         self.root, self.origin = root, root
         self.patterns: dict[SplitName, str] = {"train": train, "val": val, "test": test}
-        self.image, self.label = image, label
+        self.image, self.label, self.allow_empty = image, label, allow_empty
         self._opened: dict[SplitName, tuple[ParquetShard, ...]] = {}
         self._read: dict[SplitName, ParquetSamples] = {}
 
@@ -125,7 +129,7 @@ class Parquet(Photographs):
             for note in absent_classes(
                 name,
                 self.classes,
-                {self.classes[k] for k in torch.unique(samples.targets).tolist()},
+                {self.classes[k] for k in classes_present(samples.targets).tolist()},
             )
         ]
         return (*class_notes(self.classes), *absent, *self._large_groups())
@@ -139,7 +143,7 @@ class Parquet(Photographs):
         # What is only evaluated has no split that knows all.
         known = [first] if first == "train" else self.splits
         shards = [shard for name in known for shard in self._shards(name)]
-        labels = {label for shard in shards for label in shard.labels if label is not None}
+        labels = {label for shard in shards for label in shard.each() if label is not None}
         # Numbers by their size, and texts by their letters; a column has one kind alone.
         return tuple(map(str, sorted(labels, key=lambda label: (isinstance(label, str), label))))
 
@@ -156,19 +160,35 @@ class Parquet(Photographs):
     def _samples(self, name: SplitName) -> ParquetSamples:
         shards = self._shards(name)
         numbers: dict[object, int] = {label: k for k, label in enumerate(self.classes)}
-        targets: list[int] = []
+        targets: list[Tensor] = []
         places: list[Tensor] = []
         rows: list[Tensor] = []
         for number, shard in enumerate(shards):
-            targets += [self._target(label, shard, numbers) for label in shard.labels]
+            targets.append(self._targets(shard, numbers))
             for group, count in enumerate(shard.group_rows):
                 row = torch.arange(count)
                 places.append(torch.stack([row * 0 + number, row * 0 + group, row], dim=1))
             rows.append(torch.arange(len(shard.labels)))
-        if not targets:
+        if not sum(map(len, targets)):
             raise DataError(f"the {name} files hold no rows", self.root)
-        columns = (torch.cat(places), torch.cat(rows), torch.tensor(targets))
+        columns = (torch.cat(places), torch.cat(rows), torch.cat(targets))
         return ParquetSamples(shards, shards[0].image, *columns, RowGroups())
+
+    def _targets(self, shard: ParquetShard, numbers: dict[object, int]) -> Tensor:
+        """Return the classes of a file's rows as numbers. Shape: (n,) int64 or (n, K) float32."""
+        if not shard.has_several:
+            targets = [self._target(label, shard, numbers) for label in shard.labels]
+            return torch.tensor(targets, dtype=torch.int64)
+        several = torch.zeros(len(shard.labels), len(numbers))
+        for row, labels in enumerate(shard.labels):
+            if not labels and not self.allow_empty:
+                hint = "data.allow_empty=true takes them as images of no class"
+                raise DataError(f"row {row} has no label", shard.path, hint)
+            chosen = [self._target(label, shard, numbers) for label in labels or ()]
+            if len(set(chosen)) < len(chosen):
+                raise DataError(f"row {row} has a label twice: {labels}", shard.path)
+            several[row, chosen] = 1
+        return several
 
     def _target(
         self, label: int | str | None, shard: ParquetShard, numbers: dict[object, int]
