@@ -51,6 +51,16 @@ def test_a_run_writes_exactly_this_schema(small_run: Path, vtrain: Vtrain) -> No
     assert Checkpoint.from_content(content, PATH).to_content() == content
 
 
+def test_thresholds_are_kept_where_there_are_any_and_not_trusted() -> None:
+    content = small_checkpoint(thresholds=(0.25, 1.0)).to_content()
+    assert tuple(content) == (*KEYS, "thresholds")
+    assert Checkpoint.from_content(content, PATH).thresholds == (0.25, 1.0)
+    assert Checkpoint.from_content(content_with(), PATH).thresholds == ()
+    for wrong in ((0.5, 0.5), [0.5], [0.5, 1.5], [0.5, 1], [float("nan"), 0.5], "ab", None):
+        with pytest.raises(CheckpointError, match="the checkpoint's 'thresholds' is"):
+            Checkpoint.from_content({**content, "thresholds": wrong}, PATH)
+
+
 def test_the_average_is_what_is_evaluated_where_there_is_one() -> None:
     raw, average = {"w": torch.zeros(1)}, {"w": torch.ones(1)}
     both = small_checkpoint(state={"model": raw, "ema": {"weights": average}})

@@ -84,8 +84,10 @@ class Checkpoint:
         """Return the plain data and tensors of the file; tensors are not copied."""
         # Not `asdict`, which would copy every tensor.
         content = {field.name: getattr(self, field.name) for field in fields(self)}
-        lists = {"classes": list(self.classes), "thresholds": list(self.thresholds)}
-        return {**content, **lists, "model": dict(vars(self.model))}
+        content |= {"model": dict(vars(self.model)), "classes": list(self.classes)}
+        # Last, and left out of one class an image: such a file is what older versions wrote.
+        thresholds = content.pop("thresholds")
+        return {**content, "thresholds": list(thresholds)} if thresholds else content
 
     @classmethod
     def from_content(cls, content: Mapping[str, Any], path: Path) -> Self:

@@ -133,7 +133,7 @@ def _read(
     table = _table(next(lines, ("", []))[1], file, labelling)
     with Progress(f"reading {printable(file.name)}", "lines") as progress:
         for where, values in lines:
-            split, row = table.row(values, root, where)
+            split, row = _row(values, table, root, where)
             rows.setdefault(split, []).append(row)
             progress.add(1)
     if not rows:
@@ -149,20 +149,21 @@ class _Table:
     labels: Sequence[str]
     labelling: Labelling
 
-    def row(self, values: list[str], root: Path, where: str) -> tuple[SplitName, Row]:
-        """Return the split of a line, and its path and label."""
-        cells = [value.strip() for value in values]
-        row = dict(zip(self.columns, cells, strict=False))
-        required = {"path", "split", *self.labelling.required} & set(self.columns)
-        if len(cells) != len(self.columns) or not all(row[name] for name in required):
-            hint = QUOTES if len(cells) > len(self.columns) else None
-            raise DataError("a line must have a value for each column", where, hint)
-        split = split_of(row.get("split", "train"))
-        if split is None:  # a misspelt one must not lose images in silence
-            hint = "write train, val or test, as the folders of splits may be called"
-            raise DataError(f"unknown split '{row['split']}'", where, hint)
-        label = self.labelling.read({name: row[name] for name in self.labels}, where)
-        return split, (_path(row["path"], root, where), label)
+
+def _row(values: list[str], table: _Table, root: Path, where: str) -> tuple[SplitName, Row]:
+    """Return the split of a line, and its path and label."""
+    cells, columns, labelling = [value.strip() for value in values], table.columns, table.labelling
+    row = dict(zip(columns, cells, strict=False))
+    required = {"path", "split", *labelling.required} & set(columns)
+    if len(cells) != len(columns) or not all(row[name] for name in required):
+        hint = QUOTES if len(cells) > len(columns) else None
+        raise DataError("a line must have a value for each column", where, hint)
+    split = split_of(row.get("split", "train"))
+    if split is None:  # a misspelt one must not lose images in silence
+        hint = "write train, val or test, as the folders of splits may be called"
+        raise DataError(f"unknown split '{row['split']}'", where, hint)
+    label = labelling.read({name: row[name] for name in table.labels}, where)
+    return split, (_path(row["path"], root, where), label)
 
 
 def _separator(head: str, labelling: Labelling) -> str:
