@@ -7,6 +7,7 @@ from typing import Annotated, get_args
 import torch
 
 from vtrain.data.datasets.class_names import class_notes
+from vtrain.data.datasets.folder_labels import merged
 from vtrain.data.datasets.folder_layout import EXPECTED, read_layout, splits_above
 from vtrain.data.datasets.folder_listing import (
     Entry,
@@ -38,6 +39,8 @@ class ImageFolder(Photographs):
     Args:
         root: The folder.
         follow_links: Whether links to folders and files outside of `root` are followed.
+        several_labels: Whether files of the same name in several class folders are one image, which
+            has all these classes.
 
     Raises:
         DataError: The folder is not as described.
@@ -48,8 +51,9 @@ class ImageFolder(Photographs):
         *,
         root: Annotated[Path, CHANGEABLE_ON_RESUME],
         follow_links: Annotated[bool, CHANGEABLE_ON_RESUME] = False,
+        several_labels: bool = False,
     ) -> None:
-        self.root, self.follow_links = root, follow_links
+        self.root, self.follow_links, self.several_labels = root, follow_links, several_labels
         # Folder names alone are read here; a split's files when it is asked for.
         layout = read_layout(root)
         self.folders = dict(layout.splits)
@@ -75,7 +79,7 @@ class ImageFolder(Photographs):
 
     def is_of(self, section: object) -> bool:
         """Return whether a section `data` asks for this folder, read in this way."""
-        keys = ("root", "follow_links")
+        keys = ("root", "follow_links", "several_labels")
         return all(getattr(section, key, None) == getattr(self, key) for key in keys)
 
     @property
@@ -134,6 +138,8 @@ class ImageFolder(Photographs):
         if folder == self.origin:
             self._nested = nested
         self._notes.setdefault(folder, []).extend(nested + listing.notes(self.classes))
+        if self.several_labels:
+            paths, targets = merged(folder, self.classes, listing.files)
         return FileSamples(folder, Paths(paths), targets, listing.passed.endings)
 
     def _unknown_class(self, listing: FolderListing, unknown: list[str]) -> DataError:
