@@ -16,8 +16,8 @@ from vtrain.data.inspect.fingerprint import fingerprint
 from vtrain.errors import DataError
 from vtrain.files.checkpoint import Checkpoint
 from vtrain.run.build.data import build_source
-from vtrain.run.evaluate import renumbered
 from vtrain.run.evaluated import split_name
+from vtrain.run.renumbering import renumbered
 
 
 def said(done: Result) -> str:

@@ -19,6 +19,7 @@ from vtrain.inference.onnx_model import OnnxModel, is_onnx, load_onnx
 from vtrain.run.find_images import find_images
 from vtrain.run.ranked import ranked_by_models, ranked_by_onnx
 from vtrain.run.text.command import argument, resume_command
+from vtrain.run.thresholds import limits_of, named, refuse_other_labels
 
 if TYPE_CHECKING:  # torch takes seconds, and an ONNX file needs none of it
     from vtrain.inference.loaded import LoadedModel
@@ -63,22 +64,15 @@ def predict_images(
             for what is of several labels, or the other way round.
     """
     paths = find_images(patterns)
-    ckpts = list(ckpts) or [newest_checkpoint()]
-    _refuse_onnx(ckpts, views)
-    model: OnnxModel | LoadedModel
-    if is_onnx(ckpts[0]):
-        model = load_onnx(ckpts[0], for_many=len(paths) > 1)
-    else:
-        members = _load_all(ckpts)
-        model = members[0]
+    model, members = _load_all(ckpts, views, for_many=len(paths) > 1)
     count = len(model.classes)
     if top_k is not None and top_k > count:
         log.info("--top-k %d: the model has %d classes", top_k, count)
-    own = model.thresholds if isinstance(model, OnnxModel) else mean_thresholds(members)
-    refuse_other_labels(own, reject=reject, conformal=conformal, threshold=threshold)
+    limits = limits_of(model, members, threshold)
+    refuse_other_labels(limits, reject=reject, conformal=conformal, threshold=threshold)
     least = None if conformal is None else _conformal_threshold(model, conformal)
     errors: dict[int, str] = {}
-    wanted = count if least is not None or own else min(top_k or TOP_K, count)
+    wanted = count if least is not None or limits else min(top_k or TOP_K, count)
 
     def on_error(number: int, error: DataError) -> None:
         errors[number] = error.what
@@ -89,55 +83,9 @@ def predict_images(
         ranked = ranked_by_models(members, paths, wanted, on_error, views)
     answers = in_order(paths, ranked, errors)
     predictions = (Prediction(str(path), found or [], error) for path, found, error in answers)
-    if own:
-        given = own if threshold is None else (threshold,) * count
-        limits = dict(zip(model.classes, given, strict=True))
-        return (_named(prediction, limits, top_k) for prediction in predictions)
+    if limits:
+        return (named(prediction, limits, top_k) for prediction in predictions)
     return (_judged(prediction, reject, least) for prediction in predictions)
-
-
-def mean_thresholds(members: Sequence["LoadedModel"]) -> tuple[float, ...]:
-    """Return the mean of the members' thresholds of each class, in the order of the first's.
-
-    Raises:
-        CheckpointError: One of them names several labels an image, and another one class.
-    """
-    first = members[0]
-    limits = [dict(zip(one.classes, one.task.thresholds, strict=False)) for one in members]
-    for member, own in zip(members, limits, strict=True):
-        if bool(own) != bool(limits[0]):
-            what = f"one of this and {first.path} names several labels an image, the other one"
-            raise CheckpointError(what, member.path, "take models of one kind")
-    if not limits[0]:
-        return ()
-    return tuple(sum(own[name] for own in limits) / len(limits) for name in first.classes)
-
-
-def refuse_other_labels(
-    thresholds: Sequence[float],
-    *,
-    reject: float | None = None,
-    conformal: float | None = None,
-    threshold: float | None = None,
-) -> None:
-    """Refuse options without a meaning for a model of several labels, or of one class an image.
-
-    Raises:
-        ConfigError: There is one, and it says what to do.
-    """
-    if not thresholds and threshold is not None:
-        what = "--threshold is for models of several labels, and this one names one class"
-        raise ConfigError(what, "command line", "--reject says of which images it is unsure")
-    for name, value in {"--reject": reject, "--conformal": conformal}.items():
-        if thresholds and value is not None:
-            what = f"{name} is for models of one class an image, and this one names several labels"
-            raise ConfigError(what, "command line", "--threshold P names those above P")
-
-
-def _named(prediction: Prediction, limits: Mapping[str, float], top_k: int | None) -> Prediction:
-    """Keep the classes that reach their limits, `top_k` of them at most."""
-    chosen = [(name, p) for name, p in prediction.classes if p >= limits[name]]
-    return replace(prediction, classes=chosen[:top_k], has_several=True)
 
 
 def in_order(
@@ -188,14 +136,24 @@ def _refuse_onnx(ckpts: Sequence[Path], views: "Views | None") -> None:
             raise ConfigError(what, ckpt, "name its run, or leave out --tta and other --ckpt")
 
 
-def _load_all(ckpts: Sequence[Path]) -> list["LoadedModel"]:
+def _load_all(
+    ckpts: Sequence[Path], views: "Views | None", *, for_many: bool
+) -> tuple["OnnxModel | LoadedModel", list["LoadedModel"]]:
+    """Return the model that names the classes, and all whose answers are averaged.
+
+    An exported file answers alone, and is not among them.
+    """
+    ckpts = list(ckpts) or [newest_checkpoint()]
+    _refuse_onnx(ckpts, views)
+    if is_onnx(ckpts[0]):
+        return load_onnx(ckpts[0], for_many=for_many), []
     from vtrain.run.members import refuse_other_classes, refuse_twice
 
     refuse_twice(ckpts)
     members = [load(ckpt) for ckpt in ckpts]
     for other in members[1:]:
         refuse_other_classes(other, members[0])
-    return members
+    return members[0], members
 
 
 def load(ckpt: Path) -> "LoadedModel":

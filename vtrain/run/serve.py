@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from vtrain import screen
 from vtrain.errors import ConfigError
 from vtrain.inference.onnx_model import OnnxModel, is_onnx, load_onnx
-from vtrain.run.predict import newest_checkpoint, refuse_other_labels
+from vtrain.run.predict import newest_checkpoint
+from vtrain.run.thresholds import refuse_other_labels
 
 if TYPE_CHECKING:  # the extra may not be installed
     from vtrain.serve.served import Served

@@ -29,8 +29,8 @@ from vtrain.report.predictions import Predictions
 from vtrain.report.thumbnails import ReadImage, thumbnail
 from vtrain.run.calibrate import predictions_beside
 from vtrain.run.explain_question import Question, finite_logits, method_of, targets_of
-from vtrain.run.predict import refuse_other_labels
 from vtrain.run.run_facts import image_reader
+from vtrain.run.thresholds import refuse_other_labels
 from vtrain.serve.served import Array, Explanation, Served, Shown
 
 log = logging.getLogger(__name__)

@@ -95,6 +95,7 @@ def test_a_row_of_zeros_and_ones_is_several_labels(tmp_path: Path) -> None:
     for split, count in (("train", 12), ("val", 6), ("test", 9)):
         given[f"{split}_labels"] = DRAW.integers(0, 2, (count, 14), np.uint8)
     given["train_labels"][0] = 0  # as most images of ChestMNIST
+    given["val_labels"] = np.ones((6, 14), np.uint8)
     given["val_labels"][:, 3] = 0
     file = written(tmp_path / "chest.npz", given)
     source = MedMNIST(file=file)
