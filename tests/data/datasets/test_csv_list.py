@@ -121,6 +121,19 @@ def test_a_first_line_with_other_marks_says_what_stands_between_the_values(
     assert [train.key(index) for index in range(len(train))] == ["a/1.png", "b/2.png"]
 
 
+@pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("blank", ["\n", "\ufeff\r\n", "  \n\n", "\t\r\n\n"])
+def test_empty_lines_before_the_first_one_and_between_do_not_count(
+    folder: Path, mark: str, blank: str
+) -> None:
+    lines = [["path", "label"], ["a/1.png", "x"], [" "], ["b/2.png", "y"], []]
+    text = blank + "\n".join(mark.join(line) for line in lines)
+    assert CsvList(file=listed(folder, text)).classes == ("x", "y")
+    last = text.count("\n") + 2
+    with pytest.raises(DataError, match=rf"value for each column \(.*list\.csv:{last}\)"):
+        CsvList(file=listed(folder, f"{text}\nb/3.png\n"))
+
+
 def test_without_a_column_split_all_images_train(folder: Path) -> None:
     source = CsvList(file=listed(folder, "path,label\na/1.png,x\nb/2.png,y\n"))
     assert len(source.split("train")) == 2

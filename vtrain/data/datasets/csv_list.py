@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TextIO, get_args
 
 from pydantic import Field
 
@@ -166,6 +166,14 @@ def _row(values: list[str], table: _Table, root: Path, where: str) -> tuple[Spli
     return split, (_path(row["path"], root, where), label)
 
 
+def _head(text: TextIO) -> list[str]:
+    """Return the first line that is not empty, behind as many empty ones as stand before it."""
+    head = list[str]()
+    while (line := text.readline()) and not line.strip():
+        head.append("\n")  # not as it is: a tab in it would stand between two values
+    return [*head, line]
+
+
 def _separator(head: str, labelling: Labelling) -> str:
     """Return what stands between the values: a comma, unless the first line says otherwise."""
     marks = (mark for mark in OTHER_SEPARATORS if mark in head)
@@ -191,14 +199,13 @@ def _lines(file: Path, labelling: Labelling) -> Iterator[tuple[str, list[str]]]:
     try:
         # Spreadsheets write a byte order mark first; the csv module splits lines by itself.
         with file.open(encoding="utf-8-sig", newline="") as text:
-            head = text.readline()
-            mark = _separator(head, labelling)
-            reader = csv.reader(
-                chain([head], text), delimiter=mark, strict=True, skipinitialspace=True
-            )
+            head = _head(text)
+            mark = _separator(head[-1], labelling)
+            lines = chain(head, text)
+            reader = csv.reader(lines, delimiter=mark, strict=True, skipinitialspace=True)
             try:
                 for values in reader:
-                    if values:
+                    if len(values) > 1 or any(map(str.strip, values)):
                         yield f"{file}:{reader.line_num}", values
             except csv.Error as error:
                 where = f"{file}:{reader.line_num}"
