@@ -1,7 +1,7 @@
 """vtrain: train, evaluate and use image classifiers from one YAML file."""
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False
+"""As `typing` has it, whose import takes milliseconds: until `main` runs, Ctrl-C is Python's own."""
 if TYPE_CHECKING:
     from vtrain.api import create_model, evaluate, fit, list_models, load_model, predict
 
@@ -17,7 +17,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Import the API on first use, so that `import vtrain` does not import torch."""
     if name in __all__:
         from vtrain import api
