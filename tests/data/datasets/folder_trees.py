@@ -22,8 +22,16 @@ WORDS = {
     for split, text in zip(("train", "val", "test"), RULES[3].split(";")[:3], strict=True)
 }
 ENDINGS = ["", *re.findall(r"\*(\w+)\*", RULES[3].split("each alone or with")[1].split(".")[0])]
+
+
+def letters(name: str) -> str:
+    """A name's letters and digits alone, small and plain: no accents, no other widths."""
+    wide = unicodedata.normalize("NFKD", name.casefold())
+    return re.sub(r"[\W_]", "", wide)
+
+
 SPLITS = {
-    re.sub(r"\W", "", name): split
+    letters(name): split
     for split, words in WORDS.items()
     for word in words
     for ending in ENDINGS
@@ -95,7 +103,7 @@ def class_of(name: str) -> str:
 
 def splits_of(names: Iterable[str]) -> dict[str, str]:
     """Return which of the names in one folder are splits; rule 4."""
-    plain = {name: re.sub("[ ._-]", "", name.casefold()) for name in names}
+    plain = {name: letters(name) for name in names}
     with_number = {n: SPLITS.get(re.sub("[0-9]*$", "", word)) for n, word in plain.items()}
     if len(set(with_number.values()) - {None}) > 1:
         return {name: split for name, split in with_number.items() if split}
@@ -236,6 +244,7 @@ LIKE_SPLITS = [
     "Test",
     "test images",
     "val2",
+    "测试集",
 ]
 FILES = ["1.png", "2.JPG", "3.jpeg", "4.png"]
 OTHERS = ["notes.txt", "5.heicx", "README", "._1.png", ".DS_Store", "Thumbs.db", "desktop.INI"]

@@ -24,6 +24,18 @@ def test_splits_are_known_by_their_usual_names_in_any_capitals(split: str, names
     assert split_of(f"{split} images") == split
 
 
+@pytest.mark.parametrize(
+    ("split", "names"),
+    {
+        "train": "训练集 訓練データ 学習用 Entrai\u0302nement ENTRAINEMENT Обучение ＴＲＡＩＮ train\u200b",
+        "val": "验证集 検証 Validierung validacion VALIDAÇÃO validacao Ｖａｌ 검증데이터",
+        "test": "测试集 測試 テスト画像 Testdaten Prueba Тест ｔｅｓｔ＿ｓｅｔ 테스트",
+    }.items(),
+)
+def test_splits_are_known_in_other_languages_widths_and_accents(split: str, names: str) -> None:
+    assert {split_of(name) for name in names.split()} == {split}
+
+
 @pytest.mark.parametrize("name", ["trains", "retrain", "tester", "invalid", "value", "test1", ""])
 def test_other_names_are_no_split(name: str) -> None:
     assert split_of(name) is None

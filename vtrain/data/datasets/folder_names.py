@@ -1,6 +1,7 @@
 """What the name of a file or folder says: that of a split, of a leftover, or of a class."""
 
 import os
+import unicodedata
 from collections.abc import Container, Iterable
 from typing import TYPE_CHECKING
 
@@ -10,21 +11,44 @@ if TYPE_CHECKING:  # torch takes seconds, and to find images needs none of it
     from vtrain.data.datasets.samples import SplitName
 
 SPLIT_WORDS: dict["SplitName", str] = {
-    "train": "train training",
-    "val": "val valid validate validation dev development eval evaluate evaluation holdout heldout",
-    "test": "test tests testing",
+    "train": "train training "
+    "trainingsdaten trainingsbilder entraînement apprentissage entrenamiento treino treinamento "
+    "addestramento обучение 训练 訓練 学習 훈련 학습",
+    "val": "val valid validate validation dev development eval evaluate evaluation holdout heldout "
+    "validierung validierungsdaten validierungsbilder validación validação validazione валидация "
+    "验证 驗證 検証 검증",
+    "test": "test tests testing "
+    "testdaten testbilder prueba pruebas teste testes тест 测试 測試 テスト 테스트",
 }
-BESIDE_SPLIT = ("", "set", "split", "data", "image", "images", "img", "imgs", "photos")
-"""`train_set`, `Test Images`, `images_val` and so on."""
+"""English words, and behind them those of other languages."""
+BESIDE_SPLIT = (
+    *("", "set", "split", "data", "image", "images", "img", "imgs", "photos"),
+    *("集", "数据", "數據", "图片", "圖片", "用", "データ", "画像", "데이터"),
+)
+"""`train_set`, `Test Images`, `images_val`, `训练集` and so on."""
+SEPARATORS = frozenset(" -_.")
+
+
+def plain(name: str) -> str:
+    """Return a name in small letters, without accents and what stands between its words.
+
+    Letters of full width, as Chinese and Japanese keyboards write, become usual ones, and
+    invisible ones go.
+    """
+    if not name.isascii():
+        letters = unicodedata.normalize("NFKD", name)
+        name = "".join(c for c in letters if unicodedata.category(c) not in {"Mn", "Cf"})
+    return "".join(c for c in name.casefold() if c not in SEPARATORS)
+
+
 SPLIT_NAMES: dict[str, "SplitName"] = {
-    name: split
+    plain(name): split
     for split, words in SPLIT_WORDS.items()
     for word in words.split()
     for beside in BESIDE_SPLIT
     for name in (word + beside, beside + word)
 }
-"""Names without spaces, `-`, `_` and `.`, in small letters -> the split that they name."""
-SEPARATORS = str.maketrans("", "", " -_.")
+"""Plain names -> the split that they name."""
 
 BINS = (
     *("Papierkorb", "Corbeille", "Cestino", "Papelera", "Papelera de reciclaje", "Lixeira"),
@@ -56,8 +80,8 @@ LEFTOVERS = {
 
 
 def split_of(name: str) -> "SplitName | None":
-    """Return the split that a folder's name stands for, whatever its capitals."""
-    return SPLIT_NAMES.get(name.casefold().translate(SEPARATORS))
+    """Return the split that a folder's name stands for, whatever its capitals and accents."""
+    return SPLIT_NAMES.get(plain(name))
 
 
 def splits_of(names: Iterable[str]) -> dict[str, "SplitName"]:
