@@ -95,6 +95,32 @@ with replacing(Path("mine")) as file:
     assert (tmp_path / "mine").read_text() == "before"
 
 
+def test_a_folder_that_is_being_filled_is_taken_away(tmp_path: Path) -> None:
+    code = """
+from vtrain.files.atomic import scratch_folder
+with scratch_folder(Path("model.onnx")) as folder:
+    (folder / "weights").touch()
+    ready()
+"""
+    assert interrupted(code, signal.SIGTERM, folder=tmp_path)[0] == 143
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_waits_where_it_is_held_back() -> None:
+    code = """
+from vtrain.interrupt import held_back
+with held_back():
+    print("ready", flush=True)
+    time.sleep(0.2)
+    print("the block is over", file=sys.stderr)
+print("not beyond it", file=sys.stderr)
+"""
+    code, err = interrupted(code, signal.SIGINT)
+    assert code == 130
+    assert err.splitlines()[0] == "the block is over"
+    assert "beyond" not in err
+
+
 def test_a_forked_worker_undoes_nothing_and_says_nothing(tmp_path: Path) -> None:
     code = """
 Path("half").touch()

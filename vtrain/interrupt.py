@@ -23,6 +23,8 @@ Undo = Callable[[int], object]
 """Removes what is half-made, or records how it ended; it is told the signal's number."""
 _undo: list[Undo] = []
 _owner: int | None = None
+_held: list[int] | None = None
+"""Signals that wait for the end of a block; None outside of such a block."""
 
 
 def end_at_once() -> None:
@@ -80,7 +82,27 @@ def undone_by_signal(undo: Undo) -> Iterator[None]:
         _undo.remove(undo)
 
 
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Let a signal wait for the end of the block.
+
+    For what makes several things at once that `undone_by_signal` can only take away together. A
+    block that takes long would look as if Ctrl-C were lost.
+    """
+    global _held  # noqa: PLW0603 - as above
+    _held = held = list[int]()
+    try:
+        yield
+    finally:
+        _held = None
+        if held:
+            _end(held[0], None)
+
+
 def _end(number: int, frame: FrameType | None) -> None:
+    if _held is not None and os.getpid() == _owner:
+        _held.append(number)
+        return
     if os.getpid() == _owner:  # a forked worker has nothing to undo and nothing to say
         for other in STOP_SIGNALS:  # a second Ctrl-C must not leave the rest half-made
             signal.signal(other, signal.SIG_IGN)

@@ -1,6 +1,7 @@
 """What a run folder promises across restarts."""
 
 import json
+import os
 import signal
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.data.pictures import over_photographs
-from tests.harness import Vtrain, interrupt
+from tests.harness import Vtrain, interrupt, run
 from vtrain.data.loading.workers import naming_lost_workers
 from vtrain.errors import WorkerError
 from vtrain.files.lock import RunLock
@@ -69,6 +70,30 @@ def test_a_restart_on_other_versions_goes_on_and_says_so(photos: Path, vtrain: V
     assert json.loads(path.read_text()) == {**now, "command": ["vtrain", *map(str, command)]}
     interrupt("run")
     assert "changed since" not in vtrain(*command, "train.max_steps=3").err
+
+
+@pytest.mark.parametrize("name", ["_choose_folder", "RunLock"])
+@pytest.mark.parametrize("more", [(), ("--run-dir", "a/run")])
+def test_a_signal_while_the_folder_is_made_leaves_none(
+    small_run: Path, name: str, more: tuple[str, ...]
+) -> None:
+    from vtrain.run import fit
+
+    def prepare() -> None:
+        make = getattr(fit, name)
+
+        def make_and_interrupt(*arguments: object) -> object:
+            made = make(*arguments)
+            os.kill(os.getpid(), signal.SIGINT)
+            return made
+
+        setattr(fit, name, make_and_interrupt)  # in the fork alone
+
+    before = {path.name for path in Path().iterdir()}
+    done = run(Path(), "fit", small_run, *more, prepare=prepare)
+    assert done.code == 130
+    assert done.errors == ["vtrain: stopped at once; what was saved before is intact"]
+    assert {p.name for p in Path().iterdir() if not p.name.endswith((".out", ".err"))} == before
 
 
 def test_a_second_lost_worker_does_not_break_the_report_of_the_first(

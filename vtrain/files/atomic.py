@@ -151,12 +151,14 @@ def scratch_folder(beside: Path) -> Iterator[Path]:
         StorageError: It cannot be made.
     """
     folder = _temporary(beside.parent)
-    with _explained(beside):
-        folder.mkdir(mode=0o700)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    remove = partial(shutil.rmtree, folder, ignore_errors=True)
+    with undone_by_signal(lambda _: remove()):
+        with _explained(beside):
+            folder.mkdir(mode=0o700)
+        try:
+            yield folder
+        finally:
+            remove()
 
 
 def sweep(folder: Path) -> list[Path]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from vtrain.data.datasets.class_names import places
 from vtrain.errors import CheckpointError, DataError, printable
 from vtrain.files.arrays import read_arrays, write_arrays
 from vtrain.report.label_scores import LabelScores
@@ -168,7 +169,7 @@ def aligned(
             hint="evaluate both checkpoints on the same split",
         )
     order = np.array([rows[name] for name in a.ids])
-    columns = np.array([b.classes.index(name) for name in a.classes])
+    columns = np.array(places(a.classes, b.classes)[0])
     logits, targets = b.logits[order][:, columns], b.targets[order]
     # Columns in the order of a's, or class number in b -> class number in a.
     targets = targets[:, columns] if b.has_several else np.argsort(columns)[targets]

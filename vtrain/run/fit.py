@@ -34,7 +34,7 @@ from vtrain.files.atomic import make_folder, write_json, write_text
 from vtrain.files.lock import RunLock
 from vtrain.files.runs import RUNS, Beginning, RunFolder
 from vtrain.files.store import CheckpointStore
-from vtrain.interrupt import undone_by_signal
+from vtrain.interrupt import held_back, undone_by_signal
 from vtrain.registry import bind
 from vtrain.run import advice, finished
 from vtrain.run.beside_images import refuse_among_images
@@ -95,14 +95,16 @@ def _agreed_folder(request: Request, stack: ExitStack) -> tuple[Beginning, bool]
     """
     choice, beginning = None, None
     if distributed.is_main():
-        run, beginning = _choose_folder(request)
-        is_complete = finished.is_complete(run, request)
-        if not is_complete:
-            stack.enter_context(RunLock(run.path))
-            stack.enter_context(undone_by_signal(beginning.undo))
-            stack.enter_context(beginning.undone_on_failure())
-            # Again: while this one waited for the lock, another command may have finished it.
+        refuse_among_images(request.run_dir or RUNS, request.config)
+        with held_back():  # until a signal takes the folder away again
+            run, beginning = _choose_folder(request)
             is_complete = finished.is_complete(run, request)
+            if not is_complete:
+                stack.enter_context(RunLock(run.path))
+                stack.enter_context(undone_by_signal(beginning.undo))
+                stack.enter_context(beginning.undone_on_failure())
+                # Again: while this one waited for the lock, another command may have finished it.
+                is_complete = finished.is_complete(run, request)
         choice = [str(run.path), is_complete]
     path, is_complete = distributed.broadcast_json(choice)
     return beginning or Beginning(Path(path)), is_complete
@@ -110,7 +112,6 @@ def _agreed_folder(request: Request, stack: ExitStack) -> tuple[Beginning, bool]
 
 def _choose_folder(request: Request) -> tuple[RunFolder, Beginning]:
     """Choose the run's folder and make it."""
-    refuse_among_images(request.run_dir or RUNS, request.config)
     if request.run_dir is None:
         above = Beginning(RUNS / request.name)
         run = RunFolder.new(request.name)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vtrain.data.datasets.class_names import places
 from vtrain.inference.files import OnError, decoded
 from vtrain.inference.onnx_model import OnnxModel
 
@@ -28,7 +29,7 @@ def ranked_by_models(
     first, task = members[0], members[0].task
     # Each reads the files for itself, as its own preprocessing wants them.
     streams = [outputs_of_files(one, paths, on_error, views) for one in members]
-    columns = [[one.classes.index(name) for name in first.classes] for one in members]
+    columns = [places(first.classes, one.classes)[0] for one in members]
     for outputs in zip(*streams, strict=True):
         logits = outputs[0].logits
         if len(members) > 1:

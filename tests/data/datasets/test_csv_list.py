@@ -162,6 +162,7 @@ def test_without_a_column_split_all_images_train(folder: Path) -> None:
         ('path,label\na,"c\td"\n', r"must be one line of text, not 'c\\td' \(.*list\.csv:2\)"),
         ("path,label\nD:\\pics\\1.png,x\n", r"a path of Windows \(.*:2\): in WSL .* /mnt/d;"),
         ("path,label\nhttps://x.org/1.png,x\n", r"only local images are read \(.*list\.csv:2\)"),
+        (f"path,label\na,1\nb,{'7' * 5000}\n", r"one line of text, not '7+ \(.*list\.csv:3\)"),
         (b"path,label\n\xff\xfe,x\n", "is not UTF-8 text"),
     ],
 )

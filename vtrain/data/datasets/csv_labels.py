@@ -18,6 +18,8 @@ from vtrain.registry import suggest
 
 Shares: TypeAlias = tuple[tuple[str, float], ...]
 """The classes of an image, each with its share: 1 but where the label itself is unsure."""
+LONGEST_LABEL = 1000
+"""Characters: a longer cell is no name, but perhaps the rest of a file behind a lone quote."""
 OTHER_MARKS = ";|,/+"
 """What else stands between labels in lists."""
 
@@ -224,7 +226,8 @@ def class_of(label: str, where: str) -> str:
         DataError: It is no line of text.
     """
     # Line breaks and other control characters, which no table or terminal could show.
-    if any(unicodedata.category(letter) in {"Cc", "Zl", "Zp"} for letter in label):
+    odd = any(unicodedata.category(letter) in {"Cc", "Zl", "Zp"} for letter in label)
+    if odd or len(label) > LONGEST_LABEL:
         raise DataError(f"a label must be one line of text, not {label!r:.60}", where)
     return tidy(label)
 

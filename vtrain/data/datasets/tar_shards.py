@@ -171,7 +171,7 @@ class WebDataset(Photographs):
         if numbers != list(range(len(numbers))):
             first, last = self.classes[0], self.classes[-1]
             yield f"classes are the {len(numbers)} numbers that occur, from {first} to {last}"
-        spelt = {label for label in self._index(self._first).labels if label not in self.classes}
+        spelt = set(self._index(self._first).labels) - set(self.classes)
         if spelt:
             label = min(spelt)
             yield f"label '{label}' is the same number, and class, as '{self._names[int(label)]}'"
