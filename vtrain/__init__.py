@@ -1,7 +1,7 @@
 """vtrain: train, evaluate and use image classifiers from one YAML file."""
 
 TYPE_CHECKING = False
-"""As `typing` has it, whose import takes milliseconds: until `main` runs, Ctrl-C is Python's own."""
+"""As `typing` has it, whose import takes milliseconds in which Ctrl-C would be Python's own."""
 if TYPE_CHECKING:
     from vtrain.api import create_model, evaluate, fit, list_models, load_model, predict
 

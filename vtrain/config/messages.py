@@ -28,11 +28,12 @@ def explain(
     # A slip of the pen is an unknown key and a missing one: the first says all that there is.
     slips = [keys for keys, detail in found if detail["type"] == "extra_forbidden"]
     named = [key for keys in slips for key in meant(keys, schema, document.data)[0]]
+    replaced = _of_replaced(slips, document)
     for keys, detail in found:
         dotted = ".".join(map(str, keys))
         if _is_missing(detail) and any(f"{key}.".startswith(f"{dotted}.") for key in named):
             continue
-        if keys in but:
+        if keys in but or keys in replaced:
             continue
         mistake = _mistake(detail, keys, document, schema)
         before = mistakes.get(keys)
@@ -41,8 +42,41 @@ def explain(
             hint = f"{before.hint}, or {mistake.hint}".replace(", or must be", " or")
             mistake = ConfigError(before.what, before.where, hint)
         mistakes[keys] = mistake
+    mistakes |= {keys: mistake for keys, mistake in replaced.items() if mistake is not None}
     # A union's other members refuse the whole of a value of which one member refuses a part.
     return [mistake for keys, mistake in mistakes.items() if not _has_part(keys, mistakes)]
+
+
+def _of_replaced(slips: Iterable[Keys], document: Document) -> dict[Keys, ConfigError | None]:
+    """Return keys of the file that a component chosen on the command line lacks.
+
+    It is one mistake, at the first of them in each section, whatever their number.
+    """
+    found: dict[Keys, list[Keys]] = {}
+    for keys in slips:
+        section, registry = keys[:-1], REGISTRIES.get(keys[:-1])
+        if registry is None or (*section, "name") not in document.places or keys in document.places:
+            continue
+        if any(keys[-1] in registry[name].fields() for name in registry.names()):
+            found.setdefault(section, []).append(keys)
+    mistakes: dict[Keys, ConfigError | None] = {}
+    for section, all_keys in found.items():
+        mistakes |= dict.fromkeys(all_keys)
+        mistakes[all_keys[0]] = _replaced(section, all_keys, document)
+    return mistakes
+
+
+def _replaced(section: Keys, all_keys: list[Keys], document: Document) -> ConfigError:
+    dotted, value = ".".join(map(str, section)), document.data
+    for key in section:
+        value = value[key]  # type: ignore[index] # a name in it was read
+    lacks = ", ".join(str(keys[-1]) for keys in all_keys[:5])
+    more = f" and {len(all_keys) - 5} more" if len(all_keys) > 5 else ""
+    return ConfigError(
+        f"{value['name']} has no key {lacks}{more}, as the {dotted} of the file has",
+        document.where(all_keys[0]),
+        f"write {dotted}={{name: {value['name']}}} to leave that with its keys out",
+    )
 
 
 def _has_part(keys: Keys, mistakes: Iterable[Keys]) -> bool:

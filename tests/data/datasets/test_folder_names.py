@@ -27,13 +27,21 @@ def test_splits_are_known_by_their_usual_names_in_any_capitals(split: str, names
 @pytest.mark.parametrize(
     ("split", "names"),
     {
-        "train": "训练集 訓練データ 学習用 Entrai\u0302nement ENTRAINEMENT Обучение ＴＲＡＩＮ train\u200b",
-        "val": "验证集 検証 Validierung validacion VALIDAÇÃO validacao Ｖａｌ 검증데이터",
-        "test": "测试集 測試 テスト画像 Testdaten Prueba Тест ｔｅｓｔ＿ｓｅｔ 테스트",
+        "train": "训练集 訓練データ 学習用 Entrai\u0302nement ENTRAINEMENT Обучение train\u200b",
+        "val": "验证集 検証 Validierung validacion VALIDAÇÃO validacao 검증데이터",
+        "test": "测试集 測試 テスト画像 Testdaten Prueba Тест 테스트",
     }.items(),
 )
-def test_splits_are_known_in_other_languages_widths_and_accents(split: str, names: str) -> None:
+def test_splits_are_known_in_other_languages_with_accents_or_without(
+    split: str, names: str
+) -> None:
     assert {split_of(name) for name in names.split()} == {split}
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_splits_are_known_in_letters_of_full_width(split: str) -> None:
+    for name in (split, split.upper(), f"{split}_set"):
+        assert split_of("".join(chr(ord(letter) + 0xFEE0) for letter in name)) == split
 
 
 @pytest.mark.parametrize("name", ["trains", "retrain", "tester", "invalid", "value", "test1", ""])
