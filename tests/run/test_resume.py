@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -291,6 +292,22 @@ def test_a_run_that_diverged_goes_on_from_before_as_advised(
     assert f"step-{step - 1:08d}.pt is of when the run diverged: set aside" in done.err
     assert status()["step"] == 27
     assert "damaged" not in vtrain("verify", "run").out
+
+
+def test_a_run_that_diverges_again_as_advised_goes_back_further(
+    small_run: Path, vtrain: Vtrain
+) -> None:
+    more = ("optimizer={name: sgd, lr: 3e3}", "train.grad_clip_norm=null", "train.epochs=4")
+    every = ("checkpoint.every_steps=1", "checkpoint.keep=9")  # and no loss of the first steps
+    done = vtrain("fit", small_run, "--run-dir", "run", *more, *every)
+    begun_from = []
+    while done.code == 7:
+        done = pasted(vtrain, done.err)
+        begun_from += re.findall(r"resume  (step-\d+)", done.err)
+        assert len(begun_from) < 9
+    assert done.code == 0, done.err
+    assert len(begun_from) == len(set(begun_from)) > 0
+    assert status()["step"] == 12
 
 
 def test_a_start_that_fails_leaves_nothing(photos: Path, vtrain: Vtrain) -> None:

@@ -189,7 +189,7 @@ def _train(
     started = time.monotonic()
     trainer = build_trainer(parts, callbacks)
     with (
-        _over_before_a_step(place, parts) if start is None else nullcontext(),
+        _over_before_a_step(place, parts) if start is None else start.blamed_for_divergence(parts),
         advice.after_a_failure(run, parts.plan.config, accept_data_change=accept_data_change)
         if rank.is_main
         else nullcontext(),

@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,7 @@ from vtrain.config import Config, rule_on_resume, stored_config
 from vtrain.data.datasets.splits import MOVED, Split
 from vtrain.data.inspect.fingerprint import check_unchanged
 from vtrain.data.progress import said_if_long
-from vtrain.errors import CheckpointError, ConfigError
+from vtrain.errors import CheckpointError, ConfigError, DivergedError
 from vtrain.files.checkpoint import Checkpoint
 from vtrain.files.runs import RunFolder
 from vtrain.files.store import CheckpointStore
@@ -62,6 +63,21 @@ class ResumePoint:
         if config.train.epochs < begun:
             what = f"train.epochs={config.train.epochs} is less than the {begun} that are begun"
             raise ConfigError(what, self.path, f"take {begun} or more; train.max_steps ends it now")
+
+    @contextmanager
+    def blamed_for_divergence(self, parts: Parts) -> Iterator[None]:
+        """Blame these weights if the run diverges again within an epoch, although at a lower rate.
+
+        Without that it would begin with them again and again, as the advice has been followed.
+        """
+        try:
+            yield
+        except DivergedError as error:
+            step, config = int(self.checkpoint.state["step"]), parts.plan.config
+            before, now = (c.optimizer.model_dump()["lr"] for c in (self.config, config))
+            if now < before and error.step <= step + parts.plan.steps_per_epoch + 1:
+                error.step = min(error.step, step + 1)
+            raise
 
     def restore(
         self, parts: Parts, dataset: dict[str, Any], source: Split, *, accept_data_change: bool
