@@ -19,6 +19,7 @@ KINDS = [
     (int, 1.5, "must be an integer"),
     (int, "16", "must be an integer: write it without quotes"),
     (float, "1e-3", "must be a number: write it without quotes"),
+    (float, "1e400", "must be a number, and this one is too large"),
     (float, "x", "must be a number"),
     (str, 1, "must be a string"),
     (list[int], 1, "must be a list"),

@@ -17,17 +17,18 @@ PEERS_WORDS = {
     "fit": "train training finetune fine-tune learn run start",
     "eval": "evaluate evaluation val valid validate validation test score accuracy",
     "predict": "infer inference classify prediction detect label",
-    "explain": "attention cam gradcam grad-cam interpret saliency visualize visualise heatmap",
+    "explain": "attention cam gradcam grad-cam interpret saliency visualize visualise heatmap "
+    "tsne t-sne umap features embeddings",
     "report": "compare analyse analyze analysis confusion results summary metrics plot",
-    "export": "convert onnx to-onnx save torchscript",
-    "serve": "gui web webui ui app demo deploy",
+    "export": "convert onnx to-onnx save torchscript quantize quantise",
+    "serve": "gui web webui ui app demo deploy serving server",
     "rename": "relabel classes names class-names",
     "sweep": "tune tuning search hpo optimize optimise hyperopt",
     "soup": "merge average average-weights swa model-soup greedy-soup",
     "check": "lint dry-run info describe inspect validate-config scan lr-find lr_find",
     "verify": "doctor fsck integrity",
     "keys": "cfg config settings options params parameters",
-    "recipes": "configs presets templates examples",
+    "recipes": "configs presets templates examples init new create",
     "models": "model zoo list list-models list_models archs architectures",
     "bench": "benchmark profile speed throughput timeit",
 }
@@ -38,6 +39,12 @@ ELSEWHERE = {
     "version": "write vtrain --version",
     "resume": "to go on with a run write vtrain fit RUN --resume",
     "continue": "to go on with a run write vtrain fit RUN --resume",
+    "tensorboard": "it is a program of its own: tensorboard --logdir runs",
+    "ensemble": "give --ckpt several times to vtrain predict or vtrain eval",
+    "distill": "write vtrain fit CONFIG train.distillation.teacher=RUN",
+    "clean": "a run is a folder: remove it as any other",
+    "delete": "a run is a folder: remove it as any other",
+    "vtrain": "leave it out: it is there already",
 }
 """What is no command here, and how to ask for it."""
 
@@ -116,21 +123,30 @@ class CommandGroups(TyperGroup):
         from vtrain.files.runs import RunFolder
         from vtrain.run.text.command import argument
 
-        known, word, path = list(self.commands), name.lower(), argument(Path(name))
-        if word in ELSEWHERE:
-            return ELSEWHERE[word].replace("RUN", rest or "RUN")
+        path = argument(Path(name))
         if name.endswith((".yaml", ".yml")) or RunFolder(Path(name)).is_started:
             return f"did you mean `{f'vtrain fit {path} {rest}'.rstrip()}`?"
         if is_image_name(name):
             return f"did you mean `{f'vtrain predict {path} {rest}'.rstrip()}`?"
-        of = {peer: own for own, text in PEERS_WORDS.items() for peer in text.split()}
-        words = {peer: own for peer, own in of.items() if own in known}
-        near = difflib.get_close_matches(word, [*known, *words], n=1, cutoff=0.7)
-        if near:
-            own = words.get(near[0], near[0])
-            # What stands behind others' word for `eval` is mostly a model, which takes an option.
-            behind = f" {rest}" if rest and own != "eval" else ""
-            return f"did you mean `vtrain {own}{behind}`?"
+        if hint := self._by_word(name.lower(), rest):
+            return hint
         if os.path.isdir(name):  # noqa: PTH112 - a name too long for a file is none
             return f"did you mean `{f'vtrain fit {path} {rest}'.rstrip()}`?"
-        return f"choose one of {', '.join(known)}; see vtrain --help"
+        return f"choose one of {', '.join(self.commands)}; see vtrain --help"
+
+    def _by_word(self, word: str, rest: str) -> str | None:
+        """Say which command a word is like, or how it is done otherwise; None if none is near."""
+        known = list(self.commands)
+        of = {peer: own for own, text in PEERS_WORDS.items() for peer in text.split()}
+        words = {peer: own for peer, own in of.items() if own in known}
+        near = difflib.get_close_matches(word, [*known, *words, *ELSEWHERE], n=1, cutoff=0.7)
+        # Of so few letters two that have changed places look like another word.
+        near = near or [name for name in known if sorted(name) == sorted(word)]
+        if not near:
+            return None
+        if near[0] in ELSEWHERE:
+            return ELSEWHERE[near[0]].replace("RUN", rest or "RUN")
+        own = words.get(near[0], near[0])
+        # What stands behind others' word for `eval` is mostly a model, which takes an option.
+        behind = f" {rest}" if rest and own != "eval" else ""
+        return f"did you mean `vtrain {own}{behind}`?"

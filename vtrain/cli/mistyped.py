@@ -38,6 +38,9 @@ def usage_error(error: Any) -> ConfigError:
     function = {name: f for members in COMMANDS.values() for name, f in members.items()}.get(named)
     command = "vtrain" if function is None else f"vtrain {named}"
     option = _unknown_option(error)
+    single = next((word for word in sys.argv if f"-{word}" in ("--help", "--version")), None)
+    if option and single:  # which typer reads as `-h -e -l -p`
+        return ConfigError(f"No such option: {single}", "command line", f"did you mean -{single}?")
     if function is not None and option:
         takes_keys = "overrides" in inspect.signature(function).parameters
         hint = next(_for_option(option, named, takes_keys=takes_keys), None)

@@ -1,6 +1,7 @@
 """One line for every mistake, in the words of the config rather than of the validator."""
 
 import json
+import math
 import re
 from collections.abc import Collection, Iterable
 from typing import Any
@@ -190,7 +191,8 @@ def _mended(kind: str, given: Any) -> str:
     if kind not in ("int_type", "float_type") or not isinstance(given, str):
         return ""
     if NUMBER.fullmatch(given):
-        return ": write it without quotes"
+        is_finite = math.isfinite(float(given))  # YAML leaves 1e400 as text
+        return ": write it without quotes" if is_finite else ", and this one is too large"
     if DECIMAL_COMMA.fullmatch(given):
         return f": write a point for the comma, {given.replace(',', '.')}"
     return ""

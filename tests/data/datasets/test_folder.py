@@ -194,6 +194,22 @@ def test_a_class_in_other_capitals_is_answered_with_the_right_one(root: Path) ->
         ImageFolder(root=root).split("val")
 
 
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("train-0.tar", "data.name=webdataset"),
+        ("train.Parquet", "data.name=parquet"),
+        ("labels.csv", "data.name=csv data.file=LIST"),
+        ("bloodmnist.npz", "data.name=medmnist data.file=FILE"),
+    ],
+)
+def test_what_another_source_reads_is_pointed_at(tmp_path: Path, name: str, source: str) -> None:
+    plant(tmp_path, "1.png")
+    (tmp_path / name).touch()
+    with pytest.raises(DataError, match=rf"1 image but no class folders.*; .* by {source}$"):
+        ImageFolder(root=tmp_path)
+
+
 def test_a_folder_of_folders_alone_is_answered_with_the_inner_root(tmp_path: Path) -> None:
     plant(tmp_path, "photos/train/cat/1.png", "photos/val/cat/1.png")
     with pytest.raises(DataError, match=r"only one class, 'photos' .*train, val .*root=.*/photos"):

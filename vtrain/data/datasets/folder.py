@@ -181,7 +181,8 @@ def _class_folders(folder: Path, entries: list[Entry]) -> tuple[str, ...]:
         images = sum(walk.is_image(entry) for entry in entries if not is_folder(entry))
         loose = "1 image but " if images == 1 else f"{images:,} images but " if images else ""
         what = f"there {'is' if images == 1 else 'are'} {loose}no class folders"
-        raise DataError(f"{what}{walk.passed.said()}", folder, EXPECTED)
+        hint = "; ".join(filter(None, [EXPECTED, walk.passed.dataset()]))
+        raise DataError(f"{what}{walk.passed.said()}", folder, hint)
     return tuple(sorted(folders))
 
 

@@ -9,6 +9,13 @@ from vtrain.files.image_readers import HEIC_ENDINGS
 IGNORED_SHARE = 0.05
 """The part of files that are no images above which the note on them is a warning."""
 HEIC = {f".{ending}" for ending in HEIC_ENDINGS.split()}
+OTHER_DATA = {
+    ".tar": "tar shards are read by data.name=webdataset",
+    ".parquet": "Parquet is read by data.name=parquet",
+    ".npz": "MedMNIST's files are read by data.name=medmnist data.file=FILE",
+    ".csv": "images that a list labels are read by data.name=csv data.file=LIST",
+}
+"""Ending of files that hold a dataset, or say what is in it -> how that is read."""
 
 
 @dataclass
@@ -92,6 +99,10 @@ class PassedOver:
         if HEIC.isdisjoint(self.endings):
             return None
         return "pip install pillow-heif, which reads HEIC; or save them as .jpg or .png"
+
+    def dataset(self) -> str | None:
+        """Say how the files that are passed over are read as a dataset, if they may be one."""
+        return next((hint for ending, hint in OTHER_DATA.items() if ending in self.endings), None)
 
     def hint(self) -> str:
         """Say what to do where nothing but this was found."""
