@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from vtrain.errors import counted
+
 FEW_LEVELS = 64
 """A quarter: deep images that take fewer levels declare a range that they do not use."""
 
@@ -15,20 +17,23 @@ def kind_lines(
 ) -> Iterator[str]:
     """Yield lines on pages, channels and depths: what of them is used, and in which range."""
     if paged:
-        yield f"  pages: {paged:,} files have several pages or frames: only the first is used"
+        files = counted(paged, "file has", "files have")
+        yield f"  pages: {files} several pages or frames: only the first is used"
     if banded:
+        images = counted(banded, "image has", "images have")
         yield (
-            f"  channels: {banded:,} images have more than are used (data.channels), "
+            f"  channels: {images} more than are used (data.channels), "
             "such as transparency, which is put on white"
         )
     if levels is None or values is None:
         return
     (low, high), (least, most) = levels, values
+    images = counted(deep, "image of over 8 bits takes", "images of over 8 bits take")
     yield (
-        f"  range: {deep:,} images of over 8 bits take levels {low} to {high} of 0 to 255 "
+        f"  range: {images} levels {low} to {high} of 0 to 255 "
         f"(their values are {least:.10g} to {most:.10g})"
     )
-    if high - low < FEW_LEVELS:
+    if high - low < FEW_LEVELS and least < most:  # no range makes one value many
         yield (
             f"    they are nearly of one grey: set data.value_range=[{least:.10g}, {most:.10g}], "
             "or what black and white are to you; or state their white in TIFF's tag 281 "
