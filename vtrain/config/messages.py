@@ -31,21 +31,27 @@ def explain(
     named = [key for keys in slips for key in meant(keys, schema, document.data)[0]]
     replaced = _of_replaced(slips, document)
     for keys, detail in found:
-        dotted = ".".join(map(str, keys))
-        if _is_missing(detail) and any(f"{key}.".startswith(f"{dotted}.") for key in named):
+        if keys in but or keys in replaced or (_is_missing(detail) and _holds(keys, named)):
             continue
-        if keys in but or keys in replaced:
-            continue
-        mistake = _mistake(detail, keys, document, schema)
-        before = mistakes.get(keys)
-        if before is not None and before.hint != mistake.hint:
-            # A union reports each of its members: all of them are allowed.
-            hint = f"{before.hint}, or {mistake.hint}".replace(", or must be", " or")
-            mistake = ConfigError(before.what, before.where, hint)
-        mistakes[keys] = mistake
+        mistakes[keys] = _joined(mistakes.get(keys), _mistake(detail, keys, document, schema))
     mistakes |= {keys: mistake for keys, mistake in replaced.items() if mistake is not None}
     # A union's other members refuse the whole of a value of which one member refuses a part.
     return [mistake for keys, mistake in mistakes.items() if not _has_part(keys, mistakes)]
+
+
+def _holds(keys: Keys, named: Iterable[str]) -> bool:
+    """Return whether one of the dotted keys is this one, or in it."""
+    dotted = ".".join(map(str, keys))
+    return any(f"{key}.".startswith(f"{dotted}.") for key in named)
+
+
+def _joined(before: ConfigError | None, mistake: ConfigError) -> ConfigError:
+    """Return one mistake for two about the same key."""
+    if before is None or before.hint == mistake.hint:
+        return mistake
+    # A union reports each of its members: all of them are allowed.
+    hint = f"{before.hint}, or {mistake.hint}".replace(", or must be", " or")
+    return ConfigError(before.what, before.where, hint)
 
 
 def _of_replaced(slips: Iterable[Keys], document: Document) -> dict[Keys, ConfigError | None]:
