@@ -77,6 +77,7 @@ def test_fit_trains_on_a_folder_and_says_what_it_chose(vtrain: Vtrain, photos: P
     assert done.code == 0, done.err
     assert "24 images of 2 classes" in done.err
     assert "held out" in done.err
+    assert "epochs    100; the fewer images, the more\n" in done.err
     [run] = Path("runs/my photos").iterdir()
     assert "val_fraction: 0.2" in (run / "config.yaml").read_text()
     assert vtrain("predict", photos / "cat" / "0.png").code == 0
@@ -87,6 +88,7 @@ def test_a_damaged_photograph_is_named_and_left_out(vtrain: Vtrain, photos: Path
     (photos / "cat/damaged.png").write_bytes(whole[: len(whole) // 2])
     done = vtrain("fit", photos, "train.epochs=1", "schedule.warmup_epochs=0")
     assert done.code == 0, done.err
+    assert "epochs    1\n" in done.err  # no reason for what was not chosen
     assert done.err.count("damaged.png") == 1
     assert "named and left out" in done.err
 

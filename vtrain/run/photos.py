@@ -5,7 +5,7 @@ its reasons, and the run's `config.yaml` has all of it, to be changed and traine
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -117,23 +117,25 @@ def chosen_for(
         chosen = _fine_tuned(photos, start, overrides)
     document = parse_yaml(dump_yaml(chosen), f"config made for {root}")
     config = validated(document, overrides)
-    _say(photos, config, "a GPU" if on_gpu else "a processor")
+    given = {override.partition("=")[0] for override in overrides}
+    _say(photos, config, "a GPU" if on_gpu else "a processor", given)
     assert photos.source is not None, "it was just listed"
     return config, photos.source
 
 
-def _say(photos: Photos, config: Config, device: str) -> None:
-    """Say what was chosen, each with its reason."""
+def _say(photos: Photos, config: Config, device: str, given: Collection[str]) -> None:
+    """Say what was chosen, each with its reason; what was `given` was not chosen."""
     model, data, train = config.model, config.data, config.train
     start = f"from {model.pretrained}" if model.pretrained else f"from scratch, on {device}"
     held_out = data.model_dump()["val_fraction"]
+    chosen = "train.epochs" not in given
     lines = [
         f"photos  {counted(photos.images, 'image')} of "
         f"{counted(photos.classes, 'class', 'classes')} in "
         f"{printable(str(photos.root))}",
         f"        model     {model.name} {start}",
         f"        pixels    {data.image_size}; the median shorter side is {photos.side}",
-        f"        epochs    {train.epochs}; the fewer images, the more",
+        f"        epochs    {train.epochs}{'; the fewer images, the more' * chosen}",
         f"        held out  {held_out:.0%} of the images, for validation" if held_out else "",
         "        damaged   images are named and left out, unless they are many",
         "        KEY=VALUE behind the folder changes any of it: `vtrain keys` lists them",
