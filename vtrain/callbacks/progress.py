@@ -12,6 +12,12 @@ from vtrain.data import progress
 from vtrain.engine.callback import Callback
 from vtrain.engine.state import Metrics, TrainState
 
+LEAST = (
+    *("val/top5", "val/exact_match", "val/f1_micro", "val/map_micro", "val/f1"),
+    *("clock", "loss", "val/loss"),
+)
+"""What goes first where a line is too long, in this order."""
+
 
 class Progress(Callback):
     """Shows a bar for each epoch where that can go, and one lasting line when it is evaluated.
@@ -98,7 +104,7 @@ class Progress(Callback):
         parts["clock"] = clock(time.monotonic() - self.started)
         if not self.terminal and state.step < self.total_steps:
             parts["left"] = self._speed(state)
-        for name in ("val/top5", "clock", "loss", "val/loss"):
+        for name in LEAST:
             if len("  ".join(parts.values())) < screen.width(self.stream):
                 break
             parts.pop(name, None)
