@@ -106,6 +106,7 @@ class MedMNIST(Photographs):
             raise DataError(f"there are no {name}_images", self.file, hint)
         self._check(name)
         if self._columns > 1:
+            assert len(self.classes) == self._columns, "names of another number are refused"
             return self._samples(name, torch.from_numpy(self._read_labels(name).astype(np.float32)))
         unknown = [k for k in self._numbers(name) if k not in self._places]
         if unknown:
