@@ -45,6 +45,9 @@ OF_A_START = {
     "data.value_range": "said of images by `check --data`, before a run",
     "data.channels": "of images of another number, or said before a run",
     "data.balanced": "beside train.loss.tau: the first start has refused both together",
+    "data.label_separator": "how labels are read: the first start has refused what it mends",
+    "data.label_columns": "likewise",
+    "data.several_labels": "says what the key does; what helps is another name of a file",
     "data.name": "of a dataset that is not there, without which no run has begun",
 }
 """Keys that messages name and a run that goes on cannot change, and why that is right."""

@@ -61,7 +61,7 @@ class CsvList(Photographs):
         root: Annotated[Path | None, CHANGEABLE_ON_RESUME] = None,
         label_separator: Annotated[str, Field(min_length=1, max_length=8)] | None = None,
         label_columns: Annotated[list[str], Field(min_length=1)] | Literal["all"] | None = None,
-        allow_empty: bool = False,
+        allow_empty: Annotated[bool, CHANGEABLE_ON_RESUME] = False,
     ) -> None:
         self.file, self.root = file, file.parent if root is None else root
         self.origin = file

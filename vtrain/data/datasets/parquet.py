@@ -108,7 +108,7 @@ class Parquet(Photographs):
         test: Annotated[str, CHANGEABLE_ON_RESUME] = "test*.parquet",
         image: str | None = None,
         label: str | None = None,
-        allow_empty: bool = False,
+        allow_empty: Annotated[bool, CHANGEABLE_ON_RESUME] = False,
     ) -> None:
         self.root, self.origin = root, root
         self.patterns: dict[SplitName, str] = {"train": train, "val": val, "test": test}
