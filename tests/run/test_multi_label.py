@@ -11,6 +11,7 @@ import torch
 
 from tests.harness import Vtrain, interrupt
 from tests.run.labelled_images import CLASSES, config_of
+from tests.run.test_processes import fit as fit_in_processes
 from vtrain.config import load_config
 from vtrain.files.checkpoint import Checkpoint
 from vtrain.files.runs import RunFolder
@@ -99,6 +100,18 @@ def test_a_checkpoint_within_an_epoch_has_the_thresholds_of_the_last_evaluation(
     before, after = dict(seen)[1], dict(seen)[5]
     assert before == (0.5,) * 3
     assert after == dict(seen)[4] != before
+
+
+@pytest.mark.dist
+def test_two_processes_judge_all_images_together(tmp_path: Path) -> None:
+    config_of(tmp_path).rename(tmp_path / "config.yaml")
+    fit_in_processes(tmp_path, "one", "train.epochs=2")
+    fit_in_processes(tmp_path, "two", "train.epochs=2", processes=2)
+    one, two = (Checkpoint.load(tmp_path / run / "last.pt") for run in ("one", "two"))
+    # Their weights differ by rounding: a pair of images may be ranked the other way round.
+    assert two.metrics == pytest.approx(one.metrics, abs=0.02)
+    assert two.metrics["val/loss"] == pytest.approx(one.metrics["val/loss"], rel=1e-4)
+    assert two.thresholds == pytest.approx(one.thresholds, abs=0.02)
 
 
 def test_eval_repeats_the_run_and_names_every_class(copy: Path, vtrain: Vtrain) -> None:
