@@ -1,4 +1,6 @@
 import doctest
+import inspect
+import json
 import logging
 import subprocess
 import sys
@@ -13,6 +15,8 @@ from PIL import Image
 
 import vtrain
 from tests.base_configs import SMALL_RUN
+from tests.harness import Vtrain
+from vtrain import api
 from vtrain.api import _typed
 from vtrain.config import load_config
 from vtrain.errors import ConfigError, DataError
@@ -51,8 +55,12 @@ def test_an_unknown_model_is_refused_with_the_nearest_name() -> None:
 
 
 EXAMPLES = [
-    getattr(vtrain, name) for name in sorted(vtrain.__all__) if callable(getattr(vtrain, name))
+    function for name in vtrain.__all__ if inspect.isfunction(function := getattr(vtrain, name))
 ]
+
+
+def test_the_package_has_what_its_page_names() -> None:
+    assert {*api.__all__, "__version__"} == set(vtrain.__all__)
 
 
 @pytest.mark.parametrize("function", EXAMPLES, ids=lambda function: function.__name__)
@@ -119,9 +127,109 @@ def test_a_mistake_is_the_line_that_the_command_prints() -> None:
     assert len(error.value.lines()) == 2
 
 
-def test_nothing_to_predict_is_a_mistake() -> None:
-    with pytest.raises(ConfigError, match="no images to predict"):
-        vtrain.predict([])
+@pytest.mark.parametrize(
+    ("call", "line"),
+    [
+        (lambda run: vtrain.predict([]), "there are no images to ask about"),
+        (lambda run: vtrain.predict("x.png", []), "there are no checkpoints"),
+        (lambda run: vtrain.predict("x.png", run, top_k=0), "top_k is 0 (top_k): at least 1"),
+        (lambda run: vtrain.predict("x.png", run, reject=2), "at least 0, and at most 1"),
+        (lambda run: vtrain.predict("x.png", run, tta="flop"), "choose flip or five-crop"),
+        (
+            lambda run: vtrain.predict("x.png", run, conformal=0.1, top_k=2),
+            "top_k has no effect beside conformal",
+        ),
+        (lambda run: vtrain.evaluate(run, tta="flip", average=2), "average has no effect"),
+        (lambda run: vtrain.evaluate([run, run]), "this model is named twice"),
+        (lambda run: vtrain.evaluate_features(run, knn=False, k=3), "k has no effect without knn"),
+        (lambda run: vtrain.evaluate_features(run, k=0), "k is 0 (k): at least 1"),
+        (
+            lambda run: vtrain.evaluate_features(run, knn=False, linear_probe=False),
+            "ask for one of them",
+        ),
+        (lambda run: vtrain.evaluate_features(run, config="x.yaml"), "ckpt has no effect"),
+        (lambda run: vtrain.similar("x.png", "no.npz", run, top_k=-1), "top_k is -1"),
+    ],
+    ids=str,
+)
+def test_an_argument_that_cannot_be_followed_is_one_line(
+    trained: Path, call: Callable[[Path], object], line: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        call(trained)
+    (said,) = error.value.lines()
+    assert line in said
+
+
+def test_views_and_several_models_give_what_the_command_gives(
+    trained: Path, vtrain: Vtrain, tmp_path: Path
+) -> None:
+    other = api.fit(trained / "config.yaml", run_dir=tmp_path / "other", seed=5).path
+    for given, found in (
+        (("--tta", "flip"), api.evaluate(trained, tta="flip")),
+        (("--ckpt", other), api.evaluate([trained, other])),
+    ):
+        said = json.loads(vtrain("eval", "--ckpt", trained, *given, "--json").out)
+        assert found.to_dict() == said
+        assert isinstance(found, api.Together)
+        assert found.predictions is not None
+        hits = found.predictions.scores().correct
+        assert found.metrics["val/top1"] == pytest.approx(hits.mean())
+
+
+def test_features_are_what_the_command_writes(
+    trained: Path, vtrain: Vtrain, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    draw = np.random.default_rng(0)
+    for number in range(3):
+        pixels = draw.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    (tmp_path / "broken.png").write_text("no image")
+    found = api.features(tmp_path, trained)
+    assert "broken.png is left out: " in caplog.text
+    good = sorted(tmp_path.glob("?.png"))
+    vtrain("predict", *good, "--ckpt", trained, "--features", tmp_path / "index.npz")
+    written = api.FeatureFile.load(tmp_path / "index.npz")
+    assert found.ids == written.ids == tuple(map(str, good))
+    np.testing.assert_array_equal(found.features, written.features)
+    nearest = [
+        [one.image for one in answer.nearest]
+        for index in (found, tmp_path / "index.npz")
+        for answer in api.similar(good, index, trained, top_k=1)
+    ]
+    assert nearest == 2 * [[str(path)] for path in good]
+
+
+@pytest.mark.parametrize("shape", [(16, 16, 5), (5, 16, 16), (9, 30, 5)])
+def test_an_array_of_bands_is_what_its_file_is(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    draw = np.random.default_rng(0)
+    for name in ("a0", "a1", "b0", "b1"):
+        (tmp_path / "bands" / name[0]).mkdir(parents=True, exist_ok=True)
+        values = draw.integers(0, 256, (16, 16, 5), dtype=np.uint8)
+        np.save(tmp_path / "bands" / name[0] / name[1], values)
+    run = api.fit(
+        "vit_digits",
+        run_dir=tmp_path / "run",
+        model={"depth": 1},
+        data={
+            "name": "image_folder",
+            "root": tmp_path / "bands",
+            "val_fraction": 0.5,
+            "image_size": 16,
+            "channels": 5,
+        },
+        train={"max_steps": 1},
+    )
+    loaded = api.load_model(run)
+    array = draw.integers(0, 4096, shape, dtype=np.uint16)
+    np.save(tmp_path / "bands.npy", array)
+    ready = loaded.preprocess(array)
+    assert ready.shape == (1, 5, 16, 16)
+    assert torch.equal(ready, loaded.preprocess(tmp_path / "bands.npy"))
+    with pytest.raises(DataError, match="image of 4 channels, where 5 are asked for"):
+        loaded.preprocess(np.moveaxis(array, np.argmin(shape), -1)[..., :4])
+    with pytest.raises(DataError, match="no image"):
+        loaded.preprocess(np.zeros(7))
 
 
 def test_an_unreadable_image_is_a_result_and_no_image_an_error(

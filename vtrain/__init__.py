@@ -3,16 +3,43 @@
 TYPE_CHECKING = False
 """As `typing` has it, whose import takes milliseconds in which Ctrl-C would be Python's own."""
 if TYPE_CHECKING:
-    from vtrain.api import create_model, evaluate, fit, list_models, load_model, predict
+    from vtrain.api import (
+        Evaluation,
+        FeatureFile,
+        LoadedModel,
+        Prediction,
+        RunFolder,
+        Similar,
+        Together,
+        create_model,
+        evaluate,
+        evaluate_features,
+        features,
+        fit,
+        list_models,
+        load_model,
+        predict,
+        similar,
+    )
 
 __all__ = [
+    "Evaluation",
+    "FeatureFile",
+    "LoadedModel",
+    "Prediction",
+    "RunFolder",
+    "Similar",
+    "Together",
     "__version__",
     "create_model",
     "evaluate",
+    "evaluate_features",
+    "features",
     "fit",
     "list_models",
     "load_model",
     "predict",
+    "similar",
 ]
 __version__ = "0.1.0"
 

@@ -5,34 +5,59 @@ is the line that the command prints.
 """
 
 import json
+import logging
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtrain.errors import ConfigError
+from vtrain.errors import ConfigError, printable
 from vtrain.files.runs import RunFolder
+from vtrain.inference.feature_file import FeatureFile
 from vtrain.inference.files import Prediction
 from vtrain.inference.loaded import LoadedModel, load_model
+from vtrain.inference.views import NAMES, Views
 from vtrain.models.base import ImageClassifier
 from vtrain.registry import MODELS
 
 if TYPE_CHECKING:
     from vtrain.run.evaluate import Evaluation
+    from vtrain.run.similar import Similar
+    from vtrain.run.together import Together
 
 __all__ = [
+    "Evaluation",
+    "FeatureFile",
     "LoadedModel",
     "Prediction",
     "RunFolder",
+    "Similar",
+    "Together",
     "create_model",
     "evaluate",
+    "evaluate_features",
+    "features",
     "fit",
     "list_models",
     "load_model",
     "predict",
+    "similar",
 ]
 
+log = logging.getLogger(__name__)
 AnyPath = str | os.PathLike[str]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the type of a result on first use: who loads a model need not wait for what trains."""
+    if name not in {"Evaluation", "Similar", "Together"}:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    from vtrain.run.evaluate import Evaluation
+    from vtrain.run.similar import Similar
+    from vtrain.run.together import Together
+
+    return {"Evaluation": Evaluation, "Similar": Similar, "Together": Together}[name]
 
 
 def fit(
@@ -91,48 +116,135 @@ def fit(
 
 
 def evaluate(
-    ckpt: AnyPath | None = None, *, split: str | None = None, **overrides: Any
+    ckpt: AnyPath | Iterable[AnyPath] | None = None,
+    *,
+    split: str | None = None,
+    average: int | None = None,
+    tta: Views | None = None,
+    **overrides: Any,
 ) -> "Evaluation":
     """Evaluate a trained model on the images it was trained for, or on others.
 
     Args:
         ckpt: A checkpoint, a run, its folder, or an ONNX file; None: the newest finished run.
+            Several are asked together: the mean of their probabilities.
         split: `train`, `val` or `test`; `val` unless given, and of other images that have no `val`
             their `test`, else all.
+        average: The mean of the weights of so many of the run's newest checkpoints is evaluated.
+        tta: `flip` or `five-crop`: several views of each image, the mean of their probabilities.
         overrides: As `fit` takes them: `data={"root": "other_photos"}`.
 
     Returns:
         `metrics` by name, accuracies as fractions; `predictions`: what the model says of each
-        image; `to_dict()`: what `vtrain eval --json` prints.
+        image; `to_dict()`: what `vtrain eval --json` prints. With `tta`, and of several models, a
+        `Together`, which also has `members` and the `gain` over the best of them, or over the image
+        as it is.
 
     Raises:
+        ConfigError: An argument would be ignored, or is out of range.
         VtrainError: The checkpoint or the images cannot be used.
 
     Examples:
         >>> import vtrain
-        >>> run = vtrain.fit("vit_digits", model={"depth": 1}, train={"max_steps": 3})
-        >>> evaluation = vtrain.evaluate(run)
-        >>> evaluation.metrics["val/top1"] == run.read_summary()["final"]["val/top1"]
+        >>> runs = [vtrain.fit("vit_digits", model={"depth": 1}, train={"max_steps": 3}, seed=seed)
+        ...         for seed in (1, 2)]
+        >>> evaluation = vtrain.evaluate(runs[0])
+        >>> evaluation.metrics["val/top1"] == runs[0].read_summary()["final"]["val/top1"]
         True
         >>> len(evaluation.predictions.classes)
         10
+        >>> both = vtrain.evaluate(runs)
+        >>> len(both.members)
+        2
+        >>> vtrain.evaluate(runs[0], tta="flip").gain.images == len(evaluation.predictions.targets)
+        True
     """
     from vtrain.run.evaluate import evaluate_checkpoint
     from vtrain.run.evaluated import split_name
     from vtrain.run.logs import shown
+    from vtrain.run.together import evaluate_together
 
+    _at_least(1, average=average)
+    _known_views(tta)
     with shown():
-        path = None if ckpt is None else Path(ckpt)
+        paths, part = _paths(ckpt), None if split is None else split_name(split)
+        if tta is None and len(paths) < 2:
+            return evaluate_checkpoint(next(iter(paths), None), _typed(overrides), part, average)
+        _refuse("beside tta, or of several models", average=average)
+        return evaluate_together(paths, _typed(overrides), part, tta)
+
+
+def evaluate_features(
+    ckpt: AnyPath | None = None,
+    *,
+    config: AnyPath | None = None,
+    knn: bool = True,
+    linear_probe: bool = True,
+    k: int | None = None,
+    temperature: float | None = None,
+    split: str | None = None,
+    **overrides: Any,
+) -> dict[str, float]:
+    """Tell how good a model's features are, without its head and without training it.
+
+    Images are classified by the features of the dataset's training images, whose classes need not
+    be the model's.
+
+    Args:
+        ckpt: A checkpoint, a run or its folder; None: the newest finished run.
+        config: In place of `ckpt`: the weights that the training of this config would start from.
+        knn: Ask the nearest training images by cosine, as DINO does.
+        linear_probe: Ask a logistic regression on the training images.
+        k: Neighbours that vote; 20 unless given.
+        temperature: Of their votes; 0.07 unless given.
+        split: As `evaluate` takes it.
+        overrides: As `fit` takes them: `data={"root": "other_photos"}`.
+
+    Returns:
+        `knn/top1`, `probe/top1`, their `top5` where there are more than five classes, as fractions,
+        and `probe/l2`.
+
+    Raises:
+        ConfigError: An argument would be ignored, is out of range, or nothing is asked.
+        VtrainError: The model or the images cannot be used.
+
+    Examples:
+        >>> import vtrain
+        >>> run = vtrain.fit("vit_digits", model={"depth": 1}, train={"max_steps": 3})
+        >>> figures = vtrain.evaluate_features(run, linear_probe=False, k=5)
+        >>> sorted(figures)
+        ['knn/top1', 'knn/top5']
+        >>> figures["knn/top1"] > 0.1  # chance, of ten classes
+        True
+    """
+    from vtrain.run.evaluated import split_name
+    from vtrain.run.frozen import Order, evaluate_frozen
+    from vtrain.run.logs import shown
+
+    if not knn:
+        _refuse("without knn", k=k, temperature=temperature)
+    if config is not None:
+        _refuse("beside config", ckpt=ckpt)
+    _at_least(1, k=k)
+    _at_least(1e-4, temperature=temperature)
+    given = {"k": k, "temperature": temperature}
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    with shown():
+        order = Order(knn=knn, linear_probe=linear_probe, **chosen)
         part = None if split is None else split_name(split)
-        return evaluate_checkpoint(path, _typed(overrides), part)
+        start = None if config is None else Path(config)
+        path = None if ckpt is None else Path(ckpt)
+        return evaluate_frozen(path, start, _typed(overrides), part, order)
 
 
 def predict(
     images: AnyPath | Iterable[AnyPath],
-    ckpt: AnyPath | None = None,
+    ckpt: AnyPath | Iterable[AnyPath] | None = None,
     *,
     top_k: int | None = None,
     reject: float | None = None,
+    conformal: float | None = None,
+    tta: Views | None = None,
     threshold: float | None = None,
 ) -> list[Prediction]:
     """Name the classes of images.
@@ -140,8 +252,12 @@ def predict(
     Args:
         images: A file, a folder (searched recursively) or a glob, or several of them.
         ckpt: A checkpoint, a run, its folder, or an ONNX file; None: the newest finished run.
+            Several are asked together: the mean of their probabilities.
         top_k: How many classes to name; 5 unless given, and never more than there are.
         reject: The probability of the likeliest class below which an image is `unsure`.
+        conformal: Name as many classes as hold the true one but for this share of images; an image
+            is `unsure` unless that is one class.
+        tta: `flip` or `five-crop`: several views of each image, the mean of their probabilities.
         threshold: Of a model of several labels: the probability from which on an image has a class,
             in place of each class's own.
 
@@ -151,6 +267,7 @@ def predict(
         labels names those of at least their thresholds, which may be none.
 
     Raises:
+        ConfigError: An argument would be ignored, or is out of range.
         DataError: A pattern names no image.
         CheckpointError: There is no usable checkpoint.
 
@@ -165,17 +282,107 @@ def predict(
         >>> best, probability = prediction.classes[0]
         >>> best in vtrain.load_model(run).classes
         True
+        >>> (of_views,) = vtrain.predict("black.png", run, tta="flip")
+        >>> of_views.classes[0][0] == best  # black is its own mirror image
+        True
     """
     from vtrain.run.logs import shown
     from vtrain.run.predict import predict_images
 
-    patterns = [images] if isinstance(images, str | os.PathLike) else list(images)
-    if not patterns:
-        raise ConfigError("there are no images to predict", "images", "name a file or a folder")
+    _at_least(1, top_k=top_k)
+    _at_least(0, most=1, reject=reject, conformal=conformal, threshold=threshold)
+    _known_views(tta)
+    paths = _paths(ckpt)
+    if conformal is not None:
+        several = paths[1:] or None
+        _refuse("beside conformal", top_k=top_k, reject=reject, tta=tta, several_models=several)
     with shown():
-        paths = [] if ckpt is None else [Path(ckpt)]
-        texts = [os.fspath(p) for p in patterns]
-        return list(predict_images(texts, paths, top_k, reject, threshold=threshold))
+        return list(
+            predict_images(_patterns(images), paths, top_k, reject, conformal, tta, threshold)
+        )
+
+
+def features(images: AnyPath | Iterable[AnyPath], ckpt: AnyPath | None = None) -> FeatureFile:
+    """Return what a model's head reads of images.
+
+    Args:
+        images: A file, a folder (searched recursively) or a glob, or several of them.
+        ckpt: A checkpoint, a run or its folder; None: the newest finished run.
+
+    Returns:
+        `features` of shape (N, D), float32, and `ids`, the N files. `save("index.npz")` writes what
+        `vtrain predict --features` writes. Images that cannot be read are left out, and named on
+        stderr.
+
+    Raises:
+        DataError: A pattern names no image, or none can be read.
+        CheckpointError: There is no usable checkpoint.
+
+    Examples:
+        >>> import vtrain
+        >>> from PIL import Image
+        >>> for name in ("black", "white"):
+        ...     Image.new("L", (8, 8), name).save(f"{name}.png")
+        >>> run = vtrain.fit("vit_digits", model={"depth": 1}, train={"max_steps": 3})
+        >>> found = vtrain.features(["black.png", "white.png"], run)
+        >>> found.features.shape[0] == len(found.ids) == 2
+        True
+    """
+    from vtrain.run.logs import shown
+    from vtrain.run.similar import read_features
+
+    with shown():
+        file, kept = read_features(_patterns(images), None if ckpt is None else Path(ckpt))
+        for one in kept:
+            if one.error is not None:
+                log.warning("%s is left out: %s", printable(one.image), one.error)
+        return file
+
+
+def similar(
+    images: AnyPath | Iterable[AnyPath],
+    index: AnyPath | FeatureFile,
+    ckpt: AnyPath | None = None,
+    *,
+    top_k: int | None = None,
+) -> "list[Similar]":
+    """Name the images of an index that are most like each image.
+
+    Args:
+        images: A file, a folder (searched recursively) or a glob, or several of them.
+        index: What `features` returned, or a file of it.
+        ckpt: The model of the index; None: the newest finished run.
+        top_k: How many to name; 5 unless given, and never more than there are.
+
+    Returns:
+        A `Similar` for each image, in order: `image`, `nearest` from the most alike on, each with
+        `image`, `similarity` (the cosine, -1 to 1) and `label`, and `error`, which says why an
+        image could not be read.
+
+    Raises:
+        ConfigError: `top_k` is out of range.
+        DataError: A pattern names no image.
+        CheckpointError: There is no usable checkpoint or index, or it is of another model.
+
+    Examples:
+        >>> import vtrain
+        >>> from PIL import Image
+        >>> for name in ("black", "grey", "white"):
+        ...     Image.new("L", (8, 8), name).save(f"{name}.png")
+        >>> run = vtrain.fit("vit_digits", model={"depth": 1}, train={"max_steps": 3})
+        >>> index = vtrain.features("*.png", run)
+        >>> (found,) = vtrain.similar("grey.png", index, run, top_k=2)
+        >>> [one.image for one in found.nearest][0]
+        'grey.png'
+    """
+    from vtrain.run.logs import shown
+    from vtrain.run.similar import similar_images
+
+    _at_least(1, top_k=top_k)
+    place = index if isinstance(index, FeatureFile) else Path(index)
+    with shown():
+        path = None if ckpt is None else Path(ckpt)
+        return list(similar_images(_patterns(images), path, place, top_k))
 
 
 def create_model(
@@ -215,6 +422,44 @@ def list_models() -> list[str]:
         True
     """
     return MODELS.names()
+
+
+def _patterns(images: AnyPath | Iterable[AnyPath]) -> list[str]:
+    """Return one name or several as a command line has them."""
+    patterns = [images] if isinstance(images, str | os.PathLike) else list(images)
+    if not patterns:
+        raise ConfigError("there are no images to ask about", "images", "name a file or a folder")
+    return [os.fspath(pattern) for pattern in patterns]
+
+
+def _paths(ckpt: AnyPath | Iterable[AnyPath] | None) -> list[Path]:
+    """Return the checkpoints that are named: none, one or several."""
+    if ckpt is None:
+        return []
+    paths = [ckpt] if isinstance(ckpt, str | os.PathLike) else list(ckpt)
+    if not paths:
+        raise ConfigError("there are no checkpoints", "ckpt", "name one, or leave it out")
+    return [Path(path) for path in paths]
+
+
+def _refuse(where: str, **arguments: Any) -> None:
+    """Refuse an argument that is given and would be ignored, as the command does."""
+    for name, value in arguments.items():
+        if value is not None:
+            raise ConfigError(f"{name} has no effect {where}", name, "leave one of them out")
+
+
+def _at_least(least: float, *, most: float = math.inf, **arguments: float | None) -> None:
+    for name, value in arguments.items():
+        if value is not None and not least <= value <= most:
+            hint = f"at least {least:g}" + ("" if most == math.inf else f", and at most {most:g}")
+            raise ConfigError(f"{name} is {value}", name, hint)
+
+
+def _known_views(tta: str | None) -> None:
+    if tta is not None and tta not in NAMES:
+        hint = f"choose {' or '.join(NAMES)}"
+        raise ConfigError(f"{tta!r} are no views of an image", "tta", hint)
 
 
 def _typed(overrides: Mapping[str, Any]) -> list[str]:

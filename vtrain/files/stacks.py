@@ -35,10 +35,24 @@ def stack_image(data: bytes, most_pixels: int, where: str | None) -> Image.Image
     else:
         check_samples(tags[256], tags[257], tags.get(277, 1), most_pixels)
         whole = with_range(tiff_bands(data, tags), tags)
-    samples, low, high = whole
+    return _image_with_range(*whole, where)
+
+
+def array_image(array: NDArray[Any], most_pixels: int) -> Image.Image:
+    """Return an array as the image that its `.npy` file is.
+
+    Raises:
+        DataError: It is no image, or too large.
+    """
+    return _image_with_range(*with_range(as_bands(array, most_pixels), {}), None)
+
+
+def _image_with_range(
+    samples: NDArray[Any], low: float, high: float, where: str | None
+) -> Image.Image:
     height, width, count = samples.shape
     if count > 1:
-        return Bands((width, height), count, lambda: whole, None, where)
+        return Bands((width, height), count, lambda: (samples, low, high), None, where)
     if samples.dtype == np.uint8:
         return image_of(samples).convert("RGB")
     return DeepGrey(samples[..., 0], low, high)
@@ -78,9 +92,6 @@ def check_samples(width: int, height: int, count: int, most_pixels: int) -> None
 def array_in(data: bytes, most_pixels: int) -> NDArray[Any]:
     """Return the array of a `.npy` file as (H, W, C), without copying or unpickling anything.
 
-    (H, W) is one band. Of three axes the shorter one of the first and the last is that of the
-    bands, and of two of one length the last: (H, W, C), or (C, H, W).
-
     Raises:
         DataError: It is damaged, or no image.
     """
@@ -92,12 +103,30 @@ def array_in(data: bytes, most_pixels: int) -> NDArray[Any]:
             (2, 0): np.lib.format.read_array_header_2_0,
         }[version]
         shape, by_columns, dtype = reader(stream)
-        if dtype.kind not in "buif" or dtype.itemsize > 8:
-            raise DataError(f"an array of {dtype}, which is no image", None, "save it as numbers")
+        _check_numbers(dtype)
         flat = np.frombuffer(data, dtype, offset=stream.tell())
         array = flat.reshape(shape, order="F" if by_columns else "C")
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"a damaged NumPy array ({error!s:.60})", None, "save it again") from None
+    return as_bands(array, most_pixels)
+
+
+def _check_numbers(dtype: np.dtype[Any]) -> None:
+    if dtype.kind not in "buif" or dtype.itemsize > 8:
+        raise DataError(f"an array of {dtype}, which is no image", None, "save it as numbers")
+
+
+def as_bands(array: NDArray[Any], most_pixels: int) -> NDArray[Any]:
+    """Return an array as (H, W, C), without copying it.
+
+    (H, W) is one band. Of three axes the shorter one of the first and the last is that of the
+    bands, and of two of one length the last: (H, W, C), or (C, H, W).
+
+    Raises:
+        DataError: It is no image, or too large.
+    """
+    _check_numbers(array.dtype)
+    shape = array.shape
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim == 3 and array.shape[0] < array.shape[2]:

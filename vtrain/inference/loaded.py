@@ -8,7 +8,9 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from pydantic import ValidationError
 from torch import Tensor
@@ -17,8 +19,9 @@ from vtrain.data.preprocess import Preprocess
 from vtrain.data.progress import said_if_long
 from vtrain.errors import CheckpointError, ConfigError, printable
 from vtrain.files.checkpoint import Checkpoint, ModelDescription
-from vtrain.files.images import read_image, rgb
+from vtrain.files.images import MAX_PIXELS, read_image, rgb
 from vtrain.files.runs import checkpoint_of
+from vtrain.files.stacks import array_image
 from vtrain.inference.tasks import Task, task_of
 from vtrain.models.base import ImageClassifier
 from vtrain.models.limits import check_fits_memory
@@ -53,18 +56,22 @@ class LoadedModel:
         """Where the model is."""
         return next(self.model.parameters()).device
 
-    def preprocess(self, image: Path | str | Image.Image) -> Tensor:
+    def preprocess(self, image: Path | str | Image.Image | NDArray[Any]) -> Tensor:
         """Read and prepare one image exactly as in training's evaluation.
 
         A PIL image is treated as its file is: turned upright by its EXIF block, put on white where
-        it is transparent, and scaled to 8 bits.
+        it is transparent, and scaled to 8 bits. An array is what its `.npy` file is: (H, W),
+        (H, W, C) or (C, H, W), for models of any number of channels.
 
         Shape: any image -> (1, C, H, W) float32, on the model's device.
 
         Raises:
-            DataError: The file is no readable image.
+            DataError: It is no readable image, or has not the model's channels.
         """
-        picture = rgb(image) if isinstance(image, Image.Image) else read_image(Path(image))
+        if isinstance(image, np.ndarray):
+            picture = array_image(image, MAX_PIXELS)
+        else:
+            picture = rgb(image) if isinstance(image, Image.Image) else read_image(Path(image))
         pixels = self.geometry(picture)  # (C, H, W) uint8
         return self.geometry.normalise(pixels[None].to(self.device))
 

@@ -38,6 +38,11 @@ class Order:
     temperature: float = TEMPERATURE
     linear_probe: bool = False
 
+    def __post_init__(self) -> None:
+        if not (self.knn or self.linear_probe):
+            raise ConfigError("no classifier of the features is asked for", "knn, linear_probe",
+                              "ask for one of them, or for both")  # fmt: skip
+
 
 def evaluate_frozen(
     ckpt: Path | None,

@@ -74,6 +74,18 @@ def write_features(patterns: list[str], ckpt: Path | None, output: Path) -> list
         DataError: No image is named, or none can be read.
         StorageError: `output` cannot be written.
     """
+    file, kept = read_features(patterns, ckpt)
+    file.save(output)
+    return kept
+
+
+def read_features(patterns: list[str], ckpt: Path | None) -> tuple[FeatureFile, list[Kept]]:
+    """Return what a model's heads read of images, and which images are there.
+
+    Raises:
+        CheckpointError: There is no usable checkpoint.
+        DataError: No image is named, or none can be read.
+    """
     paths, loaded = find_images(patterns), _loaded(ckpt)
     errors: dict[int, str] = {}
     rows, kept = [], []
@@ -84,30 +96,32 @@ def write_features(patterns: list[str], ckpt: Path | None, output: Path) -> list
     if not rows:
         raise DataError(f"none of {len(kept)} images could be read", kept[0].image, kept[0].error)
     names = tuple(one.image for one in kept if one.error is None)
-    FeatureFile(np.stack(rows), names, model_hash(loaded), loaded.classes).save(output)
-    return kept
+    return FeatureFile(np.stack(rows), names, model_hash(loaded), loaded.classes), kept
 
 
 def similar_images(
-    patterns: list[str], ckpt: Path | None, index: Path, count: int | None = None
+    patterns: list[str], ckpt: Path | None, index: Path | FeatureFile, count: int | None = None
 ) -> Iterator[Similar]:
     """Name the images of an index that are most like each image; each as soon as it is known.
 
     Args:
         patterns: Files, folders and globs.
         ckpt: The model that the index was written by; None is the newest finished run's best.
-        index: What `write_features` or `vtrain explain --features --save` wrote.
+        index: What `read_features` returned, or a file of it or of `vtrain explain --features
+            --save`.
         count: How many to name; None means `NEAREST`, and never more than there are.
 
     Raises:
         CheckpointError: There is no usable checkpoint or index, or it is of another model.
         DataError: No image is named. One that cannot be read is no exception but a result.
     """
-    paths, file = find_images(patterns), FeatureFile.load(index)
+    paths = find_images(patterns)
+    file = FeatureFile.load(index) if isinstance(index, Path) else index
     loaded = _loaded(ckpt)
     if (own := model_hash(loaded)) != file.model:
+        where = index if isinstance(index, Path) else "the features"
         what = f"it is of another model ({file.model:.12}) than {loaded.path} ({own:.12})"
-        raise CheckpointError(what, index, f"name that model with --ckpt, or {AGAIN}")
+        raise CheckpointError(what, where, f"name that model with --ckpt, or {AGAIN}")
     bank = torch.tensor(file.features)  # a copy: what was read is not writable
     errors: dict[int, str] = {}
     wanted = min(count or NEAREST, len(bank))

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from vtrain.report.label_scores import LabelScores
 from vtrain.report.paired import Paired, compare
 from vtrain.report.predictions import Predictions, aligned
 from vtrain.report.scores import Scores
-from vtrain.run.evaluate import evaluate_model
+from vtrain.run.evaluate import Evaluation, evaluate_model
 from vtrain.run.members import load_any, refuse_other_classes, refuse_twice
 from vtrain.run.predict import newest_checkpoint
 
@@ -37,11 +37,9 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Together:
+class Together(Evaluation):
     """What the mean of probabilities is worth, beside what it is to be compared with."""
 
-    metrics: Metrics
-    num_classes: int
     members: list[Member]
     chosen_by: str
     """The metric by which members are compared."""
@@ -93,33 +91,37 @@ def evaluate_together(
         loaded = load_any(path)
         first = first or loaded
         refuse_other_classes(loaded, first)
-        metrics, predictions = _predictions(loaded, overrides, split, views)
-        shown.append(Member(str(path), metrics))
+        evaluation, predictions = _evaluated(loaded, overrides, split, views)
+        shown.append(Member(str(path), evaluation.metrics))
         members.append(predictions)
     assert first is not None, "there is a path"
     chosen_by = first.task.metrics[0]
     if len(paths) == 1:
-        metrics, base = _predictions(first, overrides, split, None)
+        plain_one, base = _evaluated(first, overrides, split, None)
         (viewed,) = members
         gain = compare(*aligned(base, viewed))
-        plain_one = [Member(f"{paths[0]} without {views}", metrics)]
-        against, count = "the plain figure", len(base.classes)
-        return Together(shown[0].metrics, count, plain_one, chosen_by, against, gain)
+        without = [Member(f"{paths[0]} without {views}", plain_one.metrics)]
+        said, against = evaluation, "the plain figure"
+        return Together(said.metrics, viewed, said.validates, without, chosen_by, against, gain)
     mean = mean_scores(members)
     best = max(range(len(shown)), key=lambda i: shown[i].metrics[chosen_by])
     _, best_scores = aligned(members[0], members[best])  # in the order of the mean
     against, gain = f"the best of them, {shown[best].name}", compare(best_scores, mean)
-    count = len(members[0].classes)
-    return Together(_metrics(mean), count, shown, chosen_by, against, gain)
+    # Of no step: each of them has its own.
+    about = {name: value for name, value in members[0].about.items() if name != "step"}
+    mixed = replace(members[0], logits=mean.logits, about=about)
+    if isinstance(mean, LabelScores):
+        mixed = replace(mixed, thresholds=tuple(mean.thresholds.tolist()))
+    return Together(_metrics(mean), mixed, evaluation.validates, shown, chosen_by, against, gain)
 
 
-def _predictions(
+def _evaluated(
     loaded: LoadedModel, overrides: list[str], split: SplitName | None, views: Views | None
-) -> tuple[Metrics, Predictions]:
+) -> tuple[Evaluation, Predictions]:
     evaluation = evaluate_model(loaded, overrides, split, views)
     if evaluation.predictions is None:
         raise CheckpointError("what the model says is not finite", loaded.path, "leave it out")
-    return evaluation.metrics, evaluation.predictions
+    return evaluation, evaluation.predictions
 
 
 def mean_scores(members: Sequence[Predictions]) -> Scores | LabelScores:

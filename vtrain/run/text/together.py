@@ -13,7 +13,9 @@ def together_text(found: Together, as_json: bool) -> str:
     """Return the metrics of all together, those of each, and the gain with its interval."""
     if as_json:
         return json.dumps(plain(found.to_dict()))  # NaN is no JSON
-    lines = [metrics_text(dict(worth_showing(found.metrics, found.num_classes)), as_json)]
+    assert found.predictions is not None, "of what is not finite there is nothing to show"
+    count = len(found.predictions.classes)
+    lines = [metrics_text(dict(worth_showing(found.metrics, count)), as_json)]
     for one in found.members:
         metric = found.chosen_by
         lines.append(f"  {one.metrics[metric]:.6f}  {metric} of {printable(one.name)}")
