@@ -107,7 +107,7 @@ def test_a_forecast_comes_before_training_and_changes_no_bit_of_it(
     small = ("train.epochs=2", "schedule.warmup_epochs=0", "model.depth=1", "model.drop_rate=0.1")
     first = vtrain("fit", "photos", *small, "--run-dir", "first")
     assert first.code == 0, first.err
-    said = r"^time +first figures after about 0:\d\d, the end after about 0:\d\d: .* 16 images"
+    said = r"^time +about 0:\d\d, the first figures after about 0:\d\d: .* 16 images"
     assert re.search(said, first.err, re.M)
     assert first.err.index("time  ") < first.err.index("epoch 1/2")
     again = vtrain("fit", "first", "--run-dir", "second")  # the same config, with no folder to ask

@@ -17,7 +17,7 @@ from vtrain.run.judgement import sample_of
 def test_the_shares_are_those_of_an_evaluation(small_run: Path, vtrain: Vtrain) -> None:
     done = vtrain("fit", small_run, "--run-dir", "run")
     found = re.search(
-        r"^fit +\S+: at the end (\d+)% of 70 training .* (\d+)% of 18 held", done.err, re.M
+        r"^verdict +\S+: at the end (\d+)% of 70 training .* (\d+)% of 18 held", done.err, re.M
     )
     assert found is not None, done.err
     for split, share in zip(("train", "val"), found.groups(), strict=True):
@@ -43,7 +43,7 @@ def test_a_model_that_learnt_by_heart_is_called_over_fitted(
         *("train.epochs=40", "train.batch_size=40", "train.loss.label_smoothing=0"),
     )
     assert done.code == 0, done.err
-    assert re.search(r"^fit +over-fitted: ", done.err, re.M), done.err
+    assert re.search(r"^verdict +over-fitted: ", done.err, re.M), done.err
     assert "--resume" not in done.err
 
 

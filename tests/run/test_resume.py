@@ -99,7 +99,7 @@ def test_a_finished_run_goes_on_for_more_epochs_and_says_how(
     assert "change  train.epochs 2 -> 4" in more.err
     # 12 steps, 3 of them warm-up: of the cosine's 8 parts 3 are over at step 6.
     rate = 1e-3 * (1 + torch.tensor(3 / 8 * torch.pi).cos().item()) / 2
-    assert f"rate    goes on at {rate:.4g}, as in a run of 4 epochs" in more.err
+    assert f"lr      goes on at {rate:.4g}, as in a run of 4 epochs" in more.err
     assert json.loads(Path("run/summary.json").read_text())["epoch"] == 4
     assert (status()["state"], status()["step"]) == ("finished", 12)
     assert "already complete" in vtrain("fit", small_run, "--run-dir", "run", "--resume").err

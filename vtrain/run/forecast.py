@@ -84,10 +84,10 @@ def say_forecast(parts: Parts) -> None:
         limit = 60 * train.max_minutes
         first, end = min(first, limit), min(end, limit)
     log.info(
-        "time    first figures after about %s, the end after about %s: estimated from a step of %s",
-        clock(max(1, first)),
+        "time    about %s, the first figures after about %s: estimated by trying a step of %s",
         clock(max(1, end)),
-        f"{counted(tried, 'image')} that was tried",
+        clock(max(1, first)),
+        counted(tried, "image"),
     )
 
 

@@ -133,8 +133,8 @@ def test_validation_is_of_the_images_that_can_be_read_and_says_so_once(
             batches = list(loader.batches())
             assert [i for b in batches for i in b.indices.tolist()] == sorted(set(range(60)) - bad)
             assert all(len(batch.images) for batch in batches)
-    assert [m for m in caplog.messages if "figures" in m] == [
-        "the figures are of 55 of these 60 images: the others cannot be read"
+    assert [m for m in caplog.messages if "evaluation" in m] == [
+        "evaluation is on 55 of 60 images: 5 cannot be read"
     ]
 
 

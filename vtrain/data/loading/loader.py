@@ -213,8 +213,8 @@ class EvalLoader:
         """Say of how many images the figures are: of others they could not be compared."""
         if skipped > self._told:
             self._told, count = skipped, len(self.own)
-            what = "the figures are of %s of these %s images: the others cannot be read"
-            logger.warning(what, f"{count - skipped:,}", f"{count:,}")
+            what = "evaluation is on %s of %s images: %s cannot be read"
+            logger.warning(what, f"{count - skipped:,}", f"{count:,}", f"{skipped:,}")
 
     def close(self) -> None:
         self.decoded.close()

@@ -54,7 +54,7 @@ def say_start(parts: Parts, folder: Path, resumed_from: Path | None) -> None:
         f"{train:,} training and {counted(val, 'validation image')}, {size} x {size} pixels",
         "device": device_text(plan),
         "steps": steps_text(plan),
-        "rate": rate_text(plan),
+        "lr": rate_text(plan),
         "run": str(folder),
     }
     rows |= balance_rows(plan)
@@ -96,11 +96,12 @@ def steps_text(plan: Plan) -> str:
 def rate_text(plan: Plan) -> str:
     """Say how fast the weights move at most, and why."""
     optimizer = plan.config.optimizer
-    text = f"{optimizer.name}, {plan.config.schedule.name}, at most {plan.lr:.4g}"
+    names = f"{optimizer.name}, {plan.config.schedule.name}"
     if optimizer.lr_base_size is None:
-        return text
+        return f"at most {plan.lr:.4g} ({names})"
     lr: float = optimizer.lr  # type: ignore[attr-defined] # a key of every optimizer
-    return f"{text}, which is {lr:g} * {plan.batch_size} / {optimizer.lr_base_size}"
+    product = f"{lr:g} * {plan.batch_size} / {optimizer.lr_base_size}"
+    return f"at most {plan.lr:.4g}, which is {product} ({names})"
 
 
 def balance_rows(plan: Plan) -> dict[str, str]:
@@ -162,7 +163,7 @@ def say_end(
             log.info("weakest %s", printable(weakest))
         last = history.val[parts.task.right], len(judged.best.targets)
         text, train_on = verdict((judged.known_right, judged.known), last)
-        log.info("fit     %s", text)
+        log.info("verdict %s", text)
     log.info("results in %s", printable(str(folder)))
     log.info("next:")
     # Quoted, so that the lines can be pasted whatever the folder is called.
@@ -186,9 +187,9 @@ def weakest_text(predictions: Predictions) -> str:
     missed = [k for k in range(count) if right[k] < images[k]]
     # Of equal shares the one of more images says more.
     missed.sort(key=lambda k: (right[k] / images[k], -images[k]))
-    return ", ".join(
-        f"{predictions.classes[k]} {right[k]:,} of {images[k]:,}" for k in missed[:WEAKEST]
-    )
+    # In quotes: a class may be called `8`.
+    named = [f"'{predictions.classes[k]}' {right[k]:,} of {images[k]:,}" for k in missed[:WEAKEST]]
+    return ", ".join([f"{named[0]} right", *named[1:]]) if named else ""
 
 
 def _weakest_labels(predictions: Predictions) -> str:
@@ -196,7 +197,7 @@ def _weakest_labels(predictions: Predictions) -> str:
     figures = per_label(predictions.label_scores())
     weak = [k for k in figures.worst_first() if figures.average_precision[k] < 1]
     return ", ".join(
-        f"{predictions.classes[k]} AP {figures.average_precision[k]:.3f} "
+        f"'{predictions.classes[k]}' AP {figures.average_precision[k]:.3f} "
         f"({counted(int(figures.support[k]), 'image')})"
         for k in weak[:WEAKEST]
     )
@@ -229,7 +230,7 @@ def say_changed_keys(parts: Parts, changes: list[str]) -> None:
             state.step - state.skipped
         )
         log.info(
-            "rate    goes on at %.4g, as in a run of %d epochs with these values from its start",
+            "lr      goes on at %.4g, as in a run of %d epochs with these values from its start",
             rate,
             plan.config.train.epochs,
         )

@@ -24,10 +24,11 @@ def verdict(known: tuple[int, int], held_out: tuple[float, int]) -> tuple[str, b
     p = knows / learnt
     error = sqrt(p * (1 - p) / learnt + q * (1 - q) / seen)
     shares = (
-        f"at the end {p:.0%} of {learnt:,} training images are right, {q:.0%} of {seen:,} held out"
+        f"at the end {p:.0%} of {learnt:,} training images are right, "
+        f"and {q:.0%} of {seen:,} held out"
     )
     if p - q > max(GAP, SURE * error):
-        advice = "more images, weights to start from or stronger augmentation may help"
+        advice = "more images, pretrained weights or stronger augmentation may help"
         return f"over-fitted: {shares}; {advice}", False
     if p < KNOWN:
         return f"under-fitted: {shares}; a longer run or a larger model may help", True
