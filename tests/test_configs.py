@@ -8,6 +8,7 @@ from torchvision.models import resnet18
 
 from tests.harness import Vtrain
 from vtrain.config import Config, load_config
+from vtrain.config.recipes import FOR_EDITORS, SCHEMA
 from vtrain.files.container import load_checkpoint
 
 CONFIGS = sorted(Path("configs").rglob("*.yaml"))
@@ -19,6 +20,7 @@ def test_a_config_opens_with_its_command_and_what_to_expect(path: Path) -> None:
     assert all(line.startswith("#") for line in head)
     assert any(line.startswith(f"# Run:     vtrain fit {path.stem}") for line in head)
     assert any(line.startswith("# Expect:  ") for line in head)
+    assert head[-1] == f"{FOR_EDITORS}$schema={SCHEMA}"
 
 
 def other_teacher(config: Config, num_classes: int, folder: Path) -> list[str]:

@@ -22,16 +22,19 @@ from vtrain import api as functions
 from vtrain import errors
 from vtrain.cli.commands import COMMANDS, app
 from vtrain.config.keys import Key, all_keys
+from vtrain.config.recipes import SCHEMA
 from vtrain.files.checkpoint import Checkpoint, ModelDescription
 from vtrain.files.runs import RunFolder
+from vtrain.run.keys import schema_text
 
 WIDTH = "92"
 ENGLISH, CHINESE = "en", "zh"
 COMMANDS_SAY = "This page is what `vtrain COMMAND --help` says."
 KEYS_SAY = (
     "`vtrain keys` finds a key by its name, by plain words or by what other programs call it, and "
-    "tells the default of each choice. `vtrain keys --schema` prints the JSON Schema with which "
-    "editors complete and check a config."
+    "tells the default of each choice. `vtrain keys --schema > vtrain.schema.json` writes the JSON "
+    "Schema with which editors complete and check a config beside it that has the line "
+    "`# yaml-language-server: $schema=vtrain.schema.json`, as every recipe has."
 )
 RUN_SAYS = "`runs/<config>/<date_time>/` has these files."
 CHECKPOINT_SAYS = (
@@ -61,8 +64,10 @@ WORDS = {
     "exit code": "退出码",
     COMMANDS_SAY: "本页就是 `vtrain COMMAND --help` 的输出。",
     KEYS_SAY: "`vtrain keys` 可以按键名、普通词语或其他程序的叫法查找一个键，"
-    "并说明每种选择各自的默认值。`vtrain keys --schema` 打印 JSON Schema，"
-    "编辑器用它来补全和检查配置。含义一栏是程序自己的英文说明。",
+    "并说明每种选择各自的默认值。`vtrain keys --schema > vtrain.schema.json` "
+    "写出 JSON Schema，编辑器用它补全和检查旁边的配置，只要其中有一行 "
+    "`# yaml-language-server: $schema=vtrain.schema.json`，每个配方都有。"
+    "含义一栏是程序自己的英文说明。",
     RUN_SAYS: "`runs/<config>/<date_time>/` 中有以下文件。含义一栏是程序自己的英文说明。",
     CHECKPOINT_SAYS: "检查点是一个只含普通数据和张量的文件，任何内容都不会被执行。它的键：",
     CODES_SAY: "每一种结束方式都有自己的退出码：",
@@ -235,3 +240,5 @@ def docstring(text: str) -> Iterator[str]:
 if __name__ == "__main__":
     for path, content in pages().items():
         path.write_text(content, encoding="utf-8")
+    # For who edits recipes here; git leaves it out, as it is long and made in a second.
+    Path("configs", SCHEMA).write_text(schema_text(), encoding="utf-8")

@@ -4,6 +4,7 @@ import pytest
 
 from tests.harness import Vtrain
 from vtrain.config import load_config
+from vtrain.config.recipes import SCHEMA, recipes
 
 
 @pytest.fixture
@@ -27,6 +28,7 @@ def test_a_recipe_is_shown_as_it_is(vtrain: Vtrain) -> None:
 
 def test_a_copy_trains_as_the_recipe_does(vtrain: Vtrain, elsewhere: Path) -> None:
     assert vtrain("recipes", "vit_digits", "--copy").code == 0
+    assert {path.name for path in elsewhere.iterdir()} == {"vit_digits.yaml", SCHEMA}
     copy = load_config(elsewhere / "vit_digits.yaml")
     assert copy.to_yaml() == load_config(Path("vit_digits")).to_yaml()
 
@@ -37,6 +39,16 @@ def test_a_copy_replaces_no_file(vtrain: Vtrain, elsewhere: Path) -> None:
     assert done.code == 5
     assert "there already" in done.errors[0]
     assert (elsewhere / "vit_digits.yaml").read_text() == "mine"
+
+
+def test_a_copy_leaves_the_schema_of_its_neighbour_alone(vtrain: Vtrain, elsewhere: Path) -> None:
+    (elsewhere / SCHEMA).write_text("{}")
+    assert vtrain("recipes", "vit_digits", "--copy").code == 0
+    assert (elsewhere / SCHEMA).read_text() == "{}"
+
+
+def test_what_is_for_editors_is_no_part_of_what_a_recipe_says() -> None:
+    assert not [one for one in recipes() if "schema" in f"{one.purpose} {one.expect}"]
 
 
 @pytest.mark.parametrize("arguments", [["vit_digit"], ["--copy"]])

@@ -10,7 +10,9 @@ from vtrain.errors import ConfigError
 
 def recipes(
     name: Annotated[str | None, typer.Argument(help="Show this one, with its comments.")] = None,
-    copy: Annotated[bool, typer.Option("--copy", help="Write NAME.yaml here, to edit it.")] = False,
+    copy: Annotated[
+        bool, typer.Option("--copy", help="Write NAME.yaml here, to edit it, and its schema.")
+    ] = False,
 ) -> None:
     """List the recipes that come with vtrain: `vtrain fit NAME` trains one."""
     from vtrain.run.recipes import copy_recipe, recipe_text, recipes_text

@@ -13,6 +13,9 @@ from vtrain.registry import suggest
 YAML = (".yaml", ".yml")
 # A link in a checkout, and a copy of the files in what pip installs.
 FOLDER = Path(vtrain.__file__).parent / "configs"
+SCHEMA = "vtrain.schema.json"
+"""What editors complete and check a config with, beside the recipes, which name it."""
+FOR_EDITORS = "# yaml-language-server: "
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,8 @@ class Recipe:
     def read(cls, path: Path) -> "Recipe":
         """Read the comment at the head of a recipe: its purpose, then lines such as `Expect:`."""
         lines = path.read_text(encoding="utf-8").splitlines()
-        head = [line.removeprefix("#").strip() for line in lines[: _length_of_head(lines)]]
+        comments = [x for x in lines[: _length_of_head(lines)] if not x.startswith(FOR_EDITORS)]
+        head = [line.removeprefix("#").strip() for line in comments]
         # `Word:` at the start of a line begins a part; what comes before the first is the purpose.
         purpose, *parts = re.split(r"\n(?=[A-Z]\w+: )", "\n".join(head))
         named = dict(part.split(":", 1) for part in parts)

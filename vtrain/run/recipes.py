@@ -4,9 +4,10 @@ import textwrap
 from pathlib import Path
 
 from vtrain.config import Config, load_config
-from vtrain.config.recipes import Recipe, find_recipe, recipes
+from vtrain.config.recipes import SCHEMA, Recipe, find_recipe, recipes
 from vtrain.errors import StorageError, counted
 from vtrain.files.atomic import write_text
+from vtrain.run.keys import schema_text
 
 
 def recipes_text() -> str:
@@ -49,6 +50,8 @@ def recipe_text(name: str) -> str:
 def copy_recipe(name: str, folder: Path = Path()) -> Path:
     """Write a recipe into a folder, to edit it, and return where it is.
 
+    Beside it lies what editors complete and check it with; one that is there already stays.
+
     Raises:
         ConfigError: There is no such recipe.
         StorageError: A file of that name is there, or it cannot be written.
@@ -58,4 +61,6 @@ def copy_recipe(name: str, folder: Path = Path()) -> Path:
     if path.exists():
         raise StorageError("the file is there already", path, "move it, or go to another folder")
     write_text(path, text)
+    if not (schema := folder / SCHEMA).exists():
+        write_text(schema, schema_text())
     return path
