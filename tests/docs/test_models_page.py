@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001 - Chinese has commas of its own
 """The tutorial on the models: what it claims is so, and a reader's questions have their answers."""
 
 import re
@@ -9,30 +10,93 @@ import pytest
 from tests.docs.test_pages import BLOCK, blocks
 from vtrain.run.text.steps_text import steps_text
 
-PAGE = Path("docs/en/models.md")
-TEXT = " ".join(PAGE.read_text(encoding="utf-8").split())
-QUESTIONS = {
-    "How many numbers has a patch of ViT-B/16 before its embedding?": "16 · 16 · 3 = 768 numbers",
-    "Which convolution is the patch embedding?": "a convolution whose stride is its kernel size",
-    "What do smaller patches cost?": "half the side gives four times the tokens",
-    "Why are there 197 tokens?": "so there are 196 + 1 = 197 tokens",
-    "What does the head of a ViT read?": "the last layer classifies this token alone",
-    "Why does a ViT need positions?": "Attention does not know in what order its tokens come",
-    "How do 2-D positions differ from 1-D ones?": "one for each row and one for each column",
-    "What is the shape of the attention weights?": "weights of shape (1, 12, 197, 197)",
-    "Do more heads cost more?": "More heads cost nothing more",
-    "Where does the norm stand in a block?": "The norm stands inside the branch (pre-norm)",
-    "How many values has a word of TNT?": "4 x 4 pixels of 3 channels: 48 values",
-    "How do words reach the tokens of a TNT?": "are added to the patch's token",
-    "Does a word see other patches?": "No word sees another patch",
-    "Which tokens attend in Swin?": "only the 49 tokens of a window attend to one another",
-    "How do windows exchange anything?": "every second block moves the windows by half a side",
-    "Why nine regions, and why do four suffice?": "No window touches more than four of them",
-    "How many relative positions has a window?": "so the table has (2M - 1)² rows",
-    "Which row of the table is an offset?": "(dy + M - 1) · (2M - 1) + (dx + M - 1)",
-    "What does merging do to the channels?": "a linear map without bias makes 2C of them",
-    "How does the cost of attention grow with the image?": "sixteen times this part",
+PAGE, CHINESE = Path("docs/en/models.md"), Path("docs/zh/models.md")
+TEXT, CHINESE_TEXT = (
+    " ".join(page.read_text(encoding="utf-8").split()) for page in (PAGE, CHINESE)
+)
+QUESTIONS: dict[str, tuple[str, str]] = {
+    "How many numbers has a patch of ViT-B/16 before its embedding?": (
+        "16 · 16 · 3 = 768 numbers",
+        "16 · 16 · 3 = 768 个数",
+    ),
+    "Which convolution is the patch embedding?": (
+        "a convolution whose stride is its kernel size",
+        "步长等于核大小的卷积",
+    ),
+    "What do smaller patches cost?": (
+        "half the side gives four times the tokens",
+        "边长减半，token 变为四倍",
+    ),
+    "Why are there 197 tokens?": (
+        "so there are 196 + 1 = 197 tokens",
+        "所以有 196 + 1 = 197 个 token",
+    ),
+    "What does the head of a ViT read?": (
+        "the last layer classifies this token alone",
+        "最后只有它被用来分类",
+    ),
+    "Why does a ViT need positions?": (
+        "Attention does not know in what order its tokens come",
+        "注意力不知道 token 的顺序",
+    ),
+    "How do 2-D positions differ from 1-D ones?": (
+        "one for each row and one for each column",
+        "为每一行和每一列各学一个向量",
+    ),
+    "What is the shape of the attention weights?": (
+        "weights of shape (1, 12, 197, 197)",
+        "得到形状为 (1, 12, 197, 197) 的权重",
+    ),
+    "Do more heads cost more?": (
+        "More heads cost nothing more",
+        "增加头数不增加计算量",
+    ),
+    "Where does the norm stand in a block?": (
+        "The norm stands inside the branch (pre-norm)",
+        "归一化在支路之内（pre-norm）",
+    ),
+    "How many values has a word of TNT?": (
+        "4 x 4 pixels of 3 channels: 48 values",
+        "每个词覆盖 4 x 4 像素、3 个通道：48 个值",
+    ),
+    "How do words reach the tokens of a TNT?": (
+        "are added to the patch's token",
+        "加到该块的 token 上",
+    ),
+    "Does a word see other patches?": (
+        "No word sees another patch",
+        "没有一个词能看到别的块",
+    ),
+    "Which tokens attend in Swin?": (
+        "only the 49 tokens of a window attend to one another",
+        "只有同一窗口的 49 个 token 互相注意",
+    ),
+    "How do windows exchange anything?": (
+        "every second block moves the windows by half a side",
+        "每隔一个块，窗口移动半个边长",
+    ),
+    "Why nine regions, and why do four suffice?": (
+        "No window touches more than four of them",
+        "每个窗口最多碰到其中四个",
+    ),
+    "How many relative positions has a window?": (
+        "so the table has (2M - 1)² rows",
+        "所以表有 (2M - 1)² 行",
+    ),
+    "Which row of the table is an offset?": (
+        "(dy + M - 1) · (2M - 1) + (dx + M - 1)",
+        "(dy + M - 1) · (2M - 1) + (dx + M - 1)",
+    ),
+    "What does merging do to the channels?": (
+        "a linear map without bias makes 2C of them",
+        "由一个没有偏置的线性映射变成 2C",
+    ),
+    "How does the cost of attention grow with the image?": (
+        "sixteen times this part",
+        "这一部分变为十六倍",
+    ),
 }
+"""What a reader may ask, and the words of the English and the Chinese page that answer it."""
 
 
 def test_there_are_twenty_questions() -> None:
@@ -40,8 +104,10 @@ def test_there_are_twenty_questions() -> None:
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_the_answer_to_a_question_is_in_one_place(question: str) -> None:
-    assert TEXT.count(QUESTIONS[question]) == 1
+def test_the_answer_to_a_question_is_in_one_place_of_each_page(question: str) -> None:
+    answer, chinese = QUESTIONS[question]
+    assert TEXT.count(answer) == 1
+    assert CHINESE_TEXT.count(chinese) == 1
 
 
 def test_the_claims_in_python_hold() -> None:

@@ -2,7 +2,9 @@
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -24,6 +26,21 @@ def headings(page: Path) -> list[int]:
     """Return the levels of a page's headings, in order."""
     text = BLOCK.sub("", page.read_text(encoding="utf-8"))
     return [len(marks) for marks in re.findall(r"^(#+) ", text, re.M)]
+
+
+def links(page: Path) -> set[str]:
+    """Return the pages and files that a page links to, without what is at an address."""
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    return set(re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text))
+
+
+def test_every_page_is_there_in_both_languages() -> None:
+    assert [page.name for page in TRANSLATED] == [page.name for page in PAGES]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_translation_links_to_the_same_pages_in_its_own_language(page: Path) -> None:
+    assert links(Path("docs/zh") / page.name) == links(page)
 
 
 @pytest.mark.parametrize("page", TRANSLATED, ids=lambda page: page.name)
@@ -51,18 +68,36 @@ def test_the_python_of_a_page_runs_in_order(
     "page", [*PAGES, *TRANSLATED, Path("README.md"), Path("README.zh.md")], ids=str
 )
 def test_every_page_that_is_linked_is_there(page: Path) -> None:
-    links = re.findall(
-        r"\]\(([^)#:]+)(?:#[^)]*)?\)", BLOCK.sub("", page.read_text(encoding="utf-8"))
-    )
-    assert not [link for link in links if not (page.parent / link).exists()]
+    assert not [link for link in links(page) if not (page.parent / link).exists()]
     if Path("docs") in page.parents:  # the site has nothing else
-        outside = [link for link in links if not under_docs(page.parent / link)]
+        outside = [link for link in links(page) if not under_docs(page.parent / link)]
         assert not outside, "name what is outside docs without a link"
 
 
 def test_the_index_leads_to_every_page() -> None:
-    links = re.findall(r"\]\(([^)#]+)\)", Path("docs/index.md").read_text(encoding="utf-8"))
-    assert sorted(Path("docs") / link for link in links) == sorted([*PAGES, *TRANSLATED])
+    linked = sorted(Path("docs") / link for link in links(Path("docs/index.md")))
+    assert linked == sorted([*PAGES, *TRANSLATED])
+
+
+def in_order(nav: list[Any]) -> list[str]:
+    """Return the pages of a navigation, or of a part of it, as they stand there."""
+    found = []
+    for entry in nav:
+        if isinstance(entry, str):
+            found.append(entry)
+        else:
+            found += [page for part in entry.values() for page in in_order(part)]
+    return found
+
+
+def test_the_navigation_has_every_page_in_the_same_order_in_both_languages() -> None:
+    settings = tomllib.loads(Path("zensical.toml").read_text(encoding="utf-8"))
+    pages = in_order(settings["project"]["nav"])
+    assert sorted(pages) == sorted(
+        [str(page.relative_to("docs")) for page in [*PAGES, *TRANSLATED]] + ["index.md"]
+    )
+    english = [page.removeprefix("en/") for page in pages if page.startswith("en/")]
+    assert english == [page.removeprefix("zh/") for page in pages if page.startswith("zh/")]
 
 
 def under_docs(path: Path) -> bool:
