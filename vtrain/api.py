@@ -146,8 +146,10 @@ def evaluate(
 
     Examples:
         >>> import vtrain
-        >>> runs = [vtrain.fit("vit_digits", model={"depth": 1}, train={"max_steps": 3}, seed=seed)
-        ...         for seed in (1, 2)]
+        >>> runs = [
+        ...     vtrain.fit("vit_digits", model={"depth": 1}, train={"max_steps": 3}, seed=seed)
+        ...     for seed in (1, 2)
+        ... ]
         >>> evaluation = vtrain.evaluate(runs[0])
         >>> evaluation.metrics["val/top1"] == runs[0].read_summary()["final"]["val/top1"]
         True
