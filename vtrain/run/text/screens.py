@@ -60,18 +60,17 @@ def say_start(parts: Parts, folder: Path, resumed_from: Path | None) -> None:
     rows |= balance_rows(plan)
     if config.train.distillation is not None:
         rows["teacher"] = config.train.distillation.teacher
-    # What the dataset's reader converted, ignored or missed, and what the run is too short for.
-    notes = [*plan.source.notes, *late_numbers(plan)]
-    if notes:
-        rows["note"] = "; ".join(notes)
-    if resumed_from is not None:
-        state = parts.state
-        rows["resume"] = (
-            f"{resumed_from.name}: {counted(state.step, 'step')}, "
-            f"{counted(state.epoch, 'epoch')} done"
-        )
     for name, text in rows.items():
         log.info("%-7s %s", name, printable(text))
+    # What the dataset's reader converted, ignored or missed, and what the run is too short for:
+    # a line each, as one of them may say that the classes are the wrong ones.
+    for note in (*plan.source.notes, *late_numbers(plan)):
+        level = logging.WARNING if note.startswith("warning") else logging.INFO
+        log.log(level, "note    %s", printable(note))
+    if resumed_from is not None:
+        state = parts.state
+        steps, epochs = counted(state.step, "step"), counted(state.epoch, "epoch")
+        log.info("resume  %s", printable(f"{resumed_from.name}: {steps}, {epochs} done"))
 
 
 def device_text(plan: Plan) -> str:
