@@ -55,12 +55,13 @@ train: {epochs: 1}
     [
         (
             "model.name=swin_t",
-            "swin_t has no key pooling, num_registers, drop_rate, as the model of the file has "
-            "(x.yaml:1): write model={name: swin_t} to leave that with its keys out",
+            "swin_t has no key model.pooling, model.num_registers, model.drop_rate, as the model "
+            "of the file has (x.yaml:1): "
+            "write model={name: swin_t} to leave that with its keys out",
         ),
         (
             "optimizer=sgd",
-            "sgd has no key betas, as the optimizer of the file has (x.yaml:4): "
+            "sgd has no key optimizer.betas, as the optimizer of the file has (x.yaml:4): "
             "write optimizer={name: sgd} to leave that with its keys out",
         ),
     ],
@@ -78,6 +79,6 @@ def test_a_slip_beside_them_is_a_mistake_of_its_own() -> None:
     with pytest.raises(ConfigError) as caught:
         config_from_text(text, "x.yaml", ["model.name=swin_t"])
     assert [line.partition(" (")[0] for line in caught.value.lines()] == [
-        "swin_t has no key pooling, num_registers, as the model of the file has",
+        "swin_t has no key model.pooling, model.num_registers, as the model of the file has",
         "unknown key 'model.patch_sise'",
     ]

@@ -112,5 +112,5 @@ def test_a_mistake_in_a_recipe_names_it_as_it_was_typed() -> None:
         load_config(Path("swin_t_cifar"), ["model.name=vit_s"])
     lines = Path("configs/swin_t_cifar.yaml").read_text().splitlines()
     number = next(n for n, line in enumerate(lines, 1) if "window_size" in line)
-    assert caught.value.lines()[0].startswith("vit_s has no key window_size, as the model of ")
+    assert caught.value.lines()[0].startswith("vit_s has no key model.window_size, as the ")
     assert f" (recipe swin_t_cifar:{number}): " in caught.value.lines()[0]

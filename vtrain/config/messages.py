@@ -77,7 +77,7 @@ def _replaced(section: Keys, all_keys: list[Keys], document: Document) -> Config
     dotted, value = ".".join(map(str, section)), document.data
     for key in section:
         value = value[key]  # type: ignore[index] # a name in it was read
-    lacks = ", ".join(str(keys[-1]) for keys in all_keys[:5])
+    lacks = ", ".join(f"{dotted}.{keys[-1]}" for keys in all_keys[:5])
     more = f" and {len(all_keys) - 5} more" if len(all_keys) > 5 else ""
     return ConfigError(
         f"{value['name']} has no key {lacks}{more}, as the {dotted} of the file has",
