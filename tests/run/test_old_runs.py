@@ -77,16 +77,19 @@ def test_it_goes_on_to_the_weights_of_the_run_that_was_not_interrupted(
     done = vtrain("fit", "run/config.yaml", "--run-dir", "run", "--resume")
     assert done.code == 0
     state = Checkpoint.load(Path("run/last.pt")).state
-    whole = load_file(old / "finished.safetensors")
+    wholes = [load_file(path) for path in sorted(old.glob("finished*.safetensors"))]
     weights = {f"model.{name}": tensor for name, tensor in state["model"].items()}
     weights |= {f"ema.{name}": tensor for name, tensor in state["ema"]["weights"].items()}
-    assert weights.keys() == whole.keys()
-    # On the processor that made it, bit for bit. Elsewhere fp32 kernels add in another order: a
+    # On a processor that made one, bit for bit. Elsewhere fp32 kernels add in another order: a
     # difference of one or two units in the last place in the weights at step 33 grows to 2.5e-4 of
-    # a tensor's norm in the 17 steps that are left (the largest of three such starts); a forgotten
-    # average shows as 3.6e-3 and forgotten moments of AdamW as 0.16.
-    for name, tensor in weights.items():
-        assert torch.dist(tensor, whole[name]) <= 1e-3 * whole[name].norm(), name
+    # a tensor's norm in the 17 steps that are left (the largest of three such starts), and other
+    # libraries of products to 4.3e-3, between AMD and Intel; a forgotten average shows as 3.6e-3
+    # and forgotten moments of AdamW as 0.16.
+    assert all(weights.keys() == whole.keys() for whole in wholes)
+    assert any(
+        all(torch.dist(weights[name], whole[name]) <= 1e-3 * whole[name].norm() for name in whole)
+        for whole in wholes
+    )
     rows, expected = (
         [json.loads(line) for line in path.read_text().splitlines()]
         for path in (Path("run/metrics.jsonl"), old / "finished.jsonl")
