@@ -9,7 +9,8 @@ from vtrain.report.calibration import (
     calibrate,
     classwise_ece,
     ece,
-    ece_by_chance,
+    ece_interval,
+    eces_by_chance,
     equal_mass_bins,
     equal_width_bins,
 )
@@ -73,9 +74,41 @@ def test_the_value_by_chance_is_what_a_calibrated_model_shows(count: int, bins_o
         scores = calibrated_scores(count, 5, seed=seed)
         bins = bins_of(scores.confidence)
         simulated.append(ece(scores.confidence, scores.correct, bins))
-        claimed.append(ece_by_chance(scores.confidence, bins, draws=20))
+        claimed.append(eces_by_chance(scores.confidence, bins, draws=20).mean())
     error = np.std(simulated) / np.sqrt(60)
     assert np.mean(claimed) == pytest.approx(np.mean(simulated), abs=4 * error)
+
+
+@pytest.mark.parametrize(("count", "classes"), [(500, 5), (300, 40)])
+def test_other_errors_by_chance_are_what_a_calibrated_model_shows(count: int, classes: int) -> None:
+    largest, classwise = [], []
+    for seed in range(60):
+        found = calibrate(calibrated_scores(count, classes, seed=seed))
+        largest.append((found.max_error, found.max_error_by_chance))
+        classwise.append((found.classwise_ece, found.classwise_ece_by_chance))
+    for pairs in (largest, classwise):
+        simulated, claimed = np.array(pairs).T
+        error = np.std(simulated) / np.sqrt(60)
+        assert np.mean(claimed) == pytest.approx(np.mean(simulated), abs=4 * error)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [400, 2000])
+@pytest.mark.parametrize("factor", [1, 1.1, 1.2, 1.3, 2])
+@pytest.mark.parametrize("bins_of", [equal_width_bins, equal_mass_bins])
+def test_intervals_of_an_error_hold_the_truth_in_90_of_100_sets(
+    count: int, factor: float, bins_of: object
+) -> None:
+    """Of logits that are too large by a factor; of a calibrated model the truth is 0."""
+
+    def drawn(images: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        calibrated = calibrated_scores(images, 4, spread=1.0, seed=seed)
+        scores = Scores((calibrated.logits * factor).astype(np.float32), calibrated.targets)
+        return scores.confidence, scores.correct, bins_of(scores.confidence)
+
+    truth = 0.0 if factor == 1 else ece(*drawn(1_000_000, 999))
+    intervals = [ece_interval(*drawn(count, seed), draws=200) for seed in range(200)]
+    assert np.mean([low <= truth <= high for low, high in intervals]) >= 0.90
 
 
 def test_an_overconfident_model_shows_more_than_chance() -> None:
@@ -130,4 +163,4 @@ def test_classwise_error_of_certainty_is_the_error_rate() -> None:
     logits = np.full((4, 2), -200.0, np.float32)
     logits[:, 0] = 200
     scores = Scores(logits, np.array([0, 0, 0, 1]))
-    assert classwise_ece(scores) == pytest.approx(0.25)
+    assert classwise_ece(scores) == pytest.approx((0.25, 0))

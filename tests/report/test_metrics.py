@@ -13,7 +13,7 @@ from sklearn.metrics import (
 from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
 
 from tests.report.cases import CASES
-from vtrain.report.metrics import confusion_matrix, overall, per_class
+from vtrain.report.metrics import confusion_matrix, figures
 from vtrain.report.scores import Scores
 
 pytestmark = pytest.mark.parametrize("scores", CASES.values(), ids=CASES.keys())
@@ -41,7 +41,7 @@ def test_confusion_matrix_is_that_of_scikit_learn(scores: Scores) -> None:
 
 
 def test_precision_recall_and_f1_are_those_of_scikit_learn(scores: Scores) -> None:
-    ours = per_class(scores)
+    ours = figures(scores)[1]
     labels = np.arange(scores.num_classes)
     precision, recall, f1, support = precision_recall_fscore_support(
         scores.targets, scores.predicted, labels=labels, zero_division=np.nan
@@ -57,7 +57,7 @@ def test_precision_recall_and_f1_are_those_of_scikit_learn(scores: Scores) -> No
 
 
 def test_ranking_figures_are_those_of_scikit_learn(scores: Scores) -> None:
-    ours = per_class(scores)
+    ours = figures(scores)[1]
     for label in range(scores.num_classes):
         positive = scores.targets == label
         if not positive.any():
@@ -75,7 +75,7 @@ def test_ranking_figures_are_those_of_scikit_learn(scores: Scores) -> None:
 
 
 def test_overall_figures_are_those_of_scikit_learn_and_of_a_loop(scores: Scores) -> None:
-    ours = overall(scores, per_class(scores))
+    ours = figures(scores)[0]
     present = np.unique(scores.targets)
     for average, values in {
         "macro": (ours.macro_precision, ours.balanced_accuracy, ours.macro_f1),
@@ -100,7 +100,7 @@ def test_overall_figures_are_those_of_scikit_learn_and_of_a_loop(scores: Scores)
 
 
 def test_the_intervals_of_a_class_are_those_of_scipy(scores: Scores) -> None:
-    ours = per_class(scores)
+    ours = figures(scores)[1]
     for k in range(scores.num_classes):
         true, given = scores.targets == k, scores.predicted == k
         for name, trials in (("recall", true), ("precision", given)):
@@ -116,7 +116,7 @@ def test_the_intervals_of_a_class_are_those_of_scipy(scores: Scores) -> None:
 
 
 def test_top_5_is_that_of_scikit_learn(scores: Scores) -> None:
-    ours = overall(scores, per_class(scores)).top5
+    ours = figures(scores)[0].top5
     if scores.num_classes <= 5:
         assert ours == 1.0
     elif len(np.unique(scores.logits)) > 1:  # of equal logits it takes others than the first

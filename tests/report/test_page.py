@@ -24,7 +24,7 @@ from vtrain.report.facts import Change, RunFacts
 from vtrain.report.figures import data_uri
 from vtrain.report.page import run_page, runs_page
 from vtrain.report.predictions import Predictions
-from vtrain.report.render import count, number, percent, value
+from vtrain.report.render import count, fact, number, percent, threshold, value
 from vtrain.report.scores import Scores
 from vtrain.report.thumbnails import Maps
 
@@ -255,4 +255,15 @@ def test_numbers_are_written_for_people() -> None:
         "0.000",
     ]
     assert [count(12345), count(None)] == ["12,345", "\u2013"]
+    assert fact(1_234_567, "peak_memory_bytes") == "1.2 MB"
+    assert [fact(v, "wall_seconds") for v in (59.6, 3725, nan)] == ["0:01:00", "1:02:05", "nan"]
+    assert [fact(v, "parameters") for v in (1_234_567, True, None)] == [
+        "1,234,567",
+        "true",
+        "\u2013",
+    ]
+    written = {0.87659: "0.8765", 0.06: "0.06000", 0.000129999: "0.0001299", 1.0: "1", 0.0: "0"}
+    assert {p: threshold(p) for p in written} == written
+    for p in (0.99996, 0.9999999, 1 - 1e-9):
+        assert p - (1 - p) / 10 <= float(threshold(p)) <= p
     assert value([1, 0.5, True, None, "x"]) == "[1, 0.5, true, \u2013, x]"

@@ -89,6 +89,11 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
         {"ids": np.array([[b"a"]] * 6)},
         {"ids": np.array([b"a"] * 5)},
         {"classes": np.array([b"\xff"] * 3)},
+        {"classes": np.array([b"a", b"b", b"a"])},
+        {"classes": np.array([[b"a", b"b", b"c"]])},
+        {"classes": np.array(b"abc")},
+        {"ids": np.array(b"abcdef")},
+        {"about": np.frombuffer(b"[" * 100_000, np.uint8)},
         {"about": np.frombuffer(b"{", np.uint8)},
         {"about": np.frombuffer(b"[1]", np.uint8)},
         {"ids": np.array([{"a": 1}] * 6, dtype=object)},
@@ -197,6 +202,22 @@ def test_images_and_classes_are_matched_by_name() -> None:
     first, second = aligned(a, b)
     np.testing.assert_array_equal(first.logits, second.logits)
     np.testing.assert_array_equal(first.targets, second.targets)
+
+
+def test_an_image_that_a_list_names_twice_is_compared_twice() -> None:
+    a = some(6)
+    ids = ("x", "y", "x", "z", "y", "x")
+    twice = Predictions(a.logits, a.targets, ids, a.classes, a.about)
+    first, second = aligned(twice, twice)
+    np.testing.assert_array_equal(first.logits, second.logits)
+    rows = np.array([3, 0, 1, 2, 4, 5])  # others in between; the order of equal names stays
+    moved = Predictions(
+        a.logits[rows], a.targets[rows], tuple(ids[r] for r in rows), a.classes, a.about
+    )
+    np.testing.assert_array_equal(aligned(twice, moved)[1].logits, a.logits)
+    assert len(joined([twice, some(4)]).ids) == 10
+    with pytest.raises(DataError, match="not of the same images"):
+        aligned(twice, Predictions(a.logits, a.targets, (*ids[:5], "z"), a.classes, a.about))
 
 
 def test_other_images_classes_or_labels_are_refused() -> None:

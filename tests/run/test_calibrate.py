@@ -15,6 +15,7 @@ from tests.conftest import tiny
 from tests.harness import Vtrain
 from tests.report.cases import calibrated_scores
 from vtrain.data.preprocess import Preprocess
+from vtrain.files import manifest
 from vtrain.files.checkpoint import Checkpoint
 from vtrain.inference.loaded import LoadedModel, load_model
 from vtrain.registry import MODELS
@@ -72,6 +73,17 @@ def test_no_training_goes_on_from_it(run: Path, vtrain: Vtrain) -> None:
     again = vtrain("report", run, "--calibrate", "calibrated.pt")
     assert again.code == 5
     assert vtrain("report", run, "--calibrate", "calibrated.pt", "--force").code == 0
+
+
+def test_a_run_keeps_its_own_checkpoints(run: Path, vtrain: Vtrain) -> None:
+    (kept,) = [entry.name for entry in manifest.read(run).entries][-1:]
+    before = {path.name: path.read_bytes() for path in run.glob("*.pt")}
+    for name in ("best.pt", "last.pt", kept):
+        done = vtrain("report", run, "--calibrate", run / ".." / "run" / name, "--force")
+        assert done.code == 2
+        assert "this is a checkpoint of the run itself" in done.err
+    assert {path.name: path.read_bytes() for path in run.glob("*.pt")} == before
+    assert vtrain("report", run, "--calibrate", run / "calibrated.pt").code == 0
 
 
 @pytest.mark.parametrize("name", MODELS.names())
@@ -140,8 +152,25 @@ def test_conformal_names_all_classes_from_its_threshold_on(run: Path, vtrain: Vt
             assert record["unsure"] == (len(expected) != 1)
 
 
+def test_conformal_at_the_ends_of_its_range(run: Path, vtrain: Vtrain) -> None:
+    all_of_them = probabilities(vtrain, run, "--conformal", 0)
+    assert all(len(record["predictions"]) == 4 and record["unsure"] for record in all_of_them)
+    none_promised = probabilities(vtrain, run, "--conformal", 1)
+    assert all(len(record["predictions"]) <= 1 for record in none_promised)
+
+
+@pytest.mark.parametrize("option", ["--reject", "--conformal"])
+def test_what_is_no_share_is_refused(run: Path, vtrain: Vtrain, option: str) -> None:
+    probabilities(vtrain, run)
+    for value in ("nan", "inf", "2", "-0.1", "many"):
+        done = vtrain("predict", "0.png", "--ckpt", run, option, value)
+        assert done.code == 2
+        (line,) = done.err.splitlines()
+        assert option in line
+
+
 def test_options_that_exclude_each_other_are_refused(run: Path, vtrain: Vtrain) -> None:
-    for other in (("--top-k", 3), ("--reject", 0.5)):
+    for other in (("--top-k", 3), ("--reject", 0.5), ("--reject", 0)):
         done = vtrain("predict", "x.png", "--ckpt", run, "--conformal", 0.1, *other)
         assert done.code == 2
         assert "has no effect with --conformal" in done.err

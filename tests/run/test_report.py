@@ -1,8 +1,10 @@
 """`vtrain report`: what it writes of runs that the real commands left."""
 
 import csv
+import errno
 import io
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +16,10 @@ from PIL import Image
 
 from tests.base_configs import SMALL_RUN
 from tests.harness import Vtrain
+from vtrain.files.checkpoint import Checkpoint
+from vtrain.inference.loaded import load_model
 from vtrain.report.predictions import Predictions
+from vtrain.run.evaluate import prepare
 from vtrain.run.run_facts import changes_of, read_run
 
 
@@ -125,11 +130,57 @@ def test_the_page_goes_where_output_says_and_replaces_nothing(run: Path, vtrain:
     assert vtrain("report", run, "--output", "page.html").code == 0
     assert Path("page.json").exists()
     assert not (run / "report.html").exists()
-    again = vtrain("report", run, "--output", "page.html")
-    assert again.code == 5
-    assert "there already" in again.err
+    for name in ("page.html", "page.json", "page_per_class.csv"):
+        again = vtrain("report", run, "--output", "page.html")
+        assert again.code == 5
+        assert f"there already ({name})" in again.err
+        Path(name).unlink()
+    assert vtrain("report", run, "--output", "page.html").code == 0
+    assert "in page.json and page_per_class.csv beside" in Path("page.html").read_text()
     assert vtrain("report", run, "--output", "page.html", "--force").code == 0
     assert vtrain("report", run, "--force").code == 2
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_what_cannot_be_a_page_is_refused_before_the_work(
+    run: Path, vtrain: Vtrain, several: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [run, changed(run, "other", ("seed: 0", "seed: 1"))] if several else [run]
+
+    def no_work(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("vtrain.run.report.analyse", no_work)
+    monkeypatch.setattr("vtrain.run.report.compare_runs", no_work)
+    Path("file").write_text("")
+    for name, code, says in (
+        ("page.json", 2, "a page's name ends in .html (page.json): name it page.html"),
+        ("page", 2, "a page's name ends in .html (page)"),
+        (".", 5, "this folder is there already"),
+        ("absent/page.html", 5, "the folder does not exist or has vanished (absent)"),
+        ("file/page.html", 5, "a parent of this path is a file (file)"),
+    ):
+        done = vtrain("report", *runs, "--output", name)
+        assert done.code == code
+        (line,) = done.err.splitlines()
+        assert says in line
+
+
+def test_a_run_folder_that_cannot_be_written_names_the_way_out(
+    run: Path, vtrain: Vtrain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_file = os.open
+
+    def read_only(path: object, flags: int, *rest: object, **others: object) -> int:
+        if flags & os.O_CREAT and Path(str(path)).parent == run:
+            raise OSError(errno.EROFS, "Read-only file system")
+        return open_file(path, flags, *rest, **others)
+
+    monkeypatch.setattr("os.open", read_only)
+    done = vtrain("report", run)
+    assert done.code == 5
+    assert "the file system is read-only (run): --output PAGE.html writes it elsewhere" in done.err
+    assert vtrain("report", run, "--output", "page.html").code == 0
 
 
 def test_a_run_without_predictions_says_what_cannot_be_told(run: Path, vtrain: Vtrain) -> None:
@@ -187,10 +238,47 @@ def test_predictions_of_other_images_or_of_another_step_are_noted(
     assert "The predictions are of step 1" in (run / "report.html").read_text()
 
 
-def test_images_that_are_gone_are_named_without_a_picture(
+def test_a_checkpoint_that_no_training_goes_on_from_has_a_report(run: Path, vtrain: Vtrain) -> None:
+    (run / "checkpoints.json").unlink()  # a copy of a run, with another file for its checkpoint
+    best = Checkpoint.load(run / "best.pt")
+    best.with_weights(best.weights).save(run / "best.pt")
+    assert vtrain("report", run).code == 0
+    page = (run / "report.html").read_text()
+    assert "The predictions are of step 6, the checkpoint is of no step." in page
+    assert "the predictions are not of the checkpoint, which is of no step" in page
+
+
+@pytest.mark.parametrize("status", ["{}", '{"reason": "unknown"}', '{"state": ["a"]}', "[", ""])
+def test_a_status_that_says_nothing_is_no_error(run: Path, vtrain: Vtrain, status: str) -> None:
+    (run / "status.json").write_text(status)
+    assert vtrain("report", run).code == 0
+    assert vtrain("report", run, changed(run, "other")).code == 0
+
+
+def test_images_that_have_changed_since_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vtrain: Vtrain
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    photographs()
+    assert vtrain("fit", "photos.yaml", "--run-dir", "run").code == 0
+    told = "The images have changed since these predictions were made"
+    assert vtrain("report", "run").code == 0
+    page = Path("run/report.html").read_text()
+    assert told not in page
+    assert "Width and height in pixels: 20 x 20, the same of 12 images" in page
+    assert "the model sees 16 x 16" in page
+    Image.new("RGB", (50, 30)).save("photos/val/dog/0.png")
+    assert vtrain("report", "run").code == 0
+    page = Path("run/report.html").read_text()
+    assert told in page
+    assert "from 20 x 20 to 50 x 30, the middle one 20 x 20" in page
+    assert vtrain("eval", "--ckpt", "run").code == 0
+    assert vtrain("report", "run").code == 0
+    assert told not in Path("run/report.html").read_text()
+
+
+def photographs() -> None:
+    """Write a folder of photographs and a config that trains on it."""
     rng = np.random.default_rng(0)
     for split, count in (("train", 12), ("val", 6)):
         for name in ("<b>cat</b>", "dog"):
@@ -202,6 +290,13 @@ def test_images_that_are_gone_are_named_without_a_picture(
     data = "data: {name: image_folder, root: photos, image_size: 16}"
     lines = [data if line.startswith("data:") else line for line in SMALL_RUN.splitlines()]
     Path("photos.yaml").write_text("\n".join(lines))
+
+
+def test_images_that_are_gone_are_named_without_a_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vtrain: Vtrain
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    photographs()
     assert vtrain("fit", "photos.yaml", "--run-dir", "run").code == 0
     assert vtrain("report", "run").code == 0
     page = Path("run/report.html").read_text()
@@ -250,6 +345,59 @@ def test_a_run_is_not_compared_with_itself(run: Path, vtrain: Vtrain) -> None:
     assert "name another run" in done.err
 
 
+def test_a_run_is_the_same_by_whatever_path(run: Path, vtrain: Vtrain) -> None:
+    Path("link").symlink_to("run")
+    other = changed(run, "other", ("seed: 0", "seed: 1"))
+    for again in ("link", run.resolve(), Path("other", "..", "run")):
+        done = vtrain("report", run, again)
+        assert done.code == 2
+        assert f"run is named twice, also as {again}" in done.err
+        assert vtrain("report", run, "--against", again).code == 2
+        content = json.loads(
+            vtrain("report", run, other, "--against", again, "--format", "json").out
+        )
+        assert len(content["lines"]) == 2
+
+
+def test_runs_whose_folders_have_the_same_name_are_told_apart(run: Path, vtrain: Vtrain) -> None:
+    for name in ("a", "b"):
+        Path(name, "x").mkdir(parents=True)
+    changed(run, "a/x/first", ("seed: 0", "seed: 1"))
+    changed(run, "b/x/first", ("seed: 0", "seed: 2"))
+    done = vtrain("report", run, "a/x/first", "b/x/first", "--format", "json")
+    names = [line["name"] for line in json.loads(done.out)["lines"]]
+    assert names[1:] == ["a/x/first", "b/x/first"]
+    assert json.loads(done.out)["groups"][0]["runs"] == names
+
+
+def test_runs_of_other_classes_or_of_another_order_are_compared_by_name(
+    run: Path, vtrain: Vtrain
+) -> None:
+    turned, fewer = (changed(run, name) for name in ("turned", "fewer"))
+    old = Predictions.load(run / "predictions.npz")
+    order = [2, 0, 3, 1]
+    columns, classes = old.logits[:, order], tuple(old.classes[k] for k in order)
+    targets = np.argsort(order)[old.targets]
+    Predictions(columns, targets, old.ids, classes, old.about).save(turned / "predictions.npz")
+    others = ("w", "x", "y", "z")
+    Predictions(old.logits, old.targets, old.ids, others, old.about).save(fewer / "predictions.npz")
+    out = vtrain("report", run, turned, fewer, "--against", run, "--format", "json").out
+    same, other = json.loads(out)["against"]
+    assert same["paired"]["only_a"] == same["paired"]["only_b"] == 0
+    assert other["reason"] == "the two runs do not have the same classes"
+
+
+def test_thirty_runs_have_a_table_and_a_page(run: Path, vtrain: Vtrain) -> None:
+    runs = [changed(run, f"run_{n}", ("seed: 0", f"seed: {n}")) for n in range(1, 30)]
+    done = vtrain("report", run, *runs, "--against", run, "--output", "all.html")
+    assert done.code == 0
+    assert "30 runs: best top-1" in done.out
+    page = Path("all.html").read_text()
+    assert "Only the first 8 runs are drawn" in page
+    assert all(f"/run_{n}<" in page for n in range(1, 30))
+    assert len(json.loads(Path("all.json").read_text())["lines"]) == 30
+
+
 def test_folds_are_joined_to_one_report(small_run: Path, vtrain: Vtrain) -> None:
     for index in range(3):
         fold = f"data.fold={{of: 3, index: {index}}}"
@@ -268,6 +416,37 @@ def test_folds_are_joined_to_one_report(small_run: Path, vtrain: Vtrain) -> None
     page = Path("folds.html").read_text()
     assert "3 folds of" in page
     assert "the model that was not trained on it" in page
+    assert "not of all images" not in page
+    assert "It is not known" not in page, "how many images of each class were trained on"
+    compared = vtrain("report", "fold_0", "fold_1", "--against", "fold_0", "--output", "two.html")
+    assert compared.code == 0
+    assert "the predictions are not of the same images" in Path("two.html").read_text()
+    Path("fold_2/predictions.npz").unlink()
+    partly = vtrain("report", "fold_0", "fold_1", "fold_2", "--output", "partly.html")
+    assert partly.code == 0
+    assert "the folds are not joined: of 1 fold there are no predictions" in partly.err
+    assert "of 1 fold" not in Path("partly.html").read_text()
+    assert vtrain("report", "fold_0", "fold_1", "--output", "few.html").code == 0
+    assert "not of all images: 1 fold of 3 missing here, number 2" in Path("few.html").read_text()
+
+
+@pytest.mark.parametrize("held_out", ["data.val_fraction=0.3", "data.fold={of: 3, index: 1}"])
+def test_a_picture_is_of_the_image_that_was_judged(
+    small_run: Path, vtrain: Vtrain, held_out: str
+) -> None:
+    from vtrain.run.run_facts import image_reader, images_changed
+
+    assert vtrain("fit", small_run, held_out, "--run-dir", "run").code == 0
+    run = read_run(Path("run"))
+    assert run.predictions is not None
+    assert not images_changed(run)
+    read = image_reader(run.facts, run.predictions)
+    assert read is not None
+    subject = prepare(load_model(Path("run")), (), "val")
+    assert len(subject.samples) == len(run.predictions.ids)
+    for index in range(len(subject.samples)):
+        judged = subject.samples.image(index)
+        np.testing.assert_array_equal(np.asarray(read(index)), np.asarray(judged))
 
 
 def test_cost_and_corruptions_are_measured_where_asked_for(
@@ -312,7 +491,6 @@ def test_the_galleries_show_what_the_model_looked_at(
 
 
 def vtrain_macs(run: Path) -> int:
-    from vtrain.inference.loaded import load_model
     from vtrain.models.profile import count_macs
 
     return count_macs(load_model(run).model)
@@ -321,7 +499,6 @@ def vtrain_macs(run: Path) -> int:
 def test_a_map_is_that_of_explain(run: Path) -> None:
     from vtrain.explain.methods import METHODS, Request
     from vtrain.explain.small import overlaid
-    from vtrain.inference.loaded import load_model
     from vtrain.report.thumbnails import thumbnail
     from vtrain.run.gallery_maps import gallery_maps
     from vtrain.run.run_facts import image_reader

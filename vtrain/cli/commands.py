@@ -16,7 +16,7 @@ from vtrain.cli.fit import fit
 from vtrain.cli.group import Command, CommandGroups
 from vtrain.cli.keys import keys
 from vtrain.cli.models import models
-from vtrain.cli.options import with_home
+from vtrain.cli.options import looked_at
 from vtrain.cli.predict import predict
 from vtrain.cli.recipes import recipes
 from vtrain.cli.rename import rename
@@ -71,4 +71,4 @@ def options(
 
 for group, members in COMMANDS.items():
     for name, function in members.items():
-        app.command(name, cls=Command, rich_help_panel=group)(with_home(function))
+        app.command(name, cls=Command, rich_help_panel=group)(looked_at(function))

@@ -1,5 +1,6 @@
 """What several commands share: arguments, and the rule that no option is ignored in silence."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from pathlib import Path
@@ -52,7 +53,7 @@ def refuse_ignored(
     reason = f"with --{beside}" if beside else f"without --{without}"
     hint = "leave one of them out" if beside else f"add --{without}, or leave it out"
     for name, value in options.items():
-        if value:
+        if value is not None and value is not False and value != []:  # 0 is given, too
             raise ConfigError(f"--{name} has no effect {reason}", "command line", hint)
 
 
@@ -73,11 +74,18 @@ def patterns_at_home(patterns: Iterable[str]) -> list[str]:
     return [str(at_home(name)) if name.startswith("~") else name for name in patterns]
 
 
-def with_home(command: Callable[..., None]) -> Callable[..., None]:
-    """Return a command whose paths may begin with `~`, also where no shell has replaced it."""
+def looked_at(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command that has its options as they are meant.
+
+    Paths may begin with `~`, also where no shell has replaced it; NaN, which is in every range, is
+    refused.
+    """
 
     @wraps(command)
     def call(**given: Any) -> None:
+        for name, value in given.items():
+            if isinstance(value, float) and math.isnan(value):
+                raise ConfigError("nan is no number", f"--{name.replace('_', '-')}", "give one")
         command(**{name: _at_home(value) for name, value in given.items()})
 
     return call

@@ -40,19 +40,20 @@ def report(
             if given:
                 what = f"--{name} is for one run"
                 raise ConfigError(what, "command line", "name one run alone, without --against")
-    written = [path for path in (output, calibrate) if path is not None]
-    if not written:
+    if output is None and calibrate is None:
         refuse_ignored({"force": force}, without="output")
     from vtrain.files.checkpoint import refuse_other_ending
     from vtrain.run.predict import refuse_existing
 
     if calibrate is not None:
         refuse_other_ending(calibrate)
-    for path in written if not force else ():
-        refuse_existing(path)
-    from vtrain.run.report import report_run, report_runs
+        if not force:
+            refuse_existing(calibrate)
+    from vtrain.run.report import refuse_page, report_run, report_runs
     from vtrain.run.text.report_text import analysis_text, comparison_text
 
+    if output is not None:
+        refuse_page(output, force=force)
     if several:
         comparison = report_runs(runs, against, output)
         text = comparison_text(comparison, output_format, screen.width(sys.stdout))

@@ -137,8 +137,17 @@ def make_folder(path: Path) -> None:
     """
     with _explained(path):
         path.mkdir(parents=True, exist_ok=True)
-        with _new_file(path) as (probe, _):
-            probe.unlink()
+    refuse_unwritable(path)
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Prove that files can be written in a folder, before work is done for them.
+
+    Raises:
+        StorageError: They cannot be; the message says why.
+    """
+    with _explained(folder), _new_file(folder) as (probe, _):
+        probe.unlink()
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from vtrain.report.confusion import (
 from vtrain.report.gallery import Example, examples, most_typical, right_but_unsure, sure_and_wrong
 from vtrain.report.labels import SuspiciousLabels, suspicious_labels
 from vtrain.report.long_tail import LongTail, long_tail
-from vtrain.report.metrics import Overall, PerClass, confusion_matrix, overall, per_class
+from vtrain.report.metrics import Overall, PerClass, confusion_matrix, figures
 from vtrain.report.predictions import Predictions
 from vtrain.report.reject import Reject, reject_curve
 from vtrain.report.scores import Array
@@ -86,7 +86,8 @@ def analyse(predictions: Predictions, train_counts: Sequence[int] | None = None)
         train_counts: Training images of each class, in the order of the predictions' classes.
     """
     scores = predictions.scores()
-    figures = per_class(scores)
+    overall, per_class = figures(scores)
+    has_images, is_given = per_class.support > 0, per_class.predicted > 0
     matrix = confusion_matrix(scores)
     labels = suspicious_labels(scores)
     listed = np.array([s.index for s in labels.suspects[:GALLERY]], np.int64)
@@ -97,10 +98,10 @@ def analyse(predictions: Predictions, train_counts: Sequence[int] | None = None)
         classes=predictions.classes,
         ids=predictions.ids,
         in_sample=predictions.is_in_sample,
-        overall=overall(scores, figures),
-        per_class=figures,
-        never_predicted=np.flatnonzero((figures.support > 0) & (figures.predicted == 0)).tolist(),
-        without_images=np.flatnonzero(figures.support == 0).tolist(),
+        overall=overall,
+        per_class=per_class,
+        never_predicted=np.flatnonzero(has_images & ~is_given).tolist(),
+        without_images=np.flatnonzero(~has_images).tolist(),
         matrix=matrix,
         order=clustered_order(matrix),
         pairs=confused_pairs(matrix),

@@ -7,12 +7,15 @@ classwise).
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtri
 
-from vtrain.report.intervals import DRAWS, Interval, bootstrap, wilson_arrays
-from vtrain.report.scores import Array, Scores
+from vtrain.report.intervals import DRAWS, UNKNOWN, UPPER, Interval, resampled, wilson_arrays
+from vtrain.report.scores import Array, Scores, row_slices
 
 BINS = 15
 CHANCE_DRAWS = 200
+CLASSWISE_DRAWS = 20
+"""Fewer: the mean over the classes varies less, and there are more numbers to draw."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,9 @@ class Calibration:
     equal_mass_ece_interval: Interval
     equal_mass_ece_by_chance: float
     max_error: float
+    max_error_by_chance: float
     classwise_ece: float
+    classwise_ece_by_chance: float
     mean_confidence: float
     bins: list[Bin]
 
@@ -52,6 +57,7 @@ def calibrate(scores: Scores) -> Calibration:
     confidence, correct = scores.confidence, scores.correct
     width, mass = equal_width_bins(confidence), equal_mass_bins(confidence)
     bins = reliability_bins(confidence, correct)
+    classwise, classwise_by_chance = classwise_ece(scores)
     gaps = [abs(b.accuracy - b.confidence) for b in bins if b.count]
     return Calibration(
         ece=ece(confidence, correct, width),
@@ -61,7 +67,9 @@ def calibrate(scores: Scores) -> Calibration:
         equal_mass_ece_interval=ece_interval(confidence, correct, mass),
         equal_mass_ece_by_chance=ece_by_chance(confidence, mass),
         max_error=max(gaps),
-        classwise_ece=classwise_ece(scores),
+        max_error_by_chance=max_error_by_chance(confidence, width),
+        classwise_ece=classwise,
+        classwise_ece_by_chance=classwise_by_chance,
         mean_confidence=float(confidence.mean()),
         bins=bins,
     )
@@ -90,30 +98,83 @@ def ece(confidence: Array, correct: Array, bins: Array) -> float:
 def ece_interval(
     confidence: Array, correct: Array, bins: Array, draws: int = DRAWS, seed: int = 0
 ) -> Interval:
-    """Return the bootstrap interval of the ECE, with its bins kept."""
-    gaps = np.zeros((len(bins), BINS), np.float32)
-    gaps[np.arange(len(bins)), bins] = correct - confidence
+    """Return the bootstrap interval of the ECE, with its bins kept.
+
+    Chance adds to an ECE, to a small one most, and a resample adds it once more. So the lower end
+    is the basic bootstrap's, which takes that off, and 0 where a calibrated model may show as much;
+    the upper end, from which nothing may be taken, is that of a normal distribution.
+    """
+    n = len(bins)
+    if n < 2:
+        return UNKNOWN
+    gaps = np.zeros((n, BINS), np.float32)
+    gaps[np.arange(n), bins] = correct - confidence
     # (d, N) weights times (N, bins) gaps: each draw's sum of accuracy - confidence in each bin
-    return bootstrap(lambda w: np.abs(w @ gaps).sum(1) / len(bins), len(bins), draws, seed)
+    drawn = np.concatenate([np.abs(w @ gaps).sum(1) / n for w in resampled(n, draws, seed)])
+    found = ece(confidence, correct, bins)
+    low = max(0.0, 2 * found - float(np.quantile(drawn, UPPER)))
+    if found <= np.quantile(eces_by_chance(confidence, bins), UPPER):
+        low = 0.0
+    return Interval(min(low, found), found + float(ndtri(UPPER) * drawn.std()))
 
 
-def ece_by_chance(
-    confidence: Array, bins: Array, draws: int = CHANCE_DRAWS, seed: int = 0
-) -> float:
+def ece_by_chance(confidence: Array, bins: Array) -> float:
     """Return the mean ECE if each image were right with exactly its confidence."""
+    return float(eces_by_chance(confidence, bins).mean())
+
+
+def eces_by_chance(
+    confidence: Array, bins: Array, draws: int = CHANCE_DRAWS, seed: int = 0
+) -> Array:
+    """Return ECEs of simulated images that are right with their confidence. Shape: (draws,)."""
     rng = np.random.default_rng(seed)
     simulated = (rng.random(len(bins)) < confidence for _ in range(draws))
-    return float(np.mean([ece(confidence, correct, bins) for correct in simulated]))
+    return np.array([ece(confidence, correct, bins) for correct in simulated])
 
 
-def classwise_ece(scores: Scores, bins: int = BINS) -> float:
-    """Return the mean over classes of the ECE of "it is this class" with its probability."""
-    errors = []
-    for label in range(scores.num_classes):
-        probability = scores.probs[:, label].astype(np.float64)
-        is_class = scores.targets == label
-        errors.append(ece(probability, is_class, equal_width_bins(probability, bins)))
-    return float(np.mean(errors))
+def max_error_by_chance(
+    confidence: Array, bins: Array, draws: int = CHANCE_DRAWS, seed: int = 0
+) -> float:
+    """Return the mean of the largest error of a bin, if confidences were right."""
+    rng = np.random.default_rng(seed)
+    counts = np.maximum(np.bincount(bins), 1)
+    largest = []
+    for _ in range(draws):
+        correct = rng.random(len(bins)) < confidence
+        largest.append(np.max(np.abs(np.bincount(bins, correct - confidence)) / counts))
+    return float(np.mean(largest))
+
+
+def classwise_ece(
+    scores: Scores, bins: int = BINS, draws: int = CLASSWISE_DRAWS, seed: int = 0
+) -> tuple[float, float]:
+    """Return the mean over classes of the ECE of "it is this class", and its value by chance."""
+    n, k = scores.logits.shape
+    rng = np.random.default_rng(seed)
+    expected, observed = np.zeros(k * bins), np.zeros(k * bins)
+    simulated = np.zeros((draws, k * bins))
+    for rows in row_slices(n, k):
+        probs, targets = scores.probs[rows].astype(np.float64), scores.targets[rows]
+        # A cell is a class's bin, into which all images fall, each of them for each class.
+        cells = np.arange(k) * bins + equal_width_bins(probs, bins)
+        expected += np.bincount(cells.ravel(), probs.ravel(), k * bins)
+        own = np.arange(len(targets))
+        observed += np.bincount(cells[own, targets], minlength=k * bins)
+        for draw, labels in enumerate(_drawn_labels(probs, draws, rng)):
+            simulated[draw] += np.bincount(cells[own, labels], minlength=k * bins)
+    by_chance = np.abs(simulated - expected).sum(1).mean()
+    return float(np.abs(observed - expected).sum() / (n * k)), float(by_chance / (n * k))
+
+
+def _drawn_labels(probs: Array, draws: int, rng: np.random.Generator) -> Array:
+    """Draw labels from probabilities, several times. Shape: (n, K) -> (draws, n)."""
+    n, k = probs.shape
+    upper = probs.cumsum(1)
+    upper /= upper[:, -1:]
+    # All rows behind each other, so that one search finds the place in each.
+    offsets = np.arange(n)
+    found = np.searchsorted((upper + offsets[:, None]).ravel(), rng.random((draws, n)) + offsets)
+    return np.asarray(np.clip(found - offsets * k, 0, k - 1))
 
 
 def reliability_bins(confidence: Array, correct: Array, bins: int = BINS) -> list[Bin]:

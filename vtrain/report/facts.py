@@ -1,8 +1,9 @@
 """What a run folder says of a run, as plain data: the input of a report beside the predictions."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 Row = Mapping[str, Any]
 
@@ -60,9 +61,14 @@ def curve(rows: Sequence[Row], name: str) -> tuple[list[float], list[float]]:
     chosen = [
         (float(row["step"]), float(row[name]))
         for row in rows
-        if isinstance(row.get(name), int | float) and isinstance(row.get("step"), int | float)
+        if is_number(row.get(name)) and is_number(row.get("step"))
     ]
     return [step for step, _ in chosen], [value for _, value in chosen]
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value of a file is a number that can be compared; NaN of a diverged run is none."""
+    return isinstance(value, int | float) and abs(value) <= sys.float_info.max
 
 
 def best(rows: Sequence[Row], name: str) -> float | None:

@@ -1,14 +1,16 @@
-"""How sure a figure is: Wilson's interval for shares, the percentile bootstrap for the rest."""
+"""How sure a figure is: Wilson's interval for shares, the bootstrap or a variance for others."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from math import inf
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import ndtri
+from scipy.special import ndtri, stdtrit
 
 from vtrain.report.scores import Array
 
 LEVEL = 0.95
+UPPER = (1 + LEVEL) / 2
 DRAWS = 1000
 """Bootstrap samples: the interval's ends then vary by about 1 % of its length (Efron, 1987)."""
 BLOCK = 2**22  # resampled images held at a time
@@ -48,6 +50,23 @@ def wilson_arrays(hits: Array, counts: Array, level: float = LEVEL) -> tuple[Arr
     return low, high
 
 
+def share_interval(value: float, variance: float, count: int, most: float = inf) -> Interval:
+    """Return the interval of a figure in 0 .. 1 that is no share of trials, from its variance.
+
+    It is Wilson's of as many trials as would vary as much, fewer by Student's t as the variance is
+    known from `count` images only, and never more than `most` trials. Where nothing varies, as of a
+    figure of 1, it is that of `count` trials.
+
+    Reference: Korn and Graubard, Survey Methodology 24 (1998), with Wilson's interval.
+    """
+    spread = value * (1 - value)
+    trials: float = count
+    if count > 1 and variance > 0 < spread:
+        trials = spread / variance * (ndtri(UPPER) / stdtrit(count - 1, UPPER)) ** 2
+        trials = min(max(1.0, trials), most)
+    return wilson(value * trials, trials)
+
+
 def percentile_interval(values: Array, level: float = LEVEL) -> Interval:
     """Return the middle part of resampled values. Shape: (draws,)."""
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
@@ -66,23 +85,6 @@ def mean_interval(values: Array, draws: int = DRAWS, seed: int = 0) -> Interval:
         return percentile_interval(weights @ distinct / n)
     means = [values[rng.integers(n, size=n)].mean() for _ in range(draws)]
     return percentile_interval(np.array(means))
-
-
-def bootstrap(
-    statistic: Callable[[Array], Array], count: int, draws: int = DRAWS, seed: int = 0
-) -> Interval:
-    """Return the percentile bootstrap interval of a statistic of weighted images.
-
-    Args:
-        statistic: Maps how often each image was drawn, (d, N), to its d values.
-        count: N.
-        draws: Bootstrap samples in all.
-        seed: Of the resampling.
-    """
-    if count < 2:
-        return UNKNOWN
-    blocks = [statistic(weights) for weights in resampled(count, draws, seed)]
-    return percentile_interval(np.concatenate(blocks))
 
 
 def resampled(count: int, draws: int, seed: int) -> Iterator[Array]:

@@ -25,6 +25,8 @@ class Measured:
 
     device: str = ""
     speeds: Sequence[Speed] = ()
+    peak_memory_bytes: int = 0
+    """While it was timed: on the device, or on a CPU of the whole process."""
     corruptions: Corruptions | None = None
 
 

@@ -15,7 +15,7 @@ from vtrain.report.figures import Series
 from vtrain.report.label_analysis import LabelAnalysis
 from vtrain.report.measured import Measured
 from vtrain.report.render import environment
-from vtrain.report.thumbnails import Maps, ReadImage, thumbnails
+from vtrain.report.thumbnails import Maps, ReadImage, image_sizes, thumbnails
 
 CURVES = (
     ("loss", ("train/loss", "val/loss")),
@@ -41,6 +41,7 @@ def run_page(
     folds: Comparison | None = None,
     measured: Measured | None = None,
     maps: Maps | None = None,
+    beside: Sequence[str] = (),
 ) -> str:
     """Return the report of one run.
 
@@ -51,6 +52,7 @@ def run_page(
         folds: The runs whose predictions were joined, where there are several.
         measured: What was measured with the model, where that was asked for.
         maps: What the model looked at on the images of the galleries.
+        beside: Names of the files that have the same figures.
     """
     context: dict[str, Any] = {
         "facts": facts,
@@ -61,6 +63,7 @@ def run_page(
         "folds": folds,
         "m": measured or Measured(),
         "maps": maps or Maps(),
+        "beside": beside,
     }
     if isinstance(analysis, Analysis):
         context |= _analysis_context(analysis, read)
@@ -148,5 +151,6 @@ def _analysis_context(a: Analysis, read: ReadImage | None) -> dict[str, Any]:
         ),
         "images": {} if read is None else thumbnails(a.galleries.indices(), read),
         "can_read": read is not None,
+        "sizes": [] if read is None else image_sizes(len(a.ids), read),
         "suspects": a.labels.suspects[:MAX_SUSPECTS],
     }

@@ -3,6 +3,8 @@
 import json
 import os
 import shlex
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,8 @@ class Predictions:
                 f"{len(self.ids)} images and {len(self.classes)} classes have names, but the "
                 f"logits are of {self.logits.shape[0]} and {self.logits.shape[1]}"
             )
+        if len(set(self.classes)) != len(self.classes):
+            raise DataError("two classes have the same name")
 
     @property
     def is_in_sample(self) -> bool:
@@ -106,8 +110,9 @@ class Predictions:
             kind = "f" if targets.ndim == 2 else "i"
             if logits.dtype.kind != "f" or targets.dtype.kind != kind:
                 raise ValueError(f"logits of {logits.dtype} and targets of {targets.dtype}")
-            if arrays["ids"].dtype.kind != "S" or arrays["classes"].dtype.kind != "S":
-                raise ValueError("names that are not bytes")
+            for name in ("ids", "classes"):
+                if arrays[name].dtype.kind != "S" or arrays[name].ndim != 1:
+                    raise ValueError(f"{name} that are no list of bytes")
             about = json.loads(arrays["about"].tobytes())
             if not isinstance(about, dict):
                 raise ValueError("'about' is no mapping")
@@ -121,7 +126,7 @@ class Predictions:
             )
         except KeyError as error:
             raise CheckpointError(f"the predictions have no {error}", path, hint) from None
-        except (ValueError, TypeError, DataError) as error:
+        except (ValueError, TypeError, RecursionError, DataError) as error:
             reason = error.what if isinstance(error, DataError) else str(error)
             raise CheckpointError(f"not predictions: {reason:.100}", path, hint) from None
 
@@ -138,7 +143,8 @@ def joined(parts: list[Predictions]) -> Predictions:
     if any(part.classes != first.classes for part in parts):
         raise DataError("the folds do not have the same classes")
     ids = tuple(name for part in parts for name in part.ids)
-    if len(set(ids)) != len(ids):
+    # Not counted in all of them: a list may name an image twice, and both are in one fold.
+    if len(set(ids)) != sum(len(set(part.ids)) for part in parts):
         raise DataError("the folds share images, so they are not folds of one dataset")
     return Predictions(
         np.concatenate([part.logits for part in parts]),
@@ -162,13 +168,13 @@ def aligned(
     """
     if sorted(a.classes) != sorted(b.classes):
         raise DataError("the two runs do not have the same classes")
-    rows = dict(zip(b.ids, range(len(b.ids)), strict=True))
-    if len(a.ids) != len(b.ids) or any(name not in rows for name in a.ids):
+    rows = dict(zip(_numbered(b.ids), range(len(b.ids)), strict=True))
+    if len(a.ids) != len(b.ids) or any(key not in rows for key in _numbered(a.ids)):
         raise DataError(
             f"the predictions are not of the same images ({len(a.ids):,} and {len(b.ids):,})",
             hint="evaluate both checkpoints on the same split",
         )
-    order = np.array([rows[name] for name in a.ids])
+    order = np.array([rows[key] for key in _numbered(a.ids)])
     columns = np.array(places(a.classes, b.classes)[0])
     logits, targets = b.logits[order][:, columns], b.targets[order]
     # Columns in the order of a's, or class number in b -> class number in a.
@@ -178,3 +184,11 @@ def aligned(
     if a.has_several:
         return a.label_scores(), LabelScores(logits, targets, np.array(b.thresholds)[columns])
     return a.scores(), Scores(logits, targets)
+
+
+def _numbered(ids: Sequence[str]) -> Iterator[tuple[str, int]]:
+    """Yield each name with how often it came before: a list may name an image twice."""
+    seen: Counter[str] = Counter()
+    for name in ids:
+        yield name, seen[name]
+        seen[name] += 1

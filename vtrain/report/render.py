@@ -22,7 +22,9 @@ def environment() -> jinja2.Environment:
         "percent": percent,
         "number": number,
         "count": count,
+        "threshold": threshold,
         "value": value,
+        "fact": fact,
         "figure": figure_text,
         "flat": flat,
     }
@@ -43,6 +45,16 @@ def number(amount: float | None, digits: int = 3) -> str:
     return f"{amount:.{digits}g}" if small else f"{amount:,.{digits}f}"
 
 
+def threshold(probability: float) -> str:
+    """Return a threshold to be typed: never rounded up, which would shut out what reached it."""
+    missing = 1 - probability
+    if probability <= 0 or missing <= 0:
+        return f"{probability:.0f}"
+    # Four digits of it, and two of what is missing to 1.
+    digits = max(3 - math.floor(math.log10(probability)), 1 - math.floor(math.log10(missing)))
+    return f"{math.floor(probability * 10**digits) / 10**digits:.{digits}f}"
+
+
 def count(amount: float | None) -> str:
     """Return a whole number with its thousands apart."""
     return DASH if amount is None else f"{amount:,.0f}"
@@ -57,6 +69,19 @@ def figure_text(amount: float | None, name: str) -> str:
     if name in ("parameters", "images/s", "peak MB"):
         return count(amount)
     return number(amount) if name != "epochs" else count(amount)
+
+
+def fact(anything: object, name: str) -> str:
+    """Return a measured value, of which the name says what it is, as a person reads it."""
+    if isinstance(anything, bool) or not isinstance(anything, int | float):
+        return value(anything)
+    if name.endswith("bytes"):
+        return f"{anything / 1e6:,.1f} MB"
+    if name.endswith("seconds") and math.isfinite(anything):
+        minutes, seconds = divmod(round(anything), 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours}:{minutes:02}:{seconds:02}"
+    return f"{anything:,}" if isinstance(anything, int) else value(anything)
 
 
 def value(anything: object) -> str:

@@ -46,6 +46,18 @@ def thumbnails(indices: Iterable[int], read: ReadImage) -> dict[int, str]:
     return result
 
 
+def image_sizes(count: int, read: ReadImage, most: int = 100) -> list[tuple[int, int]]:
+    """Return width and height of some of `count` images, evenly spaced; unreadable ones are not."""
+    sizes = []
+    for place in range(min(count, most)):
+        try:
+            sizes.append(read(place * count // min(count, most)).size)
+        except VtrainError:
+            continue
+    # By area, so that the first, the middle and the last say how they vary.
+    return sorted(sizes, key=lambda size: (size[0] * size[1], size))
+
+
 def thumbnail(image: Image.Image) -> str:
     """Return an image, at most `SIDE` pixels wide and high, as a data URI."""
     image = image.convert("RGB")

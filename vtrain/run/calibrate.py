@@ -3,13 +3,14 @@
 import logging
 from pathlib import Path
 
-from vtrain.errors import CheckpointError, DataError
+from vtrain.errors import CheckpointError, ConfigError, DataError
+from vtrain.files import manifest
 from vtrain.files.checkpoint import Checkpoint
 from vtrain.files.runs import RunFolder
 from vtrain.inference.loaded import LoadedModel, load_model
 from vtrain.report.predictions import Predictions
 from vtrain.report.temperature import judge_temperature
-from vtrain.run.text.command import argument
+from vtrain.run.text.command import argument, at_step
 
 log = logging.getLogger(__name__)
 
@@ -22,9 +23,11 @@ def calibrate(path: Path, output: Path) -> float:
 
     Raises:
         CheckpointError: The run has no checkpoint, or no predictions of it.
+        ConfigError: `output` is a checkpoint of the run itself.
         DataError: No temperature can be told from them.
         StorageError: `output` cannot be written.
     """
+    _refuse_own(path, output)
     loaded = load_model(path)
     predictions = predictions_beside(loaded)
     found = judge_temperature(predictions.scores())
@@ -39,6 +42,15 @@ def calibrate(path: Path, output: Path) -> float:
     divided(loaded, found.temperature).save(output)
     log.info("temperature %.4f, checkpoint %s", found.temperature, output)
     return found.temperature
+
+
+def _refuse_own(run: Path, output: Path) -> None:
+    """Refuse to replace what a run goes on from, and what its figures are of."""
+    names = {entry.name for entry in manifest.read(run).entries}
+    names |= {RunFolder.best.name, RunFolder.last.name}
+    if output.name in names and output.parent.resolve() == run.resolve():
+        hint = f"name another, such as {output.with_name('calibrated.pt')}"
+        raise ConfigError("this is a checkpoint of the run itself", output, hint)
 
 
 def divided(loaded: LoadedModel, temperature: float) -> Checkpoint:
@@ -64,7 +76,7 @@ def predictions_beside(loaded: LoadedModel) -> Predictions:
     step = loaded.checkpoint.state.get("step")
     if predictions.about.get("step") != step or predictions.classes != loaded.classes:
         raise CheckpointError(
-            f"the predictions are not of this checkpoint, which is of step {step}",
+            f"the predictions are not of this checkpoint, which is of {at_step(step)}",
             path,
             f"write them again with `vtrain eval --ckpt {argument(path.parent)}`",
         )

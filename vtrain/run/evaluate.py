@@ -74,12 +74,14 @@ class Evaluation:
         """Return the figures of each class, the worst first."""
         from vtrain.report.metrics import per_class  # scipy takes a while, and only JSON needs it
         from vtrain.report.plain import class_rows
+        from vtrain.report.ranking import rankings
 
         found = self.predictions
         assert found is not None, "of a model that has diverged there are none"
         if found.has_several:
             return class_rows(found.classes, per_label(found.label_scores()))
-        return class_rows(found.classes, per_class(found.scores()))
+        scores = found.scores()
+        return class_rows(found.classes, per_class(scores, rankings(scores)))
 
 
 def evaluate_checkpoint(

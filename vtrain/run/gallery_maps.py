@@ -19,6 +19,7 @@ from vtrain.inference.loaded import LoadedModel, load_model
 from vtrain.models.profile import count_macs
 from vtrain.report.predictions import Predictions
 from vtrain.report.thumbnails import SIDE, Maps, ReadImage, thumbnail
+from vtrain.run.text.command import at_step
 
 log = logging.getLogger(__name__)
 MOST_GMACS = 1000.0
@@ -40,9 +41,11 @@ def gallery_maps(
         loaded = load_model(path, choose_device("auto"))
     except VtrainError as error:  # half-finished, or cleaned up
         return Maps(missing=f"the checkpoint cannot be used: {error.what}")
-    step = loaded.checkpoint.step
+    step = loaded.checkpoint.state.get("step")  # None of weights that no training goes on from
     if predictions.about.get("step") != step or predictions.classes != loaded.classes:
-        return Maps(missing=f"the predictions are not of the checkpoint, which is of step {step}")
+        return Maps(
+            missing=f"the predictions are not of the checkpoint, which is of {at_step(step)}"
+        )
     wanted = list(dict.fromkeys(indices))
     chosen = wanted[: int(MOST_GMACS * 1e9 / max(1, count_macs(loaded.model)))]
     size = loaded.geometry.image_size

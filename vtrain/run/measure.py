@@ -9,7 +9,7 @@ from torch import Tensor
 from vtrain.bench.timing import windows
 from vtrain.data.labels import refuse_several
 from vtrain.data.progress import said_if_long
-from vtrain.device import describe
+from vtrain.device import describe, peak_memory
 from vtrain.inference.loaded import load_model
 from vtrain.report.corruptions import Corruptions, under_corruptions
 from vtrain.report.measured import Measured, Speed, speed
@@ -35,9 +35,11 @@ def measure(path: Path, *, cost: bool, corruptions: bool) -> Measured:
         refuse_several(subject.samples.targets, "--corruptions")
     with said_if_long("timing the model"):
         speeds = _speeds(subject) if cost else []
+        memory = peak_memory(subject.device) if cost else 0
     return Measured(
         describe(subject.device),
         speeds,
+        memory,
         _corruptions(subject) if corruptions else None,
     )
 

@@ -1,11 +1,13 @@
 """`vtrain report`: one run as a page with its figures, several as a table."""
 
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from vtrain.data.progress import said_if_long
-from vtrain.errors import ConfigError
-from vtrain.files.atomic import write_json, write_text
+from vtrain.errors import ConfigError, DataError, StorageError
+from vtrain.files.atomic import refuse_unwritable, write_json, write_text
 from vtrain.files.plain import plain
 from vtrain.files.runs import RunFolder
 from vtrain.report.analysis import Analysis, analyse
@@ -19,14 +21,22 @@ from vtrain.report.predictions import Predictions
 from vtrain.report.thumbnails import Maps, thumbnails
 from vtrain.run.gallery_maps import gallery_maps
 from vtrain.run.measure import measure
-from vtrain.run.run_facts import image_reader, read_run
+from vtrain.run.predict import refuse_existing
+from vtrain.run.run_facts import NAMED_BY, image_reader, images_changed, read_run
 
 log = logging.getLogger(__name__)
+ENDINGS = (".html", ".htm")
 MAX_DISPUTED = 200
 """Thumbnails of a comparison: at most about 2 MB."""
 NO_PREDICTIONS = (
     "There are no predictions in the run's folder, so nothing can be told but how it was trained: "
     "vtrain eval --ckpt {} writes them."
+)
+
+
+CHANGED = (
+    "The images have changed since these predictions were made, so a picture may not be the one "
+    "that was judged: vtrain eval --ckpt {} judges those that are there now."
 )
 
 
@@ -37,42 +47,75 @@ def report_run(
 
     Args:
         path: The run's folder.
-        output: Where the page goes, if not into the folder; the others go beside it.
+        output: Where the page goes, if not into the folder; the others go beside it, by its name.
         cost: Time the model.
         corruptions: Evaluate it on damaged images.
 
     Raises:
         CheckpointError: There is no run, or its predictions are damaged.
+        StorageError: It cannot be written there.
     """
-    run = read_run(path)
+    run, page = read_run(path), output or RunFolder(path).report
+    try:
+        refuse_unwritable(page.parent)
+    except StorageError as error:
+        error.hint = error.hint if output else "--output PAGE.html writes it elsewhere"
+        raise
     measured = measure(path, cost=cost, corruptions=corruptions)
-    return write_report(run, output or RunFolder(path).report, measured=measured)
+    return write_report(run, page, measured=measured)
+
+
+def refuse_page(page: Path, *, force: bool) -> None:
+    """Refuse a page of another ending, and one that would be written over something.
+
+    Raises:
+        ConfigError: Its name does not end in `.html`.
+        StorageError: Something is there already, and `force` does not say that it may go.
+    """
+    if page.suffix not in ENDINGS and not page.is_dir():
+        hint = f"name it {page.stem or 'report'}.html; --format prints the figures as JSON or CSV"
+        raise ConfigError("a page's name ends in .html", page, hint)
+    if force:
+        return
+    refuse_existing(page)
+    for path in written_beside(page):
+        refuse_existing(path)
+
+
+def written_beside(page: Path) -> tuple[Path, Path]:
+    """Return where the JSON twin of a page goes, and the table of its classes."""
+    table = "per_class.csv" if page.name == RunFolder.report.name else f"{page.stem}_per_class.csv"
+    return page.with_suffix(".json"), page.with_name(table)
 
 
 def write_report(
-    run: Run, output: Path, folds: Comparison | None = None, measured: Measured | None = None
+    run: Run, page: Path, folds: Comparison | None = None, measured: Measured | None = None
 ) -> Analysis | LabelAnalysis | None:
     """Write the page of a run, or of folds that were joined, and what belongs beside it."""
     facts, predictions = run.facts, run.predictions
+    json_twin, table = written_beside(page)
     analysis, read, maps = None, None, None
     if predictions is not None:
         with said_if_long("computing the figures"):
             analysis = _analysed(predictions, facts)
         read = image_reader(facts, predictions)
-        write_text(output.with_name("per_class.csv"), per_class_csv(analysis))
+        write_text(table, per_class_csv(analysis))
         if folds is not None:
             maps = Maps(missing="each fold has a model of its own; the page of a fold has them")
-        elif read is not None and isinstance(analysis, Analysis):
+        if folds is None and read is not None and images_changed(run):
+            facts = replace(facts, notes=[*facts.notes, CHANGED.format(facts.folder)])
+        if folds is None and read is not None and isinstance(analysis, Analysis):
             chosen = analysis.galleries.indices()
             maps = gallery_maps(Path(facts.folder), predictions, chosen, read)
     missing = NO_PREDICTIONS.format(facts.folder)
     with said_if_long("drawing the page"):
-        page = run_page(facts, analysis or missing, read, folds, measured, maps)
-    write_text(output, page)
+        beside = [json_twin.name] + ([] if analysis is None else [table.name])
+        html = run_page(facts, analysis or missing, read, folds, measured, maps, beside)
+    write_text(page, html)
     data = None if analysis is None else analysis_data(analysis)
     twin = {"run": facts, "predictions": data, "folds": folds, "measured": measured}
-    write_json(output.with_suffix(".json"), plain(twin))
-    log.info("report %s", output)
+    write_json(json_twin, plain(twin))
+    log.info("report %s", page)
     return analysis
 
 
@@ -93,13 +136,16 @@ def report_runs(paths: list[Path], against: Path | None, output: Path | None) ->
     Raises:
         CheckpointError: One of them is no run, or its predictions are damaged.
         ConfigError: One of them is named twice.
+        StorageError: The page cannot be written there.
     """
     # The base is one of the runs, whether it is listed among them or not.
-    if against is not None and against not in paths:
+    if against is not None and against.resolve() not in (path.resolve() for path in paths):
         paths = [against, *paths]
     _refuse_twice(paths)
-    runs = [read_run(path) for path in paths]
-    base = None if against is None else runs[paths.index(against)]
+    runs = named_apart([read_run(path) for path in paths])
+    base = None if against is None else runs[[p.resolve() for p in paths].index(against.resolve())]
+    if output is not None:
+        refuse_unwritable(output.parent)
     with said_if_long("comparing the runs"):
         comparison = compare_runs(runs, base)
     counted = {line.name for line in originals(comparison.lines)}
@@ -108,7 +154,7 @@ def report_runs(paths: list[Path], against: Path | None, output: Path | None) ->
             log.warning("%s repeats a run with the same seed: no spread counts it", line.name)
     if output is None:
         return comparison
-    whole = joined_folds(runs, comparison)
+    whole = None if base is not None else _joined(runs, comparison)
     if whole is not None:
         write_report(whole, output, comparison)
     else:
@@ -116,15 +162,43 @@ def report_runs(paths: list[Path], against: Path | None, output: Path | None) ->
         with said_if_long("drawing the page"):
             page = runs_page(comparison, [run.facts for run in runs], images)
         write_text(output, page)
+        write_json(written_beside(output)[0], plain(comparison))
         log.info("report %s", output)
     return comparison
 
 
+def named_apart(runs: Sequence[Run]) -> list[Run]:
+    """Give runs of the same name more of their paths, until every name is another."""
+    paths = [Path(run.facts.folder).resolve().parts for run in runs]
+    names = [run.facts.name for run in runs]
+    for parts in range(NAMED_BY, max(map(len, paths)) + 1):
+        names = ["/".join(path[-parts:]) for path in paths]
+        if len(set(names)) == len(names):
+            break
+    return [
+        Run(replace(run.facts, name=name), run.predictions)
+        for run, name in zip(runs, names, strict=True)
+    ]
+
+
+def _joined(runs: Sequence[Run], comparison: Comparison) -> Run | None:
+    """Return folds as one run; None of what is none, or where they cannot be joined, with why."""
+    try:
+        return joined_folds(runs, comparison)
+    except DataError as error:
+        log.warning("the folds are not joined: %s", error)
+        return None
+
+
 def _refuse_twice(paths: list[Path]) -> None:
     """Refuse a run beside itself, or alone: there is nothing that it could be compared with."""
-    twice = sorted({str(path) for path in paths if paths.count(path) > 1})
+    places = [path.resolve() for path in paths]
+    twice = [
+        str(path) for path, place in zip(paths, places, strict=True) if places.count(place) > 1
+    ]
     if twice:
-        raise ConfigError(f"{twice[0]} is named twice", "command line", "name each run once")
+        also = "" if len(set(twice)) == 1 else f", also as {twice[1]}"
+        raise ConfigError(f"{twice[0]} is named twice{also}", "command line", "name each run once")
     if len(paths) == 1:
         what = "--against names the run that is to be compared"
         raise ConfigError(what, "command line", "name another run")

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from PIL import Image
@@ -12,6 +12,8 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from vtrain.config import Config, load_config
+from vtrain.data.datasets.samples import SplitName
+from vtrain.data.inspect.fingerprint import fingerprint
 from vtrain.errors import CheckpointError, DataError, VtrainError
 from vtrain.files.checkpoint import Checkpoint
 from vtrain.files.images import read_image
@@ -23,8 +25,11 @@ from vtrain.report.predictions import Predictions
 from vtrain.report.thumbnails import ReadImage
 from vtrain.run.build.data import build_source
 from vtrain.run.build.model import build_model
+from vtrain.run.text.command import at_step
 
 log = logging.getLogger(__name__)
+NAMED_BY = 2
+"""Parts of its path: the config's name and the date, as `runs/` holds them."""
 
 
 def read_run(path: Path) -> Run:
@@ -44,8 +49,7 @@ def read_run(path: Path) -> Run:
     predictions = Predictions.load(folder.predictions) if folder.predictions.exists() else None
     checkpoint = _checkpoint(folder)
     facts = RunFacts(
-        # The config's name and the date, as `runs/` holds them: a date alone names no experiment.
-        name="/".join(path.resolve().parts[-2:]),
+        name="/".join(path.resolve().parts[-NAMED_BY:]),  # a date alone names no experiment
         folder=str(path),
         config=config.model_dump(mode="json"),
         changes=list(changes_of(config)),
@@ -57,7 +61,7 @@ def read_run(path: Path) -> Run:
         model={} if checkpoint is None else _model_figures(folder, config, checkpoint),
         notes=[] if checkpoint is None else _notes(predictions, checkpoint),
     )
-    return Run(facts, predictions)
+    return Run(facts, predictions, {} if checkpoint is None else checkpoint.dataset)
 
 
 def changes_of(section: BaseModel, prefix: str = "") -> Iterator[Change]:
@@ -86,12 +90,24 @@ def train_counts(checkpoint: Checkpoint) -> dict[str, int] | None:
     return dict(zip(checkpoint.classes, counts, strict=True))
 
 
+def images_changed(run: Run) -> bool:
+    """Whether the images that predictions are of are other ones by now; of none at hand False."""
+    assert run.predictions is not None
+    split: Any = run.predictions.about.get("split")
+    if split not in get_args(SplitName):
+        return False
+    try:
+        now = fingerprint(build_source(_offline_config(run.facts), dict(run.dataset)).split(split))
+    except VtrainError:
+        return False
+    return now != run.predictions.about.get("images")
+
+
 def image_reader(facts: RunFacts, predictions: Predictions) -> ReadImage | None:
     """Return what reads the images of predictions, or None where they are not at hand."""
     places: dict[str, int] = {}
     try:
-        config = load_config(RunFolder(Path(facts.folder)).config, _without_download(facts))
-        source, split = build_source(config), predictions.about.get("split")
+        source, split = build_source(_offline_config(facts)), predictions.about.get("split")
         # Of all images, however they were split: they are looked up by name.
         whole = replace(source, val_fraction=0.0, fold=None, fraction=1.0, limit=None)
         samples = whole.split("train" if source.holds_out or split == "train" else "val")
@@ -111,9 +127,10 @@ def image_reader(facts: RunFacts, predictions: Predictions) -> ReadImage | None:
     return read if any(known) else None
 
 
-def _without_download(facts: RunFacts) -> list[str]:
-    """Return the override that keeps a report from fetching a dataset."""
-    return ["data.download=false"] if "download" in facts.config["data"] else []
+def _offline_config(facts: RunFacts) -> Config:
+    """Return a run's config, changed so that a report fetches no dataset."""
+    overrides = ["data.download=false"] if "download" in facts.config["data"] else []
+    return load_config(RunFolder(Path(facts.folder)).config, overrides)
 
 
 def _checkpoint(folder: RunFolder) -> Checkpoint | None:
@@ -130,7 +147,7 @@ def _model_figures(folder: RunFolder, config: Config, checkpoint: Checkpoint) ->
         model = build_model(config, len(checkpoint.classes))
     return {
         "checkpoint": folder.checkpoint.name,
-        "step": checkpoint.step,
+        "step": checkpoint.state.get("step"),
         "checkpoint_bytes": folder.checkpoint.stat().st_size,
         "parameters": count_parameters(model),
         "gmacs": count_macs(model) / 1e9,
@@ -143,8 +160,11 @@ def _notes(predictions: Predictions | None, checkpoint: Checkpoint) -> list[str]
         return []
     notes = []
     step, split = predictions.about.get("step"), str(predictions.about.get("split"))
-    if step != checkpoint.step:
-        notes.append(f"The predictions are of step {step}, the checkpoint is of {checkpoint.step}.")
+    now = checkpoint.state.get("step")
+    if step != now:
+        notes.append(
+            f"The predictions are of {at_step(step)}, the checkpoint is of {at_step(now)}."
+        )
     if predictions.about.get("images") != checkpoint.dataset.get(split):
         notes.append("The predictions are of other images than the run was begun with.")
     return notes

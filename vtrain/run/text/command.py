@@ -22,3 +22,8 @@ def quoted(override: str) -> str:
 def resume_command(run_dir: Path, overrides: Iterable[str] = ()) -> str:
     """Return the command that goes on with a run."""
     return " ".join(["vtrain fit", argument(run_dir), "--resume", *map(quoted, overrides)])
+
+
+def at_step(step: object) -> str:
+    """Return words for a checkpoint's step, which averaged or calibrated weights do not have."""
+    return "no step" if step is None else f"step {step}"
