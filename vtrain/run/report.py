@@ -138,20 +138,12 @@ def report_runs(paths: list[Path], against: Path | None, output: Path | None) ->
         ConfigError: One of them is named twice.
         StorageError: The page cannot be written there.
     """
-    # The base is one of the runs, whether it is listed among them or not.
-    if against is not None and against.resolve() not in (path.resolve() for path in paths):
-        paths = [against, *paths]
-    _refuse_twice(paths)
-    runs = named_apart([read_run(path) for path in paths])
-    base = None if against is None else runs[[p.resolve() for p in paths].index(against.resolve())]
+    runs, base = _read_all(paths, against)
     if output is not None:
         refuse_unwritable(output.parent)
     with said_if_long("comparing the runs"):
         comparison = compare_runs(runs, base)
-    counted = {line.name for line in originals(comparison.lines)}
-    for line in comparison.lines:
-        if line.name not in counted:
-            log.warning("%s repeats a run with the same seed: no spread counts it", line.name)
+    _say_copies(comparison)
     if output is None:
         return comparison
     whole = None if base is not None else _joined(runs, comparison)
@@ -165,6 +157,23 @@ def report_runs(paths: list[Path], against: Path | None, output: Path | None) ->
         write_json(written_beside(output)[0], plain(comparison))
         log.info("report %s", output)
     return comparison
+
+
+def _read_all(paths: list[Path], against: Path | None) -> tuple[list[Run], Run | None]:
+    """Return the runs and their base, which is one of them, whether it is listed or not."""
+    places = [path.resolve() for path in paths]
+    if against is not None and against.resolve() not in places:
+        paths, places = [against, *paths], [against.resolve(), *places]
+    _refuse_twice(paths)
+    runs = named_apart([read_run(path) for path in paths])
+    return runs, None if against is None else runs[places.index(against.resolve())]
+
+
+def _say_copies(comparison: Comparison) -> None:
+    counted = {line.name for line in originals(comparison.lines)}
+    for line in comparison.lines:
+        if line.name not in counted:
+            log.warning("%s repeats a run with the same seed: no spread counts it", line.name)
 
 
 def named_apart(runs: Sequence[Run]) -> list[Run]:
