@@ -7,15 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from vtrain.errors import DataError, counted
+from vtrain.errors import DataError
 from vtrain.report.facts import RunFacts, best, flat, is_number, last
 from vtrain.report.label_scores import LabelScores
 from vtrain.report.paired import Paired, compare
 from vtrain.report.plain import csv_text
-from vtrain.report.predictions import Predictions, aligned, joined
+from vtrain.report.predictions import Predictions, aligned
 from vtrain.report.scores import Array, Scores
 
-FOLD_INDEX = "data.fold.index"
 REPEATED = ("seed", "data.fold")
 """Keys, or what they begin with, in which repetitions of one experiment differ."""
 ABSENT = "absent"
@@ -253,55 +252,6 @@ def comparison_rows(comparison: Comparison) -> tuple[list[str], list[list[Any]]]
 def comparison_csv(comparison: Comparison) -> str:
     """Return the table for a spreadsheet."""
     return csv_text(*comparison_rows(comparison))
-
-
-def joined_folds(runs: Sequence[Run], comparison: Comparison) -> Run | None:
-    """Return the out-of-sample predictions of all folds of one experiment as one run.
-
-    Returns:
-        None where the runs are something else.
-
-    Raises:
-        DataError: Their predictions are not all there, or not of folds of the same images.
-    """
-    if comparison.keys != [FOLD_INDEX]:
-        return None
-    predictions = [run.predictions for run in runs if run.predictions is not None]
-    without = [run.facts.name for run in runs if run.predictions is None]
-    if without:
-        raise DataError(
-            f"of {counted(len(without), 'fold')} there are no predictions, first {without[0]}",
-            hint="`vtrain eval` of a run's folder writes them",
-        )
-    whole = joined(predictions)
-    first = runs[0].facts
-    facts = RunFacts(
-        f"{len(runs)} folds of {first.name}",
-        first.folder,
-        config=first.config,
-        train_counts=_mean_counts([run.facts.train_counts for run in runs]),
-        notes=_missing(comparison, flat(first.config)),
-    )
-    return Run(facts, whole)
-
-
-def _missing(comparison: Comparison, config: Mapping[str, Any]) -> list[str]:
-    """Say which folds the runs do not have."""
-    present = {line.values[FOLD_INDEX] for line in comparison.lines}
-    missing = [index for index in range(int(config["data.fold.of"])) if index not in present]
-    if not missing:
-        return []
-    which = f"{counted(len(missing), 'fold')} of {config['data.fold.of']}"
-    numbers = ", ".join(map(str, missing))
-    return [f"The figures are not of all images: {which} missing here, number {numbers}."]
-
-
-def _mean_counts(counts: Sequence[Mapping[str, int] | None]) -> dict[str, int] | None:
-    """Return how many images of each class the folds were trained on, on average."""
-    known = [one for one in counts if one is not None]
-    if len(known) < len(counts):
-        return None
-    return {name: round(statistics.fmean(one[name] for one in known)) for name in known[0]}
 
 
 def _number(value: object) -> float | None:

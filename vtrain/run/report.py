@@ -11,9 +11,10 @@ from vtrain.files.atomic import refuse_unwritable, write_json, write_text
 from vtrain.files.plain import plain
 from vtrain.files.runs import RunFolder
 from vtrain.report.analysis import Analysis, analyse
-from vtrain.report.comparison import Comparison, Run, compare_runs, joined_folds, originals
+from vtrain.report.comparison import Comparison, Run, compare_runs, originals
 from vtrain.report.document import analysis_data, per_class_csv
 from vtrain.report.facts import RunFacts
+from vtrain.report.folds import joined_folds
 from vtrain.report.label_analysis import LabelAnalysis, analyse_labels
 from vtrain.report.measured import Measured
 from vtrain.report.page import run_page, runs_page
