@@ -150,7 +150,7 @@ def test_a_mistake_is_the_line_that_the_command_prints() -> None:
         (lambda run: vtrain.evaluate_features(run, config="x.yaml"), "ckpt has no effect"),
         (lambda run: vtrain.similar("x.png", "no.npz", run, top_k=-1), "top_k is -1"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "call",
 )
 def test_an_argument_that_cannot_be_followed_is_one_line(
     trained: Path, call: Callable[[Path], object], line: str
