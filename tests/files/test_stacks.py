@@ -298,6 +298,38 @@ def test_what_would_take_gigabytes_is_refused_by_its_head() -> None:
             decode_image(data, "a")
 
 
+@pytest.mark.parametrize(
+    ("data", "size"),
+    [
+        (tiff(drawn("<f8", 8)), 20 * 19 * 8 * 8),
+        (tiff(drawn("u1", 5), tile=16), 32 * 32 * 5),
+        (tiff(drawn("u1", 5), apart=True, more={322: 9000, 323: 9000}), 9000 * 9000 * 5),
+        # A picture to Pillow, which has its bands beside its colours.
+        (tiff(drawn("u1", 4), more={262: 2, 338: 0}), 20 * 19 * 4),
+    ],
+    ids=["deep", "tiles", "tiles beyond the image", "a picture"],
+)
+def test_bytes_are_counted_before_they_are_unpacked(data: bytes, size: int) -> None:
+
+    def bands(most: int) -> Array:
+        image = decode_image(data, "a.tif", max_bytes=most)
+        assert isinstance(image, Bands)
+        return image.ranged()
+
+    for most in (size - 1, 100):
+        with pytest.raises(DataError, match=r"over the limit \(a\.tif\)"):
+            bands(most)
+    if size < 100_000:
+        assert bands(size).shape[:2] == (20, 19)
+
+
+def test_bytes_stay_as_they_are_whatever_is_black_and_white() -> None:
+    samples = drawn("u1", 4)
+    image = decode_image(tiff(samples, more={338: 0}))
+    assert isinstance(image, Bands)
+    assert np.array_equal(image.ranged(0, 10_000), samples)
+
+
 def test_a_damaged_tiff_of_bands_is_refused() -> None:
     whole = tiff(drawn("<u2"), how=8)
     for data in (

@@ -24,8 +24,8 @@ from vtrain.files.image_kinds import COMPRESSIONS, is_heic, is_lossless, kind_of
 from vtrain.files.image_readers import heic_formats, hush_pillow
 from vtrain.files.large_jpeg import LARGE, Box, LargeJpeg, halved, reduce
 from vtrain.files.lazy_image import LazyImage
-from vtrain.files.stacks import beside, is_stack, stack_image
-from vtrain.files.tiff_bands import band_tags, tiff_bands
+from vtrain.files.stacks import bands_of, beside, is_stack, stack_image
+from vtrain.files.tiff_bands import band_tags
 from vtrain.files.to_rgb import tags_of, to_rgb
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "AVIF", "TIFF", "PPM", "JPEG2000")
@@ -33,6 +33,8 @@ FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "AVIF", "TIFF", "PPM", "JPEG2000
 MAX_FILE_BYTES = 256 * 2**20
 MAX_PIXELS = 64_000_000
 """Pixels that are decoded at most."""
+MAX_BAND_BYTES = 16 * MAX_PIXELS
+"""Of a TIFF that is no picture, once it is unpacked: 8 bands of 16 bits of the most pixels."""
 SCALED_DOWN = 4
 """A JPEG may have so many times more, as cameras of telephones do; half of it if it is progressive,
 which holds all of its coefficients in memory."""
@@ -105,7 +107,13 @@ def _unreadable(path: object, error: Exception) -> DataError:
     return DataError(f"cannot read the image file: {reason}", _shown(path))
 
 
-def decode_image(data: bytes, where: object = None, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def decode_image(
+    data: bytes,
+    where: object = None,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    max_bytes: int = MAX_BAND_BYTES,
+) -> Image.Image:
     """Decode the content of an image file to 8-bit RGB; `where` names it in errors.
 
     A large JPEG is decoded when its pixels are asked for, and may be asked for on a smaller scale.
@@ -117,7 +125,7 @@ def decode_image(data: bytes, where: object = None, *, max_pixels: int = MAX_PIX
 
     def bands(tags: dict[int, Any]) -> NDArray[Any]:
         with _named(data, where, max_pixels):
-            return tiff_bands(data, tags)
+            return bands_of(data, tags, max_bytes)
 
     with _named(data, where, max_pixels):
         try:
@@ -125,7 +133,7 @@ def decode_image(data: bytes, where: object = None, *, max_pixels: int = MAX_PIX
         except UnidentifiedImageError:
             if not is_stack(data):
                 raise
-            return stack_image(data, max_pixels, _shown(where))
+            return stack_image(data, max_pixels, max_bytes, _shown(where))
         with opened as image:
             least = _check_size(image, max_pixels)
             if not _is_large(image, data, least):

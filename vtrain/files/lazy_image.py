@@ -100,12 +100,14 @@ class Bands(LazyImage):
     def ranged(self, low: float | None = None, high: float | None = None) -> NDArray[np.uint8]:
         """Return all bands as bytes, with these values as black and white, or as the file says.
 
-        Shape: (H, W, count).
+        Bytes stay as they are. Shape: (H, W, count).
 
         Raises:
             DataError: The bands cannot be read.
         """
         samples, first, last = self.read()
+        if samples.dtype == np.uint8:
+            return levels(samples, first, last)
         return levels(samples, first if low is None else low, last if high is None else high)
 
 
@@ -113,6 +115,11 @@ def levels(samples: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
     """Return samples as bytes, `low` as 0 and `high` as 255; beyond them it stays so."""
     if samples.dtype == np.uint8 and (low, high) == (0, 255):
         return samples
+    if samples.ndim == 3:  # a band at a time: as floats all of them would take gigabytes
+        whole = np.empty(samples.shape, np.uint8)
+        for band in range(samples.shape[2]):
+            whole[..., band] = levels(samples[..., band], low, high)
+        return whole
     # A float64 copy of 64 million pixels would be half a gigabyte.
     scaled = samples.astype(np.float32)
     scaled -= low

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vtrain.errors import DataError
+from vtrain.errors import DataError, counted
 from vtrain.files.lazy_image import Bands, DeepGrey, LazyImage, image_of
-from vtrain.files.tiff_bands import band_tags, tiff_bands
+from vtrain.files.tiff_bands import band_tags, tiff_bands, unpacked_bytes
 from vtrain.files.to_rgb import declared_range, float_range, without_nodata
 
 NPY = b"\x93NUMPY"
@@ -23,7 +23,7 @@ def is_stack(data: bytes) -> bool:
     return data.startswith(NPY) or band_tags(data) is not None
 
 
-def stack_image(data: bytes, most_pixels: int, where: str | None) -> Image.Image:
+def stack_image(data: bytes, most_pixels: int, most_bytes: int, where: str | None) -> Image.Image:
     """Return a stack as an image: of one band as a grey one, which may be deep.
 
     Raises:
@@ -33,8 +33,9 @@ def stack_image(data: bytes, most_pixels: int, where: str | None) -> Image.Image
     if tags is None:
         whole = with_range(array_in(data, most_pixels), {})
     else:
-        check_samples(tags[256], tags[257], tags.get(277, 1), most_pixels)
-        whole = with_range(tiff_bands(data, tags), tags)
+        if tags[256] * tags[257] > most_pixels:
+            raise too_large(tags[257], tags[256], tags.get(277, 1))
+        whole = with_range(bands_of(data, tags, most_bytes), tags)
     return _image_with_range(*whole, where)
 
 
@@ -78,15 +79,21 @@ def beside(
     return Bands(picture.size, count, lambda: with_range(read(), tags), picture, where)
 
 
-def check_samples(width: int, height: int, count: int, most_pixels: int) -> None:
-    """Refuse what would take gigabytes to unpack.
+def bands_of(data: bytes, tags: dict[int, Any], most_bytes: int) -> NDArray[Any]:
+    """Return the bands of a TIFF that are no more than so many bytes. Shape: (H, W, C).
 
     Raises:
-        DataError: It has too many pixels, or too many bands of so many.
+        DataError: It is too large, or damaged.
     """
-    if width * height * max(1, count / 8) > most_pixels:
-        what = f"an image of {width} x {height} pixels and {count} bands is over the limit"
-        raise DataError(what, None, "scale it down, or cut it into parts, first")
+    if unpacked_bytes(tags) > most_bytes:
+        raise too_large(tags[257], tags[256], tags.get(277, 1))
+    return tiff_bands(data, tags)
+
+
+def too_large(height: int, width: int, count: int) -> DataError:
+    """Refuse what would take gigabytes to unpack."""
+    what = f"an image of {width} x {height} pixels and {counted(count, 'band')} is over the limit"
+    return DataError(what, None, "scale it down, or cut it into parts, first")
 
 
 def array_in(data: bytes, most_pixels: int) -> NDArray[Any]:
@@ -134,7 +141,8 @@ def as_bands(array: NDArray[Any], most_pixels: int) -> NDArray[Any]:
     if array.ndim != 3 or not 0 < array.shape[2] <= MOST_BANDS or 0 in array.shape:
         what = f"an array of shape {tuple(shape)!s:.60}, which is no image"
         raise DataError(what, None, "save each image as (H, W), (H, W, C) or (C, H, W)")
-    check_samples(array.shape[1], array.shape[0], array.shape[2], most_pixels)
+    if array.shape[0] * array.shape[1] > most_pixels:
+        raise too_large(*array.shape)
     return array
 
 

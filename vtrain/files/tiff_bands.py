@@ -56,6 +56,18 @@ def band_tags(data: bytes) -> dict[int, Any] | None:
     return tags if readable else None
 
 
+def unpacked_bytes(tags: dict[int, Any]) -> int:
+    """Return how many bytes the pieces of a TIFF are unpacked to.
+
+    Tiles at the border are unpacked in full, and may be larger than the image by far.
+    """
+    width, height, count = tags[256], tags[257], tags.get(277, 1)
+    if 322 in tags:
+        width, height = (-(-n // tags[tag]) * tags[tag] for n, tag in ((width, 322), (height, 323)))
+    size: int = width * height * count * tags[258][0] // 8
+    return size
+
+
 def tiff_bands(data: bytes, tags: dict[int, Any]) -> NDArray[Any]:
     """Return all bands of the first image of a TIFF, upright. Shape: (H, W, C), of its own type.
 
