@@ -26,20 +26,22 @@ def loaded(
     name: str = "vit_ti", geometry: Preprocess = GEOMETRY, **arguments: object
 ) -> LoadedModel:
     """Return a model whose every parameter counts, as if it came from a checkpoint."""
-    model = shaken(tiny(name, **arguments)).eval()
+    channels = geometry.channels
+    model = shaken(tiny(name, in_channels=channels, **arguments)).eval()
     checkpoint = small_checkpoint(
-        model=ModelDescription(name, {**stated(name, "TINY"), **arguments}, 32, 3),
+        model=ModelDescription(name, {**stated(name, "TINY"), **arguments}, 32, channels),
         classes=CLASSES,
-        preprocess=GEOMETRY.to_dict(),
+        preprocess=geometry.to_dict(),
         state={"model": model.state_dict(), "ema": None},
     )
-    return LoadedModel(model, CLASSES, GEOMETRY, checkpoint, Path("x.pt"))
+    return LoadedModel(model, CLASSES, geometry, checkpoint, Path("x.pt"))
 
 
 def evidence(model: LoadedModel, count: int = 12) -> Evidence:
     """Ask a model for noise, without vtrain's own loop."""
     draw = torch.Generator().manual_seed(1)
-    images = torch.randint(256, (count, 3, 32, 32), generator=draw).to(torch.uint8)
+    shape = (count, model.model.in_channels, 32, 32)
+    images = torch.randint(256, shape, generator=draw).to(torch.uint8)
     with torch.no_grad():
         logits = model.model(model.geometry.normalise(images))
     return Evidence(images.numpy(), logits.numpy(), logits.argmax(1).numpy())

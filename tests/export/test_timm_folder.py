@@ -64,11 +64,34 @@ def test_timms_transform_prepares_images_as_evaluation_does(
             )
 
 
-def test_what_timm_has_no_word_for_is_refused() -> None:
-    model = loaded()
-    letterbox = Preprocess(32, resize="letterbox")
-    with pytest.raises(ConfigError, match=r"timm does not support data\.resize=letterbox"):
-        timm_config(replace(model, geometry=letterbox), timm_folder.Architecture.of(model))
+def test_a_model_of_grey_images_is_one_in_timm(tmp_path: Path) -> None:
+    grey = Preprocess(32, (0.4,), (0.2,), 1, crop_fraction=0.9, reducing_gap=None)
+    model = loaded(geometry=grey)
+    write_timm_folder(model, tmp_path / "f", evidence(model), {}, CARD)
+    theirs = timm.create_model(f"local-dir:{tmp_path / 'f'}", pretrained=True).eval()
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(theirs))
+    draw_pictures(tmp_path / "pictures")
+    image = Image.open(tmp_path / "pictures" / "wide.png").convert("L")
+    inputs = model.preprocess(image)
+    torch.testing.assert_close(transform(image)[None], inputs, rtol=0, atol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(inputs), model.model(inputs), rtol=0, atol=1e-5)
+    assert 'convert("L")' in (tmp_path / "f" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("geometry", "says"),
+    [
+        (Preprocess(32, resize="letterbox"), "data.resize=letterbox"),
+        (Preprocess(32, icc=True), "data.icc=true"),
+        (Preprocess(32, value_range=(0.0, 4095.0)), "data.value_range"),
+        (Preprocess(32, (0.5,) * 4, (0.5,) * 4, 4), "data.channels=4"),
+    ],
+)
+def test_what_timm_has_no_word_for_is_refused(geometry: Preprocess, says: str) -> None:
+    model = loaded(geometry=geometry)
+    with pytest.raises(ConfigError, match=re.escape(f"timm does not support {says}")):
+        timm_config(model, timm_folder.Architecture.of(model))
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ class Card:
             num_classes=len(loaded.classes),
             shown=[json.dumps(each, ensure_ascii=False) for each in shown],
             geometry=loaded.geometry,
+            mode="L" if loaded.geometry.channels == 1 else "RGB",
             crop_fraction=f"{loaded.geometry.crop_fraction:g}",
             dataset=self.dataset,
             metrics=checkpoint.metrics,

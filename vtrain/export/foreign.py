@@ -135,7 +135,7 @@ def torchvision_model(arch: Architecture) -> nn.Module:
     from torchvision.models.vision_transformer import VisionTransformer
 
     if arch.in_channels != 3:
-        raise unsupported("torchvision", f"{arch.in_channels} channels")
+        raise unsupported("torchvision", f"data.channels={arch.in_channels}")
     if arch.kind is ViT:
         _refuse_tokens("torchvision", arch)
         width = arch["embed_dim"]

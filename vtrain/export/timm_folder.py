@@ -18,6 +18,8 @@ from vtrain.inference.loaded import LoadedModel
 
 CROP_MODES = {"crop": "center", "squash": "squash"}
 """timm's words for `resize`; it has none for `letterbox`."""
+MODES = {1: "L", 3: "RGB"}
+"""Channels that its transforms prepare as vtrain does, and what Pillow calls such a picture."""
 FILES = ("model.safetensors", "config.json", "README.md")
 
 
@@ -74,6 +76,10 @@ def timm_config(loaded: LoadedModel, arch: Architecture) -> dict[str, Any]:
         raise unsupported("timm", f"data.resize={geometry.resize}")
     if geometry.value_range != "auto":
         raise unsupported("timm", "data.value_range")
+    if geometry.icc:
+        raise unsupported("timm", "data.icc=true")
+    if arch.in_channels not in MODES:  # its transforms are of pictures: 4 would be scaled as alpha
+        raise unsupported("timm", f"data.channels={arch.in_channels}")
     return {
         "architecture": name,
         "num_classes": arch.num_classes,
@@ -114,7 +120,7 @@ def check_preprocessing(model: nn.Module, loaded: LoadedModel, path: Path) -> No
 
     geometry, size = loaded.geometry, loaded.geometry.image_size
     wanted = {
-        "input_size": (3, size, size),
+        "input_size": (geometry.channels, size, size),
         "mean": geometry.mean,
         "std": geometry.std,
         "crop_pct": geometry.crop_fraction,
