@@ -16,7 +16,7 @@ from tests.models.test_contract import ONE_OF_EACH
 from vtrain.errors import CheckpointError
 from vtrain.export import onnx_file
 from vtrain.export.graph import described
-from vtrain.export.onnx_file import write_onnx
+from vtrain.export.onnx_file import halved, quantised, write_onnx
 from vtrain.inference.onnx_model import from_bytes, load_onnx
 from vtrain.registry import MODELS
 from vtrain.run.calibrate import divided
@@ -207,6 +207,29 @@ def test_rounded_files_are_smaller_and_nearly_the_model(tmp_path: Path) -> None:
         size[rounding], error[rounding] = path.stat().st_size, proof.difference
     assert size["int8"] < size["half"] < size[None]
     assert error[None] < error["half"] < error["int8"]
+
+
+def test_no_processor_overflows_by_weights_of_int8(tmp_path: Path) -> None:
+    """Without VNNI two products of an activation, up to 255, and a weight are added in 16 bits."""
+    file = onnx.load_from_string(quantised(written("pixels"), tmp_path / "model.onnx"))
+    integers = [
+        onnx.numpy_helper.to_array(tensor).astype(np.int64)
+        for tensor in file.graph.initializer
+        if tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) > 1
+    ]
+    assert len(integers) > 4
+    largest = max(np.abs(weights).max() for weights in integers)
+    assert 60 <= largest
+    assert 2 * 255 * largest < 2**15
+
+
+def test_pixels_cost_half_a_file_no_more_than_normalised_images_do() -> None:
+    model = loaded()
+    asked, error = evidence(model, 40), {}
+    for taking in ("pixels", "normalised"):
+        half = from_bytes(halved(written(taking)), Path("half.onnx"))
+        error[taking] = np.abs(half.logits(asked.images) - asked.logits).max()
+    assert 0 < error["pixels"] < 2 * error["normalised"]
 
 
 @pytest.mark.slow
