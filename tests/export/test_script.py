@@ -114,6 +114,22 @@ def test_alone_it_names_the_classes_of_the_model(
         assert list(found.values()) == sorted(found.values(), reverse=True)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [(["--top-k", "0"], "--top-k must be 1 or more"), (["--model", "no.onnx"], "no file no.onnx")],
+)
+def test_a_mistake_on_its_command_line_is_one_line(
+    tmp_path: Path, arguments: list[str], says: str
+) -> None:
+    (tmp_path / SCRIPT).write_text(predict_script("model.onnx", "0"))
+    (tmp_path / "model.onnx").write_bytes(b"")
+    command = [sys.executable, tmp_path / SCRIPT, "a.png", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert says in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
 def test_it_is_readable_and_needs_three_packages(script: ModuleType) -> None:
     text = predict_script("model.onnx", "1.2.3")
     assert "vtrain 1.2.3" in text

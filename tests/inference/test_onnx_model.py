@@ -109,6 +109,7 @@ def _picture(folder: Path) -> Path:
         (small({**FACTS, "classes": "["}), "its metadata are wrong"),
         (small({**FACTS, "classes": '["a", 2]'}), "its metadata are wrong"),
         (small({**FACTS, "preprocess": "{}"}), "its metadata are wrong"),
+        (small({**FACTS, "input": "bytes"}), "it states an input of 'bytes'"),
         (small({**FACTS, "classes": '["a"]'}), "its inputs and outputs have shapes"),
         (small(FACTS, ("n", 1, 12, 4)), "its inputs and outputs have shapes"),
         (small({**FACTS, "x": "Q" * 9}).replace(b"Q" * 9, b"\xff" * 9), "not a readable ONNX file"),

@@ -98,6 +98,10 @@ def main():
     parser.add_argument("--model", default=str(Path(__file__).with_name(MODEL)))
     parser.add_argument("--top-k", type=int, default=5)
     options = parser.parse_args()
+    if options.top_k < 1:
+        parser.error("--top-k must be 1 or more")
+    if not Path(options.model).is_file():
+        parser.error(f"there is no file {options.model}: name the ONNX file with --model")
     model, failed, records = Model(options.model), 0, []
     for path in options.images:
         try:

@@ -31,6 +31,8 @@ THRESHOLDS: TypeAdapter[tuple[float, ...]] = TypeAdapter(
 )
 LARGEST_FILE = 2 << 30
 """Bytes: protobuf ends there, and what `vtrain export` writes is one file."""
+INPUTS = ("pixels", "normalised")
+"""What a file says that it takes."""
 AGAIN = "write it with `vtrain export`"
 
 
@@ -133,6 +135,8 @@ def from_bytes(content: bytes, path: Path, for_many: bool = False) -> OnnxModel:
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]["msg"]
         raise _unusable(path, f"its metadata are wrong: {problem}") from None
+    if facts["input"] not in INPUTS:
+        raise _unusable(path, f"it states an input of '{facts['input'][:40]}'")
     size = geometry.image_size
     pool = ThreadPoolExecutor(threads(), "onnx") if for_many else None
     if len(thresholds) not in (0, len(classes)):
