@@ -31,7 +31,7 @@ from vtrain.files.yaml import dump_yaml
 from vtrain.inference.loaded import LoadedModel, load_model
 from vtrain.run.evaluate import prepare
 from vtrain.run.predict import refuse_existing
-from vtrain.run.text.command import argument
+from vtrain.run.text.command import argument, literal
 
 log = logging.getLogger(__name__)
 Format = Literal["onnx", "program", "safetensors", "timm"]
@@ -121,9 +121,9 @@ def export(ckpt: Path, overrides: Iterable[str], order: Order) -> Exported:
             f"vtrain predict IMAGE --ckpt {argument(path)}",
             f"python {argument(path.with_name(SCRIPT))} IMAGE",
         ),
-        "program": (f'torch.export.load("{path}").module()(images)',),
-        "safetensors": (f'weights = safetensors.torch.load_file("{path}")',),
-        "timm": (f'timm.create_model("local-dir:{path}", pretrained=True)',),
+        "program": (f"torch.export.load({literal(str(path))}).module()(images)",),
+        "safetensors": (f"weights = safetensors.torch.load_file({literal(str(path))})",),
+        "timm": (f"timm.create_model({literal(f'local-dir:{path}')}, pretrained=True)",),
     }
     return Exported(path, proof, hints[order.form])
 

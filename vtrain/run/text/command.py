@@ -1,5 +1,6 @@
 """Command lines that a person can paste as they are."""
 
+import json
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +18,11 @@ def argument(path: Path) -> str:
 def quoted(override: str) -> str:
     """Return an override as a shell takes it."""
     return printable(shlex.quote(override))
+
+
+def literal(text: str) -> str:
+    """Return a text as Python reads it, whatever is in it."""
+    return printable(json.dumps(text, ensure_ascii=False))
 
 
 def resume_command(run_dir: Path, overrides: Iterable[str] = ()) -> str:

@@ -37,7 +37,7 @@ def labels_text(rows: Sequence[Mapping[str, Any]]) -> str:
 def exported_text(exported: "Exported") -> str:
     """Say what was written, how it compares, and what to type next."""
     size = sum(file.stat().st_size for file in exported.files)
-    lines = [f"{exported.path}  {size / 1e6:.2f} MB", str(exported.proof)]
+    lines = [f"{printable(str(exported.path))}  {size / 1e6:.2f} MB", str(exported.proof)]
     return "\n".join([*lines, *(f"  {hint}" for hint in exported.hints)])
 
 
