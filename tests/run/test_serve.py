@@ -145,6 +145,38 @@ def test_examples_say_what_the_model_says_of_them(trained: Path) -> None:
         assert model.classes[row.argmax()] in shown.caption
 
 
+@pytest.mark.parametrize(
+    ("channels", "dtype", "keys"),
+    [(4, np.uint8, ""), (1, np.uint16, ", value_range: [0, 4095]")],
+    ids=["alpha", "deep"],
+)
+def test_an_example_is_the_same_to_the_model_once_it_was_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, channels: int, dtype: type, keys: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    draw, levels = np.random.default_rng(0), 256 if dtype == np.uint8 else 4096
+    for number in range(12):
+        folder = tmp_path / "photos" / ("train" if number % 3 else "val") / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        shape = (20, 16, channels) if channels > 1 else (20, 16)
+        image = Image.fromarray(draw.integers(0, levels, shape, dtype))
+        image.save(folder / f"{number}.png")
+    data = f"data: {{name: image_folder, root: photos, image_size: 16, channels: {channels}{keys}}}"
+    lines = [data if one.startswith("data:") else one for one in SMALL_RUN.splitlines()]
+    (tmp_path / "small.yaml").write_text("\n".join(lines))
+    done = run(tmp_path, "fit", "small.yaml", "--run-dir", "run")
+    assert done.code == 0, done.err
+    with client(tmp_path / "run") as http:
+        model = served(tmp_path / "run")
+        assert model.examples
+        for number, shown in enumerate(model.examples):
+            content = http.get(f"/examples/{number}").content
+            found = said(http.post("/predict", content=content).json()["predictions"])
+            row = model.probabilities(model.prepare(shown.read())[None])[0]
+            assert found == pytest.approx(dict(zip(model.classes, row, strict=True)), abs=1e-6)
+            assert f"({max(found.values()):.0%})" in shown.caption
+
+
 def test_a_temperature_is_honoured(
     trained: Path, photographs: Path, vtrain: Vtrain, tmp_path: Path
 ) -> None:

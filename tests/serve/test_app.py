@@ -14,8 +14,9 @@ from PIL import Image
 
 from tests.serve.cases import CLASSES, HOSTILE, client, colour, explain, probabilities, served
 from vtrain.explain.methods import METHODS
+from vtrain.files.lazy_image import image_of
 from vtrain.serve.limits import Limits
-from vtrain.serve.served import Array, Explanation
+from vtrain.serve.served import Array, Explanation, Shown
 
 
 def test_the_classes_of_an_image_are_named_in_order() -> None:
@@ -214,6 +215,23 @@ def test_what_cannot_be_explained_says_so() -> None:
         answer = http.post("/explain", content=colour(1, 2, 3))
         assert answer.status_code == 501
         assert "serve its checkpoint" in answer.json()["error"]
+
+
+def test_a_photograph_is_shown_as_it_was_read_on_demand() -> None:
+    with client() as (http, _):
+        content = colour(9, 8, 7, size=(1000, 250), kind="TIFF")
+        photo = http.post("/explain?photo", content=content).json()["photo"]
+        assert "photo" not in http.post("/explain", content=content).json()
+    image = Image.open(io.BytesIO(base64.b64decode(photo.removeprefix("data:image/png;base64,"))))
+    assert (image.size, image.getpixel((99, 99))) == ((512, 128), (9, 8, 7))
+
+
+def test_an_example_of_many_bands_comes_with_all_of_them() -> None:
+    bands = np.random.default_rng(0).integers(0, 256, (4, 5, 6), np.uint8)
+    with client(served(examples=[Shown("", "data:,", lambda: image_of(bands))])) as (http, _):
+        answer = http.get("/examples/0")
+    assert np.array_equal(np.load(io.BytesIO(answer.content)), bands)
+    assert answer.headers["content-type"] == "application/octet-stream"
 
 
 def test_examples_are_known_by_their_number_alone() -> None:

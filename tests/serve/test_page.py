@@ -178,6 +178,23 @@ def test_a_jpeg_of_64_megapixels_is_answered(page: tuple[Browser, int], tmp_path
     answered(browser, "blue")
 
 
+def test_what_the_browser_cannot_show_is_shown_as_the_server_read_it(
+    page: tuple[Browser, int], tmp_path: Path
+) -> None:
+    browser, _ = page
+    (tmp_path / "a.tif").write_bytes(colour(9, 250, 9, size=(600, 300), kind="TIFF"))
+    browser.choose("#file", tmp_path / "a.tif")
+    answered(browser, "green")
+    browser.until("document.querySelector('#photo').naturalWidth === 512")
+    assert browser.run("document.querySelector('#invisible').hidden")
+    browser.until("document.querySelector('#map').getBoundingClientRect().width > 100")
+    assert sum("explain?photo" in one for one in browser.asked) == 1
+    hand_over(browser, "drop", colour(250, 9, 9))
+    answered(browser, "red")
+    browser.until("document.querySelector('#photo').naturalWidth === 6")
+    assert sum("explain?photo" in one for one in browser.asked) == 1
+
+
 def test_a_server_that_has_gone_is_said(program: str, tmp_path: Path) -> None:
     browser = Browser(program, tmp_path / "profile")
     try:

@@ -6,6 +6,7 @@ import resource
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,25 @@ def test_a_client_that_leaves_costs_nothing() -> None:
         while api.waiting and time.monotonic() < end:
             time.sleep(0.01)
         assert (api.waiting, api.held) == (0, 0)
+
+
+@pytest.mark.parametrize("ending", [b"", b"Connection: close\r\n"])
+def test_a_client_that_does_not_read_is_let_go(ending: bytes) -> None:
+    page = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+    # Longer than what the system keeps of an answer for its reader.
+    long = served(facts=[("Model", "x" * 20_000_000)])
+    limits = Limits(head_seconds=0.2, answer_seconds=0.3)
+    with server(long, limits) as (port, _), socket.create_connection(("127.0.0.1", port)) as there:
+        there.sendall(page + ending + b"\r\n")
+        time.sleep(1.5)
+        there.settimeout(5)
+        received = 0
+        with suppress(ConnectionResetError):
+            while part := there.recv(1 << 20):
+                received += len(part)
+        assert received < 20_000_000, "the whole answer was kept for it"
+    with server(long) as (port, _):  # who reads has all of it
+        assert len(talk(port, page + b"Connection: close\r\n\r\n")) > 20_000_000
 
 
 def test_an_endless_upload_is_cut_off() -> None:

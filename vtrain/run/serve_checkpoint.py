@@ -11,8 +11,10 @@ import torch
 from PIL import Image
 
 from vtrain.config import Config, load_config, stored_config
+from vtrain.data.geometry import in_channels
 from vtrain.data.labels import label_text
 from vtrain.data.loading.batches import Batch
+from vtrain.data.preprocess import Preprocess
 from vtrain.device import autocast, choose_device, choose_precision
 from vtrain.errors import ConfigError, VtrainError
 from vtrain.explain.draw import flatness
@@ -181,21 +183,38 @@ def examples_of(loaded: LoadedModel) -> list[Shown]:
     if read is None:
         return []
     lock = Lock()  # not every dataset can be read by two threads
+
+    def seen(index: int) -> Image.Image:
+        with lock:
+            return as_seen(read(index), loaded.geometry)
+
+    found = (_shown(index, caption, seen) for index, caption in _captions(predictions).items())
+    return [shown for shown in found if shown is not None]
+
+
+def as_seen(image: Image.Image, geometry: Preprocess) -> Image.Image:
+    """Return an image of 8 bits that is to a model what `image` is.
+
+    A file of it that is read again says no more what its black and white were, nor its colours.
+
+    Raises:
+        DataError: It has not as many channels as the model.
+    """
+    return in_channels(image, geometry.channels, geometry.value_range, geometry.icc)
+
+
+def _captions(predictions: Predictions) -> dict[int, str]:
+    """Choose some images, each once, though it may be in two galleries, and say what is on them."""
     if predictions.has_several:
         spread = range(0, len(predictions.ids), -(-len(predictions.ids) // (3 * EXAMPLES)))
-        labelled = ((index, _labels(predictions, index)) for index in spread)
-        found = (_shown(index, caption, read, lock) for index, caption in labelled)
-        return [shown for shown in found if shown is not None]
+        return {index: _labels(predictions, index) for index in spread}
     scores = predictions.scores()
     chosen = [
         *sure_and_wrong(scores, EXAMPLES),
         *most_typical(scores, range(min(EXAMPLES, scores.num_classes)), 1),
         *right_but_unsure(scores, EXAMPLES),
     ]
-    # Each once, though it may be in two galleries.
-    captions = {example.index: _caption(example, predictions.classes) for example in chosen}
-    found = (_shown(index, caption, read, lock) for index, caption in captions.items())
-    return [shown for shown in found if shown is not None]
+    return {example.index: _caption(example, predictions.classes) for example in chosen}
 
 
 def _caption(example: Example, names: Sequence[str]) -> str:
@@ -209,12 +228,8 @@ def _labels(predictions: Predictions, index: int) -> str:
     return label_text(torch.from_numpy(predictions.targets[index]), predictions.classes)
 
 
-def _shown(index: int, caption: str, read: ReadImage, lock: Lock) -> Shown | None:
-    def image() -> Image.Image:
-        with lock:
-            return read(index)
-
+def _shown(index: int, caption: str, read: ReadImage) -> Shown | None:
     try:
-        return Shown(caption, thumbnail(image()), image)
+        return Shown(caption, thumbnail(read(index)), partial(read, index))
     except VtrainError:  # moved or deleted since
         return None

@@ -20,6 +20,7 @@ from starlette.routing import Route
 
 from vtrain.errors import VtrainError
 from vtrain.files.images import TooManyPixelsError, decode_image
+from vtrain.files.lazy_image import Planes, samples_of
 from vtrain.registry import suggest
 from vtrain.resources import cpu_count
 from vtrain.serve.batching import Batcher
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 TOP_K = 5
 """Classes that are named unless another number is asked for."""
+PHOTO = 512
+"""Pixels of the longer side of an image that a browser cannot show by itself."""
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -142,18 +145,20 @@ class Api:
         async with self.admitted(request) as body:
             image = await self.decoded(lambda: self.image(body))
             found = await self.batcher.alone(lambda: explain(image, method, target, name))
-        with_values = "values" in request.query_params
-        return JSONResponse(explanation_data(found, with_values=with_values))
+            data = explanation_data(found, with_values="values" in request.query_params)
+            if "photo" in request.query_params:
+                data["photo"] = await self.decoded(lambda: data_uri(shown(image)))
+        return JSONResponse(data)
 
     async def example(self, request: Request) -> Response:
         """Return one of the run's own images, by its number on the page."""
         # Looked up as text: nothing of a request becomes an index or a path.
-        known = {str(number): shown for number, shown in enumerate(self.served.examples)}
-        shown = known.get(request.path_params["number"])
-        if shown is None:
+        known = {str(number): example for number, example in enumerate(self.served.examples)}
+        example = known.get(request.path_params["number"])
+        if example is None:
             raise RefusedError(404, "there is no such example")
-        content = await self.decoded(lambda: png(shown.read()))
-        return Response(content, media_type="image/png")
+        content, kind = await self.decoded(lambda: file_of(example.read()))
+        return Response(content, media_type=kind)
 
     @asynccontextmanager
     async def admitted(self, request: Request) -> AsyncIterator[bytes]:
@@ -207,7 +212,8 @@ class Api:
 
     def image(self, body: bytes) -> Image.Image:
         """Decode an image as everything in vtrain does, with a limit of its own."""
-        return decode_image(body, max_pixels=self.limits.pixels)
+        limits = self.limits
+        return decode_image(body, max_pixels=limits.pixels, max_bytes=limits.band_bytes)
 
 
 def whole_number(request: Request, name: str, default: int, most: int) -> int:
@@ -232,13 +238,34 @@ def explanation_data(found: Explanation, *, with_values: bool) -> dict[str, Any]
         "box": list(found.box),
         "size": list(found.size),
         "flat": found.flat or None,
-        "picture": f"data:image/png;base64,{base64.b64encode(found.picture).decode()}",
+        "picture": data_uri(found.picture),
     }
     return {**data, "values": found.values.tolist()} if with_values else data
+
+
+def data_uri(png: bytes) -> str:
+    """Return a picture as an address that holds it."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+def shown(image: Image.Image) -> bytes:
+    """Return an image as people see it, at most `PHOTO` pixels wide and high, as a PNG."""
+    small = image.convert("RGB")
+    small.thumbnail((PHOTO, PHOTO))
+    return png(small)
+
+
+def file_of(image: Image.Image) -> tuple[bytes, str]:
+    """Return an image as a file from which all of it is read again, and the type of that file."""
+    if not isinstance(image, Planes):
+        return png(image), "image/png"
+    buffer = io.BytesIO()
+    np.save(buffer, samples_of(image))  # no other format has any number of bands
+    return buffer.getvalue(), "application/octet-stream"
 
 
 def png(image: Image.Image) -> bytes:
     """Return an image as a file, without loss."""
     buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, "PNG")
+    image.save(buffer, "PNG")
     return buffer.getvalue()

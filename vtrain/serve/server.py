@@ -112,7 +112,7 @@ def configured(app: ASGIApp, limits: Limits) -> uvicorn.Config:
 
     # Uvicorn makes the protocols itself, so the limit comes along in a class.
     class Protocol(PatientProtocol):
-        head_seconds = limits.head_seconds
+        head_seconds, answer_seconds = limits.head_seconds, limits.answer_seconds
 
     return uvicorn.Config(
         app,
@@ -135,11 +135,11 @@ def configured(app: ASGIApp, limits: Limits) -> uvicorn.Config:
 class PatientProtocol(H11Protocol):
     """Closes a connection on which the head of a request does not arrive in time, or breaks off.
 
-    Uvicorn itself waits for ever for the rest of a head that has begun, and fails with a traceback
-    where a body breaks off whose answer has been given.
+    And one on which nobody reads what was answered. Uvicorn itself waits for ever for both, and
+    fails with a traceback where a body breaks off whose answer has been given.
     """
 
-    head_seconds = 10.0
+    head_seconds, answer_seconds = 10.0, 60.0
     _given_up: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
@@ -166,7 +166,16 @@ class PatientProtocol(H11Protocol):
         self._given_up = self.loop.call_later(self.head_seconds, self._give_up)
 
     def _give_up(self) -> None:
+        if self.transport.get_write_buffer_size():
+            self._given_up = self.loop.call_later(self.answer_seconds, self._give_up_reader)
+            return
         # An answer that takes its time is no head that is late.
         is_answering = self.cycle is not None and not self.cycle.response_complete
         if not is_answering and not self.transport.is_closing():
             self.transport.close()
+
+    def _give_up_reader(self) -> None:
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()  # closing would wait until all is read
+        else:
+            self._give_up()

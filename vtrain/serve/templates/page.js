@@ -12,6 +12,7 @@ const meaning = { // of each method
 let turn = 0; // the newest image: answers to older ones come too late
 let image = null; // its bytes
 let url = null;
+let unseen = false; // whether the browser cannot show it, as HEIC, TIFF or arrays
 let stream = null;
 
 function say(text) { at("status").textContent = text; }
@@ -71,10 +72,12 @@ function show(blob, name) {
   photo.hidden = false;
   photo.classList.remove("small", "under");
   photo.alt = "The image: " + name;
+  unseen = false;
   photo.onload = () => {
     photo.classList.toggle("small", Math.max(photo.naturalWidth, photo.naturalHeight) <= 64);
   };
   photo.onerror = () => {
+    unseen = true;
     photo.hidden = true;
     at("invisible").hidden = false;
   };
@@ -112,7 +115,7 @@ async function look(mine, classes) {
   const choice = at("of");
   choice.replaceChildren(new Option("for no class in particular", ""));
   for (const name of classes) choice.append(new Option("for " + name, name));
-  const found = await ask("explain", image);
+  const found = await ask(unseen ? "explain?photo" : "explain", image);
   if (mine === turn) lay(found);
 }
 
@@ -123,6 +126,11 @@ function offer(maps, chosen) { // a distilled model has a map of each of its tok
 
 function lay(found) {
   offer(found.maps, found.map);
+  if (found.photo) {
+    at("photo").src = found.photo;
+    at("photo").hidden = false;
+    at("invisible").hidden = true;
+  }
   const map = at("map");
   const [left, top, right, bottom] = found.box;
   const [width, height] = found.size;
