@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.export.cases import loaded
 from tests.harness import Vtrain
+from vtrain.data.preprocess import Preprocess
+from vtrain.errors import ConfigError
+from vtrain.run.explain_model import refuse_other_channels
 
 
 @pytest.fixture
@@ -75,3 +79,33 @@ def test_too_few_images_are_refused(here: Path, trained: Path, vtrain: Vtrain) -
     done = vtrain("explain", "--model", "0.png", "--ckpt", trained)
     assert done.code == 3
     assert "fewer than 4 readable images" in done.errors[0]
+    assert not (here / "explain").exists()
+
+
+def test_maps_of_no_readable_image_cannot_be_judged(
+    here: Path, trained: Path, vtrain: Vtrain
+) -> None:
+    (here / "text.png").write_text("no image")
+    done = vtrain("explain", "--faithfulness", "text.png", "--ckpt", trained, "--output", "new")
+    assert done.code == 3
+    assert done.errors[-1] == "vtrain: error: no image could be read: name others"
+    assert not (here / "new").exists()
+
+
+def test_an_unreadable_image_is_said_once(here: Path, trained: Path, vtrain: Vtrain) -> None:
+    (here / "text.png").write_text("no image")
+    done = vtrain("explain", "--model", ".", "--ckpt", trained, "--output", "out")
+    assert done.code == 0, done.err
+    assert done.err.count("text.png") == 1
+    assert json.loads((here / "out/model.json").read_text())["images"] == 6
+
+
+def test_models_that_see_other_channels_are_not_compared() -> None:
+    colours, grey, four = (
+        loaded(geometry=Preprocess(32, (0.5,) * count, (0.5,) * count, count))
+        for count in (3, 1, 4)
+    )
+    refuse_other_channels(colours, grey)
+    refuse_other_channels(four, four)
+    with pytest.raises(ConfigError, match="images of 3 and of 4 channels"):
+        refuse_other_channels(four, colours)

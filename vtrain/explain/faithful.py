@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
-from vtrain.errors import counted
+from vtrain.errors import DataError, counted
 from vtrain.explain.methods import METHODS, Request
 from vtrain.models.base import ImageClassifier
 
@@ -87,6 +87,9 @@ def trust(
     """Measure a method on normalised images and the classes to explain, (B, C, S, S) and (B,).
 
     Of several maps of an image it is the first.
+
+    Raises:
+        DataError: There is no image.
     """
     rng = np.random.default_rng(0)
     found: dict[tuple[str, str], list[Array]] = {}
@@ -102,6 +105,8 @@ def trust(
             ranked = ranks(values.detach(), side, rng)
             for kind, curve in curves(model, images, targets, ranked).items():
                 found.setdefault((kind, order), []).append(curve)
+    if not found:
+        raise DataError("no image could be read", hint="name others")
     return Trust({key: np.concatenate(parts) for key, parts in found.items()})
 
 

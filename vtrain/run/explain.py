@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,14 +100,13 @@ def explain_images(
     paths = find_images(patterns)
     loaded = load_model(ckpt or newest_checkpoint(), choose_device("auto"))
     method = method_of(loaded, question)
-    # Last of what may be refused: no empty folder stays behind.
-    folder = open_folder(output, force)
-    work = _Work(loaded, paths, folder, method, question)
-    answer = Answer(folder, method, loaded.path, question, list(work.explained()))
-    if len(work.subjects) > 1:
-        for number, content in enumerate(sheets(work.subjects), start=1):
-            write_bytes(folder / f"sheet_{number}.png", content)
-    write_json(folder / "explain.json", answer.to_dict())
+    with opened_folder(output, force) as folder:
+        work = _Work(loaded, paths, folder, method, question)
+        answer = Answer(folder, method, loaded.path, question, list(work.explained()))
+        if len(work.subjects) > 1:
+            for number, content in enumerate(sheets(work.subjects), start=1):
+                write_bytes(folder / f"sheet_{number}.png", content)
+        write_json(folder / "explain.json", answer.to_dict())
     return answer
 
 
@@ -125,6 +125,26 @@ def open_folder(output: Path | None, force: bool) -> Path:
         raise StorageError("this folder holds something already", output, hint)
     make_folder(output)
     return output
+
+
+@contextmanager
+def opened_folder(output: Path | None, force: bool) -> Iterator[Path]:
+    """Yield what `open_folder` returns; a block that fails before it has written leaves none.
+
+    Raises:
+        StorageError: See there.
+    """
+    wanted = Path("explain") if output is None else output
+    absent = [folder for folder in (wanted, *wanted.parents) if not folder.exists()]
+    folder = open_folder(output, force)
+    try:
+        yield folder
+    except BaseException:
+        # From the inside; one that something is in refuses to go.
+        for made in dict.fromkeys([folder, *absent] if output is None else absent):
+            with suppress(OSError):
+                made.rmdir()
+        raise
 
 
 class _Work:

@@ -20,8 +20,8 @@ from vtrain.inference.feature_file import FeatureFile, model_hash
 from vtrain.inference.features import features_of, gathered
 from vtrain.inference.loaded import LoadedModel, load_model
 from vtrain.run.evaluate import prepare
-from vtrain.run.explain import open_folder
-from vtrain.run.explain_model import Findings
+from vtrain.run.explain import opened_folder
+from vtrain.run.explain_model import Findings, refuse_other_channels
 from vtrain.run.predict import newest_checkpoint
 
 IMAGES = 1000
@@ -71,29 +71,32 @@ def explain_features(
     models = [loaded]
     if against is not None:
         models.append(load_model(against, choose_device("auto")))
-    folder = open_folder(output, force)
-    found = [read_features(one, loaded) for one in models]
-    if save is not None:
-        keep(save, found, loaded)
-    names = [str(one.path) for one in models]
-    with said_if_long("measuring the features"):
-        figures = [separation(one.values, one.labels) for one in found]
-    with said_if_long("drawing the features"):
-        drawn = drawings(found, loaded.classes, names)
-    rows = table(figures)
-    guess = guessing(found[0].labels)
-    text = f"{HONESTY.format(level=LEVEL)} {guess}."
-    if not drawn:
-        text += f" There is no picture: it needs {FEWEST} images that differ."
-    data = facts(models, found, figures)
-    about = f"{len(found[0].labels)} validation images of the run of {names[0]}"
-    if against is not None:
-        about += f"; the other model is {names[1]}"
-    section = Section("features", "How well features tell classes apart", text, drawn, data, rows)
-    title = f"What the heads of {names[0]} read"
-    write_text(folder / "features.html", page(title, about, [section]))
-    write_json(folder / "features.json", data)
-    return Findings(folder, data, [*lines(rows), guess])
+        refuse_other_channels(*models)
+    with opened_folder(output, force) as folder:
+        found = [read_features(one, loaded) for one in models]
+        if save is not None:
+            keep(save, found, loaded)
+        names = [str(one.path) for one in models]
+        with said_if_long("measuring the features"):
+            figures = [separation(one.values, one.labels) for one in found]
+        with said_if_long("drawing the features"):
+            drawn = drawings(found, loaded.classes, names)
+        rows = table(figures)
+        guess = guessing(found[0].labels)
+        text = f"{HONESTY.format(level=LEVEL)} {guess}."
+        if not drawn:
+            text += f" There is no picture: it needs {FEWEST} images that differ."
+        data = facts(models, found, figures)
+        about = f"{len(found[0].labels)} validation images of the run of {names[0]}"
+        if against is not None:
+            about += f"; the other model is {names[1]}"
+        section = Section(
+            "features", "How well features tell classes apart", text, drawn, data, rows
+        )
+        title = f"What the heads of {names[0]} read"
+        write_text(folder / "features.html", page(title, about, [section]))
+        write_json(folder / "features.json", data)
+        return Findings(folder, data, [*lines(rows), guess])
 
 
 def read_features(loaded: LoadedModel, source: LoadedModel) -> Features:

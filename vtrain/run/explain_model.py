@@ -24,7 +24,7 @@ from vtrain.files.atomic import write_json, write_text
 from vtrain.inference.loaded import LoadedModel, load_model, untrained_like
 from vtrain.inference.outputs import batches_of_files
 from vtrain.run.evaluate import prepare
-from vtrain.run.explain import open_folder
+from vtrain.run.explain import opened_folder
 from vtrain.run.explain_question import Question, method_of
 from vtrain.run.find_images import find_images
 from vtrain.run.predict import newest_checkpoint
@@ -63,27 +63,44 @@ def explain_model(
     """
     loaded = load_model(ckpt or newest_checkpoint(), choose_device("auto"))
     other = None if against is None else load_model(against, choose_device("auto"))
-    folder = open_folder(output, force)
-    models = [loaded] if other is None else [loaded, other]
-    # One size for both: similarity compares what two models say of the same batch.
-    at_once = max(8, min(at_once_of(one) for one in models))
-    images = [images_of(one, loaded, patterns, at_once, IMAGES, FEWEST) for one in models]
-    first = next(iter(images[0]()), None)
-    if first is None:
-        what = f"fewer than {FEWEST} readable images"
-        raise DataError(what, patterns[0] if patterns else None, "name more of them")
-    seen = to_image(loaded.geometry.denormalise(first[:1])[0].cpu())
-    photograph = np.asarray(seen.convert("RGB"))
-    name = str(loaded.path)
-    sections = sections_of(loaded.model, images[0], photograph)
-    compared = [(str(m.path), m.model, batches) for m, batches in zip(models, images, strict=True)]
-    sections += [similarity_section(compared[0], one) for one in compared]
-    count = sum(len(batch) for batch in images[0]())
-    about = f"{loaded.checkpoint.model.name}, on {count} images"
-    write_text(folder / "model.html", page(f"What {name} learnt", about, sections))
-    data = {"checkpoint": name, "images": count} | {one.key: one.data for one in sections}
-    write_json(folder / "model.json", data)
-    return Findings(folder, data, summary(sections))
+    if other is not None:
+        refuse_other_channels(loaded, other)
+    with opened_folder(output, force) as folder:
+        models = [loaded] if other is None else [loaded, other]
+        # One size for both: similarity compares what two models say of the same batch.
+        at_once = max(8, min(at_once_of(one) for one in models))
+        images = [images_of(one, loaded, patterns, at_once, IMAGES, FEWEST) for one in models]
+        first = next(iter(images[0]()), None)
+        if first is None:
+            what = f"fewer than {FEWEST} readable images"
+            raise DataError(what, patterns[0] if patterns else None, "name more of them")
+        seen = to_image(loaded.geometry.denormalise(first[:1])[0].cpu())
+        photograph = np.asarray(seen.convert("RGB"))
+        name = str(loaded.path)
+        sections = sections_of(loaded.model, images[0], photograph)
+        compared = [
+            (str(m.path), m.model, batches) for m, batches in zip(models, images, strict=True)
+        ]
+        sections += [similarity_section(compared[0], one) for one in compared]
+        count = sum(len(batch) for batch in images[0]())
+        about = f"{loaded.checkpoint.model.name}, on {count} images"
+        write_text(folder / "model.html", page(f"What {name} learnt", about, sections))
+        data = {"checkpoint": name, "images": count} | {one.key: one.data for one in sections}
+        write_json(folder / "model.json", data)
+        return Findings(folder, data, summary(sections))
+
+
+def refuse_other_channels(loaded: LoadedModel, other: LoadedModel) -> None:
+    """Refuse two models of which one cannot see what the other does; grey is made of colours.
+
+    Raises:
+        ConfigError: It says how many channels each has.
+    """
+    channels = {loaded.geometry.channels, other.geometry.channels}
+    if len(channels) > 1 and not channels <= {1, 3}:
+        few, many = sorted(channels)
+        what = f"the models see images of {few} and of {many} channels, and none is of both"
+        raise ConfigError(what, "--against", "compare models of the same images")
 
 
 def summary(sections: list[Section]) -> list[str]:
@@ -117,20 +134,20 @@ def judge_maps(
         what = "--faithfulness judges by the likeliest class, and this model names several labels"
         raise ConfigError(what, loaded.path, "leave it out")
     method = method_of(loaded, question)
-    folder = open_folder(output, force)
-    untrained = untrained_like(loaded)
-    images = images_of(loaded, loaded, patterns, at_once_of(loaded), MAPS)
-    measured = trust(
-        loaded.model,
-        untrained,
-        with_targets(loaded, images(), question.targets),
-        method,
-        question.layer,
-        question.head,
-    )
-    data = facts(measured, method, str(loaded.path))
-    write_json(folder / "faithfulness.json", data)
-    return Findings(folder, data, [*table(measured), *sentences(measured, method)])
+    with opened_folder(output, force) as folder:
+        untrained = untrained_like(loaded)
+        images = images_of(loaded, loaded, patterns, at_once_of(loaded), MAPS)
+        measured = trust(
+            loaded.model,
+            untrained,
+            with_targets(loaded, images(), question.targets),
+            method,
+            question.layer,
+            question.head,
+        )
+        data = facts(measured, method, str(loaded.path))
+        write_json(folder / "faithfulness.json", data)
+        return Findings(folder, data, [*table(measured), *sentences(measured, method)])
 
 
 def with_targets(
@@ -222,8 +239,12 @@ def _named_batches(loaded: LoadedModel, patterns: list[str], at_once: int) -> tu
     """Return the batches of the files that patterns name, and how many files they are."""
     paths, device = find_images(patterns), choose_device("auto")
 
+    said: set[int] = set()
+
     def unread(number: int, error: DataError) -> None:
-        log.warning("left out: %s", error)
+        if number not in said:  # the images are looked at several times
+            log.warning("left out: %s", error)
+        said.add(number)
 
     return partial(batches_of_files, paths, loaded.geometry, device, unread, at_once), len(paths)
 
