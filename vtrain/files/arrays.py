@@ -39,15 +39,20 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
         replacing(path, size=sum(array.nbytes for array in arrays.values())) as file,
         zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive,
     ):
-        for name, given in arrays.items():
-            assert not given.dtype.hasobject, "objects would be pickled"
-            array = np.asarray(given, order="C")
-            head = io.BytesIO()
-            npy.write_array_header_1_0(head, npy.header_data_from_array_1_0(array))
-            content = bytearray(head.getvalue())
-            content += array.reshape(-1).view(np.uint8).data
+        for name, array in arrays.items():
             # `ZipInfo` of a name alone has the same date always.
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), memoryview(content))
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), memoryview(array_bytes(array)))
+
+
+def array_bytes(given: NDArray[Any]) -> bytearray:
+    """Return the content of a file of one array (`.npy`)."""
+    assert not given.dtype.hasobject, "objects would be pickled"
+    array = np.asarray(given, order="C")
+    head = io.BytesIO()
+    npy.write_array_header_1_0(head, npy.header_data_from_array_1_0(array))
+    content = bytearray(head.getvalue())
+    content += array.reshape(-1).view(np.uint8).data
+    return content
 
 
 def read_arrays(

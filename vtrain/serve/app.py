@@ -19,6 +19,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from vtrain.errors import VtrainError
+from vtrain.files.arrays import array_bytes
 from vtrain.files.images import TooManyPixelsError, decode_image
 from vtrain.files.lazy_image import Planes, samples_of
 from vtrain.registry import suggest
@@ -259,9 +260,8 @@ def file_of(image: Image.Image) -> tuple[bytes, str]:
     """Return an image as a file from which all of it is read again, and the type of that file."""
     if not isinstance(image, Planes):
         return png(image), "image/png"
-    buffer = io.BytesIO()
-    np.save(buffer, samples_of(image))  # no other format has any number of bands
-    return buffer.getvalue(), "application/octet-stream"
+    # No other format has any number of bands.
+    return bytes(array_bytes(samples_of(image))), "application/octet-stream"
 
 
 def png(image: Image.Image) -> bytes:
