@@ -7,6 +7,9 @@ scratch     the same recipe on the same images from random weights, with nothing
 All three are trained anew for each seed, which also draws the images. The figures are the top-1 of
 the last epoch on all test images of the second half. A measurement that was stopped goes on when
 the command is given again.
+
+With `--by timm` the first training is timm's, made once, and the others start from the very file
+that timm's own saver wrote (`model_best.pth.tar`), with the mean and std that vtrain finds for it.
 """
 
 import argparse
@@ -18,6 +21,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.runs import fit, link
+from benchmarks.timm_training import timm_file
 
 SCRATCH = ("model.pretrained=null", "model.freeze=null", "optimizer.layer_decay=null")
 
@@ -32,6 +36,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="repetitions")
     parser.add_argument("--images", type=int, default=100, help="training images of each new class")
     parser.add_argument("--epochs", type=int, default=20, help="epochs of the first training")
+    parser.add_argument("--by", choices=("vtrain", "timm"), default="vtrain", help="who is first")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for every run")
     options = parser.parse_args()
     if options.data is None:
@@ -55,12 +60,16 @@ def measured(seed: int, options: argparse.Namespace) -> tuple[float, float]:
     folder = options.output / f"seed_{seed}"
     old, new = halves(options.data, folder, options.images, seed)
     common = (f"seed={seed}", "data.follow_links=true", *options.overrides)
-    # The links lead out of the root, which a dataset must allow.
-    first = (f"data.root={old}", f"train.epochs={options.epochs}", *common)
-    trained("vit_cifar_small", folder / "pretrained", *first)
-    # The last checkpoint, not the best: the choice must not depend on test images.
-    weights = f"model.pretrained={folder / 'pretrained' / 'last.pt'}"
+    if options.by == "timm":
+        start = timm_file(old / "train", options.output / "timm", options.epochs)
+    else:
+        # The links lead out of the root, which a dataset must allow.
+        first = (f"data.root={old}", f"train.epochs={options.epochs}", *common)
+        trained("vit_cifar_small", folder / "pretrained", *first)
+        # The last checkpoint, not the best: the choice must not depend on test images.
+        start = folder / "pretrained" / "last.pt"
     more = (f"data.root={new}", *common)
+    weights = f"model.pretrained={start}"
     tuned = trained("vit_cifar_finetune", folder / "finetuned", weights, *more)
     return tuned, trained("vit_cifar_finetune", folder / "scratch", *SCRATCH, *more)
 

@@ -23,6 +23,7 @@ from vtrain.data.loading.cache import as_array
 from vtrain.data.loading.worker import decode
 from vtrain.data.preprocess import Preprocess
 from vtrain.data.train_geometry import TrainGeometry
+from vtrain.data.unused import Unused
 from vtrain.errors import DataError
 from vtrain.files.images import decode_image
 
@@ -108,7 +109,7 @@ def test_crops_caches_and_evaluation_see_the_same(tmp_path: Path, channels: int)
     samples = FileSamples(tmp_path, Paths(names), torch.zeros(3).long())
     whole = TrainGeometry(seeing(channels, 40), 0, (1.0, 1.0), (1.0, 1.0))
     part = TrainGeometry(seeing(channels), 0, (0.3, 0.6), (0.8, 1.2))
-    kept = as_array(samples, "ram", part)
+    kept = as_array(samples, "ram", part, Unused())
     assert isinstance(kept, ArraySamples)
     assert kept.array.shape == (3, channels, 40, 40)
     for index in range(3):

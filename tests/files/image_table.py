@@ -1,4 +1,4 @@
-"""One photograph in every format, depth, orientation and layout, with what its pixels must be.
+"""One photograph in every format, depth, orientation, profile and layout, and its true pixels.
 
 The reference is the array that the file was made from, turned into RGB by a formula: no decoder is
 asked. What is not read is here with the words that name it and the way out.
@@ -12,6 +12,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
+
+from tests.files.profiles import profile
 
 Levels = NDArray[np.float64]
 WIDTH, HEIGHT = 45, 34
@@ -56,6 +58,29 @@ def tiff(samples: NDArray[np.generic], changes: dict[int, int] | None = None) ->
     entries = b"".join(struct.pack(f"{order}HHII", t, 4, 1, tags[t]) for t in sorted(tags))
     head = struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, 8 + len(body))
     return head + body + struct.pack(f"{order}H", len(tags)) + entries + bytes(4)
+
+
+def tiff_in_pieces(pieces: list[bytes], starts: int, tags: dict[int, int]) -> bytes:
+    """An RGB TIFF by hand in strips or tiles; `starts` is the tag that says where they are."""
+    listed = [8 + sum(map(len, pieces[:n])) for n in range(len(pieces))]
+    body = b"".join(pieces)
+    lists = {starts: listed, {273: 279, 324: 325}[starts]: [len(piece) for piece in pieces]}
+    entries = {tag: (1, value) for tag, value in tags.items()}
+    entries |= {256: (1, WIDTH), 257: (1, HEIGHT), 258: (1, 8), 259: (1, 1), 262: (1, 2)}
+    entries |= {277: (1, 3)}
+    for tag, values in lists.items():
+        entries[tag] = (len(values), 8 + len(body))
+        body += struct.pack(f"<{len(values)}I", *values)
+    directory = b"".join(struct.pack("<HHII", t, 4, *entries[t]) for t in sorted(entries))
+    head = struct.pack("<2sHI", b"II", 42, 8 + len(body))
+    return head + body + struct.pack("<H", len(entries)) + directory + bytes(4)
+
+
+def tiles() -> list[bytes]:
+    """The photograph in squares of 32 pixels, filled up with black."""
+    whole = np.zeros((64, 64, 3), np.uint8)
+    whole[:HEIGHT, :WIDTH] = PHOTO
+    return [whole[y : y + 32, x : x + 32].tobytes() for y in (0, 32) for x in (0, 32)]
 
 
 def npy(array: NDArray[np.generic]) -> bytes:
@@ -107,16 +132,18 @@ def with_alpha(levels: Levels) -> NDArray[np.uint8]:
     return bytes_of(np.concatenate([levels, ALPHA], 2))
 
 
-def animated(kind: str, **options: object) -> bytes:
+def animated(kind: str, first: Levels = PHOTO, **options: object) -> bytes:
     # New images each time: Pillow leaves how one was saved on it, and saves it so the next time.
     frames = [Image.new("RGB", COLOUR.size, colour) for colour in ("red", "lime")]
-    return encoded(COLOUR.copy(), kind, save_all=True, append_images=frames, **options)
+    shown = Image.fromarray(bytes_of(first))
+    return encoded(shown, kind, save_all=True, append_images=frames, **options)
 
 
 FEW = PHOTO // 64 * 64  # as many colours as a palette holds
 DEEP = (GREY[..., 0] * 257).astype(np.uint16)
 INK = np.concatenate([255 - PHOTO, np.zeros_like(ALPHA)], 2)
 FAITHFUL = {"quality": 95, "subsampling": "4:4:4"}
+P3 = profile("Display P3")
 
 READ: dict[str, tuple[bytes, Levels]] = {
     # Formats
@@ -138,11 +165,21 @@ READ: dict[str, tuple[bytes, Levels]] = {
         for how in (None, "packbits", "tiff_lzw", "tiff_adobe_deflate", "lzma", "zstd")
     },
     "tiff, jpeg": (encoded(COLOUR, "TIFF", compression="jpeg", quality=95), PHOTO),
+    "big tiff": (encoded(COLOUR, "TIFF", big_tiff=True), PHOTO),
+    "tiff in tiles": (tiff_in_pieces(tiles(), 324, {322: 32, 323: 32}), PHOTO),
+    "tiff, a colour after the other": (
+        tiff_in_pieces([bytes_of(PHOTO[..., n]).tobytes() for n in range(3)], 273, {284: 2}),
+        PHOTO,
+    ),
     # First frames and pages
     **{
         f"animated {kind}": (animated(kind.upper(), **options), PHOTO)
-        for kind, options in (("png", {}), ("webp", {"lossless": True}), ("tiff", {}))
+        for kind, options in (
+            *(("png", {}), ("webp", {"lossless": True})),
+            *(("tiff", {}), ("avif", FAITHFUL)),
+        )
     },
+    "animated gif": (animated("GIF", FEW), FEW),
     # Layouts of 8 bits
     "grey png": (encoded(MONO, "PNG"), GREY),
     "grey jpeg": (encoded(MONO, "JPEG", quality=95), GREY),
@@ -162,6 +199,8 @@ READ: dict[str, tuple[bytes, Levels]] = {
     "one bit": (encoded(Image.fromarray(GREY[..., 0] > 127), "PNG"), 255.0 * (GREY > 127)),
     "white is zero, 8 bits": (tiff(bytes_of(GREY[..., 0]), {262: 0}), 255 - GREY),
     "signed bytes": (tiff((GREY[..., 0] - 128).astype(np.int8)), GREY),
+    "signed bytes of each colour": (tiff((PHOTO - 128).astype(np.int8), {262: 2}), PHOTO),
+    "with a profile of wide colours": (encoded(COLOUR, "PNG", icc_profile=P3), PHOTO),
     # Depths
     "16 bits in a png": (encoded(Image.fromarray(DEEP), "PNG"), GREY),
     "16 bits in a pgm": (encoded(Image.fromarray(DEEP), "PPM"), GREY),
@@ -183,12 +222,19 @@ READ: dict[str, tuple[bytes, Levels]] = {
     "numpy, bands first": (npy(bytes_of(PHOTO).transpose(2, 0, 1)), PHOTO),
     "numpy, grey of 16 bits": (npy(DEEP), GREY),
     "white is zero, 16 bits": (tiff(DEEP, {262: 0}), 255 - GREY),
+    "16 bits, the high byte first": (tiff(DEEP.astype(">u2")), GREY),
+    "white is zero, the high byte first": (tiff(DEEP.astype(">u2"), {262: 0}), 255 - GREY),
+    "white is zero, floats": (tiff((GREY[..., 0] / 255).astype(np.float32), {262: 0}), 255 - GREY),
+    "white is zero, doubles": (tiff(GREY[..., 0] / 255, {262: 0}), 255 - GREY),
     "12 bits, declared": (tiff(DEEP // 16, {281: 4095}), GREY),
     # Orientations
     **{
         f"{kind.lower()} turned {n}": (turned(n, kind, **options), PHOTO)
         for n in STORED
-        for kind, options in (("JPEG", FAITHFUL), ("PNG", {}), ("TIFF", {}), ("AVIF", FAITHFUL))
+        for kind, options in (
+            *(("JPEG", FAITHFUL), ("PNG", {}), ("TIFF", {}), ("AVIF", FAITHFUL)),
+            ("WEBP", {"lossless": True}),
+        )
     },
 }
 """What it is -> the file and the levels that it must have."""
@@ -205,6 +251,11 @@ REFUSED: dict[str, tuple[bytes, str, str]] = {
     "webp in a tiff": (tiff(ZEROS, {259: 50001}), "compressed as WebP", "deflate"),
     "lerc in a tiff": (tiff(ZEROS, {259: 34887}), "compressed as LERC", "deflate"),
     "jpeg xl in a tiff": (tiff(ZEROS, {259: 50002}), "compressed as JPEG XL", "deflate"),
+    "canon's older raw": (
+        b"II*\0\x10\0\0\0CR\2\0" + bytes(4) + tiff(ZEROS)[8:],
+        "a camera's raw file",
+        "develop it",
+    ),
     "preview of a raw file": (tiff(ZEROS, {254: 1, 50706: 1025}), "a preview", "develop it"),
     "12-bit jpeg": (frame(0xC1, 12, 3), "a JPEG of 3 x 12 bits", "JPEG of 8 bits"),
     "deep lossless jpeg": (frame(0xC3, 16, 1), "a lossless JPEG of 1 x 16", "JPEG of 8 bits"),

@@ -98,6 +98,26 @@ def test_a_folder_of_heic_says_what_reads_it(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("ending", "advice"),
+    [
+        ("NEF", "develop the camera's raw files"),
+        ("dcm", "save what is in them"),
+        ("nii.gz", "save"),
+    ],
+)
+def test_a_folder_of_what_is_not_read_says_what_to_do(
+    tmp_path: Path, ending: str, advice: str
+) -> None:
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / f"1.{ending}").touch()
+    with pytest.raises(DataError) as caught:
+        ImageFolder(root=tmp_path).check_training(("cat", "dog"))
+    assert f".{ending.lower().rpartition('.')[2]} 2" in str(caught.value)
+    assert str(caught.value.hint).startswith(advice)
+
+
 def test_libtiff_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     hush_pillow()
     spoilt = tiff(bytes_of(PHOTO), {259: 8, 262: 2})  # not a stream of deflate

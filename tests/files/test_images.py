@@ -561,3 +561,28 @@ def test_an_image_in_memory_is_treated_as_its_file() -> None:
         encoded(Image.new("CMYK", (4, 4), (0, 255, 255, 0)), "JPEG"),
     ):
         assert (pixels(rgb(Image.open(io.BytesIO(data)))) == pixels(decode_image(data))).all()
+
+
+@pytest.mark.parametrize("nodata", ["-9999", "70000", "0.5", "-1e40", "none"])
+def test_a_value_that_no_sample_can_have_means_no_missing_data(nodata: str) -> None:
+    """-9999 of unsigned numbers would wrap around to 55537, which is a measurement."""
+    field = np.array([[0, 55537], [1, 65535]], np.uint16)
+    plain, declared = (
+        pixels(decode_image(encoded(Image.fromarray(field), "TIFF", **more)))
+        for more in ({}, {"tiffinfo": {42113: nodata}})
+    )
+    assert np.array_equal(plain, declared)
+
+
+@pytest.mark.parametrize(
+    "nodata", ["-32768", "-32768.0", "-3.4028234663852886e+38", "-3.40282347e+38"]
+)
+def test_the_usual_values_of_missing_data_are_known(nodata: str) -> None:
+    dtype = np.int32 if nodata.startswith("-32768") else np.float32
+    field = np.array([[float(nodata), 100], [300, 500]], dtype)
+    without = np.array([[100, 100], [300, 500]], dtype)
+    found, expected = (
+        pixels(decode_image(encoded(Image.fromarray(one), "TIFF", tiffinfo={42113: nodata})))
+        for one in (field, without)
+    )
+    assert np.array_equal(found, expected)

@@ -12,6 +12,7 @@ from vtrain.data.inspect.scan import look
 from vtrain.data.loading.cache import as_array
 from vtrain.data.preprocess import Preprocess
 from vtrain.data.train_geometry import TrainGeometry
+from vtrain.data.unused import Unused
 from vtrain.errors import DataError
 from vtrain.files import images
 from vtrain.files.images import decode_image, read_image, rgb
@@ -198,10 +199,10 @@ def test_large_jpegs_are_not_kept_in_full(tmp_path: Path, caplog: pytest.LogCapt
         (tmp_path / f"{i}.jpg").write_bytes(photo(400, 300))
     samples = FileSamples(tmp_path, Paths(["0.jpg", "1.jpg", "2.jpg"]), torch.zeros(3).long())
     crop = TrainGeometry(Preprocess(32), 0, (0.1, 1.0), (1.0, 1.0))
-    assert as_array(samples, "ram", crop) is samples
+    assert as_array(samples, "ram", crop, Unused()) is samples
     assert "a large JPEG is decoded as it is needed" in caplog.text
     in_full = TrainGeometry(Preprocess(32, reducing_gap=None), 0, (0.1, 1.0), (1.0, 1.0))
-    assert as_array(samples, "ram", in_full) is not samples
+    assert as_array(samples, "ram", in_full, Unused()) is not samples
 
 
 def test_what_was_stored_before_there_was_a_key_is_decoded_in_full() -> None:

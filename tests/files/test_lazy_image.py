@@ -10,6 +10,7 @@ from vtrain.data.datasets.samples import ArraySamples, FileSamples, Paths
 from vtrain.data.loading.cache import as_array
 from vtrain.data.preprocess import Preprocess
 from vtrain.data.train_geometry import TrainGeometry
+from vtrain.data.unused import Unused
 from vtrain.files.images import decode_image, rgb
 from vtrain.files.lazy_image import DeepGrey
 
@@ -60,7 +61,7 @@ def test_training_evaluation_and_the_cache_see_one_range(tmp_path: Path) -> None
     image = decode_image(grey(values))
     assert torch.equal(whole(image, 0, 0), preprocess(image))
     samples = FileSamples(tmp_path, Paths(["a.tif", "b.tif"]), torch.zeros(2).long())
-    kept = as_array(samples, "ram", whole)
+    kept = as_array(samples, "ram", whole, Unused())
     assert isinstance(kept, ArraySamples)
     for index in range(2):
         assert torch.equal(preprocess(kept.image(index)), preprocess(samples.image(index)))

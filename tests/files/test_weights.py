@@ -111,9 +111,25 @@ def test_a_folder_without_one_file_of_weights_is_told(
         file_in(tmp_path)
 
 
-def test_a_folder_of_folders_with_weights_names_one(tmp_path: Path) -> None:
-    for step in (100, 200):  # as the Trainer of transformers leaves them
-        (tmp_path / f"checkpoint-{step}").mkdir()
-        (tmp_path / f"checkpoint-{step}" / "model.safetensors").touch()
-    with pytest.raises(CheckpointError, match="name one in it, such as checkpoint-200"):
+@pytest.mark.parametrize(
+    ("files", "named"),
+    [
+        # As the Trainer of transformers leaves them,
+        (["checkpoint-1/model.safetensors", "checkpoint-2/model.safetensors"], "checkpoint-2"),
+        # as vtrain does, timm's script and Lightning,
+        (["2026-01-01_10-00-00/best.pt", "2026-01-02_10-00-00/best.pt"], "2026-01-02_10-00-00"),
+        (["train/a/model_best.pth.tar", "train/b/model_best.pth.tar"], "train/b"),
+        (["version_0/checkpoints/epoch=1-step=2.ckpt"], "version_0/checkpoints"),
+        # and as the hub keeps what was downloaded.
+        (["refs/main", "snapshots/0123/model.safetensors"], "snapshots/0123"),
+    ],
+)
+def test_a_folder_of_folders_with_weights_names_one(
+    tmp_path: Path, files: list[str], named: str
+) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(CheckpointError) as caught:
         file_in(tmp_path)
+    assert str(caught.value).endswith(f"name one in it, such as {named}")

@@ -3,8 +3,11 @@
 import argparse
 import sys
 import types
+import uuid
 import warnings
 from collections import Counter, OrderedDict, defaultdict, deque
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +107,11 @@ BESIDE: dict[str, Any] = {
     "expanded": torch.zeros(1).expand(1 << 20, 1 << 10),
     "large number": 10**30,
     "loss": torch.nn.CrossEntropyLoss(),
+    "version": torch.__version__,
+    "generator": np.random.default_rng(0),
+    "older generator": np.random.RandomState(0),
+    "identifier": uuid.UUID(int=1),
+    "decimal": [Decimal("0.1"), Fraction(1, 3)],
 }
 
 

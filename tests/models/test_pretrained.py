@@ -594,14 +594,16 @@ def test_a_hub_repository_is_read_from_safetensors_or_else_from_bin(monkeypatch,
 
     def download(repository, name, errors):
         asked.append((repository, name))
-        if name.endswith(".safetensors"):
+        if not name.endswith(".bin"):
             raise errors.EntryNotFoundError
         return str(file)
 
     fake_hub(monkeypatch, download)
     model = tiny("vit_ti")
     load_pretrained(model, "hf-hub:someone/vit")
-    assert asked == [("someone/vit", "model.safetensors"), ("someone/vit", "pytorch_model.bin")]
+    files = ["model.safetensors", "pytorch_model.bin"]
+    beside = ["config.json", "preprocessor_config.json"]  # neither has to be there
+    assert asked == [("someone/vit", name) for name in files + beside]
     assert torch.equal(model.head.weight, source.head.weight)
 
 
@@ -632,7 +634,28 @@ def test_a_name_of_timm_is_its_repository(monkeypatch, file) -> None:
     asked = []
     fake_hub(monkeypatch, lambda repository, _name, _errors: asked.append(repository) or str(file))
     load_pretrained(tiny("vit_ti"), "timm:vit_tiny_patch16_224.augreg_in21k")
-    assert asked == ["timm/vit_tiny_patch16_224.augreg_in21k"]
+    assert set(asked) == {"timm/vit_tiny_patch16_224.augreg_in21k"}
+
+
+def test_what_a_repository_says_of_its_mean_and_std_is_downloaded_with_its_weights(
+    monkeypatch, tmp_path: Path
+) -> None:
+    stated = {"pretrained_cfg": {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.2, 0.2]}}
+
+    def download(_repository, name, errors):
+        if name == "model.safetensors":
+            save_file(other("vit_ti").state_dict(), tmp_path / name)
+        elif name == "config.json":
+            (tmp_path / name).write_text(json.dumps(stated))
+        else:
+            raise errors.EntryNotFoundError
+        return str(tmp_path / name)
+
+    fake_hub(monkeypatch, download)
+    report = load_pretrained(tiny("vit_ti"), "timm:vit_tiny_patch16_224.augreg_in21k")
+    assert report.colours is not None
+    assert report.colours.mean == (0.5, 0.4, 0.3)
+    assert report.colours.said_by == "config.json beside the weights"
 
 
 @pytest.mark.parametrize(

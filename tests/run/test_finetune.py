@@ -1,12 +1,18 @@
 """From one run to the next: weights, frozen layers, rates by layer, another size of the images."""
 
+import json
+import re
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from tests.harness import Vtrain
+from vtrain import load_model
 
 
 def weights(run: str) -> dict[str, torch.Tensor]:
@@ -80,7 +86,108 @@ def test_weights_of_another_model_are_refused(
     assert "the weights do not fit the model: 12 absent (blocks.2.norm1.weight" in done.err
 
 
-def test_weights_of_other_colours_are_told_by_fit_and_check(
+MEAN, STD = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+TAKEN = "data.mean=[0.1, 0.2, 0.3] data.std=[0.4, 0.5, 0.6], taken over from config.json beside"
+
+
+def as_timm_s(checkpoint: Path, mean: tuple[float, ...] = MEAN) -> str:
+    """Keep the weights of a run in a folder as timm has them on the hub, and name it."""
+    folder = Path("timm")
+    folder.mkdir(exist_ok=True)
+    torch.save(weights(str(checkpoint.parent)), folder / "pytorch_model.bin")
+    stated = {"architecture": "vit", "pretrained_cfg": {"mean": mean, "std": STD}}
+    (folder / "config.json").write_text(json.dumps(stated))
+    return f"model.pretrained={folder}"
+
+
+def colours(run: str) -> tuple[object, object]:
+    """Return mean and std as the config of a run states them."""
+    data = yaml.safe_load(Path(run, "config.yaml").read_text())["data"]
+    return data["mean"], data["std"]
+
+
+def test_mean_and_std_of_the_weights_become_those_of_the_run(
+    small_run: Path, pretrained: Path, vtrain: Vtrain
+) -> None:
+    start = as_timm_s(pretrained)
+    checked = vtrain("check", small_run, start)
+    assert re.search(rf"^colours +{re.escape(TAKEN)}", checked.out, re.M)
+    assert yaml.safe_load(checked.out.partition("\nclasses ")[0])["data"]["mean"] == list(MEAN)
+    done = vtrain("fit", small_run, "--run-dir", "new", start, *STEP)
+    assert f"colours {TAKEN}" in done.err
+    assert colours("new") == (list(MEAN), list(STD))
+
+    loaded = load_model("new")
+    image = Image.effect_noise((16, 16), 60).convert("RGB")
+    by_hand = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1) / 255
+    by_hand = (by_hand - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
+    torch.testing.assert_close(loaded.preprocess(image)[0], by_hand, rtol=0, atol=1e-6)
+    # Without what lay beside the weights, and without the weights.
+    shutil.rmtree("timm")
+    assert vtrain("eval", "--ckpt", "new").code == 0
+    assert vtrain("fit", "new", "--run-dir", "again", "model.pretrained=null", *STEP).code == 0
+    assert colours("again") == (list(MEAN), list(STD))
+
+
+def test_a_run_goes_on_with_the_mean_and_std_that_it_began_with(
+    small_run: Path, pretrained: Path, vtrain: Vtrain
+) -> None:
+    start = as_timm_s(pretrained)
+    assert vtrain("fit", small_run, "--run-dir", "new", start, *STEP).code == 0
+    as_timm_s(pretrained, (0.7, 0.7, 0.7))
+    more = (*STEP[1:], "train.max_steps=2")
+    done = vtrain("fit", small_run, "--run-dir", "new", "--resume", start, *more)
+    assert done.code == 0, done.err
+    assert colours("new") == (list(MEAN), list(STD))
+    assert load_model("new").checkpoint.preprocess["mean"] == MEAN
+    other = "data.mean=[0.7, 0.7, 0.7]"
+    refused = vtrain("fit", small_run, "--run-dir", "new", "--resume", start, other)
+    assert refused.code == 2
+    assert "other values of data.mean" in refused.err
+
+
+def test_a_run_that_began_with_the_dataset_s_own_keeps_them(
+    small_run: Path, pretrained: Path, vtrain: Vtrain
+) -> None:
+    start = as_timm_s(pretrained)
+    config = Path("timm/config.json")
+    stated = config.read_text()
+    config.unlink()
+    done = vtrain("fit", small_run, "--run-dir", "new", start, *STEP)
+    assert "of the dataset, as the weights do not say theirs" in done.err
+    assert colours("new") == (None, None)
+    config.write_text(stated)
+    more = (*STEP[1:], "train.max_steps=2")
+    assert vtrain("fit", small_run, "--run-dir", "new", "--resume", start, *more).code == 0
+    assert colours("new") == (None, None)
+
+
+def test_a_grey_run_takes_the_means_over_the_colours(
+    small_run: Path, pretrained: Path, vtrain: Vtrain
+) -> None:
+    start = as_timm_s(pretrained)
+    done = vtrain("fit", small_run, "--run-dir", "new", start, "data.channels=1", *STEP)
+    assert done.code == 0, done.err
+    mean, std = colours("new")
+    assert mean == pytest.approx([0.2])
+    assert std == pytest.approx([0.5])
+
+
+def test_colours_of_three_channels_say_nothing_of_five(
+    small_run: Path, pretrained: Path, vtrain: Vtrain
+) -> None:
+    for split in ("train", "val"):
+        for name in ("a", "b", "c"):
+            folder = Path("bands", split, name)
+            folder.mkdir(parents=True)
+            np.save(folder / "x.npy", np.zeros((5, 8, 8), np.uint8))
+    bands = "data={name: image_folder, root: bands, image_size: 8, channels: 5}"
+    done = vtrain("check", small_run, as_timm_s(pretrained), bands)
+    assert done.code == 0, done.err
+    assert "of the dataset, as those of the weights are of 3 channels" in done.out
+
+
+def test_mean_and_std_that_the_user_sets_stay_and_differences_are_told(
     small_run: Path, pretrained: Path, vtrain: Vtrain
 ) -> None:
     said = "the weights were trained with data.mean="

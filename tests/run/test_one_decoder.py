@@ -60,9 +60,9 @@ def evaluated(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Tensor]]:
     handle.remove()
 
 
-@pytest.mark.parametrize("resize", ["crop", "squash", "letterbox"])
+@pytest.mark.parametrize("keys", ["resize=crop", "resize=squash", "resize=letterbox", "icc=true"])
 def test_fit_eval_and_predict_give_identical_logits_for_unusual_files(
-    small_run: Path, vtrain: Vtrain, evaluated: list[Tensor], resize: str
+    small_run: Path, vtrain: Vtrain, evaluated: list[Tensor], keys: str
 ) -> None:
     for label in ("cat", "dog"):
         unusual(Path("photos/train", label))
@@ -72,7 +72,7 @@ def test_fit_eval_and_predict_give_identical_logits_for_unusual_files(
     small_run.write_text("\n".join(lines))
     # Batches as `predict` has them: products of another size may be rounded otherwise.
     batches = f"train.eval_batch_size={BATCH_SIZE}"
-    change = (f"data.resize={resize}", "train.epochs=1", "schedule.warmup_epochs=0", batches)
+    change = (f"data.{keys}", "train.epochs=1", "schedule.warmup_epochs=0", batches)
     done = vtrain("fit", small_run, "--run-dir", "run", *change)
     assert done.code == 0, done.err
     files = sorted(Path("photos/val/cat").iterdir())

@@ -59,8 +59,8 @@ class DataSection(ComponentSection):
     """Channels that the model sees: 3 are red, green and blue, 1 is grey, and of any other number
     each file has to have as many: TIFF and NumPy arrays may have any, pictures with alpha 4."""
     mean: Annotated[tuple[Probability, ...] | None, Field(min_length=1)] = None
-    """Mean of each channel, of values in [0, 1], that images are normalised by; null is the
-    dataset's own, which foreign weights may not have been trained with."""
+    """Mean of each channel, of values in [0, 1], that images are normalised by; null is that of the
+    weights that the run starts from, where they say it, else the dataset's own."""
     std: Annotated[tuple[PositiveFloat, ...] | None, Field(min_length=1)] = None
     """Standard deviation of each channel that images are normalised by."""
 

@@ -120,6 +120,8 @@ def _read(
         if member.file_size > unpacked:  # never more than it claims is unpacked
             size = f"{member.file_size / 2**30:,.1f} GiB, of {unpacked / 2**30:,.1f} allowed"
             raise ValueError(f"{_name(member)} is too large for the memory ({size})")
+    elif member.file_size != member.compress_size:
+        raise ValueError(f"{_name(member)} is said to have two sizes")
     content = archive.read(member)
     stream = io.BytesIO(content)  # shares the bytes
     shape, by_columns, dtype = _header(stream)
@@ -140,4 +142,6 @@ def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     shape, by_columns, dtype = HEADERS[version](stream)
     if dtype.hasobject:
         raise ValueError("it holds Python objects")
+    if min(shape, default=0) < 0:  # which NumPy would take for "as many as there are"
+        raise ValueError("an array of a shape below zero")
     return shape, by_columns, dtype

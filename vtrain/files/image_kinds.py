@@ -61,10 +61,17 @@ def is_heic(data: bytes) -> bool:
     return data[4:8] == b"ftyp" and BRANDS.get(data[8:12]) == "HEIC"
 
 
+def is_canon_raw(data: bytes) -> bool:
+    """Whether a TIFF is a raw file of Canon, whose first image is a preview that nothing marks."""
+    return data[:4] in TIFF_STARTS and data[8:10] == b"CR"
+
+
 def kind_of(data: bytes) -> tuple[str, str]:
     """Say what a file of no readable format is, and what to do about it, if that is known."""
     if not data:
         return "the file is empty", "replace or remove it"
+    if is_canon_raw(data):
+        return "a camera's raw file", ADVICE["a camera's raw file"]
     # These two are read in general: it is the kind within the format that is not.
     if data[:4] in TIFF_STARTS:
         return tiff_kind(data), "save it with 1 or 3 bands of 8 or 16 bits, uncompressed or deflate"

@@ -5,7 +5,8 @@ from pathlib import Path
 from vtrain.files.image_readers import HEIC_ENDINGS, reads_heic
 
 ENDINGS = (
-    "jpg jpeg jpe jfif png apng bmp dib gif webp avif tif tiff ppm pgm pbm pnm jp2 j2k jpx npy"
+    "jpg jpeg jpe jfif mpo png apng bmp dib gif webp avif avifs tif tiff ppm pgm pbm pnm "
+    "jp2 j2k j2c jpc jpf jpx npy"
 )
 EXTENSIONS = frozenset(
     f".{ending}" for ending in (ENDINGS + f" {HEIC_ENDINGS}" * reads_heic()).split()

@@ -20,11 +20,12 @@ from PIL import ExifTags, Image, JpegImagePlugin, UnidentifiedImageError
 
 from vtrain.errors import DataError
 from vtrain.files.colour_profile import PROFILE
-from vtrain.files.image_kinds import COMPRESSIONS, is_heic, is_lossless, kind_of
+from vtrain.files.image_kinds import COMPRESSIONS, is_canon_raw, is_heic, is_lossless, kind_of
 from vtrain.files.image_readers import heic_formats, hush_pillow
 from vtrain.files.large_jpeg import LARGE, Box, LargeJpeg, halved, reduce
 from vtrain.files.lazy_image import LazyImage
 from vtrain.files.stacks import bands_of, beside, is_stack, stack_image
+from vtrain.files.surplus import PAGED, has_more_pages
 from vtrain.files.tiff_bands import band_tags
 from vtrain.files.to_rgb import tags_of, to_rgb
 
@@ -133,12 +134,14 @@ def decode_image(
         except UnidentifiedImageError:
             if not is_stack(data):
                 raise
-            return stack_image(data, max_pixels, max_bytes, _shown(where))
+            image = stack_image(data, max_pixels, max_bytes, _shown(where))
+            return _marked(image, None, data)
         with opened as image:
             least = _check_size(image, max_pixels)
             if not _is_large(image, data, least):
                 picture, tags = _decoded(image, least)[0], band_tags(data) or {}
-                return beside(picture, tags, lambda: bands(tags), _shown(where))
+                picture = beside(picture, tags, lambda: bands(tags), _shown(where))
+                return _marked(picture, image, data)
             width, height = halved(image.size, least)
             size = (height, width) if _turn(image) >= 5 else (width, height)
             profile = image.info.get(PROFILE)
@@ -148,6 +151,13 @@ def decode_image(
             return _decoded(image, least, factor)
 
     return LargeJpeg(size, decode, profile)
+
+
+def _marked(picture: Image.Image, opened: Image.Image | None, data: bytes) -> Image.Image:
+    """Note of a decoded image whether its file has more pages or frames than this one."""
+    if has_more_pages(opened, data):
+        picture.info[PAGED] = True
+    return picture
 
 
 @contextmanager
@@ -239,22 +249,9 @@ def _opened(data: bytes) -> Image.Image:
         if more:  # its kind is known, and is read
             raise SyntaxError(str(error)) from error
         raise
-    if tags_of(image).get(259) in COMPRESSIONS:
-        raise UnidentifiedImageError("a codec that Pillow's libtiff has not")
+    if tags_of(image).get(259) in COMPRESSIONS or is_canon_raw(data):
+        raise UnidentifiedImageError("a codec that Pillow's libtiff has not, or a raw file")
     return image
-
-
-def count_frames(data: bytes) -> int:
-    """Return how many frames or pages a file has; 1 of one that is damaged.
-
-    A JPEG has one: a telephone's has a map of its brightness behind it.
-    """
-    try:
-        with _opened(data) as image:
-            one = isinstance(image, JpegImagePlugin.JpegImageFile)
-            return 1 if one else getattr(image, "n_frames", 1)
-    except Exception:  # of every kind, as in `decode_image`, which says what is wrong
-        return 1
 
 
 def _check_size(image: Image.Image, max_pixels: int) -> int:

@@ -31,12 +31,10 @@ def stack_image(data: bytes, most_pixels: int, most_bytes: int, where: str | Non
     """
     tags = band_tags(data)
     if tags is None:
-        whole = with_range(array_in(data, most_pixels), {})
-    else:
-        if tags[256] * tags[257] > most_pixels:
-            raise too_large(tags[257], tags[256], tags.get(277, 1))
-        whole = with_range(bands_of(data, tags, most_bytes), tags)
-    return _image_with_range(*whole, where)
+        return _image_of(array_in(data, most_pixels), {}, where)
+    if tags[256] * tags[257] > most_pixels:
+        raise too_large(tags[257], tags[256], tags.get(277, 1))
+    return _image_of(bands_of(data, tags, most_bytes), tags, where)
 
 
 def array_image(array: NDArray[Any], most_pixels: int) -> Image.Image:
@@ -45,18 +43,17 @@ def array_image(array: NDArray[Any], most_pixels: int) -> Image.Image:
     Raises:
         DataError: It is no image, or too large.
     """
-    return _image_with_range(*with_range(as_bands(array, most_pixels), {}), None)
+    return _image_of(as_bands(array, most_pixels), {}, None)
 
 
-def _image_with_range(
-    samples: NDArray[Any], low: float, high: float, where: str | None
-) -> Image.Image:
+def _image_of(samples: NDArray[Any], tags: Mapping[int, Any], where: str | None) -> Image.Image:
+    samples, low, high = with_range(samples, tags)
     height, width, count = samples.shape
     if count > 1:
         return Bands((width, height), count, lambda: (samples, low, high), None, where)
     if samples.dtype == np.uint8:
         return image_of(samples).convert("RGB")
-    return DeepGrey(samples[..., 0], low, high)
+    return DeepGrey(samples[..., 0], low, high, white_is_zero=tags.get(262) == 0)
 
 
 def beside(
@@ -74,7 +71,8 @@ def beside(
         where: The file, for messages.
     """
     count = tags.get(277, 1)
-    if count < 4 or isinstance(picture, LazyImage):
+    # Of two bands Pillow shows the first, of more than four the first three.
+    if count in {1, 3} or isinstance(picture, LazyImage):
         return picture
     return Bands(picture.size, count, lambda: with_range(read(), tags), picture, where)
 

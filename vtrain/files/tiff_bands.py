@@ -46,7 +46,7 @@ def band_tags(data: bytes) -> dict[int, Any] | None:
             and tags.get(259, 1) in PACKED
             and tags.get(317, 1) in (1, 2, 3)
             # Grey, RGB or nothing said: not a palette, nor what a sensor saw through its mosaic.
-            and tags.get(262, 1) in (1, 2)
+            and (tags.get(262, 1) in (1, 2) or (tags[262] == 0 and tags.get(277, 1) == 1))
             and 50706 not in tags
             and not tags.get(254, 0) & 1
             and min(tags[256], tags[257], tags.get(277, 1)) > 0

@@ -86,9 +86,16 @@ def float_range(samples: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
 def without_nodata(samples: NDArray[Any], declared: object) -> NDArray[Any]:
     """Give samples that mean "nothing was measured here" (GDAL_NODATA) the smallest other value."""
     try:
-        nodata = samples.dtype.type(float(str(declared).strip("\0 ")))
-    except (ValueError, OverflowError):  # none is declared, or one that no sample can have
+        value = float(str(declared).strip("\0 "))
+    except ValueError:  # none is declared
         return samples
+    if samples.dtype.kind in "iu":
+        limits = np.iinfo(samples.dtype)
+        # One that no sample can have, such as -9999 of unsigned numbers, which would wrap around.
+        if not (value.is_integer() and limits.min <= value <= limits.max):
+            return samples
+    with np.errstate(over="ignore"):  # beyond floats of 32 bits it is infinite
+        nodata = samples.dtype.type(value)
     absent = samples == nodata
     if not absent.any() or absent.all():
         return samples

@@ -1,5 +1,6 @@
 """Weight files that anyone wrote: of torch, safetensors or NumPy, told apart by their content."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ KNOWN_NAMES = ("model.safetensors", "pytorch_model.bin")
 """What transformers and the hub call the weights of a model."""
 BEST_NAMES = ("model_best.pth.tar", "best_checkpoint.pth")
 """What the scripts of timm and DeiT call their best weights, beside those of other epochs."""
+DEEPEST = 3
+"""Folders within one another that are searched for weights to name."""
 ENDINGS = (".safetensors", ".pt", ".pth", ".bin", ".npz", ".tar", ".ckpt")
 
 
@@ -31,9 +34,11 @@ class WeightFile:
     tensors: dict[str, Tensor]
     classes: tuple[str, ...]
     colours: Colours | None = None
-    """Mean and std of the channels that they were trained with, where the file states them."""
+    """Mean and std that they were trained with, where the file or one beside it states them."""
     place: str = ""
     """The key of the file that they were under, if any."""
+    arch: str = ""
+    """What timm's training script calls the model, if it wrote the file."""
     is_own: bool = False
     """Whether vtrain wrote it."""
 
@@ -63,8 +68,10 @@ def read_weights(path: Path) -> WeightFile:
     return WeightFile(
         read,
         _names(content.get("classes")),
-        colours_in(content.get("preprocess"), "mean", "std") or colours_beside(path.parent),
+        colours_in(content.get("preprocess"), "mean", "std", "the file of the weights")
+        or colours_beside(path.parent),
         place,
+        arch if isinstance(arch := content.get("arch"), str) else "",
         is_own=isinstance(content.get("state"), dict) and "vtrain" in content,
     )
 
@@ -112,14 +119,25 @@ def file_in(folder: Path) -> Path:
     if len(files) == 1:
         return files[0]
     if not files:
-        known = (*KNOWN_NAMES, *INDEX_NAMES, *BEST_NAMES)
-        inner = sorted({path.parent.name for name in known for path in folder.glob(f"*/{name}")})
-        hint = f"name one in it, such as {inner[-1]}" if inner else "name a file"
+        inner = _deeper(folder)
+        hint = "name a file" if inner is None else f"name one in it, such as {inner}"
         raise CheckpointError("no file of weights in this folder", folder, hint)
     names = ", ".join(path.name for path in files[:3]) + ", ..." * (len(files) > 3)
     raise CheckpointError(
         f"{len(files)} files of weights in this folder: {names}", folder, "name one"
     )
+
+
+def _deeper(folder: Path) -> Path | None:
+    """Return the last of the folders within that have weights of a known name; None without any."""
+    known = (*KNOWN_NAMES, *INDEX_NAMES, *BEST_NAMES, RunFolder.best.name, "*.ckpt")
+    # Runs of a config, checkpoints of a trainer, and snapshots in the cache of the hub.
+    for depth in range(1, DEEPEST + 1):
+        above = "*/" * depth
+        found = {path.parent for name in known for path in folder.glob(f"{above}{name}")}
+        if found:
+            return max(found).relative_to(folder)
+    return None
 
 
 def _read(file: File, path: Path) -> tuple[dict[str, Any], TorchFile | None]:
@@ -140,10 +158,20 @@ def _from_safetensors(content: bytes, path: Path) -> dict[str, Any]:
     from safetensors.torch import load
 
     try:
-        return dict(load(content))
+        return {**_facts(content), **load(content)}
     except safetensors.SafetensorError as error:
         reason = str(error).splitlines()[0][:80]
         raise CheckpointError(f"truncated or corrupt safetensors: {reason}", path) from None
+
+
+def _facts(content: bytes) -> dict[str, Any]:
+    """Return what `vtrain export` says beside the weights in a file of safetensors."""
+    length = int.from_bytes(content[:8], "little")
+    try:
+        stated = json.loads(content[8 : 8 + length])["__metadata__"]
+        return {name: json.loads(stated[name]) for name in ("classes", "preprocess")}
+    except (ValueError, KeyError, TypeError, RecursionError):  # of another program, or damaged
+        return {}
 
 
 def _is_npz(head: bytes) -> bool:

@@ -11,12 +11,14 @@ BAGS = re.compile(
     r"|easydict EasyDict|addict(\.addict)? \w*Dict|(mmengine|mmcv|omegaconf)(\.\w+)+ [\w.]+"
     r"|(pytorch_)?lightning(\.\w+)+ \w+|lightning_fabric(\.\w+)+ \w+"
     r"|numpy(\._?core)?\.multiarray (scalar|_reconstruct)|numpy(\._?core)?\.numeric _frombuffer"
-    r"|numpy (dtype|ndarray)|numpy\.dtypes \w+"
+    r"|numpy (dtype|ndarray)|numpy\.dtypes \w+|numpy\.random(\.\w+)+ \w+"
     r"|_codecs encode|collections (Counter|deque)|copy_?reg _reconstructor"
     r"|(__builtin__|builtins) (set|frozenset|bytearray|complex|slice|x?range|object|list|dict|tuple"
     r"|int|float|str|bool|getattr)"  # of a class, for a method of it: mmengine keeps some
     r"|pathlib(\._local)? (Pure)?(Posix|Windows)?Path|datetime (date|time|datetime|timedelta)"
-    r"|torch (Size|device)|torch\.optim(\.\w+)+ [A-Z]\w+|torch\.nn\.modules\.loss [A-Z]\w+"
+    r"|uuid (UUID|SafeUUID)|decimal Decimal|fractions Fraction|pandas(\.\w+)+ \w+"
+    r"|torch (Size|device)|torch\.torch_version TorchVersion"
+    r"|torch\.optim(\.\w+)+ [A-Z]\w+|torch\.nn\.modules\.loss [A-Z]\w+"
     r"|torch\.nn\.parameter (Buffer|Parameter)"
 )
 """What training programs put beside weights: settings, logs, numbers of NumPy."""

@@ -1,6 +1,6 @@
 """What is said of an image file, and the reading of files for it; nothing here needs torch."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +8,14 @@ from typing import Any, TypeAlias, TypeVar
 
 from PIL import Image
 
+from vtrain.data.unused import Unused
 from vtrain.errors import DataError
 from vtrain.files.images import read_image
+from vtrain.files.surplus import surplus_of
 from vtrain.resources import cpu_count
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Sized)
+"""What is made of an image for a model, the channels first."""
 OnError: TypeAlias = Callable[[int, DataError], None]
 """Gets the number of a path that is no readable image."""
 BATCH_SIZE = 32
@@ -46,20 +49,22 @@ def decoded(
     prepare: Callable[[Image.Image], T],
     on_error: OnError,
     batch_size: int = BATCH_SIZE,
+    unused: Unused | None = None,
 ) -> Iterator[tuple[list[int], list[T]]]:
     """Decode files in threads, a batch ahead of the one that is asked for, and yield batches.
 
     Every `batch_size` paths are one batch, less those that cannot be read: what a batch is made of
     does not depend on timing. A batch is the numbers of its paths and what `prepare` made of them;
-    `on_error` is called before the batch that the path would be in.
+    `on_error` is called before the batch that the path would be in, and `unused` is told what is
+    not used of an image.
     """
     starts = range(0, len(paths), batch_size)
     # Decoding releases Python's lock, so threads are enough and an error needs no pickling.
     with ThreadPoolExecutor(min(cpu_count(), batch_size)) as pool:
 
         def begin(start: int) -> list[Future[T]]:
-            chunk = paths[start : start + batch_size]
-            return [pool.submit(_prepared, prepare, path) for path in chunk]
+            chunk = enumerate(paths[start : start + batch_size], start)
+            return [pool.submit(_prepared, prepare, n, path, unused) for n, path in chunk]
 
         ahead = begin(0)
         try:
@@ -81,8 +86,14 @@ def decoded(
             pool.shutdown(cancel_futures=True)  # after Ctrl-C nobody waits for what is ahead
 
 
-def _prepared(prepare: Callable[[Image.Image], T], path: Path) -> T:
+def _prepared(
+    prepare: Callable[[Image.Image], T], number: int, path: Path, unused: Unused | None
+) -> T:
     try:
-        return prepare(read_image(path))
+        image = read_image(path)
+        result = prepare(image)
     except MemoryError:  # of this image alone: the others have their answers
         raise DataError("too little memory to prepare this image", path) from None
+    if unused is not None:
+        unused.note(number, surplus_of(image, len(result)))
+    return result

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from vtrain.data.loading.batches import Batch
 from vtrain.data.preprocess import Preprocess
+from vtrain.data.unused import Unused
 from vtrain.inference.files import BATCH_SIZE, OnError, decoded
 
 NO_TARGET = -100
@@ -75,9 +76,10 @@ def batches_of_files(
     device: torch.device,
     on_error: OnError,
     batch_size: int = BATCH_SIZE,
+    unused: Unused | None = None,
 ) -> Iterator[Batch]:
     """Decode files as `decoded` does and yield batches; their targets stand for no image."""
-    for numbers, images in decoded(paths, preprocess, on_error, batch_size):
+    for numbers, images in decoded(paths, preprocess, on_error, batch_size, unused):
         targets = torch.full((len(numbers),), NO_TARGET, device=device)
         pixels = torch.stack(images).to(device)  # (B, C, S, S) uint8
         # Where the batch begins, also if its first files could not be read.

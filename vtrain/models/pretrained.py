@@ -15,10 +15,12 @@ from torch import Tensor
 from vtrain.data.datasets.class_names import places
 from vtrain.errors import CheckpointError, printable
 from vtrain.files.weights import read_weights
+from vtrain.files.weights_colours import Colours
 from vtrain.models.base import ImageClassifier
 from vtrain.models.weights.fitting import fit_to_shape, stem_note
 from vtrain.models.weights.key_mappings import KeyMapping, translate
 from vtrain.models.weights.prefixes import below_prefix
+from vtrain.models.weights.published import published_colours
 from vtrain.models.weights.rearrange import State
 from vtrain.models.weights.sources import located
 from vtrain.models.weights.tokens import arrange_positions, other_pooling
@@ -53,8 +55,8 @@ class LoadReport:
     """Whose names the file used."""
     fates: dict[str, Fate]
     """What became of each name, the model's first."""
-    colours: tuple[tuple[float, ...], tuple[float, ...]] | None = None
-    """Mean and std of the channels that the file's weights were trained with, if it states them."""
+    colours: Colours | None = None
+    """Mean and std that the file's weights were trained with, as far as that is known."""
     place: str = ""
     """Where in the file they were: under which key, below which prefix."""
     stem: str = ""
@@ -121,7 +123,12 @@ def load_pretrained(
     place = ", ".join(filter(None, (file.place, f"names below {shown(prefix)}" * bool(prefix))))
     stem = stem_note(given, wanted)
     # Names of vtrain are timm's: whose they are in a file says who wrote it.
-    report = LoadReport("vtrain" if file.is_own else mapping.name, fates, file.colours, place, stem)
+    whose, colours = mapping.name, file.colours
+    if file.is_own:
+        whose = "vtrain"
+    elif colours is None:
+        colours = published_colours(whose, given, arch=file.arch, place=file.place)
+    report = LoadReport(whose, fates, colours, place, stem)
 
     refuse(report, source)
     # Only after every check, so that an error leaves the model as it was.

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
@@ -38,13 +39,15 @@ def check_config(config: Config, listed: ImageFolder | None = None) -> str:
     num_classes = len(source.classes)
     check_watched(plan)
     check_maps(config)
-    preprocess = build_preprocess(config, source)
     val = source.split("val")
-    input_ = build_input(config, preprocess, plan.train, num_classes)
     # Shapes without memory: a model that this machine could not hold is checked all the same.
     with torch.device("meta"):
         model = build_model(config, num_classes)
-    start = load_start(config, model, source.classes, preprocess)
+    start = load_start(config, model, source)
+    config = start.config
+    plan = replace(plan, config=config)
+    preprocess = build_preprocess(config, source)
+    input_ = build_input(config, preprocess, plan.train, num_classes)
     with torch.device("meta"):
         choose_trained(config, model)
         optimizer = build_optimizer(config, model)
@@ -62,7 +65,8 @@ def check_config(config: Config, listed: ImageFolder | None = None) -> str:
         ["validation images", f"{len(val):,}"],
         ["device", f"{plan.device}, {plan.precision}"],
         ["parameters", f"{cost.parameters:,} ({cost.trainable:,} trained)"],
-        ["weights", start],
+        ["weights", start.weights],
+        *([["colours", start.colours]] * bool(start.colours)),
         ["GMACs per image", f"{cost.gmacs:.4f}"],
         ["steps", f"{plan.total_steps:,} ({plan.steps_per_epoch:,} per epoch)"],
         ["learning rate", rate_text(plan)],

@@ -218,6 +218,7 @@ def _built(
         # A run that goes on keeps its batch size, whatever would fit today.
         stored, run_data = start.batch_size, start.checkpoint.dataset
         start.check_config(config)  # before any part: into others the state would not fit
+        config = start.with_colours(config)
     source = build_source(config, run_data, request.listed)
     if start is None:
         check_maps(config)

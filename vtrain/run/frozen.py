@@ -173,9 +173,12 @@ def pretrained_model(path: Path, overrides: list[str]) -> LoadedModel:
         train = config.train.model_copy(update={"batch_size": 64})
         config = config.model_copy(update={"train": train})
     source = build_source(config, listed=request.listed)
-    preprocess = build_preprocess(config, source)
     model = build_model(config, len(source.classes))
-    log.info("weights %s", load_start(config, model, source.classes, preprocess))
+    start = load_start(config, model, source)
+    log.info("weights %s", start.weights)
+    log.info("colours %s", start.colours)
+    config = start.config
+    preprocess = build_preprocess(config, source)
     checkpoint = Checkpoint(
         model=describe_model(config, model),
         classes=source.classes,

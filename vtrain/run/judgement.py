@@ -76,8 +76,9 @@ def _known(parts: Parts) -> tuple[int, int]:
     """
     plan, ema = parts.plan, parts.state.ema
     samples = sample_of(plan.train, parts.train_loader.decoded.unreadable.left_out)
+    unused = parts.train_loader.decoded.unused  # they were trained on, and it has been said
     loader = bind(EvalLoader, plan.config.data)(
-        samples, parts.preprocess, plan.eval_batch_size, plan.rank, plan.device
+        samples, parts.preprocess, plan.eval_batch_size, plan.rank, plan.device, unused
     )
     try:
         with ema.swapped_into(parts.model) if ema is not None else nullcontext():

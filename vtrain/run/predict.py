@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import numpy as np
 
 from vtrain.data.progress import Progress, said_if_long
+from vtrain.data.unused import Unused
 from vtrain.errors import CheckpointError, ConfigError, DataError, StorageError
 from vtrain.files.runs import RUNS, RunFolder
 from vtrain.inference.files import Prediction
@@ -77,11 +78,12 @@ def predict_images(
     def on_error(number: int, error: DataError) -> None:
         errors[number] = error.what
 
+    unused = Unused()
     if isinstance(model, OnnxModel):
-        ranked = ranked_by_onnx(model, paths, wanted, on_error)
+        ranked = ranked_by_onnx(model, paths, wanted, on_error, unused)
     else:
-        ranked = ranked_by_models(members, paths, wanted, on_error, views)
-    answers = in_order(paths, ranked, errors)
+        ranked = ranked_by_models(members, paths, wanted, on_error, views, unused)
+    answers = unused.said_after(in_order(paths, ranked, errors))
     predictions = (Prediction(str(path), found or [], error) for path, found, error in answers)
     if limits:
         return (named(prediction, limits, top_k) for prediction in predictions)

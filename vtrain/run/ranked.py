@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vtrain.data.datasets.class_names import places
+from vtrain.data.unused import Unused
 from vtrain.inference.files import OnError, decoded
 from vtrain.inference.onnx_model import OnnxModel
 
@@ -24,11 +25,12 @@ def ranked_by_models(
     top_k: int,
     on_error: OnError,
     views: "Views | None",
+    unused: Unused,
 ) -> Iterator[tuple[int, list[tuple[str, float]]]]:
     """Yield the number of each readable path and its likeliest classes."""
     first, task = members[0], members[0].task
     # Each reads the files for itself, as its own preprocessing wants them.
-    streams = [outputs_of_files(one, paths, on_error, views) for one in members]
+    streams = [outputs_of_files(one, paths, on_error, views, unused) for one in members]
     columns = [places(first.classes, one.classes)[0] for one in members]
     for outputs in zip(*streams, strict=True):
         logits = outputs[0].logits
@@ -44,14 +46,18 @@ def ranked_by_models(
 
 
 def outputs_of_files(
-    loaded: "LoadedModel", paths: list[Path], on_error: OnError, views: "Views | None" = None
+    loaded: "LoadedModel",
+    paths: list[Path],
+    on_error: OnError,
+    views: "Views | None" = None,
+    unused: Unused | None = None,
 ) -> Iterator["Outputs"]:
     """Yield what a model says of files, a batch at a time, in the precision of its run."""
     from vtrain.inference.outputs import batches_of_files, outputs_of
     from vtrain.inference.views import asked_about
 
     asked = asked_about(loaded.model, loaded.geometry, views, loaded.task)
-    batches = batches_of_files(paths, asked.geometry, loaded.device, on_error)
+    batches = batches_of_files(paths, asked.geometry, loaded.device, on_error, unused=unused)
     normalise = loaded.geometry.normalise
     return outputs_of(asked.model, batches, normalise, autocast_of(loaded))
 
@@ -68,10 +74,10 @@ def autocast_of(loaded: "LoadedModel") -> Callable[[], AbstractContextManager[No
 
 
 def ranked_by_onnx(
-    model: OnnxModel, paths: list[Path], top_k: int, on_error: OnError
+    model: OnnxModel, paths: list[Path], top_k: int, on_error: OnError, unused: Unused
 ) -> Iterator[tuple[int, list[tuple[str, float]]]]:
     """Do the same by an exported file, without torch."""
-    for numbers, images in decoded(paths, model.prepare, on_error):
+    for numbers, images in decoded(paths, model.prepare, on_error, unused=unused):
         probabilities = model.probabilities(np.stack(images))  # (B, K)
         order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
         for number, row, ids in zip(numbers, probabilities, order, strict=True):

@@ -18,6 +18,7 @@ from vtrain.errors import CheckpointError, ConfigError, DivergedError
 from vtrain.files.checkpoint import Checkpoint
 from vtrain.files.runs import RunFolder
 from vtrain.files.store import CheckpointStore
+from vtrain.run.build.colours import is_set
 from vtrain.run.build.parts import Parts
 from vtrain.run.text.command import resume_command
 
@@ -63,6 +64,17 @@ class ResumePoint:
         if config.train.epochs < begun:
             what = f"train.epochs={config.train.epochs} is less than the {begun} that are begun"
             raise ConfigError(what, self.path, f"take {begun} or more; train.max_steps ends it now")
+
+    def with_colours(self, config: Config) -> Config:
+        """Return a config with the mean and std that the run began with, where it leaves them open.
+
+        They were those of the weights that it started from, which are not read again.
+        """
+        if not leaves_colours_open(config):
+            return config
+        before = self.config.data
+        data = config.data.model_copy(update={"mean": before.mean, "std": before.std})
+        return config.model_copy(update={"data": data})
 
     @contextmanager
     def blamed_for_divergence(self, parts: Parts) -> Iterator[None]:
@@ -182,7 +194,14 @@ def differences(before: Config, after: Config) -> list[str]:
     old, new = before.model_dump(mode="json"), after.model_dump(mode="json")
     if after.train.batch_size == "auto":  # a run that goes on keeps the number it found
         new["train"]["batch_size"] = old["train"]["batch_size"]
+    if leaves_colours_open(after):  # as well as the mean and std of the weights it started from
+        new["data"] |= {key: old["data"][key] for key in ("mean", "std")}
     return list(_differing(old, new))
+
+
+def leaves_colours_open(config: Config) -> bool:
+    """Return whether a run with this config has the mean and std of the weights it starts from."""
+    return config.model.pretrained is not None and not is_set(config)
 
 
 def _differing(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> Iterable[str]:

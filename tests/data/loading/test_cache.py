@@ -14,6 +14,7 @@ from vtrain.data.datasets.samples import ArraySamples, FileSamples
 from vtrain.data.loading import cache
 from vtrain.data.loading.cache import as_array, choose, fill
 from vtrain.data.loading.loader import EvalLoader
+from vtrain.data.unused import Unused
 from vtrain.errors import DataError, DeviceError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -88,7 +89,7 @@ def test_an_interrupt_ends_the_filling_at_once() -> None:
 def test_files_of_one_size_become_an_array(tmp_path: Path) -> None:
     samples = ImageFolder(root=plant(tmp_path, *(f"{c}/{i}.png" for c in "ab" for i in range(9))))
     train = samples.split("train")
-    array = as_array(train, "auto", Same())
+    array = as_array(train, "auto", Same(), Unused())
     assert isinstance(array, ArraySamples)
     for i in range(len(train)):
         assert (np.asarray(array.image(i)) == np.asarray(train.image(i))).all()
@@ -103,7 +104,7 @@ def test_files_of_several_sizes_stay_files(
     plant(tmp_path, *(f"a/{i}.png" for i in range(40)), "b/0.png")
     Image.new("RGB", (5, 4)).save(tmp_path / "a/33.png")
     samples = ImageFolder(root=tmp_path).split("train")
-    assert as_array(samples, mode, Same()) is samples
+    assert as_array(samples, mode, Same(), Unused()) is samples
     assert ("their sizes differ" in caplog.text) == (mode == "ram")
 
 
@@ -111,12 +112,12 @@ def test_a_bad_file_leaves_files_to_the_policy_on_bad_images(tmp_path: Path) -> 
     plant(tmp_path, *(f"{c}/{i}.png" for c in "ab" for i in range(20)))
     (tmp_path / "a/13.png").write_bytes(b"spoilt")
     samples = ImageFolder(root=tmp_path).split("train")
-    assert as_array(samples, "ram", Same()) is samples
+    assert as_array(samples, "ram", Same(), Unused()) is samples
 
 
 def test_nothing_is_decoded_beforehand_when_caching_is_off(tmp_path: Path) -> None:
     samples = FileSamples(tmp_path, ["none.png"], torch.zeros(1).long())  # reading would fail
-    assert as_array(samples, "none", Same()) is samples
+    assert as_array(samples, "none", Same(), Unused()) is samples
 
 
 def test_a_cached_evaluation_decodes_once(monkeypatch: pytest.MonkeyPatch) -> None:

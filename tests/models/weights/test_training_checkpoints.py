@@ -47,6 +47,39 @@ def test_timm_s_own_saver(tmp_path: Path, averaged: bool) -> None:
     assert_computes_the_same(tmp_path, theirs, said)  # of the folder, model_best.pth.tar
 
 
+@pytest.mark.parametrize("key", [None, "model_ema"])
+def test_torch_s_own_average(tmp_path: Path, key: str | None) -> None:
+    """As torchvision's training script keeps it, under `model_ema`."""
+    average = torch.optim.swa_utils.AveragedModel(timm_vit())
+    state = average.state_dict()
+    beside = {"model": timm_vit().state_dict(), "args": argparse.Namespace(epochs=3), "epoch": 2}
+    torch.save(state if key is None else {**beside, key: state}, tmp_path / "checkpoint.pth")
+    report = load_pretrained(tiny("vit_ti"), str(tmp_path))
+    assert report.unused == ("n_averaged",)
+    assert_computes_the_same(tmp_path, average.module)
+
+
+@pytest.mark.parametrize(
+    ("keys", "taken"),
+    [
+        (["net_g", "net_d"], "net_g"),
+        (["student_state_dict", "teacher_state_dict"], "teacher_state_dict"),
+        (["encoder", "target_encoder"], "target_encoder"),  # I-JEPA evaluates its target
+        (["best_model"], "best_model"),
+        (["state"], "state"),
+    ],
+)
+def test_scripts_have_keys_of_their_own(tmp_path: Path, keys: list[str], taken: str) -> None:
+    models = {key: timm_vit() for key in keys}
+    content = {
+        "optimizer": {"state": {0: {"exp_avg": torch.zeros(3)}}, "param_groups": [{"lr": 0.1}]},
+        "rng": {"cpu": torch.get_rng_state()},
+        **{key: model.state_dict() for key, model in models.items()},
+    }
+    torch.save(content, tmp_path / "checkpoint.pth")
+    assert_computes_the_same(tmp_path, models[taken], taken)
+
+
 @pytest.mark.slow
 def test_lightning_s_own_checkpoints(tmp_path: Path) -> None:
     lightning = pytest.importorskip("lightning")

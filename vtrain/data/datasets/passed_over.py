@@ -8,7 +8,12 @@ from vtrain.files.image_readers import HEIC_ENDINGS
 
 IGNORED_SHARE = 0.05
 """The part of files that are no images above which the note on them is a warning."""
-HEIC = {f".{ending}" for ending in HEIC_ENDINGS.split()}
+READERS = {
+    HEIC_ENDINGS: "pip install pillow-heif, which reads HEIC; or save them as .jpg or .png",
+    "cr2 cr3 nef arw dng raf orf rw2 pef srw": "develop the camera's raw files into .jpg or .png",
+    "dcm dicom nii gz fits fit": "save what is in them as .png, .tif or .npy",
+}
+"""Endings of files that hold images which are not read -> what to do about them."""
 OTHER_DATA = {
     ".tar": "tar shards are read by data.name=webdataset",
     ".parquet": "Parquet is read by data.name=parquet",
@@ -96,9 +101,12 @@ class PassedOver:
 
     def reader(self) -> str | None:
         """Say what reads files that are passed over, if it is known."""
-        if HEIC.isdisjoint(self.endings):
-            return None
-        return "pip install pillow-heif, which reads HEIC; or save them as .jpg or .png"
+        found = (
+            advice
+            for endings, advice in READERS.items()
+            if not self.endings.keys().isdisjoint(f".{ending}" for ending in endings.split())
+        )
+        return next(found, None)
 
     def dataset(self) -> str | None:
         """Say how the files that are passed over are read as a dataset, if they may be one."""

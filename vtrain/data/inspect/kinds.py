@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from vtrain.data.unused import CHANNELS_UNUSED, PAGES_UNUSED
 from vtrain.errors import counted
 
 FEW_LEVELS = 64
@@ -17,14 +18,9 @@ def kind_lines(
 ) -> Iterator[str]:
     """Yield lines on pages, channels and depths: what of them is used, and in which range."""
     if paged:
-        files = counted(paged, "file has", "files have")
-        yield f"  pages: {files} several pages or frames: only the first is used"
+        yield f"  pages: {counted(paged, 'file has', 'files have')} {PAGES_UNUSED}"
     if banded:
-        images = counted(banded, "image has", "images have")
-        yield (
-            f"  channels: {images} more than are used (data.channels), "
-            "such as transparency, which is put on white"
-        )
+        yield f"  channels: {counted(banded, 'image has', 'images have')} {CHANNELS_UNUSED}"
     if levels is None or values is None:
         return
     (low, high), (least, most) = levels, values

@@ -20,8 +20,9 @@ from vtrain.data.labels import images_per_class, label_text
 from vtrain.data.preprocess import Preprocess
 from vtrain.data.progress import Progress
 from vtrain.errors import DataError
-from vtrain.files.images import count_frames, decode_image, read_bytes
+from vtrain.files.images import decode_image, read_bytes
 from vtrain.files.lazy_image import Bands, DeepGrey, samples_of
+from vtrain.files.surplus import Surplus, surplus_of
 from vtrain.resources import cpu_count
 
 N = TypeVar("N", int, float)
@@ -172,13 +173,12 @@ class Seen:
     problem: str | None = None
     digest: bytes | None = None
     """Of its content; None where there was nothing to read."""
-    frames: int = 1
+    surplus: Surplus = Surplus.NONE
+    """What it has beyond what is used."""
     levels: tuple[int, int] | None = None
     """The darkest and the brightest, of 0 to 255, of a grey image of more than 8 bits."""
     values: tuple[float, float] | None = None
     """The smallest and the largest sample of such an image."""
-    banded: bool = False
-    """Whether it has more channels than are used."""
     moments: Moments | None = None
     signature: bytes | None = None
     """What it looks like; None where it cannot be decoded."""
@@ -197,8 +197,8 @@ def scan_split(
     levels: list[tuple[int, int]] = []
     values: list[tuple[float, float]] = []
     for image in seen:
-        paged += image.frames > 1
-        banded += image.banded
+        paged += Surplus.PAGES in image.surplus
+        banded += Surplus.CHANNELS in image.surplus
         if image.moments is not None:  # added up at once: there may be a million
             total = image.moments if total is None else total + image.moments
         if image.levels is not None:
@@ -254,7 +254,7 @@ def look_at_all(
 
 def look(samples: Samples, index: int, preprocess: Preprocess | None = None) -> Seen:
     """Read and decode one image, and prepare it for the model if it is said how."""
-    digest, frames = None, 1
+    digest = None
     try:
         path = samples.file(index)
         if path is None:
@@ -265,24 +265,26 @@ def look(samples: Samples, index: int, preprocess: Preprocess | None = None) -> 
             digest = _digest(content)
             image = decode_image(content, path)
             image.load()  # a large JPEG may be damaged anywhere
-            frames = count_frames(content)
         moments = Moments.of(preprocess(image)) if preprocess is not None else None
     except DataError as error:
         return Seen(index, problem=error.what, digest=digest)
     size, look_of_it = f"{image.width} x {image.height}", signature(image)
-    seen = Seen(index, size, None, digest, frames, moments=moments, signature=look_of_it)
-    return replace(seen, **_of_bands(image, preprocess))
+    beyond = surplus_of(image, 3 if preprocess is None else preprocess.channels)
+    seen = Seen(index, size, None, digest, beyond, moments=moments, signature=look_of_it)
+    return replace(seen, **_of_depth(image, preprocess))
 
 
-def _of_bands(image: Image.Image, preprocess: Preprocess | None) -> dict[str, Any]:
-    """Return what `Seen` says of an image of many channels or of more than 8 bits."""
+def _of_depth(image: Image.Image, preprocess: Preprocess | None) -> dict[str, Any]:
+    """Return what `Seen` says of an image of more than 8 bits."""
     value_range = "auto" if preprocess is None else preprocess.value_range
     channels = 3 if preprocess is None else preprocess.channels
     if isinstance(image, DeepGrey):
         samples, grey = image.samples, np.asarray(in_range(image, value_range))
-    elif isinstance(image, Bands) and image.count != channels:
-        return {"banded": image.count > channels}
-    elif isinstance(image, Bands) and (samples := image.read()[0]).dtype != np.uint8:
+    elif (
+        isinstance(image, Bands)
+        and image.count == channels
+        and (samples := image.read()[0]).dtype != np.uint8
+    ):
         grey = samples_of(in_channels(image, channels, value_range, icc=False))
     else:
         return {}

@@ -13,8 +13,10 @@ from vtrain.data.datasets.samples import ArraySamples, Samples
 from vtrain.data.loading.worker import Transform
 from vtrain.data.normalise import to_bytes
 from vtrain.data.progress import Progress
+from vtrain.data.unused import Unused
 from vtrain.device import naming_failures
 from vtrain.errors import DataError, DeviceError
+from vtrain.files.surplus import surplus_of
 from vtrain.resources import cpu_count, free_memory
 
 CacheMode: TypeAlias = Literal["auto", "none", "ram", "device"]
@@ -116,17 +118,17 @@ class MixedSizesError(Exception):
     """Images cannot be stacked: by their sizes, kind or number, or as one cannot be read."""
 
 
-def as_array(samples: Samples, mode: CacheMode, transform: Transform) -> Samples:
+def as_array(samples: Samples, mode: CacheMode, transform: Transform, unused: Unused) -> Samples:
     """Return the images as `ArraySamples` if all can be read, have one size and fit in memory.
 
-    They are as `transform` says that they may be kept for it.
+    They are as `transform` says that they may be kept for it; `unused` notes what is not kept.
 
     Otherwise return `samples` as they are.
     """
     if mode == "none" or isinstance(samples, ArraySamples):
         return samples
     try:
-        stacked = _stack(samples, mode, transform)
+        stacked = _stack(samples, mode, transform, unused)
         return DecodedSamples(stacked, samples.targets, "", source=samples)
     except (MixedSizesError, DataError) as reason:
         if mode != "auto":
@@ -134,16 +136,16 @@ def as_array(samples: Samples, mode: CacheMode, transform: Transform) -> Samples
         return samples
 
 
-def _stack(samples: Samples, mode: CacheMode, transform: Transform) -> Tensor:
+def _stack(samples: Samples, mode: CacheMode, transform: Transform, unused: Unused) -> Tensor:
     """Decode all images into one array. Shape: (N, C, H, W) uint8."""
     # Sixteen spread over all mostly show whether reading them all is worth it.
     probe = range(0, len(samples), max(1, len(samples) // 16))
-    shapes = {pixels(samples, index, transform).shape for index in probe}
+    shapes = {pixels(samples, index, transform, unused).shape for index in probe}
     shape = next(iter(shapes))
 
     def read(index: int) -> Tensor:
         try:
-            image = pixels(samples, index, transform)
+            image = pixels(samples, index, transform, unused)
         except DataError as error:  # as a DataError, `fill` would note it and go on
             raise MixedSizesError(str(error)) from error
         if image.shape != shape:
@@ -157,13 +159,16 @@ def _stack(samples: Samples, mode: CacheMode, transform: Transform) -> Tensor:
     return fill(len(samples), read, shape, threads=cpu_count()).images
 
 
-def pixels(samples: Samples, index: int, transform: Transform) -> Tensor:
+def pixels(samples: Samples, index: int, transform: Transform, unused: Unused) -> Tensor:
     """Return the bytes that are kept of one image. Shape: (C, H, W) uint8.
 
     Raises:
         MixedSizesError: What is used of it depends on its crop.
     """
-    image = transform.kept(samples.image(index))
-    if image is None:
+    image = samples.image(index)
+    kept = transform.kept(image)
+    if kept is None:
         raise MixedSizesError(f"a large JPEG is decoded as it is needed ({samples.name(index)})")
-    return to_bytes(image)
+    result = to_bytes(kept)
+    unused.note(index, surplus_of(image, len(result)))
+    return result

@@ -15,6 +15,7 @@ from vtrain.data.loading.cache import Cached, CacheMode, as_array, choose, fill
 from vtrain.data.loading.unreadable import Unreadable
 from vtrain.data.loading.worker import PIECE, Job, JobDecoder, Piece, Transform, decode
 from vtrain.data.loading.workers import PREFETCH, TIMEOUT, Workers
+from vtrain.data.unused import Unused
 from vtrain.errors import DataError, counted
 from vtrain.resources import cpu_count
 
@@ -29,8 +30,8 @@ class Decoded:
     memory, if they have one size, and only the transform is left to do; else the samples as they
     are. The latter two are done here or in worker processes.
 
-    Images that cannot be read while the cache is filled are reported to `unreadable`; `TrainLoader`
-    explains the other arguments.
+    Images that cannot be read while the cache is filled are reported to `unreadable`, and what is
+    not used of others to `unused`; `TrainLoader` explains the other arguments.
     """
 
     def __init__(
@@ -38,12 +39,14 @@ class Decoded:
         samples: Samples,
         transform: Transform,
         unreadable: Unreadable,
+        unused: Unused,
         device: torch.device,
         num_workers: NumWorkers,
         cache: CacheMode,
         timeout: float = TIMEOUT,
     ) -> None:
         self.samples, self.transform, self.unreadable = samples, transform, unreadable
+        self.unused = unused
         self.device, self.cache = device, cache
         self.timeout = timeout
         self._num_workers = num_workers
@@ -60,7 +63,7 @@ class Decoded:
             return None
         cached = fill(
             count,
-            lambda index: decode(self.samples, self.transform, index, 0),
+            lambda index: decode(self.samples, self.transform, index, 0, self.unused),
             self.shape,
             threads=cpu_count(),
         )
@@ -88,6 +91,11 @@ class Decoded:
         cores = cpu_count()
         # Beside a GPU all cores but one may decode; on a CPU the model needs the cores itself.
         return min(16, max(1, cores - 1)) if self.device.type == "cuda" else min(4, cores // 4)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether every image was read beforehand."""
+        return self.cached is not None or isinstance(self._stored, ArraySamples)
 
     @property
     def images_ahead(self) -> int:
@@ -149,7 +157,7 @@ class Decoded:
         """The samples, decoded beforehand if that is possible and wanted."""
         if not self.transform.varies:  # then transformed images are cached, or none
             return self.samples
-        return as_array(self.samples, self.cache, self.transform)
+        return as_array(self.samples, self.cache, self.transform, self.unused)
 
 
 def _size_and_place(images: Tensor) -> str:

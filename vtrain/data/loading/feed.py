@@ -54,6 +54,8 @@ def _from_pieces(decoded: Decoded, shares: Sequence[Share], epoch: int) -> Itera
             piece = next(pieces)
             for index, error in piece.errors:
                 decoded.unreadable.report(index, error)
+            for index, surplus in piece.surplus.items():
+                decoded.unused.note(index, surplus)
             count = len(piece.indices)
             # Copied before the next piece is asked for: a worker then overwrites this slot.
             images[len(kept) : len(kept) + count] = ring[piece.slot, :count]

@@ -28,6 +28,7 @@ from vtrain.data.loading.unreadable import OnBadImage, Unreadable
 from vtrain.data.loading.worker import Transform
 from vtrain.data.loading.workers import TIMEOUT
 from vtrain.data.progress import Progress
+from vtrain.data.unused import Unused
 from vtrain.distributed import Rank
 from vtrain.registry import CHANGEABLE_ON_RESUME, FREE_ON_RESUME, off
 
@@ -89,6 +90,7 @@ class TrainLoader:
             samples,
             transform,
             Unreadable(on_bad_image, len(samples), BAD_HINT),
+            Unused("training ", is_part=rank.world_size > 1),
             torch.device(device),
             num_workers,
             cache,
@@ -105,8 +107,13 @@ class TrainLoader:
         if self.rank.is_main and not self._described:
             self._described = True
             logger.info("input   %s", self.describe())
+            if self.decoded.is_kept:
+                self.decoded.unused.say()
         own = shares(self.order(epoch), self.batch_size, self.rank, start)
-        return feed(self.decoded, own, epoch)
+        batches = feed(self.decoded, own, epoch)
+        # Of a part of an epoch the number would be too small.
+        is_told = self.rank.is_main and start == 0
+        return self.decoded.unused.said_after(batches) if is_told else batches
 
     def take(self, indices: Tensor) -> Batch:
         """Return some images as the first epoch would see them. Shape: `indices` (B,) int64."""
@@ -162,6 +169,7 @@ class EvalLoader:
     """Every image once, in order: sample i belongs to process i modulo their number.
 
     `TrainLoader` explains the arguments, but `batch_size` counts the images of this process alone.
+    `unused` is who knows already what is not used of the images, and says it.
     """
 
     def __init__(
@@ -171,6 +179,7 @@ class EvalLoader:
         batch_size: int,
         rank: Rank = ALONE,
         device: torch.device | str = "cpu",
+        unused: Unused | None = None,
         *,
         on_bad_image: OnBadImage,
         num_workers: NumWorkers,
@@ -184,6 +193,7 @@ class EvalLoader:
             own,
             _FixedTransform(preprocess),
             Unreadable(on_bad_image, len(own), BAD_HINT),
+            unused or Unused(is_part=rank.world_size > 1),
             torch.device(device),
             num_workers,
             cache,
@@ -208,6 +218,7 @@ class EvalLoader:
                     yield replace(batch, indices=self.own[batch.indices])
                 progress.add(batch.total)
         self._tell(self.decoded.unreadable.skipped)
+        self.decoded.unused.say()
 
     def _tell(self, skipped: int) -> None:
         """Say of how many images the figures are: of others they could not be compared."""

@@ -10,7 +10,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vtrain.data.datasets.samples import Samples
+from vtrain.data.unused import Unused
 from vtrain.errors import DataError, VtrainError
+from vtrain.files.surplus import Surplus, surplus_of
 from vtrain.interrupt import ending_with_parent
 
 PIECE = 64
@@ -54,6 +56,8 @@ class Piece:
     slot: int
     indices: list[int]
     errors: list[tuple[int, VtrainError]]
+    surplus: dict[int, Surplus]
+    """What the images have beyond what is used, of those that have anything."""
 
 
 @dataclass(frozen=True)
@@ -71,33 +75,41 @@ class JobDecoder(Dataset[Piece]):
         images = self.ring[job.slot]  # (PIECE, C, S, S)
         kept: list[int] = []
         errors: list[tuple[int, VtrainError]] = []
+        unused = Unused()
         for index in job.indices:
             try:
                 # A bad image leaves no gap: the next good one takes its row.
-                images[len(kept)] = decode(self.samples, self.transform, index, job.epoch)
+                images[len(kept)] = decode(self.samples, self.transform, index, job.epoch, unused)
                 kept.append(index)
             except VtrainError as error:
                 errors.append((index, error))
-        return Piece(job.slot, kept, errors)
+        return Piece(job.slot, kept, errors, unused.found)
 
 
-def decode(samples: Samples, transform: Transform, index: int, epoch: int) -> Tensor:
-    """Read and transform one image. Shape: (C, S, S) uint8.
+def decode(
+    samples: Samples, transform: Transform, index: int, epoch: int, unused: Unused | None = None
+) -> Tensor:
+    """Read and transform one image, and note what is not used of it. Shape: (C, S, S) uint8.
 
     Raises:
         DataError: It cannot be read or transformed.
     """
+    number = index % len(samples)
     try:
-        return transform(samples.image(index % len(samples)), index, epoch)
+        image = samples.image(number)
+        pixels = transform(image, index, epoch)
     except VtrainError as error:
         if error.where is None:  # of what is in memory, or was opened without its name
-            error.where = samples.name(index % len(samples))
+            error.where = samples.name(number)
         raise
     except Exception as error:  # a class that does not pickle would hang the parent
         what = f"{type(error).__name__} while an image was prepared: {error}"
-        wrapped = DataError(what, samples.name(index % len(samples)))
+        wrapped = DataError(what, samples.name(number))
         wrapped.add_note(traceback.format_exc())
         raise wrapped from error
+    if unused is not None:
+        unused.note(number, surplus_of(image, len(pixels)))
+    return pixels
 
 
 def init_worker(parent: int, worker: int) -> None:

@@ -3,11 +3,13 @@
 import re
 import textwrap
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from vtrain.errors import CheckpointError, ConfigError
 from vtrain.files import hub
 from vtrain.files.weights import ENDINGS, KNOWN_NAMES
+from vtrain.files.weights_colours import BESIDE
 from vtrain.files.weights_parts import INDEX_NAMES, part_names
 
 HUB = "hf-hub:"
@@ -61,13 +63,15 @@ def _meant(source: str) -> str:
 
 
 def _downloaded(repository: str, file: str, download: Callable[[str, str], str]) -> Path:
-    """Download a file of weights, or an index and all its parts."""
+    """Download a file of weights, or an index and all its parts, and what is said of them."""
     found = Path(download(repository, file))
-    if file not in INDEX_NAMES:
-        # The cache holds links, and vtrain opens only regular files.
-        return found.resolve()
-    for part in part_names(found):  # all files of a repository lie in one folder
-        download(repository, part)
+    if file in INDEX_NAMES:
+        for part in part_names(found):  # all files of a repository lie in one folder
+            download(repository, part)
+    for beside in BESIDE:
+        # Most repositories have one of them; whatever keeps it away, the weights are there.
+        with suppress(Exception):
+            download(repository, beside)
     return found
 
 

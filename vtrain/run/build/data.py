@@ -10,7 +10,7 @@ from vtrain.data.augment.crop_flip import CropFlip
 from vtrain.data.augment.erasing import Erasing
 from vtrain.data.augment.mixing import Mixing
 from vtrain.data.datasets.folder import ImageFolder
-from vtrain.data.datasets.samples import ArraySamples, Samples, Source, Triple
+from vtrain.data.datasets.samples import ArraySamples, Samples, Source
 from vtrain.data.datasets.splits import Split
 from vtrain.data.input import Input
 from vtrain.data.inspect.fingerprint import split_of
@@ -51,8 +51,8 @@ def build_preprocess(config: Config, source: Source) -> Preprocess:
         )
 
 
-def for_channels(colours: Triple, channels: int) -> tuple[float, ...]:
-    """Return the mean or std of a dataset's colours for so many channels.
+def for_channels(colours: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """Return the mean or std of three colours for so many channels.
 
     Of grey it is their mean, and of other channels, of which the colours say nothing, one half.
     """

@@ -1,6 +1,7 @@
 """Build a run's model, and the model as the trainer calls it."""
 
 import logging
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from vtrain.config import Config
+from vtrain.data.datasets.samples import Source
 from vtrain.data.preprocess import Preprocess
 from vtrain.data.progress import said_if_long
 from vtrain.distributed import parallel
@@ -20,6 +22,7 @@ from vtrain.models.lora import adapt
 from vtrain.models.pretrained import load_pretrained
 from vtrain.optim.distillation import Teacher
 from vtrain.registry import MODELS, bind, section
+from vtrain.run.build.colours import say_colours, with_colours
 from vtrain.run.build.plan import Plan
 from vtrain.run.build.teacher import load_teacher
 
@@ -39,37 +42,27 @@ def build_model(config: Config, num_classes: int) -> ImageClassifier:
     return model
 
 
-def load_start(
-    config: Config, model: ImageClassifier, classes: tuple[str, ...], preprocess: Preprocess
-) -> str:
+@dataclass(frozen=True)
+class Start:
+    """The weights that a run starts from, in words, and the config that follows from them."""
+
+    config: Config
+    weights: str = "random"
+    colours: str = ""
+    """Which mean and std the run has; empty if it starts at random."""
+
+
+def load_start(config: Config, model: ImageClassifier, source: Source) -> Start:
     """Give a model the weights that its run starts from, if there are any, and say what they are.
 
-    Weights that saw images of another mean and std are used, but with a warning.
+    Their mean and std become the run's, unless the config has its own.
     """
     if config.model.pretrained is None:
-        return "random"
+        return Start(config)
     with said_if_long(f"reading {printable(config.model.pretrained)}"):
-        report = load_pretrained(model, config.model.pretrained, classes)
-    own = (preprocess.mean, preprocess.std)
-    # Four digits are what such numbers are published with.
-    if (
-        report.colours is not None
-        and len(report.colours[0]) == preprocess.channels
-        and any(
-            abs(a - b) > 1e-3
-            for given, wanted in zip(report.colours, own, strict=True)
-            for a, b in zip(given, wanted, strict=False)
-        )
-    ):
-        mean, std = map(list, report.colours)
-        log.warning(
-            "the weights were trained with data.mean=%s data.std=%s, and this run has "
-            "data.mean=%s data.std=%s: set theirs, unless that is meant",
-            mean,
-            std,
-            *map(list, own),
-        )
-    return str(report)
+        report = load_pretrained(model, config.model.pretrained, source.classes)
+    said = say_colours(config, report.colours, source)
+    return Start(with_colours(config, report.colours), str(report), said)
 
 
 def choose_trained(config: Config, model: ImageClassifier) -> None:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from PIL import Image
@@ -88,16 +88,22 @@ def build_parts(plan: Plan, *, pretrained: bool = True) -> Parts:
     Without `pretrained` the weights are those of a run that goes on: no file of others is read.
     """
     config, device, source = plan.config, plan.device, plan.source
+    num_classes = len(source.classes)
     torch.use_deterministic_algorithms(config.train.deterministic)
-    preprocess = build_preprocess(config, source)
     val = source.split("val")
     # Before the model, which may take minutes to load: a mistake in `augment` is found at once.
-    input_ = build_input(config, preprocess, plan.train, len(source.classes))
-    model = build_model(config, len(source.classes))
+    build_input(config, build_preprocess(config, source), plan.train, num_classes)
+    model = build_model(config, num_classes)
     # Weights are loaded into the whole model, and the optimizer is built over what is left of it
     # on the device: a part of each parameter, if it is sharded.
     if pretrained and config.model.pretrained is not None:
-        log.info("weights %s", load_start(config, model, source.classes, preprocess))
+        start = load_start(config, model, source)
+        log.info("weights %s", start.weights)
+        log.info("colours %s", start.colours)
+        config = start.config
+        plan = replace(plan, config=config)
+    preprocess = build_preprocess(config, source)
+    input_ = build_input(config, preprocess, plan.train, num_classes)
     choose_trained(config, model)
     if config.train.parallel == "fsdp":
         parallel.shard(model, device)  # block by block: the whole may not fit on the device
