@@ -88,7 +88,13 @@ def test_images_that_cannot_be_read_do_not_count(tmp_path: Path) -> None:
     unreadable = Unreadable("error", 8)
     decoded = parts.train_loader.decoded
     decoded = Decoded(
-        decoded.samples, decoded.transform, unreadable, torch.device("cpu"), 0, "none"
+        decoded.samples,
+        decoded.transform,
+        unreadable,
+        decoded.unused,
+        torch.device("cpu"),
+        0,
+        "none",
     )
     assert 0 < decoded.seconds_per_image(8) < 1
     assert not unreadable.left_out
