@@ -47,7 +47,7 @@ def sweep(
 ) -> None:
     """Search hyper-parameters. Every trial is a run; the same command goes on after any stop."""
     if dashboard:
-        ignored = {"trials": trials, "hours": hours, "rerun": rerun, "json": as_json}
+        ignored = {"trials": trials, "hours": hours, "rerun": rerun or None, "json": as_json}
         refuse_ignored(ignored, beside="dashboard")
     from vtrain.run.sweep_options import Options, check_installed, dashboard_command
 
