@@ -25,7 +25,7 @@ from vtrain.files.image_readers import heic_formats, hush_pillow
 from vtrain.files.large_jpeg import LARGE, Box, LargeJpeg, halved, reduce
 from vtrain.files.lazy_image import LazyImage
 from vtrain.files.stacks import bands_of, beside, is_stack, stack_image
-from vtrain.files.surplus import PAGED, has_more_pages
+from vtrain.files.surplus import marked
 from vtrain.files.tiff_bands import band_tags
 from vtrain.files.to_rgb import tags_of, to_rgb
 
@@ -135,13 +135,13 @@ def decode_image(
             if not is_stack(data):
                 raise
             image = stack_image(data, max_pixels, max_bytes, _shown(where))
-            return _marked(image, None, data)
+            return marked(image, None, data)
         with opened as image:
             least = _check_size(image, max_pixels)
             if not _is_large(image, data, least):
                 picture, tags = _decoded(image, least)[0], band_tags(data) or {}
                 picture = beside(picture, tags, lambda: bands(tags), _shown(where))
-                return _marked(picture, image, data)
+                return marked(picture, image, data)
             width, height = halved(image.size, least)
             size = (height, width) if _turn(image) >= 5 else (width, height)
             profile = image.info.get(PROFILE)
@@ -151,13 +151,6 @@ def decode_image(
             return _decoded(image, least, factor)
 
     return LargeJpeg(size, decode, profile)
-
-
-def _marked(picture: Image.Image, opened: Image.Image | None, data: bytes) -> Image.Image:
-    """Note of a decoded image whether its file has more pages or frames than this one."""
-    if has_more_pages(opened, data):
-        picture.info[PAGED] = True
-    return picture
 
 
 @contextmanager

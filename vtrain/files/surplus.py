@@ -38,6 +38,13 @@ def _has_more_bands(image: Bands, channels: int) -> bool:
     return image.count not in {1, 3, channels}
 
 
+def marked(picture: Image.Image, opened: Image.Image | None, data: bytes) -> Image.Image:
+    """Note of a decoded image whether its file has more pages or frames than this one."""
+    if has_more_pages(opened, data):
+        picture.info[PAGED] = True
+    return picture
+
+
 def has_more_pages(image: Image.Image | None, data: bytes) -> bool:
     """Return whether a file has other pictures than the first; False of one that is damaged.
 
