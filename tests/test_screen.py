@@ -195,6 +195,6 @@ def test_a_terminal_that_does_not_know_its_width_has_eighty_columns(
     monkeypatch: pytest.MonkeyPatch, given: str, columns: int
 ) -> None:
     monkeypatch.setenv("COLUMNS", given)
-    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((0, 0)))
+    monkeypatch.setattr("shutil.get_terminal_size", lambda **_: os.terminal_size((0, 0)))
     assert screen.width(Terminal()) == columns
     assert screen.width(io.StringIO()) == sys.maxsize
