@@ -10,7 +10,7 @@ from torch import Tensor
 from vtrain.data.labels import PRESENT
 from vtrain.errors import DataError
 from vtrain.inference import multi_label
-from vtrain.report.scores import Array
+from vtrain.report.scores import Array, precision_recall_f1, worst_first
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,23 +99,13 @@ class PerLabel:
 
     def worst_first(self) -> Array:
         """Return the classes by average precision, the worst first; those of no image last."""
-        key = np.where(np.isnan(self.average_precision), 2.0, self.average_precision)
-        return np.lexsort((np.arange(len(key)), -self.support, key))
+        return worst_first(self.average_precision, self.support)
 
 
 def per_label(scores: LabelScores) -> PerLabel:
     """Return each class's figures at its threshold."""
     truth, named = scores.truth, scores.named
     support, predicted = truth.sum(0), named.sum(0)
-    hits = (truth & named).sum(0)
-    logits, of_truth = tensor(scores.logits), tensor(truth)
-    nothing = (support == 0) & (predicted == 0)
-    return PerLabel(
-        support,
-        predicted,
-        np.where(nothing, np.nan, hits / np.maximum(predicted, 1)),
-        np.where(support == 0, np.nan, hits / np.maximum(support, 1)),
-        multi_label.f1_scores(tensor(named), of_truth).numpy(),
-        multi_label.average_precision(logits, of_truth).numpy(),
-        scores.thresholds,
-    )
+    ranked = multi_label.average_precision(tensor(scores.logits), tensor(truth)).numpy()
+    precision, recall, f1 = precision_recall_f1((truth & named).sum(0), support, predicted)
+    return PerLabel(support, predicted, precision, recall, f1, ranked, scores.thresholds)

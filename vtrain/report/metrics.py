@@ -14,7 +14,7 @@ from vtrain.report.intervals import (
     wilson_arrays,
 )
 from vtrain.report.ranking import Ranking, rankings
-from vtrain.report.scores import Array, Scores
+from vtrain.report.scores import Array, Scores, precision_recall_f1, worst_first
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,7 @@ class PerClass:
 
     def worst_first(self) -> Array:
         """Return the classes by F1, the worst first; those without images come last."""
-        # No F1 is above 1, so 2 sorts last.
-        key = np.where(np.isnan(self.f1), 2.0, self.f1)
-        return np.lexsort((np.arange(len(key)), -self.support, key))
+        return worst_first(self.f1, self.support)
 
 
 def confusion_matrix(scores: Scores) -> Array:
@@ -103,7 +101,7 @@ def per_class(scores: Scores, ranked: tuple[Ranking, Ranking]) -> PerClass:
     support = np.bincount(scores.targets, minlength=k)
     predicted = np.bincount(scores.predicted, minlength=k)
     hits = np.bincount(scores.targets[scores.correct], minlength=k)
-    precision, recall, f1 = _precision_recall_f1(hits, support, predicted)
+    precision, recall, f1 = precision_recall_f1(hits, support, predicted)
     average_precision, roc_auc = ranked
     # F1 = 2 J / (1 + J) of the share J of hits among the images of the class or given it.
     shares = [wilson_arrays(hits, n) for n in (predicted, support, support + predicted - hits)]
@@ -125,16 +123,6 @@ def per_class(scores: Scores, ranked: tuple[Ranking, Ranking]) -> PerClass:
         roc_auc.values,
         *intervals,
     )
-
-
-def _precision_recall_f1(hits: Array, support: Array, predicted: Array) -> tuple[Array, ...]:
-    """Shape: (..., K) counts -> (..., K) floats."""
-    nothing = (support == 0) & (predicted == 0)
-    precision = np.where(nothing, np.nan, hits / np.maximum(predicted, 1))
-    recall = np.where(support == 0, np.nan, hits / np.maximum(support, 1))
-    # 2PR / (P + R) without its 0 / 0: a class with images that is never hit has F1 = 0
-    f1 = np.where(support == 0, np.nan, 2 * hits / np.maximum(support + predicted, 1))
-    return precision, recall, f1
 
 
 def figures(scores: Scores) -> tuple[Overall, PerClass]:
@@ -215,7 +203,7 @@ def mean_intervals(scores: Scores) -> MeanIntervals:
     hit = (true == given).astype(np.float64)
     support = np.bincount(true, counts, k)
     predicted = np.bincount(given, counts, k)
-    by_class = _precision_recall_f1(np.bincount(true, counts * hit, k), support, predicted)
+    by_class = precision_recall_f1(np.bincount(true, counts * hit, k), support, predicted)
     # Classes without images count in no mean.
     precision, recall, f1 = (np.where(support > 0, figure, 0) for figure in by_class)
     both = np.maximum(support + predicted, 1)

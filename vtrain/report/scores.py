@@ -106,6 +106,24 @@ class Scores:
         return Scores(self.logits[indices], self.targets[indices])
 
 
+def precision_recall_f1(
+    hits: Array, support: Array, predicted: Array
+) -> tuple[Array, Array, Array]:
+    """Return three figures of each class, NaN where one is not defined. Shape: (K,) each."""
+    nothing = (support == 0) & (predicted == 0)
+    precision = np.where(nothing, np.nan, hits / np.maximum(predicted, 1))
+    recall = np.where(support == 0, np.nan, hits / np.maximum(support, 1))
+    # 2PR / (P + R) without its 0 / 0: a class with images that is never hit has F1 = 0
+    f1 = np.where(support == 0, np.nan, 2 * hits / np.maximum(support + predicted, 1))
+    return precision, recall, f1
+
+
+def worst_first(figure: Array, support: Array) -> Array:
+    """Return the classes by a figure in 0 .. 1, those of NaN last. Shape: (K,), (K,) -> (K,)."""
+    key = np.where(np.isnan(figure), 2.0, figure)  # none is above 1
+    return np.lexsort((np.arange(len(key)), -support, key))
+
+
 def log_softmax(logits: Array) -> Array:
     """Return the logarithm of the softmax in float64. Shape: (n, K) -> (n, K)."""
     shifted = logits.astype(np.float64)
