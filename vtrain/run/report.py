@@ -103,11 +103,12 @@ def write_report(
         write_text(table, per_class_csv(analysis))
         if folds is not None:
             maps = Maps(missing="each fold has a model of its own; the page of a fold has them")
-        if folds is None and read is not None and images_changed(run):
-            facts = replace(facts, notes=[*facts.notes, CHANGED.format(facts.folder)])
-        if folds is None and read is not None and isinstance(analysis, Analysis):
-            chosen = analysis.galleries.indices()
-            maps = gallery_maps(Path(facts.folder), predictions, chosen, read)
+        elif read is not None:
+            if images_changed(run):
+                facts = replace(facts, notes=[*facts.notes, CHANGED.format(facts.folder)])
+            if isinstance(analysis, Analysis):
+                chosen = analysis.galleries.indices()
+                maps = gallery_maps(Path(facts.folder), predictions, chosen, read)
     missing = NO_PREDICTIONS.format(facts.folder)
     with said_if_long("drawing the page"):
         beside = [json_twin.name] + ([] if analysis is None else [table.name])
@@ -186,7 +187,7 @@ def named_apart(runs: Sequence[Run]) -> list[Run]:
         if len(set(names)) == len(names):
             break
     return [
-        Run(replace(run.facts, name=name), run.predictions)
+        replace(run, facts=replace(run.facts, name=name))
         for run, name in zip(runs, names, strict=True)
     ]
 
