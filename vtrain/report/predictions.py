@@ -168,13 +168,14 @@ def aligned(
     """
     if sorted(a.classes) != sorted(b.classes):
         raise DataError("the two runs do not have the same classes")
-    rows = dict(zip(_numbered(b.ids), range(len(b.ids)), strict=True))
-    if len(a.ids) != len(b.ids) or any(key not in rows for key in _numbered(a.ids)):
+    keys = list(_numbered(a.ids))
+    rows = {key: row for row, key in enumerate(_numbered(b.ids))}
+    if set(keys) != rows.keys():
         raise DataError(
             f"the predictions are not of the same images ({len(a.ids):,} and {len(b.ids):,})",
             hint="evaluate both checkpoints on the same split",
         )
-    order = np.array([rows[key] for key in _numbered(a.ids)])
+    order = np.array([rows[key] for key in keys])
     columns = np.array(places(a.classes, b.classes)[0])
     logits, targets = b.logits[order][:, columns], b.targets[order]
     # Columns in the order of a's, or class number in b -> class number in a.

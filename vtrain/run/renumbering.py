@@ -47,7 +47,8 @@ def renumbered(targets: Tensor, classes: tuple[str, ...], known: tuple[str, ...]
             hint="evaluate on a dataset with the classes that the model was trained for",
         )
     if has_several(targets):
-        there = [k for k, name in enumerate(classes) if not places([name], known)[1]]
+        absent = set(places(classes, known)[1])
+        there = [k for k, name in enumerate(classes) if name not in absent]
         columns = targets.new_zeros(len(targets), len(known))
         columns[:, places([classes[k] for k in there], known)[0]] = targets[:, there]
         return columns
