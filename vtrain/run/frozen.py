@@ -40,8 +40,8 @@ class Order:
 
     def __post_init__(self) -> None:
         if not (self.knn or self.linear_probe):
-            raise ConfigError("no classifier of the features is asked for", "knn, linear_probe",
-                              "ask for one of them, or for both")  # fmt: skip
+            what = "no classifier of the features is asked for"
+            raise ConfigError(what, "knn, linear_probe", "ask for one of them, or for both")
 
 
 def evaluate_frozen(

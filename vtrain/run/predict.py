@@ -20,7 +20,7 @@ from vtrain.inference.onnx_model import OnnxModel, is_onnx, load_onnx
 from vtrain.run.find_images import find_images
 from vtrain.run.ranked import ranked_by_models, ranked_by_onnx
 from vtrain.run.text.command import argument, resume_command
-from vtrain.run.thresholds import limits_of, named, refuse_other_labels
+from vtrain.run.thresholds import limits_of, named, refuse_without_meaning
 
 if TYPE_CHECKING:  # torch takes seconds, and an ONNX file needs none of it
     from vtrain.inference.loaded import LoadedModel
@@ -70,7 +70,7 @@ def predict_images(
     if top_k is not None and top_k > count:
         log.info("--top-k %d: the model has %d classes", top_k, count)
     limits = limits_of(model, members, threshold)
-    refuse_other_labels(limits, reject=reject, conformal=conformal, threshold=threshold)
+    refuse_without_meaning(limits, reject=reject, conformal=conformal, threshold=threshold)
     least = None if conformal is None else _conformal_threshold(model, conformal)
     errors: dict[int, str] = {}
     wanted = count if least is not None or limits else min(top_k or TOP_K, count)

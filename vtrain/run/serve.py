@@ -10,7 +10,7 @@ from vtrain import screen
 from vtrain.errors import ConfigError
 from vtrain.inference.onnx_model import OnnxModel, is_onnx, load_onnx
 from vtrain.run.predict import newest_checkpoint
-from vtrain.run.thresholds import refuse_other_labels
+from vtrain.run.thresholds import refuse_without_meaning
 
 if TYPE_CHECKING:  # the extra may not be installed
     from vtrain.serve.served import Served
@@ -89,7 +89,7 @@ def served_onnx(model: OnnxModel, reject: float | None) -> "Served":
         ("Classes", f"{len(model.classes):,}"),
         ("Written by", f"vtrain {model.facts.get('vtrain_version', 'of unknown version')}"),
     ]
-    refuse_other_labels(model.thresholds, reject=reject)
+    refuse_without_meaning(model.thresholds, reject=reject)
     return Served(
         name,
         model.classes,

@@ -32,7 +32,7 @@ from vtrain.report.thumbnails import ReadImage, thumbnail
 from vtrain.run.calibrate import predictions_beside
 from vtrain.run.explain_question import Question, finite_logits, method_of, targets_of
 from vtrain.run.run_facts import image_reader
-from vtrain.run.thresholds import refuse_other_labels
+from vtrain.run.thresholds import refuse_without_meaning
 from vtrain.serve.served import Array, Explanation, Served, Shown
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def served_checkpoint(ckpt: Path, reject: float | None) -> Served:
     loaded = load_model(ckpt, choose_device("auto"))
     config = stored_config(loaded.checkpoint, loaded.path)
     dataset = dataset_of(config)
-    refuse_other_labels(loaded.task.thresholds, reject=reject)
+    refuse_without_meaning(loaded.task.thresholds, reject=reject)
     return Served(
         f"{loaded.checkpoint.model.name} on {dataset}",
         loaded.classes,

@@ -36,7 +36,7 @@ def limits_of(
     return {name: sum(own[name] for own in every) / len(every) for name in first}
 
 
-def refuse_other_labels(
+def refuse_without_meaning(
     thresholds: Collection[object],
     *,
     reject: float | None = None,
